@@ -1,0 +1,38 @@
+//! Every bound, with its name and the reason for its value.
+
+/// Bytes of one receive buffer. One TCP segment train of a fast LAN fits, a request head as HAProxy accepts it
+/// (`tune.bufsize` 16384) fits, and a few of them stay in the L2 cache.
+pub const BUF_BYTES: usize = 16 * 1024;
+
+/// Servers of one backend. Weighted maps stay below 2^20 slots and `show stat` below a few MB.
+pub const SERVERS_PER_BACKEND_MAX: usize = 4096;
+
+/// HAProxy's range of server weights (0 drains).
+pub const WEIGHT_MAX: u32 = 256;
+
+/// Retries of a connection attempt that a configuration may ask for.
+pub const RETRIES_MAX: u32 = 100;
+
+/// Sessions waiting for a slot of one backend when `maxqueue` is not set. Beyond it waiting costs memory and helps nobody.
+pub const QUEUE_LEN_MAX: usize = 100_000;
+
+/// Bytes of a PROXY protocol header: 536 is what a sender may rely on (spec section 2.2); we accept TLVs up to this.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
+
+/// Bytes of the first message that `inspect-delay` may look at; one receive buffer.
+pub const INSPECT_BYTES_MAX: usize = BUF_BYTES;
+
+/// Longest line the admin socket accepts. HAProxy's is its buffer size; payloads of `<<` count as lines each.
+pub const ADMIN_LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Admin connections served at once; the next is told so and closed.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// Depth of parentheses in a condition: the parser recurses.
+pub const CONDITION_DEPTH_MAX: usize = 64;
+
+/// Bytes of a pattern file (`-f`), so that a wrong path to a device or a disk image ends.
+pub const PATTERN_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+const _: () = assert!(PROXY_HEADER_BYTES_MAX <= BUF_BYTES);
+const _: () = assert!(INSPECT_BYTES_MAX <= BUF_BYTES);

@@ -1,0 +1,6 @@
+//! Layer 0: no policy, no IO, no unsafe.
+
+pub mod id;
+pub mod limits;
+pub mod net;
+pub mod time;

@@ -1,0 +1,3 @@
+//! argv -> subcommand -> exit code.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Layer 6, the control plane, on one core.

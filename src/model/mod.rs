@@ -1,0 +1,379 @@
+//! Layer 2: the validated, immutable description of what to run. Ids, not names; every default is filled in.
+//!
+//! `config::resolve` makes it, every core reads it. An `Option` here is part of the meaning (no limit, no timeout), never
+//! "use the default".
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::base::id::{BackendId, FrontendId, IdRange, IdVec, ListenerId, ServerId};
+use crate::policy::balance;
+use crate::policy::rule::{Rule, TcpAction};
+use crate::policy::sample::Expr;
+
+/// Everything that runs.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Process-wide settings.
+    pub global: Global,
+    /// All frontends; a `listen` section is one frontend and one backend of the same name.
+    pub frontends: IdVec<FrontendId, Frontend>,
+    /// All binds, those of one frontend consecutive.
+    pub binds: IdVec<ListenerId, Bind>,
+    /// All backends.
+    pub backends: IdVec<BackendId, Backend>,
+    /// All servers, those of one backend consecutive.
+    pub servers: IdVec<ServerId, Server>,
+}
+
+/// `[global]` and `[admin]`.
+#[derive(Clone, Debug)]
+pub struct Global {
+    /// CPU numbers of the data cores (`cores`), one executor each, pinned.
+    pub cores: Vec<usize>,
+    /// CPU of the control core (`control-core`); may be shared with a data core.
+    pub control_core: usize,
+    /// Client connections of the whole process; `None`: derived from RLIMIT_NOFILE at start.
+    pub maxconn: Option<u32>,
+    /// How long a stopping process waits for its sessions (`hard-stop-after`); `None`: for ever.
+    pub hard_stop_after: Option<Duration>,
+    /// Name of this machine in statistics (`node`); default the host name.
+    pub node: String,
+    /// Free text in statistics (`description`).
+    pub description: String,
+    /// Admin sockets (`[admin]`).
+    pub admin: Vec<AdminSocket>,
+    /// Where messages of the process go.
+    pub log: LogTarget,
+    /// What `show info` says as `Name` (`stats.compat-name`).
+    pub compat_name: String,
+    /// Spread of check starts in percent of the interval (`spread-checks`, 0 to 50).
+    pub spread_checks: u32,
+    /// Receive buffers a core may have at most (`tune.buffers-max`), each [`BUF_BYTES`](crate::base::limits::BUF_BYTES).
+    pub buffers_max: u32,
+    /// Bytes of a splice pipe (`tune.pipesize`).
+    pub pipe_bytes: u32,
+    /// Pipes a core may have at most (`maxpipes` divided by cores).
+    pub pipes_max: u32,
+}
+
+/// Where messages of the process go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LogTarget {
+    /// Standard error.
+    Stderr,
+    /// Standard output.
+    Stdout,
+    /// A file that is appended to.
+    File(PathBuf),
+}
+
+/// One admin socket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AdminSocket {
+    /// Path of the UNIX stream socket.
+    pub path: PathBuf,
+    /// Permission bits of the socket file; 0o600 unless set.
+    pub mode: u32,
+    /// What its users may do.
+    pub level: AdminLevel,
+}
+
+/// HAProxy's levels of the admin socket.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum AdminLevel {
+    /// Reads non-sensitive statistics.
+    User,
+    /// Reads everything and makes changes that are not sensitive.
+    Operator,
+    /// Everything.
+    Admin,
+}
+
+/// `mode`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Relay bytes.
+    Tcp,
+}
+
+/// `[frontend.NAME]`, or the frontend half of `[listen.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Frontend {
+    /// Its name.
+    pub name: String,
+    /// Its number in statistics and `fe_id` (`id`); unique among frontends and backends.
+    pub iid: u32,
+    /// TCP.
+    pub mode: Mode,
+    /// Its binds.
+    pub binds: IdRange<ListenerId>,
+    /// Concurrent connections over all cores (`maxconn`); `None`: only the global limit.
+    pub maxconn: Option<u32>,
+    /// Inactivity of the client (`timeout client`).
+    pub timeout_client: Option<Duration>,
+    /// Inactivity of a client that we have half-closed (`timeout client-fin`); default `timeout client`.
+    pub timeout_client_fin: Option<Duration>,
+    /// How long content rules wait for first bytes (`inspect-delay`); zero: they do not wait.
+    pub inspect_delay: Duration,
+    /// Rules on a fresh connection, before any byte (`connection-rules`; HAProxy's `tcp-request connection`).
+    pub connection_rules: Vec<Rule<TcpAction>>,
+    /// Rules on the first bytes (`rules`; HAProxy's `tcp-request content` and `use_backend`).
+    pub content_rules: Vec<Rule<TcpAction>>,
+    /// Where sessions go that no rule routed; `None`: they are closed and counted.
+    pub default_backend: Option<BackendId>,
+    /// How bytes are moved.
+    pub splice: Splice,
+    /// Whether ends of sessions are logged (`log`), and not those without any byte (`option dontlognull`).
+    pub log_sessions: bool,
+    /// Leave sessions that carried no byte out of the log.
+    pub dontlognull: bool,
+    /// Number of variable slots that its rules use.
+    pub variables: u16,
+}
+
+/// `splice`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Splice {
+    /// Copy small and short flows, splice(2) bulk flows where that is cheaper.
+    Auto,
+    /// splice(2) from the first byte on.
+    Always,
+    /// Copy.
+    Never,
+}
+
+/// One `bind`.
+#[derive(Clone, Debug)]
+pub struct Bind {
+    /// Its name in statistics (`name`); default `sock-N`.
+    pub name: String,
+    /// Its number in statistics.
+    pub sid: u32,
+    /// The frontend it belongs to.
+    pub frontend: FrontendId,
+    /// Where it listens.
+    pub address: BindAddress,
+    /// SO_BINDTODEVICE (`interface`).
+    pub interface: Option<String>,
+    /// IP_TRANSPARENT (`transparent`): accept connections for any address.
+    pub transparent: bool,
+    /// Length of the accept queue (`backlog`).
+    pub backlog: u32,
+    /// TCP_DEFER_ACCEPT (`defer-accept`): accept when the first bytes are there.
+    pub defer_accept: bool,
+    /// TCP_FASTOPEN queue length (`tfo`); 0: off.
+    pub tfo_queue: u32,
+    /// TCP_MAXSEG (`mss`).
+    pub mss: Option<u16>,
+    /// TCP_USER_TIMEOUT (`tcp-ut`).
+    pub tcp_user_timeout: Option<Duration>,
+    /// Concurrent connections of this bind over all cores (`maxconn`).
+    pub maxconn: Option<u32>,
+    /// Which core accepts.
+    pub accept: Accept,
+    /// Peers that must send a PROXY header first (`accept-proxy`); `None`: nobody may. Sorted CIDRs.
+    pub accept_proxy: Option<Vec<Cidr>>,
+    /// IPV6_V6ONLY (`v6only`); false: an IPv6 wildcard takes IPv4 too (`v4v6`).
+    pub v6only: bool,
+}
+
+/// Where a bind listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BindAddress {
+    /// TCP. Port 0 lets the kernel choose one (the same on all cores).
+    Ip(std::net::SocketAddr),
+    /// `unix@/path`.
+    Unix(PathBuf),
+    /// `abns@name`.
+    Abstract(String),
+    /// `fd@N`: a listening socket inherited from the parent, systemd's activation included.
+    Fd(i32),
+}
+
+/// `accept`: which core gets a new connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Accept {
+    /// SO_REUSEPORT's hash.
+    Hash,
+    /// The core whose CPU received the packet (a CBPF program on the SO_REUSEPORT group).
+    Cpu,
+    /// The core with the fewest sessions; a fresh connection is handed over where that helps.
+    Balanced,
+}
+
+/// A network in CIDR notation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cidr {
+    /// Address with host bits zero.
+    pub address: IpAddr,
+    /// Prefix length.
+    pub prefix: u8,
+}
+
+/// `[backend.NAME]`, or the backend half of `[listen.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// Its name.
+    pub name: String,
+    /// Its number in statistics and `be_id` (`id`). The two halves of a `listen` share one.
+    pub iid: u32,
+    /// TCP.
+    pub mode: Mode,
+    /// Its servers.
+    pub servers: IdRange<ServerId>,
+    /// How load is distributed.
+    pub balance: balance::Spec,
+    /// The key of `balance = "hash EXPR"`.
+    pub hash_key: Option<Expr>,
+    /// Time to establish a connection to a server (`timeout connect`).
+    pub timeout_connect: Option<Duration>,
+    /// Inactivity of the server (`timeout server`).
+    pub timeout_server: Option<Duration>,
+    /// Inactivity of a server that we have half-closed (`timeout server-fin`); default `timeout server`.
+    pub timeout_server_fin: Option<Duration>,
+    /// Inactivity once bytes went both ways (`timeout tunnel`); replaces client and server timeouts then.
+    pub timeout_tunnel: Option<Duration>,
+    /// Time in the queue (`timeout queue`); default `timeout connect`.
+    pub timeout_queue: Option<Duration>,
+    /// Further attempts after a failed connect (`retries`).
+    pub retries: u32,
+    /// Whether a retry may take another server (`option redispatch`): 0 never, n > 0 every n-th retry, n < 0 the n-th from last.
+    pub redispatch: i32,
+    /// Use all backup servers together once no other is usable (`option allbackups`).
+    pub allbackups: bool,
+    /// How bytes are moved.
+    pub splice: Splice,
+}
+
+/// `[backend.NAME.server.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Its name.
+    pub name: String,
+    /// Its number in statistics (`id`).
+    pub sid: u32,
+    /// Its backend.
+    pub backend: BackendId,
+    /// Where it is.
+    pub address: ServerAddress,
+    /// Share of the load, 0 to 256 (`weight`).
+    pub weight: u32,
+    /// Used only when no other server is usable (`backup`).
+    pub backup: bool,
+    /// Starts in maintenance (`disabled`).
+    pub disabled: bool,
+    /// Concurrent sessions over all cores (`maxconn`); more wait in the queue.
+    pub maxconn: Option<u32>,
+    /// Sessions that may wait for this server (`maxqueue`); `None`: no limit but the backend's.
+    pub maxqueue: Option<u32>,
+    /// PROXY header to send first.
+    pub send_proxy: Option<SendProxy>,
+    /// Local addresses of connections to it (`source`); empty: the kernel chooses.
+    pub source: Vec<Source>,
+    /// Health check; `None`: always considered up.
+    pub check: Option<Check>,
+    /// Time over which a server that came up regains its weight (`slowstart`); zero: at once.
+    pub slowstart: Duration,
+    /// End sessions of this server when it goes down (`on-marked-down shutdown-sessions`).
+    pub on_marked_down_shutdown: bool,
+    /// TCP_USER_TIMEOUT towards it (`tcp-ut`).
+    pub tcp_user_timeout: Option<Duration>,
+    /// `file:line:col` where it is configured.
+    pub origin: String,
+}
+
+/// Where a server is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ServerAddress {
+    /// A fixed address.
+    Ip(std::net::SocketAddr),
+    /// A name, resolved at start and again as its TTL says.
+    Name {
+        /// The host name.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// `unix@/path`.
+    Unix(PathBuf),
+    /// `abns@name`.
+    Abstract(String),
+}
+
+/// `send-proxy`, `send-proxy-v2`, `proxy-v2-options`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SendProxy {
+    /// Version 1, text.
+    V1,
+    /// Version 2, binary, with the TLVs asked for.
+    V2 {
+        /// TLV 0x03, checksum (`crc32c`).
+        crc32c: bool,
+        /// TLV 0x02, the SNI of the client (`authority`).
+        authority: bool,
+        /// TLV 0x05 (`unique-id`).
+        unique_id: bool,
+        /// TLV 0x20 (`ssl`).
+        ssl: bool,
+    },
+}
+
+/// One entry of `source`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Source {
+    /// Local address.
+    pub address: IpAddr,
+    /// Ports that we allocate ourselves; `None`: the kernel chooses one at connect.
+    pub ports: Option<(u16, u16)>,
+}
+
+/// A health check.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Check {
+    /// What is done once connected.
+    pub kind: CheckKind,
+    /// Address to check instead of the server's (`addr`).
+    pub address: Option<IpAddr>,
+    /// Port to check instead of the server's (`port`).
+    pub port: Option<u16>,
+    /// Send the PROXY header (LOCAL) first; default as the traffic does (`check-send-proxy`).
+    pub send_proxy: bool,
+    /// Interval while up, or down for certain (`inter`).
+    pub inter: Duration,
+    /// Interval while in transition (`fastinter`); default `inter`.
+    pub fastinter: Duration,
+    /// Interval while down (`downinter`); default `inter`.
+    pub downinter: Duration,
+    /// Successes in a row that bring it up (`rise`).
+    pub rise: u32,
+    /// Failures in a row that take it down (`fall`).
+    pub fall: u32,
+    /// Time for the whole check once connected (`timeout check`); default `inter`.
+    pub timeout: Duration,
+}
+
+/// What a health check does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CheckKind {
+    /// A TCP connect is enough.
+    Connect,
+    /// A dialogue: send and expect, in order (`tcp-check`).
+    Script(Vec<CheckStep>),
+}
+
+/// One step of a scripted check.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CheckStep {
+    /// Send these bytes.
+    Send(Vec<u8>),
+    /// Wait until the received bytes contain this.
+    ExpectString(Vec<u8>),
+    /// Fail as soon as the received bytes contain this.
+    RejectString(Vec<u8>),
+    /// Wait until the received bytes match this regular expression (bytes, not UTF-8).
+    ExpectRegex(String),
+    /// Fail as soon as the received bytes match this regular expression.
+    RejectRegex(String),
+}

@@ -1,0 +1,1 @@
+//! Layer 1, counters and how they are shown.
