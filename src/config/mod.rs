@@ -1,1 +1,3 @@
 //! Layer 2, text -> Model.
+
+pub mod expr;

@@ -2,7 +2,7 @@
 
 use crate::base::id::BackendId;
 use crate::policy::acl::Condition;
-use crate::policy::sample::Expr;
+use crate::policy::sample::{Expr, VariableId};
 
 /// One rule: an action and when it applies. No condition means always.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub enum TcpAction {
     /// Store the value of an expression in a variable.
     SetVar {
         /// The slot that the variable's name was resolved to.
-        variable: u16,
+        variable: VariableId,
         /// The value.
         value: Expr,
     },

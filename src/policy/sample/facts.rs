@@ -1,0 +1,108 @@
+//! What expressions read: facts of the connection, of the first bytes, and live levels. The data plane implements the
+//! traits; tests use plain structs. Nothing here decides anything.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::base::id::{BackendId, FrontendId, IdRange, ServerId};
+use crate::base::net::Addr;
+use crate::policy::sample::variables::Variables;
+
+/// Facts that stay the same once a connection is accepted and its PROXY header, if any, is read.
+#[derive(Clone, Debug, Default)]
+pub struct ConnFacts {
+    /// The client (`src`, `src_port`); from the PROXY header if there was one.
+    pub src: Addr,
+    /// The address that the client connected to (`dst`, `dst_port`); from the PROXY header if there was one.
+    pub dst: Addr,
+    /// Whether the connection began with a PROXY header (`fc_rcvd_proxy`).
+    pub rcvd_proxy: bool,
+    /// TLV 0x02 of that header (`fc_pp_authority`).
+    pub pp_authority: Option<Vec<u8>>,
+    /// TLV 0x05 of that header (`fc_pp_unique_id`).
+    pub pp_unique_id: Option<Vec<u8>>,
+}
+
+/// A frontend, backend, bind or server as statistics name it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Named<'a> {
+    /// Its number (`id`).
+    pub number: u32,
+    /// Its name.
+    pub name: &'a str,
+}
+
+/// The bytes that a TCP session started with, as far as they are here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FirstBytes<'a> {
+    /// What was received so far.
+    pub data: &'a [u8],
+    /// No more will come in time: the inspect delay is over, the client closed, or the buffer is full.
+    /// Tests that would have waited for more fail then.
+    pub complete: bool,
+}
+
+/// Everything that expressions read. Statically dispatched; each method is cheap and allocates nothing.
+pub trait Facts {
+    /// Where live levels come from.
+    type Live: Live;
+
+    /// Facts of the client connection.
+    fn conn(&self) -> &ConnFacts;
+    /// The frontend that accepted the connection.
+    fn frontend(&self) -> Named<'_>;
+    /// The frontend's default backend.
+    fn default_backend(&self) -> Option<&str>;
+    /// The bind that accepted the connection; its name is `None` unless the configuration gives one.
+    fn listener(&self) -> (u32, Option<&str>);
+    /// The backend of the stream, once one is chosen.
+    fn backend(&self) -> Option<Named<'_>>;
+    /// The server of the stream, once one is chosen.
+    fn server(&self) -> Option<Named<'_>>;
+    /// What the client sent first; empty and complete where the rule set does not look at it.
+    fn first_bytes(&self) -> FirstBytes<'_>;
+    /// Variables of the session and the stream.
+    fn variables(&self) -> &Variables;
+    /// Levels of frontends, backends and servers.
+    fn live(&self) -> &Self::Live;
+    /// Time since the UNIX epoch.
+    fn unix_time(&self) -> Duration;
+    /// A fresh random number.
+    fn random(&self) -> u64;
+    /// Whether an address belongs to this machine (`src_is_local`).
+    fn is_local(&self, address: IpAddr) -> bool;
+}
+
+/// Levels of one server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ServerLevels {
+    /// Whether it gets traffic: up, with a weight, not in maintenance.
+    pub usable: bool,
+    /// Sessions on it now.
+    pub sessions: u32,
+    /// Sessions waiting for it.
+    pub queued: u32,
+    /// Its limit of sessions, if it has one.
+    pub maxconn: Option<u32>,
+    /// Its limit of waiting sessions, if it has one.
+    pub maxqueue: Option<u32>,
+}
+
+/// Live levels by id. What is not one number in `live` is summed here.
+pub trait Live {
+    /// One server.
+    fn server(&self, id: ServerId) -> ServerLevels;
+    /// The servers of a backend.
+    fn servers(&self, id: BackendId) -> IdRange<ServerId>;
+    /// Sessions of a backend now (`be_conn`).
+    fn backend_sessions(&self, id: BackendId) -> u32;
+    /// Sessions waiting for any server of a backend.
+    fn backend_queued(&self, id: BackendId) -> u32;
+    /// Connections of a frontend now (`fe_conn`).
+    fn frontend_sessions(&self, id: FrontendId) -> u32;
+    /// Usable servers of a backend (`nbsrv`).
+    fn usable_servers(&self, id: BackendId) -> u32 {
+        let usable = self.servers(id).iter().filter(|s| self.server(*s).usable).count();
+        u32::try_from(usable).unwrap_or(u32::MAX)
+    }
+}
