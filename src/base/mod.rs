@@ -3,4 +3,6 @@
 pub mod id;
 pub mod limits;
 pub mod net;
+pub mod rate;
+pub mod rng;
 pub mod time;
