@@ -10,6 +10,12 @@ pub const SERVERS_PER_BACKEND_MAX: usize = 4096;
 /// HAProxy's range of server weights (0 drains).
 pub const WEIGHT_MAX: u32 = 256;
 
+/// Points of one consistent-hash ring: 8 bytes each on each core. 160 servers of weight 100 get all their points.
+pub const HASH_RING_POINTS_MAX: usize = 1 << 18;
+
+/// Slots of one map-based hash table: 4 bytes each on each core. 256 servers whose weights have no common divisor fit.
+pub const HASH_MAP_SLOTS_MAX: usize = 1 << 16;
+
 /// Retries of a connection attempt that a configuration may ask for.
 pub const RETRIES_MAX: u32 = 100;
 
@@ -34,5 +40,7 @@ pub const CONDITION_DEPTH_MAX: usize = 64;
 /// Bytes of a pattern file (`-f`), so that a wrong path to a device or a disk image ends.
 pub const PATTERN_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
+const _: () = assert!(HASH_RING_POINTS_MAX >= SERVERS_PER_BACKEND_MAX);
+const _: () = assert!(HASH_MAP_SLOTS_MAX >= SERVERS_PER_BACKEND_MAX);
 const _: () = assert!(PROXY_HEADER_BYTES_MAX <= BUF_BYTES);
 const _: () = assert!(INSPECT_BYTES_MAX <= BUF_BYTES);
