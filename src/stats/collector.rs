@@ -1,0 +1,498 @@
+//! Sums over cores, and what only time tells: rates, maxima of sums, averages. Pure: the control core calls
+//! [`Collector::tick`] about once a second and [`Collector::sums`] when somebody asks.
+//!
+//! `clear counters` cannot write the cores' cells, so it remembers where the counters stood.
+
+use std::array;
+
+use crate::base::id::{Id, IdVec};
+use crate::base::time::Now;
+use crate::stats::counters::{self, Backend, Frontend, Kind, Listener, Origins, Server, Shard};
+use crate::stats::process::{CORE_CELLS, CORE_TABLE, CoreStat};
+use crate::stats::table::{Object, Row, Stat, Store, TABLE};
+
+/// Samples that HAProxy's time averages look back on.
+const AVERAGE_WINDOW: u64 = 1024;
+
+/// The durations with a moving average.
+const TIMES: [Stat; 4] = [Stat::QueueTime, Stat::ConnectTime, Stat::ResponseTime, Stat::TotalTime];
+
+/// Reads the shards of all cores.
+#[derive(Debug)]
+pub struct Collector {
+    shards: Vec<Shard>,
+    /// How many of them belong to data cores; the rest (the control core) does not count for `Idle_pct`.
+    data_cores: usize,
+    /// History of each object, by `Object as usize`, then id.
+    series: [Vec<Series>; 4],
+    process: ProcessSeries,
+    ticked: Now,
+}
+
+/// What is remembered about one object.
+#[derive(Clone, Debug, Default)]
+struct Series {
+    sessions: Rate,
+    connections: Rate,
+    requests: Rate,
+    /// Highest sampled sum over cores.
+    sessions_max: u64,
+    queue_max: u64,
+    times: [Average; TIMES.len()],
+    last_session: Option<Now>,
+    /// Counters at the last `clear counters all`, by row; empty: never cleared.
+    baseline: Vec<u64>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct ProcessSeries {
+    connections: Rate,
+    sessions: Rate,
+    tls: Rate,
+    bytes_out: Rate,
+    idle_ns: u64,
+    idle_percent: u64,
+}
+
+/// Events per second, from a counter that wraps.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rate {
+    last: u64,
+    now: u64,
+    max: u64,
+}
+
+impl Rate {
+    fn tick(&mut self, count: u64, elapsed_ns: u64) {
+        let events = count.wrapping_sub(self.last);
+        let per_second =
+            (u128::from(events) * 1_000_000_000 + u128::from(elapsed_ns) / 2) / u128::from(elapsed_ns);
+        self.last = count;
+        self.now = u64::try_from(per_second).unwrap_or(u64::MAX);
+        self.max = self.max.max(self.now);
+    }
+}
+
+/// The mean of about the last [`AVERAGE_WINDOW`] samples.
+#[derive(Clone, Copy, Debug, Default)]
+struct Average {
+    total_us: u64,
+    samples: u64,
+    mean_us: u64,
+}
+
+impl Average {
+    fn tick(&mut self, total_us: u64, samples: u64) {
+        let new = samples.wrapping_sub(self.samples);
+        if new == 0 {
+            return;
+        }
+        let window = samples.clamp(new, AVERAGE_WINDOW.max(new));
+        let old_us = u128::from(self.mean_us) * u128::from(window - new);
+        let mean_us = (old_us + u128::from(total_us.wrapping_sub(self.total_us))) / u128::from(window);
+        self.mean_us = u64::try_from(mean_us).unwrap_or(u64::MAX);
+        (self.total_us, self.samples) = (total_us, samples);
+    }
+
+    fn ms(&self) -> u64 {
+        (self.mean_us + 500) / 1000
+    }
+}
+
+/// All numbers of one object that come from counting.
+#[derive(Clone, Debug)]
+pub struct Sums {
+    object: Object,
+    rows: Vec<u64>,
+    /// When the last session was assigned, as seen by the once-a-second tick.
+    pub last_session: Option<Now>,
+}
+
+impl Sums {
+    /// The value of a row that is counted or derived from counts; `None`: the row is a fact, or no row of this object.
+    pub fn get(&self, stat: Stat) -> Option<u64> {
+        let row = stat.row();
+        (row.objects.contains(self.object) && is_counted(row)).then(|| self.rows[stat as usize])
+    }
+}
+
+/// Rows that [`Collector::sums`] fills in.
+fn is_counted(row: &Row) -> bool {
+    use Stat as S;
+    row.store != Store::Derived
+        || matches!(
+            row.stat,
+            S::Rate
+                | S::RateMax
+                | S::RequestRate
+                | S::RequestRateMax
+                | S::ConnectionRate
+                | S::ConnectionRateMax
+        )
+}
+
+/// All numbers of the process that come from counting.
+#[derive(Clone, Debug)]
+pub struct ProcessSums {
+    /// Sums over cores, by `CoreStat as usize`.
+    pub totals: [u64; CORE_CELLS],
+    /// Connections accepted during the last second, and the most so far.
+    pub connection_rate: (u64, u64),
+    /// Sessions started during the last second, and the most so far.
+    pub session_rate: (u64, u64),
+    /// TLS connections during the last second, and the most so far.
+    pub tls_rate: (u64, u64),
+    /// Bytes sent during the last second.
+    pub bytes_out_rate: u64,
+    /// Percent of the last second that the data cores spent blocked.
+    pub idle_percent: u64,
+}
+
+impl ProcessSums {
+    /// One of the sums.
+    pub fn get(&self, stat: CoreStat) -> u64 {
+        self.totals[stat as usize]
+    }
+}
+
+impl Collector {
+    /// Reads these shards: those of the data cores first, then others. `now` starts the first second.
+    pub fn new(shards: Vec<Shard>, data_cores: usize, now: Now) -> Collector {
+        fn series<K: Kind>(shards: &[Shard]) -> Vec<Series> {
+            vec![Series::default(); shards.first().map_or(0, |shard| K::of(shard).len())]
+        }
+        let mut all = array::from_fn(|_| Vec::new());
+        all[Object::Frontend as usize] = series::<Frontend>(&shards);
+        all[Object::Backend as usize] = series::<Backend>(&shards);
+        all[Object::Server as usize] = series::<Server>(&shards);
+        all[Object::Listener as usize] = series::<Listener>(&shards);
+        Collector { shards, data_cores, series: all, process: ProcessSeries::default(), ticked: now }
+    }
+
+    /// Goes on with the shards of the next model; objects that stay keep their rates, maxima and baselines.
+    pub fn reload(&mut self, shards: Vec<Shard>, origins: &Origins) {
+        self.shards = shards;
+        let mut old = std::mem::take(&mut self.series);
+        fn carry<I: Id>(old: &mut Vec<Series>, origins: &IdVec<I, Option<I>>) -> Vec<Series> {
+            let old: IdVec<I, Series> = std::mem::take(old).into_iter().collect();
+            counters::carry(&old, origins).values().cloned().collect()
+        }
+        self.series[Object::Frontend as usize] =
+            carry(&mut old[Object::Frontend as usize], &origins.frontends);
+        self.series[Object::Backend as usize] = carry(&mut old[Object::Backend as usize], &origins.backends);
+        self.series[Object::Server as usize] = carry(&mut old[Object::Server as usize], &origins.servers);
+        self.series[Object::Listener as usize] =
+            carry(&mut old[Object::Listener as usize], &origins.listeners);
+    }
+
+    /// Once a second: rates and averages of the time since the last call, and samples of the levels.
+    pub fn tick(&mut self, now: Now) {
+        let elapsed_ns = now.0.saturating_sub(self.ticked.0);
+        if elapsed_ns == 0 {
+            return;
+        }
+        self.ticked = now;
+        self.tick_objects::<Frontend>(now, elapsed_ns);
+        self.tick_objects::<Backend>(now, elapsed_ns);
+        self.tick_objects::<Server>(now, elapsed_ns);
+        self.tick_objects::<Listener>(now, elapsed_ns);
+
+        let totals = self.core_totals(self.shards.len());
+        let total = |stat: CoreStat| totals[stat as usize];
+        self.process.connections.tick(total(CoreStat::ConnectionsTotal), elapsed_ns);
+        self.process.sessions.tick(total(CoreStat::SessionsTotal), elapsed_ns);
+        self.process.tls.tick(total(CoreStat::TlsTotal), elapsed_ns);
+        self.process.bytes_out.tick(total(CoreStat::BytesOut), elapsed_ns);
+        let idle_ns = self.core_totals(self.data_cores)[CoreStat::IdleNs as usize];
+        let possible_ns = u128::from(elapsed_ns) * self.data_cores.max(1) as u128;
+        let percent = u128::from(idle_ns.wrapping_sub(self.process.idle_ns)) * 100 / possible_ns;
+        self.process.idle_percent = u64::try_from(percent.min(100)).unwrap_or(100);
+        self.process.idle_ns = idle_ns;
+    }
+
+    /// Reads only the few cells it needs, so that the tick hardly disturbs the cores' caches.
+    fn tick_objects<K: Kind>(&mut self, now: Now, elapsed_ns: u64) {
+        let mut all = std::mem::take(&mut self.series[K::OBJECT as usize]);
+        for (index, series) in all.iter_mut().enumerate() {
+            let id = K::Id::from_index(index);
+            let sum = |stat: Stat| stat.row().objects.contains(K::OBJECT).then(|| self.sum::<K>(id, stat));
+            let sessions = sum(Stat::SessionsTotal).unwrap_or(0);
+            if sessions != series.sessions.last {
+                series.last_session = Some(now);
+            }
+            series.sessions.tick(sessions, elapsed_ns);
+            series.connections.tick(sum(Stat::Connections).unwrap_or(0), elapsed_ns);
+            series.requests.tick(sum(Stat::Requests).unwrap_or(0), elapsed_ns);
+            series.sessions_max = series.sessions_max.max(level(sum(Stat::SessionsCur).unwrap_or(0)));
+            series.queue_max = series.queue_max.max(level(sum(Stat::QueueCur).unwrap_or(0)));
+            for (stat, average) in TIMES.into_iter().zip(&mut series.times) {
+                if let Some(total_us) = sum(stat) {
+                    let samples =
+                        self.cells::<K>(id).fold(0u64, |n, cells| n.wrapping_add(cells.samples(stat)));
+                    average.tick(total_us, samples);
+                }
+            }
+        }
+        self.series[K::OBJECT as usize] = all;
+    }
+
+    /// `clear counters`: forgets maxima, and with `all` starts every counter from zero.
+    pub fn clear(&mut self, all: bool) {
+        self.clear_objects::<Frontend>(all);
+        self.clear_objects::<Backend>(all);
+        self.clear_objects::<Server>(all);
+        self.clear_objects::<Listener>(all);
+        for rate in [&mut self.process.connections, &mut self.process.sessions, &mut self.process.tls] {
+            rate.max = 0;
+        }
+    }
+
+    fn clear_objects<K: Kind>(&mut self, all: bool) {
+        for index in 0..self.series[K::OBJECT as usize].len() {
+            let id = K::Id::from_index(index);
+            for row in TABLE.iter().filter(|r| r.store == Store::Max && r.objects.contains(K::OBJECT)) {
+                self.cells::<K>(id).for_each(|cells| cells.clear_max(row.stat));
+            }
+            let baseline = if all { Some(self.raw_rows::<K>(id)) } else { None };
+            let series = &mut self.series[K::OBJECT as usize][index];
+            (series.sessions_max, series.queue_max) = (0, 0);
+            (series.sessions.max, series.connections.max, series.requests.max) = (0, 0, 0);
+            if let Some(baseline) = baseline {
+                series.baseline = baseline;
+            }
+        }
+    }
+
+    /// How many objects of a kind there are.
+    pub fn count<K: Kind>(&self) -> usize {
+        self.series[K::OBJECT as usize].len()
+    }
+
+    /// The numbers of one object, over all cores.
+    pub fn sums<K: Kind>(&self, id: K::Id) -> Sums {
+        let series = &self.series[K::OBJECT as usize][id.index()];
+        let mut rows = self.raw_rows::<K>(id);
+        for row in TABLE.iter().filter(|row| row.store == Store::Count) {
+            let baseline = series.baseline.get(row.stat as usize).copied().unwrap_or(0);
+            let value = &mut rows[row.stat as usize];
+            *value = value.wrapping_sub(baseline);
+        }
+        let mut set = |stat: Stat, value: u64| rows[stat as usize] = value;
+        for (stat, average) in TIMES.into_iter().zip(&series.times) {
+            set(stat, average.ms());
+        }
+        set(Stat::Rate, series.sessions.now);
+        set(Stat::RateMax, series.sessions.max);
+        set(Stat::RequestRate, series.requests.now);
+        set(Stat::RequestRateMax, series.requests.max);
+        set(Stat::ConnectionRate, series.connections.now);
+        set(Stat::ConnectionRateMax, series.connections.max);
+        for (max, sampled, now) in [
+            (Stat::SessionsMax, series.sessions_max, Stat::SessionsCur),
+            (Stat::QueueMax, series.queue_max, Stat::QueueCur),
+        ] {
+            rows[max as usize] = rows[max as usize].max(sampled).max(rows[now as usize]);
+        }
+        Sums { object: K::OBJECT, rows, last_session: series.last_session }
+    }
+
+    /// The numbers of the process, over all cores.
+    pub fn process_sums(&self) -> ProcessSums {
+        let process = &self.process;
+        ProcessSums {
+            totals: self.core_totals(self.shards.len()),
+            connection_rate: (process.connections.now, process.connections.max),
+            session_rate: (process.sessions.now, process.sessions.max),
+            tls_rate: (process.tls.now, process.tls.max),
+            bytes_out_rate: process.bytes_out.now,
+            idle_percent: process.idle_percent,
+        }
+    }
+
+    /// The numbers of each core, in the order of the shards.
+    pub fn core_values(&self) -> Vec<[u64; CORE_CELLS]> {
+        self.shards
+            .iter()
+            .map(|shard| array::from_fn(|i| clamp(i, shard.core.get(CORE_TABLE[i].stat))))
+            .collect()
+    }
+
+    fn core_totals(&self, cores: usize) -> [u64; CORE_CELLS] {
+        let sum = |stat| {
+            self.shards[..cores].iter().fold(0u64, |sum, shard| sum.wrapping_add(shard.core.get(stat)))
+        };
+        array::from_fn(|i| clamp(i, sum(CORE_TABLE[i].stat)))
+    }
+
+    fn cells<K: Kind>(&self, id: K::Id) -> impl Iterator<Item = &counters::Cells<K>> {
+        self.shards.iter().map(move |shard| &*K::of(shard)[id])
+    }
+
+    fn sum<K: Kind>(&self, id: K::Id, stat: Stat) -> u64 {
+        self.cells::<K>(id).fold(0, |sum, cells| sum.wrapping_add(cells.get(stat)))
+    }
+
+    /// All stored rows over all cores, levels clamped, nothing subtracted; rows without cell are 0.
+    fn raw_rows<K: Kind>(&self, id: K::Id) -> Vec<u64> {
+        let value = |row: &Row| match row.store {
+            _ if !row.objects.contains(K::OBJECT) => 0,
+            Store::Derived => 0,
+            Store::Count | Store::TimeTotal => self.sum::<K>(id, row.stat),
+            Store::Level => level(self.sum::<K>(id, row.stat)),
+            Store::Max => self.cells::<K>(id).map(|cells| cells.get(row.stat)).max().unwrap_or(0),
+        };
+        TABLE.iter().map(value).collect()
+    }
+}
+
+/// A sum of levels. It can be negative for a moment, when one core's part was read before and the other's after a
+/// hand-over.
+fn level(sum: u64) -> u64 {
+    u64::try_from(sum.cast_signed()).unwrap_or(0)
+}
+
+fn clamp(core_row: usize, value: u64) -> u64 {
+    if CORE_TABLE[core_row].level { level(value) } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::{FrontendId, ServerId};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn cores(n: usize) -> (Vec<Shard>, Collector) {
+        let origins = Origins::none(1, 1, 1, 1);
+        let shards: Vec<Shard> = (0..n).map(|_| Shard::default().next(&origins)).collect();
+        let collector = Collector::new(shards.clone(), n, Now(0));
+        (shards, collector)
+    }
+
+    fn server(collector: &Collector, stat: Stat) -> u64 {
+        collector.sums::<Server>(ServerId(0)).get(stat).expect("a counted row of servers")
+    }
+
+    fn frontend(collector: &Collector, stat: Stat) -> u64 {
+        collector.sums::<Frontend>(FrontendId(0)).get(stat).expect("a counted row of frontends")
+    }
+
+    #[test]
+    fn counters_add_up_over_cores_and_clear_starts_them_from_zero() {
+        let (shards, mut collector) = cores(3);
+        for shard in &shards {
+            shard.servers[ServerId(0)].add(Stat::BytesOut, 10);
+        }
+        assert_eq!(server(&collector, Stat::BytesOut), 30);
+        collector.clear(false);
+        assert_eq!(server(&collector, Stat::BytesOut), 30);
+        collector.clear(true);
+        assert_eq!(server(&collector, Stat::BytesOut), 0);
+        shards[1].servers[ServerId(0)].add(Stat::BytesOut, 4);
+        assert_eq!(server(&collector, Stat::BytesOut), 4);
+    }
+
+    #[test]
+    fn a_counter_that_wraps_has_the_right_rate() {
+        let (shards, mut collector) = cores(1);
+        shards[0].frontends[FrontendId(0)].add(Stat::SessionsTotal, u64::MAX - 1);
+        collector.tick(Now(SECOND));
+        shards[0].frontends[FrontendId(0)].add(Stat::SessionsTotal, 7);
+        collector.clear(false);
+        collector.tick(Now(2 * SECOND));
+        assert_eq!((frontend(&collector, Stat::Rate), frontend(&collector, Stat::RateMax)), (7, 7));
+        collector.tick(Now(3 * SECOND));
+        assert_eq!((frontend(&collector, Stat::Rate), frontend(&collector, Stat::RateMax)), (0, 7));
+        collector.clear(false);
+        assert_eq!(frontend(&collector, Stat::RateMax), 0);
+    }
+
+    #[test]
+    fn a_rate_is_per_second_whatever_the_tick() {
+        let (shards, mut collector) = cores(1);
+        shards[0].frontends[FrontendId(0)].add(Stat::SessionsTotal, 100);
+        collector.tick(Now(SECOND / 4));
+        assert_eq!(frontend(&collector, Stat::Rate), 400);
+        collector.tick(Now(SECOND / 4));
+        assert_eq!(frontend(&collector, Stat::Rate), 400, "no time passed: nothing changes");
+    }
+
+    #[test]
+    fn the_maximum_of_a_level_is_the_larger_of_samples_and_cores() {
+        let (shards, mut collector) = cores(2);
+        let on = |core: usize| &shards[core].servers[ServerId(0)];
+        on(0).enter(Stat::SessionsCur);
+        on(0).enter(Stat::SessionsCur);
+        on(1).enter(Stat::SessionsCur);
+        collector.tick(Now(SECOND));
+        for core in [0, 0, 1] {
+            on(core).leave(Stat::SessionsCur);
+        }
+        assert_eq!((server(&collector, Stat::SessionsCur), server(&collector, Stat::SessionsMax)), (0, 3));
+        collector.clear(false);
+        assert_eq!(server(&collector, Stat::SessionsMax), 0);
+        on(1).enter(Stat::SessionsCur);
+        on(1).leave(Stat::SessionsCur);
+        assert_eq!(server(&collector, Stat::SessionsMax), 1, "shorter than a tick, seen by its core");
+    }
+
+    #[test]
+    fn a_session_handed_over_counts_once() {
+        let (shards, collector) = cores(2);
+        shards[0].servers[ServerId(0)].leave(Stat::SessionsCur);
+        assert_eq!(server(&collector, Stat::SessionsCur), 0, "read between the two halves");
+        shards[1].servers[ServerId(0)].enter(Stat::SessionsCur);
+        shards[1].servers[ServerId(0)].enter(Stat::SessionsCur);
+        assert_eq!(server(&collector, Stat::SessionsCur), 1);
+    }
+
+    #[test]
+    fn averages_follow_the_last_samples() {
+        let (shards, mut collector) = cores(1);
+        let cells = &shards[0].servers[ServerId(0)];
+        for _ in 0..10 {
+            cells.time(Stat::ConnectTime, 4_000);
+        }
+        collector.tick(Now(SECOND));
+        assert_eq!(server(&collector, Stat::ConnectTime), 4, "few samples: their mean");
+        for _ in 0..5_000 {
+            cells.time(Stat::ConnectTime, 9_000);
+        }
+        collector.tick(Now(2 * SECOND));
+        assert_eq!(
+            server(&collector, Stat::ConnectTime),
+            9,
+            "a full window of newer samples replaces the old"
+        );
+        collector.tick(Now(3 * SECOND));
+        assert_eq!(server(&collector, Stat::ConnectTime), 9, "no samples: unchanged");
+        assert_eq!(server(&collector, Stat::ConnectTimeMax), 9);
+    }
+
+    #[test]
+    fn idle_percent_is_the_share_of_time_that_data_cores_slept() {
+        let (shards, _) = cores(3);
+        let mut collector = Collector::new(shards.clone(), 2, Now(0));
+        shards[0].core.add(CoreStat::IdleNs, SECOND);
+        shards[1].core.add(CoreStat::IdleNs, SECOND / 2);
+        shards[2].core.add(CoreStat::IdleNs, SECOND);
+        collector.tick(Now(SECOND));
+        assert_eq!(collector.process_sums().idle_percent, 75);
+    }
+
+    #[test]
+    fn a_reload_keeps_history_of_what_stays() {
+        let (shards, mut collector) = cores(1);
+        shards[0].frontends[FrontendId(0)].add(Stat::SessionsTotal, 5);
+        collector.tick(Now(SECOND));
+        let mut origins = Origins::none(2, 0, 0, 0);
+        origins.frontends[FrontendId(1)] = Some(FrontendId(0));
+        let next: Vec<Shard> = shards.iter().map(|shard| shard.next(&origins)).collect();
+        collector.reload(next, &origins);
+        let of = |id| collector.sums::<Frontend>(FrontendId(id));
+        assert_eq!((of(0).get(Stat::RateMax), of(1).get(Stat::RateMax)), (Some(0), Some(5)));
+        assert_eq!((of(0).get(Stat::SessionsTotal), of(1).get(Stat::SessionsTotal)), (Some(0), Some(5)));
+        assert_eq!(of(1).get(Stat::ConnectErrors), None, "frontends have no such row");
+        assert_eq!((of(1).last_session, of(0).last_session), (Some(Now(SECOND)), None));
+    }
+}
