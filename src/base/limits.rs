@@ -25,6 +25,9 @@ pub const QUEUE_LEN_MAX: usize = 100_000;
 /// Bytes of a PROXY protocol header: 536 is what a sender may rely on (spec section 2.2); we accept TLVs up to this.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
 
+/// Bytes of a PROXY protocol header of version 1, CRLF included: the longest line that its grammar has (spec section 2.1).
+pub const PROXY_V1_BYTES_MAX: usize = 107;
+
 /// Bytes of the first message that `inspect-delay` may look at; one receive buffer.
 pub const INSPECT_BYTES_MAX: usize = BUF_BYTES;
 
@@ -43,4 +46,5 @@ pub const PATTERN_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const _: () = assert!(HASH_RING_POINTS_MAX >= SERVERS_PER_BACKEND_MAX);
 const _: () = assert!(HASH_MAP_SLOTS_MAX >= SERVERS_PER_BACKEND_MAX);
 const _: () = assert!(PROXY_HEADER_BYTES_MAX <= BUF_BYTES);
+const _: () = assert!(PROXY_V1_BYTES_MAX <= PROXY_HEADER_BYTES_MAX);
 const _: () = assert!(INSPECT_BYTES_MAX <= BUF_BYTES);
