@@ -1,6 +1,10 @@
 //! Layer 1, decisions, pure: facts in -> decision out; no clock, no IO, no names.
 
 pub mod acl;
+pub mod admission;
 pub mod balance;
+pub mod health;
+pub mod retry;
 pub mod rule;
 pub mod sample;
+pub mod slowstart;
