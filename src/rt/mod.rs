@@ -1,1 +1,30 @@
 //! Layer 3: the only layer that names glommio, io_uring or libc, and the only one with `unsafe`.
+//!
+//! A core is a thread pinned to a CPU that runs a glommio executor and, as one task of it, the driver of our own io_uring
+//! (`ring`). Everything that can wake a task completes on that ring: IO, timers, mail from other cores. So the driver may
+//! park in `io_uring_enter` as soon as no task is runnable.
+
+mod bufs;
+mod conn;
+mod cpu;
+mod listen;
+mod mailbox;
+mod op;
+mod ring;
+mod signal;
+pub mod splice;
+mod sys;
+#[cfg(test)]
+mod tests;
+mod time;
+mod wheel;
+
+pub use bufs::RecvBuf;
+pub use conn::{Conn, ConnectOptions, Recv, Send, Target, connect};
+pub use cpu::{Booted, CoreSpec, Cores, StartError, boot, limits, machine, spawn};
+pub use listen::{Endpoint, ListenOptions, Listener, bound_addr, listen, share};
+pub use mailbox::{CoreWaker, Mailbox, Receiver, Sender};
+pub use op::SendBuf;
+pub use ring::Activity;
+pub use signal::{Signal, Signals};
+pub use time::{Either, Elapsed, Timer, now, select, sleep_until, with_deadline, yield_now};

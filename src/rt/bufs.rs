@@ -1,0 +1,208 @@
+//! Receive buffers of one core: one reserved address range, a part of which the kernel may fill at any time.
+//!
+//! A receive names no buffer; the kernel takes one from the provided-buffer ring when data is there
+//! (IORING_REGISTER_PBUF_RING), so an idle connection holds none. Only a few buffers are offered at a time and the one
+//! given back last is offered first: the same memory stays in the cache however many there are. Pages that were never
+//! offered cost no memory.
+
+use std::cell::RefCell;
+use std::io;
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::task::Waker;
+
+use io_uring::Submitter;
+use io_uring::types::BufRingEntry;
+
+use crate::base::limits::BUF_BYTES;
+
+/// The only buffer group of a ring.
+pub(super) const GROUP: u16 = 0;
+/// Buffers offered to the kernel at first: what a turn under moderate load consumes, 256 KiB of cache.
+const OFFER_MIN: u16 = 16;
+
+thread_local! {
+    static POOL: RefCell<Option<Pool>> = const { RefCell::new(None) };
+}
+
+struct Pool {
+    memory: NonNull<u8>,
+    ring: NonNull<BufRingEntry>,
+    ring_entries: u16,
+    tail: u16,
+    /// How many buffers the kernel should have; doubles each time it ran out.
+    offer: u16,
+    offered: u16,
+    free: Vec<u16>,
+    waiting: Vec<Waker>,
+    count: u16,
+    exhausted: u64,
+}
+
+/// Bytes that a connection received. Gives its buffer back when dropped.
+#[derive(Debug)]
+pub struct RecvBuf {
+    data: NonNull<u8>,
+    start: u16,
+    end: u16,
+    id: u16,
+}
+
+impl RecvBuf {
+    /// Forgets `n` bytes at the front.
+    pub fn advance(&mut self, n: usize) {
+        assert!(n <= self.len(), "advance past the end");
+        self.start += u16::try_from(n).expect("shorter than the buffer");
+    }
+
+    /// Forgets everything after `n` bytes.
+    pub fn truncate(&mut self, n: usize) {
+        if n < self.len() {
+            self.end = self.start + u16::try_from(n).expect("shorter than the buffer");
+        }
+    }
+}
+
+impl Deref for RecvBuf {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the kernel filled `start..end` before it handed the buffer over, and until `drop` gives the id back
+        // neither the kernel nor anybody else may touch this buffer. The pool's memory is never unmapped.
+        unsafe {
+            std::slice::from_raw_parts(
+                self.data.as_ptr().add(self.start as usize),
+                (self.end - self.start) as usize,
+            )
+        }
+    }
+}
+
+impl Drop for RecvBuf {
+    fn drop(&mut self) {
+        recycle(self.id);
+    }
+}
+
+/// Gives a buffer back that the kernel chose.
+pub(super) fn recycle(id: u16) {
+    with_pool(|pool| {
+        debug_assert!(id < pool.count && !pool.free.contains(&id), "a buffer is given back once");
+        pool.free.push(id);
+        for waker in pool.waiting.drain(..) {
+            waker.wake();
+        }
+    });
+}
+
+/// Makes the pool of this core and registers its ring.
+pub(super) fn install(submitter: &Submitter<'_>, count: u16) -> io::Result<()> {
+    let entries = count.next_power_of_two();
+    let memory = map(usize::from(count) * BUF_BYTES)?;
+    let ring = map(usize::from(entries) * size_of::<BufRingEntry>())?.cast::<BufRingEntry>();
+    // SAFETY: the ring is page-aligned memory of `entries` entries that is never unmapped while the process lives.
+    unsafe { submitter.register_buf_ring_with_flags(ring.as_ptr() as u64, entries, GROUP, 0)? };
+    POOL.with_borrow_mut(|pool| {
+        *pool = Some(Pool {
+            memory,
+            ring,
+            ring_entries: entries,
+            tail: 0,
+            offer: OFFER_MIN.min(count),
+            offered: 0,
+            free: (0..count).rev().collect(),
+            waiting: Vec::new(),
+            count,
+            exhausted: 0,
+        });
+    });
+    offer();
+    Ok(())
+}
+
+/// Hands free buffers to the kernel until it has enough. Called once a turn, before the ring is entered.
+pub(super) fn offer() {
+    with_pool(|pool| {
+        if pool.offered >= pool.offer {
+            return;
+        }
+        let mask = pool.ring_entries - 1;
+        while pool.offered < pool.offer {
+            let Some(id) = pool.free.pop() else { break };
+            // SAFETY: the masked index lies inside the ring; the entry at the tail belongs to us until the tail moves
+            // past it. The buffer is free, so nobody reads or writes it until the kernel does.
+            unsafe {
+                let entry = &mut *pool.ring.as_ptr().add(usize::from(pool.tail & mask));
+                entry.set_addr(pool.memory.as_ptr().add(usize::from(id) * BUF_BYTES) as u64);
+                entry.set_len(u32::try_from(BUF_BYTES).expect("16 KiB"));
+                entry.set_bid(id);
+            }
+            pool.tail = pool.tail.wrapping_add(1);
+            pool.offered += 1;
+        }
+        // SAFETY: the tail is the 16-bit field that the kernel ABI puts into the first entry; it is written by us alone
+        // and read by the kernel, which is what the release store is for.
+        unsafe {
+            let tail = BufRingEntry::tail(pool.ring.as_ptr()).cast_mut();
+            AtomicU16::from_ptr(tail).store(pool.tail, Ordering::Release);
+        }
+    });
+}
+
+/// Takes over a buffer that the kernel filled with `len` bytes.
+pub(super) fn take(id: u16, len: usize) -> RecvBuf {
+    with_pool(|pool| {
+        debug_assert!(id < pool.count && len <= BUF_BYTES);
+        pool.offered -= 1;
+        // SAFETY: `id` is below `count`, so the offset is inside the mapping.
+        let data = unsafe { pool.memory.add(usize::from(id) * BUF_BYTES) };
+        RecvBuf { data, start: 0, end: u16::try_from(len).expect("at most 16 KiB"), id }
+    })
+}
+
+/// The kernel had no buffer for a receive: it is offered more from the next turn on.
+pub(super) fn ran_out() {
+    with_pool(|pool| {
+        pool.exhausted += 1;
+        pool.offer = pool.offer.saturating_mul(2).min(pool.count);
+    });
+}
+
+/// Whether a receive may find a buffer after the next turn; if not, `waker` is woken when one comes back.
+pub(super) fn available(waker: &Waker) -> bool {
+    with_pool(|pool| {
+        let any = pool.offered > 0 || !pool.free.is_empty();
+        if !any && !pool.waiting.iter().any(|w| w.will_wake(waker)) {
+            pool.waiting.push(waker.clone());
+        }
+        any
+    })
+}
+
+/// How often the kernel ran out of buffers on this core.
+pub(super) fn exhausted() -> u64 {
+    POOL.with_borrow(|pool| pool.as_ref().map_or(0, |p| p.exhausted))
+}
+
+fn with_pool<R>(f: impl FnOnce(&mut Pool) -> R) -> R {
+    POOL.with_borrow_mut(|pool| f(pool.as_mut().expect("receive buffers belong to a core that runs")))
+}
+
+/// Anonymous memory that costs nothing until it is touched. It is never unmapped: a buffer may outlive its ring.
+fn map(bytes: usize) -> io::Result<NonNull<u8>> {
+    // SAFETY: a fresh anonymous mapping at an address of the kernel's choice overlaps nothing.
+    let p = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if p == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(p.cast()).ok_or_else(|| io::Error::other("mmap returned null"))
+}

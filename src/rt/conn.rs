@@ -1,0 +1,363 @@
+//! A connected stream socket that we own: receive, send, wait for readiness, half-close, close.
+//!
+//! A receive waits for data without holding a buffer. Closing goes through the ring, after everything queued before it.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use io_uring::squeue::Flags;
+use io_uring::types::Fd;
+use io_uring::{cqueue, opcode};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+
+use super::bufs::{self, RecvBuf};
+use super::op::{Keep, Op, SendBuf, Yields};
+use super::{ring, sys};
+use crate::base::limits::BUF_BYTES;
+use crate::base::net::Addr;
+
+/// IORING_RECVSEND_POLL_FIRST: do not try at once, wait for readiness first.
+const POLL_FIRST: u16 = 1;
+
+/// A connected stream socket of this core.
+#[derive(Debug)]
+pub struct Conn {
+    fd: RawFd,
+    /// The last receive left data in the socket (IORING_CQE_F_SOCK_NONEMPTY), or nothing was received yet: trying at
+    /// once is likely to succeed. Otherwise waiting for readiness first saves a failing attempt.
+    likely_ready: Cell<bool>,
+}
+
+impl Conn {
+    /// Takes over a connected, non-blocking socket.
+    pub fn from_fd(fd: OwnedFd) -> Self {
+        Conn { fd: fd.into_raw_fd(), likely_ready: Cell::new(true) }
+    }
+
+    /// Gives the socket away, to another core for example. No operation may be in flight.
+    pub fn into_fd(self) -> OwnedFd {
+        let conn = std::mem::ManuallyDrop::new(self);
+        // SAFETY: the descriptor is ours, and `ManuallyDrop` keeps `drop` from closing it too.
+        unsafe { OwnedFd::from_raw_fd(conn.fd) }
+    }
+
+    /// Receives what is there, up to one buffer. `None`: the peer has half-closed. Dropping the future may lose bytes
+    /// that arrive at that moment: after that the connection is only good for closing. Where it has to stay usable, wait
+    /// with [`readable`](Self::readable) first.
+    pub fn recv(&self) -> Recv<'_> {
+        Recv { conn: self, op: None, starved: false }
+    }
+
+    /// Sends some of the bytes; gives them back, advanced by what was sent.
+    pub fn send(&self, data: SendBuf) -> Send<'_> {
+        Send { conn: self, state: SendState::Start(data), more: false }
+    }
+
+    /// As [`send`](Self::send) when more bytes follow at once: the kernel may wait for them (MSG_MORE).
+    pub fn send_more(&self, data: SendBuf) -> Send<'_> {
+        Send { conn: self, state: SendState::Start(data), more: true }
+    }
+
+    /// Sends everything.
+    pub async fn send_all(&self, data: impl Into<SendBuf>) -> io::Result<()> {
+        let mut data = data.into();
+        while !data.remaining().is_empty() {
+            let (sent, rest) = self.send(data).await;
+            sent?;
+            data = rest;
+        }
+        Ok(())
+    }
+
+    /// Waits until a receive would not block (also at the end of the stream and on an error).
+    pub async fn readable(&self) -> io::Result<()> {
+        self.ready(libc::POLLIN | libc::POLLRDHUP).await
+    }
+
+    /// Waits until a send would not block.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.ready(libc::POLLOUT).await
+    }
+
+    async fn ready(&self, events: i16) -> io::Result<()> {
+        let poll = opcode::PollAdd::new(Fd(self.fd), u32::from(events.cast_unsigned())).build();
+        // SAFETY: a poll points at no memory.
+        let mut op = unsafe { Op::submit(poll, Keep::Nothing, Yields::Count) };
+        let (done, _) = poll_fn(|cx| op.poll(cx)).await;
+        done.count().map(drop)
+    }
+
+    /// Copies first bytes without taking them (MSG_PEEK). Non-blocking.
+    pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        sys::recv(self.fd, buf, libc::MSG_PEEK)
+    }
+
+    /// Half-closes: the peer reads to the end of what was sent.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        sys::shutdown(self.fd, libc::SHUT_WR)
+    }
+
+    /// Ends both directions at once; operations in flight complete.
+    pub fn shutdown(&self) -> io::Result<()> {
+        sys::shutdown(self.fd, libc::SHUT_RDWR)
+    }
+
+    /// Makes the close a reset (RST): the peer learns that something went wrong. For errors only.
+    pub fn reset_on_close(&self) {
+        // A socket whose peer is gone already refuses; then there is nobody to tell.
+        let _ = self.as_socket().set_linger(Some(Duration::ZERO));
+    }
+
+    /// The peer vanishes silently: nothing is sent when the socket closes (TCP_REPAIR, needs CAP_NET_ADMIN).
+    pub fn forget_peer(&self) -> io::Result<()> {
+        sys::setsockopt_int(self.fd, libc::IPPROTO_TCP, libc::TCP_REPAIR, 1)
+    }
+
+    /// The address of the other end.
+    pub fn peer_addr(&self) -> Addr {
+        self.as_socket().peer_addr().map_or(Addr::Unknown, to_addr)
+    }
+
+    /// The address of this end.
+    pub fn local_addr(&self) -> Addr {
+        self.as_socket().local_addr().map_or(Addr::Unknown, to_addr)
+    }
+
+    /// SO_ERROR: the reason why the connection failed, if it did.
+    pub fn take_error(&self) -> Option<io::Error> {
+        self.as_socket().take_error().ok().flatten()
+    }
+
+    /// The socket's descriptor, for splice and for `show fd`.
+    pub(super) fn raw_fd(&self) -> RawFd {
+        self.fd
+    }
+
+    fn as_socket(&self) -> SockRef<'_> {
+        SockRef::from(self)
+    }
+}
+
+impl AsFd for Conn {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open as long as `self` lives.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        close_fd(self.fd);
+    }
+}
+
+/// Closes through the ring: in order with what was queued before, and batched with the next turn.
+pub(super) fn close_fd(fd: RawFd) {
+    ring::with(|r| r.push_close(fd));
+}
+
+fn to_addr(addr: SockAddr) -> Addr {
+    match addr.as_socket() {
+        Some(ip) => Addr::Ip(ip),
+        None if addr.is_unix() => Addr::Unix,
+        None => Addr::Unknown,
+    }
+}
+
+/// The future of [`Conn::recv`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Recv<'a> {
+    conn: &'a Conn,
+    op: Option<Op>,
+    /// The kernel found no buffer for it.
+    starved: bool,
+}
+
+impl Recv<'_> {
+    fn start(&self) -> Op {
+        let len = u32::try_from(BUF_BYTES).expect("16 KiB");
+        let ioprio = if self.conn.likely_ready.get() { 0 } else { POLL_FIRST };
+        let entry = opcode::Recv::new(Fd(self.conn.fd), std::ptr::null_mut(), len)
+            .buf_group(bufs::GROUP)
+            .ioprio(ioprio)
+            .build()
+            .flags(Flags::BUFFER_SELECT);
+        // SAFETY: the entry points at no memory, the kernel picks a buffer of the pool.
+        unsafe { Op::submit(entry, Keep::Nothing, Yields::Count) }
+    }
+}
+
+impl Future for Recv<'_> {
+    type Output = io::Result<Option<RecvBuf>>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            if self.starved {
+                // Asking again without a buffer would only fail again, however often this is polled.
+                if !bufs::available(cx.waker()) {
+                    return Poll::Pending;
+                }
+                self.starved = false;
+            }
+            let op = match &mut self.op {
+                Some(op) => op,
+                None => {
+                    let op = self.start();
+                    self.op.insert(op)
+                }
+            };
+            let Poll::Ready((done, _)) = op.poll(cx) else { return Poll::Pending };
+            self.op = None;
+            let buffer = cqueue::buffer_select(done.flags);
+            match done.count() {
+                Ok(n) => {
+                    self.conn.likely_ready.set(cqueue::sock_nonempty(done.flags));
+                    let received = buffer.map(|id| bufs::take(id, n));
+                    return Poll::Ready(Ok(received.filter(|_| n > 0)));
+                }
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
+                    self.conn.likely_ready.set(true);
+                    bufs::ran_out();
+                    self.starved = true;
+                }
+                Err(e) => {
+                    if let Some(id) = buffer {
+                        bufs::recycle(id);
+                    }
+                    return Poll::Ready(Err(e));
+                }
+            }
+        }
+    }
+}
+
+enum SendState {
+    Start(SendBuf),
+    Running(Op),
+    Finished,
+}
+
+/// The future of [`Conn::send`].
+#[must_use = "futures do nothing unless polled"]
+pub struct Send<'a> {
+    conn: &'a Conn,
+    state: SendState,
+    more: bool,
+}
+
+impl Future for Send<'_> {
+    type Output = (io::Result<usize>, SendBuf);
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let SendState::Start(_) = self.state {
+            let SendState::Start(data) = std::mem::replace(&mut self.state, SendState::Finished) else {
+                unreachable!("matched above")
+            };
+            let bytes = data.remaining();
+            let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            let flags = libc::MSG_NOSIGNAL | if self.more { libc::MSG_MORE } else { 0 };
+            let entry = opcode::Send::new(Fd(self.conn.fd), bytes.as_ptr(), len).flags(flags).build();
+            // SAFETY: the entry points into `data`: a pool buffer, the heap block of a Vec or a constant, none of which
+            // moves when `data` does, and `data` is kept until the completion.
+            let op = unsafe { Op::submit(entry, Keep::Send(data), Yields::Count) };
+            self.state = SendState::Running(op);
+        }
+        let SendState::Running(op) = &mut self.state else { panic!("send polled after its completion") };
+        let Poll::Ready((done, keep)) = op.poll(cx) else { return Poll::Pending };
+        self.state = SendState::Finished;
+        let Keep::Send(mut data) = keep else { unreachable!("a send keeps its bytes") };
+        let sent = done.count();
+        if let Ok(n) = sent {
+            data.advance(n);
+        }
+        Poll::Ready((sent, data))
+    }
+}
+
+/// Where to connect to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target<'a> {
+    /// TCP.
+    Ip(SocketAddr),
+    /// A UNIX stream socket by path.
+    Unix(&'a Path),
+    /// A UNIX stream socket by abstract name.
+    Abstract(&'a str),
+}
+
+/// How to connect.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct ConnectOptions {
+    /// Local address; with port 0 the kernel chooses the port at connect time (IP_BIND_ADDRESS_NO_PORT).
+    pub source: Option<SocketAddr>,
+    /// IP_TRANSPARENT: the local address need not be ours.
+    pub transparent: bool,
+    /// TCP_USER_TIMEOUT.
+    pub tcp_user_timeout: Option<Duration>,
+}
+
+/// Opens a connection. Wrap it in [`with_deadline`](super::with_deadline); dropping it gives up.
+pub async fn connect(target: Target<'_>, options: ConnectOptions) -> io::Result<Conn> {
+    let addr = match target {
+        Target::Ip(ip) => SockAddr::from(ip),
+        Target::Unix(path) => SockAddr::unix(path)?,
+        Target::Abstract(name) => SockAddr::unix(format!("\0{name}"))?,
+    };
+    let socket = new_socket(&addr)?;
+    if let Target::Ip(_) = target {
+        socket.set_tcp_nodelay(true)?;
+        prepare_source(&socket, options)?;
+    }
+    let conn = Conn::from_fd(socket.into());
+    // A fresh connection has nothing to read yet unless the server speaks first: wait for readiness.
+    conn.likely_ready.set(false);
+    let addr = Box::new(addr);
+    let entry = opcode::Connect::new(Fd(conn.fd), addr.as_ptr().cast(), addr.len()).build();
+    // SAFETY: the entry points at the boxed address, which is kept until the completion.
+    let mut op = unsafe { Op::submit(entry, Keep::Addr(addr), Yields::Count) };
+    let (done, _) = poll_fn(|cx| op.poll(cx)).await;
+    done.count().map(|_| conn)
+}
+
+fn new_socket(addr: &SockAddr) -> io::Result<Socket> {
+    let domain = addr.domain();
+    let protocol = (domain != Domain::UNIX).then_some(Protocol::TCP);
+    let socket = Socket::new_raw(domain, Type::STREAM.nonblocking().cloexec(), protocol)?;
+    Ok(socket)
+}
+
+fn prepare_source(socket: &Socket, options: ConnectOptions) -> io::Result<()> {
+    if let Some(timeout) = options.tcp_user_timeout {
+        socket.set_tcp_user_timeout(Some(timeout))?;
+    }
+    let Some(source) = options.source else { return Ok(()) };
+    if options.transparent {
+        set_transparent(socket, source.ip())?;
+    }
+    if source.port() == 0 {
+        // Without it bind() itself searches a port that is free towards everybody; with it connect() finds one that is
+        // free towards this server (ip(7)).
+        let (level, name) = (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT);
+        sys::setsockopt_int(socket.as_raw_fd(), level, name, 1)?;
+    } else {
+        // A port of ours may still be in TIME_WAIT towards another server.
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&SockAddr::from(source))
+}
+
+/// IP_TRANSPARENT or IPV6_TRANSPARENT.
+pub(super) fn set_transparent(socket: &Socket, ip: IpAddr) -> io::Result<()> {
+    let (level, name) = match ip {
+        IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+        IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT),
+    };
+    sys::setsockopt_int(socket.as_raw_fd(), level, name, 1)
+}

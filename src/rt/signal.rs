@@ -1,0 +1,66 @@
+//! Signals of the process, read from a signalfd on the control core.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use io_uring::opcode;
+use io_uring::types::Fd;
+
+use super::op::{Keep, Op, Yields};
+use super::sys;
+
+/// A signal that the process reacts to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Signal {
+    /// SIGTERM: finish what runs, then leave.
+    Terminate,
+    /// SIGINT: as SIGTERM; the second one leaves at once.
+    Interrupt,
+    /// SIGHUP.
+    Hangup,
+    /// SIGUSR1.
+    User1,
+}
+
+/// Signals blocked for the whole process and delivered here.
+#[derive(Debug)]
+pub struct Signals {
+    fd: OwnedFd,
+}
+
+const WATCHED: [(i32, Signal); 4] = [
+    (libc::SIGTERM, Signal::Terminate),
+    (libc::SIGINT, Signal::Interrupt),
+    (libc::SIGHUP, Signal::Hangup),
+    (libc::SIGUSR1, Signal::User1),
+];
+
+impl Signals {
+    /// Blocks them in the calling thread; call it before any thread is made.
+    pub fn install() -> io::Result<Signals> {
+        let numbers = WATCHED.map(|(number, _)| number);
+        // A write to a peer that is gone is an error where it happens, not a signal.
+        sys::ignore_sigpipe();
+        Ok(Signals { fd: sys::signalfd(&numbers)? })
+    }
+
+    /// The next signal.
+    pub async fn next(&self) -> io::Result<Signal> {
+        loop {
+            let mut buf = vec![0_u8; size_of::<libc::signalfd_siginfo>()].into_boxed_slice();
+            let len = u32::try_from(buf.len()).expect("128 bytes");
+            let entry = opcode::Read::new(Fd(self.fd.as_raw_fd()), buf.as_mut_ptr(), len).build();
+            // SAFETY: the entry points into the boxed bytes, which are kept until the completion.
+            let mut op = unsafe { Op::submit(entry, Keep::Bytes(buf), Yields::Count) };
+            let (done, keep) = std::future::poll_fn(|cx| op.poll(cx)).await;
+            done.count()?;
+            let Keep::Bytes(bytes) = keep else { unreachable!("a read keeps its bytes") };
+            // ssi_signo is the first field of signalfd_siginfo, a native-endian u32.
+            let number = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            let known = WATCHED.iter().find(|(n, _)| n.unsigned_abs() == number);
+            if let Some((_, signal)) = known {
+                return Ok(*signal);
+            }
+        }
+    }
+}

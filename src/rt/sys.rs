@@ -1,0 +1,231 @@
+//! Thin wrappers over system calls that neither std nor socket2 offers. Each is one call and its error.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use crate::base::time::Now;
+
+/// Turns a return value of -1 into the error it stands for.
+fn check(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// CLOCK_MONOTONIC.
+pub(super) fn clock() -> Now {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `ts` is a valid timespec that the call fills in; CLOCK_MONOTONIC exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut ts) };
+    Now(ts.tv_sec.unsigned_abs() * 1_000_000_000 + ts.tv_nsec.unsigned_abs())
+}
+
+/// CPU time of the calling thread (CLOCK_THREAD_CPUTIME_ID).
+pub(super) fn thread_cpu_ns() -> u64 {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: as in `clock`.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut ts) };
+    ts.tv_sec.unsigned_abs() * 1_000_000_000 + ts.tv_nsec.unsigned_abs()
+}
+
+/// A non-blocking, close-on-exec eventfd.
+pub(super) fn eventfd() -> io::Result<OwnedFd> {
+    // SAFETY: the call takes no pointers; its result is a fresh descriptor that nobody else owns.
+    unsafe {
+        let fd = check(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Adds one to an eventfd. A full counter (EAGAIN) has woken its reader already.
+pub(super) fn eventfd_signal(fd: RawFd) {
+    let one: u64 = 1;
+    // SAFETY: eight readable bytes, as eventfd(2) wants; a wrong descriptor is an error, not memory unsafety.
+    unsafe { libc::write(fd, (&raw const one).cast(), 8) };
+}
+
+/// RLIMIT_NOFILE or RLIMIT_MEMLOCK as (soft, hard).
+pub(super) fn rlimit(resource: Limit) -> io::Result<(u64, u64)> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for the call to fill in.
+    check(unsafe { libc::getrlimit(resource.number(), &raw mut limit) })?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// Raises the soft limit to the hard limit and returns it.
+pub(super) fn raise_rlimit(resource: Limit) -> io::Result<u64> {
+    let (_, hard) = rlimit(resource)?;
+    let limit = libc::rlimit { rlim_cur: hard, rlim_max: hard };
+    // SAFETY: `limit` is valid for the call to read.
+    check(unsafe { libc::setrlimit(resource.number(), &raw const limit) })?;
+    Ok(hard)
+}
+
+/// A resource limit that we look at.
+#[derive(Clone, Copy)]
+pub(super) enum Limit {
+    /// Open files.
+    Files,
+    /// Locked memory in bytes.
+    LockedMemory,
+}
+
+impl Limit {
+    fn number(self) -> libc::__rlimit_resource_t {
+        match self {
+            Limit::Files => libc::RLIMIT_NOFILE,
+            Limit::LockedMemory => libc::RLIMIT_MEMLOCK,
+        }
+    }
+}
+
+/// The CPUs this process may run on, ascending.
+pub(super) fn allowed_cpus() -> io::Result<Vec<usize>> {
+    // SAFETY: a zeroed cpu_set_t is an empty set; the call writes at most its size.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        check(libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set))?;
+        set
+    };
+    // SAFETY: CPU_ISSET reads one bit of the set; every number below CPU_SETSIZE is inside it.
+    Ok((0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
+}
+
+/// Host name of this machine.
+pub(super) fn hostname() -> String {
+    let mut name = [0_u8; 256];
+    // SAFETY: the buffer is writable for its length less one, so a terminating zero is always left.
+    let result = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
+    let len = name.iter().position(|&b| b == 0).unwrap_or(0);
+    if result == 0 { String::from_utf8_lossy(&name[..len]).into_owned() } else { String::new() }
+}
+
+/// Kernel release as (major, minor).
+pub(super) fn kernel_version() -> io::Result<(u32, u32)> {
+    // SAFETY: utsname is plain bytes; zero is valid and the call fills it in with terminated strings.
+    let name = unsafe {
+        let mut name: libc::utsname = std::mem::zeroed();
+        check(libc::uname(&raw mut name))?;
+        name
+    };
+    let release: String =
+        name.release.iter().take_while(|&&c| c != 0).map(|&c| c.cast_unsigned() as char).collect();
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(|p| p.parse().unwrap_or(0));
+    Ok((parts.next().unwrap_or(0), parts.next().unwrap_or(0)))
+}
+
+/// A non-blocking, close-on-exec pipe as (read end, write end).
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [0; 2];
+    // SAFETY: `fds` has room for the two descriptors; both are fresh and owned by nobody else.
+    unsafe {
+        check(libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK))?;
+        Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])))
+    }
+}
+
+/// Sets the capacity of a pipe; returns what the kernel gave.
+pub(super) fn set_pipe_size(pipe: &OwnedFd, bytes: u32) -> io::Result<u32> {
+    let wanted = i32::try_from(bytes).unwrap_or(i32::MAX);
+    // SAFETY: no pointers.
+    let got = check(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, wanted) })?;
+    Ok(got.unsigned_abs())
+}
+
+/// splice(2), non-blocking on both ends.
+pub(super) fn splice(from: RawFd, to: RawFd, len: usize, more: bool) -> io::Result<usize> {
+    let mut flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
+    if more {
+        flags |= libc::SPLICE_F_MORE;
+    }
+    // SAFETY: null offsets are what pipes and sockets want; the descriptors are only named.
+    let moved = unsafe { libc::splice(from, ptr::null_mut(), to, ptr::null_mut(), len, flags) };
+    usize::try_from(moved).map_err(|_| io::Error::last_os_error())
+}
+
+/// recv(2), non-blocking, with flags (MSG_PEEK).
+pub(super) fn recv(fd: RawFd, buf: &mut [u8], flags: i32) -> io::Result<usize> {
+    // SAFETY: `buf` is writable for its length.
+    let n = unsafe { libc::recv(fd, buf.as_mut_ptr().cast(), buf.len(), flags | libc::MSG_DONTWAIT) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// accept4(2), non-blocking; the connection is non-blocking and close-on-exec.
+pub(super) fn accept(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: no address is asked for; the result is a fresh descriptor.
+    unsafe {
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        let conn = check(libc::accept4(fd, ptr::null_mut(), ptr::null_mut(), flags))?;
+        Ok(OwnedFd::from_raw_fd(conn))
+    }
+}
+
+/// shutdown(2).
+pub(super) fn shutdown(fd: RawFd, how: i32) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::shutdown(fd, how) }).map(drop)
+}
+
+/// setsockopt(2) with an integer.
+pub(super) fn setsockopt_int(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+    let len = libc::socklen_t::try_from(size_of::<i32>()).expect("four bytes");
+    // SAFETY: the kernel reads `len` bytes of `value`.
+    check(unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), len) }).map(drop)
+}
+
+/// close(2) for descriptors that are not in a ring, such as one received for an operation that was given up.
+pub(super) fn close(fd: RawFd) {
+    // SAFETY: the caller owns `fd` and gives it up here.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+}
+
+/// Attaches to a SO_REUSEPORT group the program "the socket with the number of the CPU that received the packet".
+/// The kernel falls back to its hash where the number is past the group (SO_ATTACH_REUSEPORT_CBPF, socket(7)).
+pub(super) fn attach_reuseport_cpu(fd: RawFd) -> io::Result<()> {
+    /// SKF_AD_OFF + SKF_AD_CPU: the CPU number as a virtual load offset.
+    const CPU_NUMBER: u32 = (-0x1000_i32 + 36).cast_unsigned();
+    /// BPF_LD | BPF_W | BPF_ABS
+    const LOAD: u16 = 0x20;
+    /// BPF_RET | BPF_A
+    const RETURN_ACCUMULATOR: u16 = 0x16;
+    let mut program = [
+        libc::sock_filter { code: LOAD, jt: 0, jf: 0, k: CPU_NUMBER },
+        libc::sock_filter { code: RETURN_ACCUMULATOR, jt: 0, jf: 0, k: 0 },
+    ];
+    let filter = libc::sock_fprog { len: 2, filter: program.as_mut_ptr() };
+    let len = libc::socklen_t::try_from(size_of::<libc::sock_fprog>()).expect("small");
+    // SAFETY: `filter` points at two instructions that live until the call returns; the kernel copies them.
+    check(unsafe {
+        libc::setsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const filter).cast(),
+            len,
+        )
+    })
+    .map(drop)
+}
+
+/// Blocks the signals in the calling thread (threads made later inherit that) and returns a descriptor to read them from.
+pub(super) fn signalfd(signals: &[i32]) -> io::Result<OwnedFd> {
+    // SAFETY: the set is initialised by sigemptyset before use; the result is a fresh descriptor.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for &signal in signals {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        let result = libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut());
+        if result != 0 {
+            return Err(io::Error::from_raw_os_error(result));
+        }
+        let fd = check(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Ignores SIGPIPE in the whole process.
+pub(super) fn ignore_sigpipe() {
+    // SAFETY: SIG_IGN is a valid disposition and no handler of ours is replaced.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
