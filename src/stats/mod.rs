@@ -2,10 +2,13 @@
 //! format and docs/STATS.md are derived from it.
 //!
 //! The way of a number: a data core adds to its own cell ([`counters`]), once a second and on demand the control core sums
-//! the cells of all cores ([`collector`]).
+//! the cells of all cores ([`collector`]), joins the sums with facts such as names and states ([`snapshot`]), and prints
+//! the result ([`render`]).
 
 pub mod collector;
 pub mod counters;
 pub mod process;
+pub mod render;
+pub mod snapshot;
 pub mod status;
 pub mod table;

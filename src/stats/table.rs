@@ -79,6 +79,10 @@ pub enum Nature {
     Duration,
     /// Free text.
     Output,
+    /// What the product is.
+    Product,
+    /// Free text from the configuration.
+    ConfigText,
 }
 
 impl Nature {
@@ -101,6 +105,8 @@ impl Nature {
             N::Age => ("MAP", "Metric", "Age", "Process"),
             N::Duration => ("MDP", "Metric", "Duration", "Process"),
             N::Output => ("MOP", "Metric", "Output", "Process"),
+            N::Product => ("POS", "Product", "Output", "Service"),
+            N::ConfigText => ("COS", "Config", "Output", "Service"),
         };
         Tags { code, origin, nature, scope }
     }

@@ -1,0 +1,76 @@
+//! docs/STATS.md, generated from the tables (a golden test keeps it fresh).
+
+use std::fmt::Write as _;
+
+use crate::stats::counters::{BackendCells, FrontendCells, ListenerCells, ServerCells};
+use crate::stats::process::CORE_TABLE;
+use crate::stats::render::info::INFO;
+use crate::stats::table::{COMPATIBLE_COLUMNS, Object, Objects, TABLE};
+
+/// The whole page.
+pub fn stats_md() -> String {
+    let mut out = String::from(INTRODUCTION);
+    let _ = writeln!(
+        out,
+        "\nMemory: each core keeps one block of cells per object, padded to cache lines: {} bytes for a server, {} for a\n\
+         backend, {} for a frontend and {} for a bind (multiply by the number of cores plus one).\n",
+        size_of::<ServerCells>(),
+        size_of::<BackendCells>(),
+        size_of::<FrontendCells>(),
+        size_of::<ListenerCells>(),
+    );
+    columns(&mut out);
+    out.push_str("\n## show info\n\n| key | unit | tags | meaning |\n|---|---|---|---|\n");
+    for row in INFO {
+        let (unit, tags) = (row.unit.words(), row.nature.tags().code);
+        let _ = writeln!(out, "| `{}` | {unit} | {tags} | {} |", row.name, row.help);
+    }
+    out.push_str(
+        "\n## show activity\n\nOne number per core, and their sum first.\n\n| name | meaning |\n|---|---|\n",
+    );
+    for row in CORE_TABLE {
+        let _ = writeln!(out, "| `{}` | {} |", row.name, row.help);
+    }
+    out
+}
+
+fn columns(out: &mut String) {
+    out.push_str("## show stat\n\n| # | column | on | tags | unit | meaning |\n|---|---|---|---|---|---|\n");
+    for (position, row) in TABLE.iter().enumerate() {
+        if position == COMPATIBLE_COLUMNS {
+            out.push_str("| | `-` | | | | Columns of our own follow. |\n");
+        }
+        let on = letters(row.objects);
+        let (tags, unit) = (row.nature.tags().code, row.unit.words());
+        let _ = writeln!(out, "| {position} | `{}` | {on} | {tags} | {unit} | {} |", row.csv, row.help);
+    }
+}
+
+fn letters(objects: Objects) -> String {
+    let letter = |(object, letter)| objects.contains(object).then_some(letter);
+    let all =
+        [(Object::Frontend, "F"), (Object::Backend, "B"), (Object::Server, "S"), (Object::Listener, "L")];
+    let mut text = all.into_iter().filter_map(letter).collect::<Vec<_>>().join(" ");
+    if objects.http_only() {
+        text.push_str(" (http)");
+    }
+    text
+}
+
+const INTRODUCTION: &str = "\
+# Statistics
+
+Generated from `src/stats/table.rs` and its neighbours; `UPDATE_GOLDEN=1 cargo test` refreshes it.
+
+Every counter is live: bytes of a connection move while it is open. Columns and their order are HAProxy's, so that tools
+made for it work; our own columns stand after the `-` column. A column that an object does not have is empty.
+
+- `on`: F frontend, B backend, S server, L bind (listener). `(http)`: only in `mode http`.
+- `tags`: HAProxy's three letters of the typed form: origin (Metric, Status, Key, Config, Product), nature (Counter, Gauge,
+  Max, Rate, Limit, Duration, Age, average `a`, Name, Output) and scope (Process, Service).
+- Lines of binds are printed when they are asked for by type: `show stat -1 8 -1`.
+- Maxima are exact on one core. Over several cores they are the larger of the highest sum seen once a second and the highest
+  value of a single core, hence a lower bound for peaks shorter than a second.
+- Text never holds a comma or a quote: they are replaced by `;` and `'`.
+- `clear counters` forgets maxima, `clear counters all` starts counters from zero too; `show info` keeps its totals.
+";

@@ -1,0 +1,107 @@
+//! How a [`Snapshot`](super::snapshot::Snapshot) is printed: which lines and columns are chosen, and one file per format.
+
+pub mod csv;
+pub mod doc;
+pub mod info;
+pub mod json;
+pub mod typed;
+
+use crate::stats::snapshot::{Entry, Facts, Snapshot, Value};
+use crate::stats::table::{Object, Row, Stat, TABLE};
+
+/// Which lines `show stat` prints, and how much it says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Filter {
+    /// Only this proxy.
+    pub proxy: ProxyChoice,
+    /// Bits of HAProxy's types: 1 frontends, 2 backends, 4 servers, 8 binds; `None`: all but binds, as HAProxy does
+    /// without `option socket-stats`, because old tools take every unknown line for a server.
+    pub types: Option<u32>,
+    /// Only the server or bind with this number; proxies are not affected.
+    pub sid: Option<u32>,
+    /// No servers that are down or in maintenance (`up`).
+    pub up: bool,
+    /// No servers in maintenance (`no-maint`).
+    pub no_maint: bool,
+    /// Show addresses, cookies and algorithms: from level operator on.
+    pub legends: bool,
+    /// Append the help text (`desc`, typed form only).
+    pub desc: bool,
+}
+
+/// Which proxies.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ProxyChoice {
+    /// All.
+    All,
+    /// That with this number.
+    Iid(u32),
+    /// That with this name.
+    Name(String),
+}
+
+impl Filter {
+    /// Every line but binds, every column.
+    pub const ALL: Filter = Filter {
+        proxy: ProxyChoice::All,
+        types: None,
+        sid: None,
+        up: false,
+        no_maint: false,
+        legends: true,
+        desc: false,
+    };
+
+    fn shows(&self, entry: &Entry) -> bool {
+        let object = entry.facts.object();
+        let proxy = match &self.proxy {
+            ProxyChoice::All => true,
+            ProxyChoice::Iid(iid) => entry.iid == *iid,
+            ProxyChoice::Name(name) => entry.proxy == *name,
+        };
+        let kind = match self.types {
+            Some(bits) => bits & (1 << object as u8) != 0,
+            None => object != Object::Listener,
+        };
+        let has_sid = matches!(object, Object::Server | Object::Listener);
+        let sid = !has_sid || self.sid.is_none_or(|sid| entry.sid == sid);
+        let state = match &entry.facts {
+            Facts::Server(server) => {
+                (!self.up || server.is_up()) && (!self.no_maint || !server.admin.is_maint())
+            }
+            _ => true,
+        };
+        proxy && kind && sid && state
+    }
+
+    /// The lines to print.
+    pub fn entries<'a>(&'a self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Entry> {
+        snapshot.entries.iter().filter(|entry| self.shows(entry))
+    }
+
+    /// The columns of a line with their values.
+    fn values<'a>(
+        &'a self,
+        entry: &'a Entry,
+        snapshot: &'a Snapshot,
+    ) -> impl Iterator<Item = (&'static Row, Value<'a>)> {
+        TABLE.iter().map(|row| {
+            let hidden = !self.legends && matches!(row.stat, Stat::Address | Stat::Cookie | Stat::Algorithm);
+            (row, if hidden { Value::Empty } else { entry.value(row.stat, snapshot.now) })
+        })
+    }
+}
+
+/// Free text as it can stand in any of the line formats. Tools split lines at commas and know no quotes, so text is
+/// changed rather than quoted: control characters become spaces, `,` becomes `;` and `"` becomes `'`.
+fn push_text(out: &mut String, text: &str) {
+    out.extend(text.chars().map(|c| match c {
+        ',' => ';',
+        '"' => '\'',
+        c if c.is_control() => ' ',
+        c => c,
+    }));
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
