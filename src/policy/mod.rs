@@ -4,6 +4,7 @@ pub mod acl;
 pub mod admission;
 pub mod balance;
 pub mod health;
+pub mod persist;
 pub mod ports;
 pub mod retry;
 pub mod rule;
