@@ -25,6 +25,8 @@ pub struct Source {
     pub name: String,
     /// Its text.
     pub text: String,
+    /// Where its lines start.
+    lines: Vec<usize>,
 }
 
 /// A table, entries in the order of the file.
@@ -112,15 +114,22 @@ impl Data {
 }
 
 impl Source {
+    /// Text with a name.
+    pub fn new(name: &str, text: &str) -> Source {
+        let ends = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1);
+        let lines = std::iter::once(0).chain(ends).collect();
+        Source { name: name.to_owned(), text: text.to_owned(), lines }
+    }
+
     /// Line and column (characters), both from 1, of a byte offset.
     pub fn position(&self, offset: usize) -> (usize, usize) {
         let mut offset = offset.min(self.text.len());
         while !self.text.is_char_boundary(offset) {
             offset -= 1;
         }
-        let before = &self.text[..offset];
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        let line = self.lines.partition_point(|start| *start <= offset);
+        let start = self.lines[line - 1];
+        (line, self.text[start..offset].chars().count() + 1)
     }
 
     /// A message about a place in the text.
@@ -205,7 +214,7 @@ fn next_piece(rest: &str) -> (usize, usize) {
 
 /// Parses the text. With a syntax error there is no tree: what recovery guesses would make more noise than sense.
 pub fn parse(name: &str, text: &str) -> (Option<File>, Vec<Diagnostic>) {
-    let source = Source { name: name.to_owned(), text: text.to_owned() };
+    let source = Source::new(name, text);
     let (root, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         let root = table(root.get_ref());
@@ -332,7 +341,7 @@ mod tests {
 
     #[test]
     fn columns_count_characters() {
-        let source = Source { name: "t".into(), text: "é = 1\nüü = 2".into() };
+        let source = Source::new("t", "é = 1\nüü = 2");
         assert_eq!(source.position(0), (1, 1));
         assert_eq!(source.position(2), (1, 2));
         assert_eq!(source.position(7), (2, 1));

@@ -44,6 +44,7 @@ impl<'a> Context<'a> {
     }
 
     fn report(&self, severity: Severity, at: usize, message: String, help: Option<String>) {
+        let (message, help) = (printable(message), help.map(printable));
         self.diagnostics.borrow_mut().push(self.file.source.diagnostic(severity, at, message, help));
     }
 
@@ -417,6 +418,15 @@ pub(super) fn texts_of(context: &Context<'_>, value: &Value) -> Vec<(usize, Text
         Data::Array(items) => items.iter().filter_map(one).collect(),
         _ => one(value).into_iter().collect(),
     }
+}
+
+/// Quoted text of the file may contain anything; a message is one line and does not steer the terminal.
+fn printable(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 /// What the operator may have meant: a keyword of another section, HAProxy's spelling of one of ours, or a slip.

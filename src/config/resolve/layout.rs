@@ -1,5 +1,7 @@
 //! Which sections there are: names, ids and the order of the file. What stands in them is read by the others.
 
+use ahash::AHashMap;
+
 use crate::base::id::{BackendId, FrontendId, Id, IdRange, IdVec, ServerId};
 use crate::config::diag::suggest;
 use crate::config::file::{Data, Entry, Table};
@@ -44,6 +46,7 @@ pub(super) struct Layout<'a> {
     pub(super) proxies: Vec<Proxy<'a>>,
     pub(super) servers: IdVec<ServerId, ServerEntry<'a>>,
     pub(super) server_ranges: IdVec<BackendId, IdRange<ServerId>>,
+    backend_names: AHashMap<&'a str, BackendId>,
 }
 
 const SECTIONS: &[&str] = &["global", "admin", "defaults", "frontend", "listen", "backend"];
@@ -72,7 +75,9 @@ impl<'a> Layout<'a> {
         give_ids(&mut proxies);
         give_iids(context, &mut proxies);
         let (servers, server_ranges) = find_servers(context, &proxies);
+        let backend_names = proxies.iter().filter_map(|p| Some((p.name, p.backend?))).collect();
         Layout {
+            backend_names,
             global: Section::new(context, Scope::Global, global_at, vec![global.unwrap_or(&EMPTY)]),
             admin: Section::new(context, Scope::Admin, admin_at, vec![admin.unwrap_or(&EMPTY)]),
             defaults,
@@ -91,7 +96,7 @@ impl<'a> Layout<'a> {
     }
 
     pub(super) fn backend(&self, name: &str) -> Option<BackendId> {
-        self.backends().find(|(proxy, _)| proxy.name == name).map(|(_, id)| id)
+        self.backend_names.get(name).copied()
     }
 }
 
@@ -146,12 +151,12 @@ fn find_proxies<'a>(
         }
     }
     proxies.sort_by_key(|proxy| proxy.at);
-    for (index, proxy) in proxies.iter().enumerate() {
+    let mut by_name: AHashMap<&str, &Proxy<'_>> = AHashMap::new();
+    for proxy in &proxies {
         // A frontend and a backend may share a name, as in HAProxy; a listen is both.
-        let clash = proxies[..index].iter().find(|other| {
-            other.name == proxy.name && (other.kind == ProxyKind::Listen || proxy.kind == ProxyKind::Listen)
-        });
-        if let Some(other) = clash {
+        if let Some(other) = by_name.insert(proxy.name, proxy)
+            && (other.kind == ProxyKind::Listen || proxy.kind == ProxyKind::Listen)
+        {
             let help = format!("the other one is at {}", context.file.source.origin(other.at));
             let message = format!(
                 "two sections have the name \"{}\", and a listen is both frontend and backend",

@@ -246,6 +246,26 @@ fn admin_sockets_are_for_their_owner_unless_told_otherwise() {
 }
 
 #[test]
+fn a_large_configuration_keeps_its_ids_apart() {
+    let mut text = TIMEOUTS.to_owned();
+    for n in 0..2000 {
+        text += &format!(
+            "[listen.l{n}]\nbind = \"127.0.0.1:{}\"\nserver.s = {{ address = \"127.0.0.1:9\" }}\n",
+            n + 1000
+        );
+    }
+    let model = clean(&text);
+    assert_eq!(
+        (model.frontends.len(), model.backends.len(), model.servers.len(), model.binds.len()),
+        (2000, 2000, 2000, 2000)
+    );
+    for (id, server) in model.servers.iter() {
+        assert!(model.backends[server.backend].servers.contains(id));
+        assert_eq!(model.frontends[FrontendId(server.backend.0)].default_backend, Some(server.backend));
+    }
+}
+
+#[test]
 fn zero_means_no_timeout_and_no_limit() {
     let model = clean(
         "[defaults]\ntimeout = { client = 0, connect = 5000, server = \"20s\", server-fin = 0 }\n\

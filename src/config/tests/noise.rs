@@ -111,6 +111,23 @@ proptest! {
 }
 
 #[test]
+fn deep_and_long_texts_are_reported() {
+    for piece in ["[", "a = [", "a = {b=", "a.", "[a.", "\"", "{", "a = \"${"] {
+        survives(&piece.repeat(20_000));
+    }
+    survives(&format!("[frontend.f]\nrules = {}", "[{ if = \"".repeat(5_000)));
+}
+
+#[test]
+fn control_characters_do_not_reach_the_terminal() {
+    let text = "[frontend.f]\nbind = \"\\u001b[2J\\n\"\n\"a\\u0007\" = 1\n";
+    let (_, diagnostics) = load("n.toml", text, &env());
+    let said: String =
+        diagnostics.iter().map(|d| format!("{}{}", d.message, d.help.clone().unwrap_or_default())).collect();
+    assert!(said.contains("\\u{1b}[2J") && !said.contains(char::is_control), "{said}");
+}
+
+#[test]
 fn every_prefix_of_a_configuration_is_reported() {
     let text = SEEDS[0];
     for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)).step_by(7) {
