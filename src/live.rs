@@ -1,1 +1,387 @@
-//! Layer 2, shared mutable facts per server: admin state, health, weight, current sessions.
+//! Layer 2, shared mutable facts: what the control core decides about servers and what all cores count together.
+//!
+//! Three kinds of facts, by who writes them:
+//! - the control core writes state (health, administration, weight, address) and then bumps the backend's `epoch`, so that
+//!   each core reads it again off its hot path;
+//! - data cores write levels that must be exact over all cores: sessions against `maxconn`, and loads that decide
+//!   balancing. Only objects whose configuration needs the exact level pay for it;
+//! - the queue of a backend is behind a lock that is taken only by sessions that wait and by slots they wait for.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+#[allow(
+    clippy::disallowed_types,
+    reason = "the queue: taken only while sessions wait, never by a session that gets its slot"
+)]
+use std::sync::{Mutex, MutexGuard};
+
+use crossbeam::utils::CachePadded;
+
+use crate::base::id::{BackendId, CoreId, FrontendId, IdVec, ListenerId, ServerId};
+use crate::model::{Model, ServerAddress};
+use crate::policy::admission::Queue;
+use crate::policy::balance::{Algorithm, WEIGHT_SCALE};
+
+/// A limit that is not set.
+const NO_LIMIT: u32 = u32::MAX;
+
+/// All shared facts of one model. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// Of the process.
+    pub process: Arc<ProcessLive>,
+    /// Per frontend.
+    pub frontends: IdVec<FrontendId, Arc<FrontendLive>>,
+    /// Per bind.
+    pub binds: IdVec<ListenerId, Arc<BindLive>>,
+    /// Per backend.
+    pub backends: IdVec<BackendId, Arc<BackendLive>>,
+    /// Per server.
+    pub servers: IdVec<ServerId, Arc<ServerLive>>,
+}
+
+/// A level that many cores raise and lower, with a limit.
+#[derive(Debug)]
+pub struct Level {
+    now: CachePadded<AtomicU32>,
+    limit: AtomicU32,
+}
+
+impl Level {
+    /// A level at zero.
+    pub fn new(limit: Option<u32>) -> Self {
+        Level { now: CachePadded::new(AtomicU32::new(0)), limit: AtomicU32::new(limit.unwrap_or(NO_LIMIT)) }
+    }
+
+    /// Raises the level by one unless it is at its limit. Exact: it never exceeds the limit, on any number of cores.
+    pub fn try_enter(&self) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if limit == NO_LIMIT {
+            self.now.fetch_add(1, Ordering::SeqCst);
+            return true;
+        }
+        let raise = |now: u32| (now < limit).then_some(now + 1);
+        self.now.fetch_update(Ordering::SeqCst, Ordering::Relaxed, raise).is_ok()
+    }
+
+    /// Raises it whatever the limit says (persistence that must be honoured).
+    pub fn enter(&self) {
+        self.now.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Lowers it by one.
+    pub fn leave(&self) {
+        let before = self.now.fetch_sub(1, Ordering::SeqCst);
+        debug_assert!(before > 0, "left a level that was not entered");
+    }
+
+    /// The level now.
+    pub fn get(&self) -> u32 {
+        self.now.load(Ordering::SeqCst)
+    }
+
+    /// Whether one more fits.
+    pub fn has_room(&self) -> bool {
+        self.get() < self.limit.load(Ordering::Relaxed)
+    }
+
+    /// The limit; `None`: no limit.
+    pub fn limit(&self) -> Option<u32> {
+        Some(self.limit.load(Ordering::Relaxed)).filter(|l| *l != NO_LIMIT)
+    }
+
+    /// Sets the limit; `None` removes it. Sessions above a lower limit stay.
+    pub fn set_limit(&self, limit: Option<u32>) {
+        self.limit.store(limit.unwrap_or(NO_LIMIT), Ordering::Relaxed);
+    }
+}
+
+/// Facts of the whole process.
+#[derive(Debug)]
+pub struct ProcessLive {
+    /// Client connections against the global `maxconn`.
+    pub connections: Level,
+    /// The process is stopping: no new connections.
+    pub stopping: AtomicBool,
+    /// Numbers sessions (`show sess`); each core takes a block at a time.
+    session_block: AtomicU64,
+}
+
+/// How many session numbers a core takes at a time: the shared counter is touched once in so many sessions.
+pub const SESSION_BLOCK: u64 = 4096;
+
+impl ProcessLive {
+    /// The first of [`SESSION_BLOCK`] session numbers that are the caller's alone.
+    pub fn take_session_block(&self) -> u64 {
+        self.session_block.fetch_add(SESSION_BLOCK, Ordering::Relaxed)
+    }
+}
+
+/// Facts of a frontend.
+#[derive(Debug)]
+pub struct FrontendLive {
+    /// Connections against `maxconn`; counted only if there is a limit.
+    pub connections: Level,
+    /// `disable frontend`, or stopped: its listeners do not accept.
+    pub paused: AtomicBool,
+}
+
+/// State of a bind, for statistics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum BindState {
+    /// Listens.
+    Listening,
+    /// Could not be bound; tried again by the control core.
+    Waiting,
+    /// Closed.
+    Closed,
+}
+
+/// Facts of a bind.
+#[derive(Debug)]
+pub struct BindLive {
+    /// Connections against the bind's `maxconn`; counted only if there is a limit.
+    pub connections: Level,
+    state: AtomicU8,
+}
+
+impl BindLive {
+    /// Its state.
+    pub fn state(&self) -> BindState {
+        match self.state.load(Ordering::Relaxed) {
+            0 => BindState::Listening,
+            1 => BindState::Waiting,
+            _ => BindState::Closed,
+        }
+    }
+    /// Changes its state.
+    pub fn set_state(&self, state: BindState) {
+        self.state.store(state as u8, Ordering::Relaxed);
+    }
+}
+
+/// Facts of a backend.
+#[derive(Debug)]
+pub struct BackendLive {
+    /// Grows when state, weight or address of a server changed: balancers read everything again.
+    pub epoch: AtomicU32,
+    /// Sessions that wait, in all lines of the queue; read without the lock.
+    pub queued: AtomicU32,
+    /// Sessions on all servers; counted only where bounded-load hashing needs the sum.
+    pub sessions: Level,
+    #[allow(clippy::disallowed_types, reason = "see the module's documentation")]
+    queue: Mutex<Queue<Waiting>>,
+}
+
+/// A session that waits for a slot: where to send the grant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Waiting {
+    /// The session's core.
+    pub core: CoreId,
+    /// Its number among the waiters of that core.
+    pub waiter: u64,
+}
+
+impl BackendLive {
+    /// The queue. Hold it shortly: no IO, no waiting.
+    #[allow(clippy::disallowed_types, reason = "see the module's documentation")]
+    pub fn queue(&self) -> MutexGuard<'_, Queue<Waiting>> {
+        // A panic while it was held leaves a queue that is consistent between its methods.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an administrator said of a server (`set server state`, `disabled`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum AdminState {
+    /// Takes load.
+    Ready,
+    /// Takes no new load but what persistence sends it.
+    Drain,
+    /// Takes none, is not checked.
+    Maint,
+}
+
+/// Facts of a server.
+#[derive(Debug)]
+pub struct ServerLive {
+    /// Sessions over all cores against `maxconn`; counted if there is a limit or the balancing algorithm needs it
+    /// ([`track`](Self::track)).
+    pub sessions: Level,
+    /// Sessions that wait for this server alone.
+    pub queued: AtomicU32,
+    /// Whether `sessions` is kept.
+    pub track: bool,
+    up: AtomicBool,
+    admin: AtomicU8,
+    /// Weight in effect in units of 1/16, slow start included.
+    weight: AtomicU32,
+    /// Weight that configuration or administrator gave, 0 to 256.
+    user_weight: AtomicU32,
+    address: RwLock<Option<SocketAddr>>,
+}
+
+impl ServerLive {
+    /// Whether its checks say that it works.
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+    /// Sets what the checks say.
+    pub fn set_up(&self, up: bool) {
+        self.up.store(up, Ordering::Relaxed);
+    }
+    /// What the administrator said.
+    pub fn admin(&self) -> AdminState {
+        match self.admin.load(Ordering::Relaxed) {
+            0 => AdminState::Ready,
+            1 => AdminState::Drain,
+            _ => AdminState::Maint,
+        }
+    }
+    /// Sets what the administrator said.
+    pub fn set_admin(&self, state: AdminState) {
+        self.admin.store(state as u8, Ordering::Relaxed);
+    }
+    /// Weight in effect, in units of 1/[`WEIGHT_SCALE`].
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+    /// Sets the weight in effect, in units of 1/[`WEIGHT_SCALE`].
+    pub fn set_weight(&self, weight: u32) {
+        self.weight.store(weight, Ordering::Relaxed);
+    }
+    /// Weight that was asked for, 0 to 256.
+    pub fn user_weight(&self) -> u32 {
+        self.user_weight.load(Ordering::Relaxed)
+    }
+    /// Sets the weight that is asked for; the control core derives the weight in effect.
+    pub fn set_user_weight(&self, weight: u32) {
+        self.user_weight.store(weight, Ordering::Relaxed);
+    }
+    /// Where it is; `None` while its name does not resolve, and for UNIX sockets. Cores keep a copy per epoch.
+    pub fn address(&self) -> Option<SocketAddr> {
+        *self.address.read().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// Sets where it is.
+    pub fn set_address(&self, address: Option<SocketAddr>) {
+        *self.address.write().unwrap_or_else(PoisonError::into_inner) = address;
+    }
+    /// Whether it takes new load: up and ready, with an address.
+    pub fn is_usable(&self) -> bool {
+        self.is_up() && self.admin() == AdminState::Ready
+    }
+}
+
+impl Live {
+    /// The facts at the start of a model. `maxconn`: the process's limit of client connections.
+    pub fn new(model: &Model, maxconn: u32) -> Live {
+        let process = ProcessLive {
+            connections: Level::new(Some(maxconn)),
+            stopping: AtomicBool::new(false),
+            session_block: AtomicU64::new(0),
+        };
+        Live {
+            process: Arc::new(process),
+            frontends: model
+                .frontends
+                .values()
+                .map(|f| {
+                    let (connections, paused) = (Level::new(f.maxconn), AtomicBool::new(false));
+                    Arc::new(FrontendLive { connections, paused })
+                })
+                .collect(),
+            binds: model
+                .binds
+                .values()
+                .map(|b| {
+                    let state = AtomicU8::new(BindState::Waiting as u8);
+                    Arc::new(BindLive { connections: Level::new(b.maxconn), state })
+                })
+                .collect(),
+            backends: model.backends.ids().map(|id| Arc::new(backend(model, id))).collect(),
+            servers: model.servers.ids().map(|id| Arc::new(server(model, id))).collect(),
+        }
+    }
+
+    /// Tells all cores that something about a backend's servers changed.
+    pub fn changed(&self, backend: BackendId) {
+        self.backends[backend].epoch.fetch_add(1, Ordering::Release);
+    }
+}
+
+fn backend(model: &Model, id: BackendId) -> BackendLive {
+    BackendLive {
+        epoch: AtomicU32::new(1),
+        queued: AtomicU32::new(0),
+        sessions: Level::new(None),
+        #[allow(clippy::disallowed_types, reason = "see the module's documentation")]
+        queue: Mutex::new(Queue::new(model.backends[id].servers)),
+    }
+}
+
+fn server(model: &Model, id: ServerId) -> ServerLive {
+    let server = &model.servers[id];
+    let balance = &model.backends[server.backend].balance;
+    let by_load = balance.balance_factor.is_some()
+        || match balance.algorithm {
+            Algorithm::LeastConn => true,
+            Algorithm::Random { draws } => draws > 1,
+            Algorithm::RoundRobin | Algorithm::First | Algorithm::Source | Algorithm::Hash => false,
+        };
+    let (address, resolved) = match &server.address {
+        ServerAddress::Ip(address) => (Some(*address), true),
+        ServerAddress::Name { .. } => (None, false),
+        ServerAddress::Unix(_) | ServerAddress::Abstract(_) => (None, true),
+    };
+    ServerLive {
+        sessions: Level::new(server.maxconn),
+        queued: AtomicU32::new(0),
+        track: server.maxconn.is_some() || by_load,
+        up: AtomicBool::new(resolved),
+        admin: AtomicU8::new(if server.disabled { AdminState::Maint } else { AdminState::Ready } as u8),
+        weight: AtomicU32::new(server.weight * WEIGHT_SCALE),
+        user_weight: AtomicU32::new(server.weight),
+        address: RwLock::new(address),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_never_exceeds_its_limit_whatever_the_number_of_cores() {
+        let level = Level::new(Some(50));
+        let entered = AtomicU32::new(0);
+        std::thread::scope(|s| {
+            for _ in 0..4 {
+                s.spawn(|| {
+                    for _ in 0..20_000 {
+                        if level.try_enter() {
+                            let inside = entered.fetch_add(1, Ordering::SeqCst) + 1;
+                            assert!(inside <= 50, "{inside} inside");
+                            entered.fetch_sub(1, Ordering::SeqCst);
+                            level.leave();
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(level.get(), 0);
+    }
+
+    #[test]
+    fn a_lower_limit_keeps_who_is_inside() {
+        let level = Level::new(None);
+        assert!(level.try_enter() && level.try_enter());
+        level.set_limit(Some(1));
+        assert!(!level.try_enter() && !level.has_room());
+        level.leave();
+        level.leave();
+        assert!(level.try_enter() && !level.try_enter());
+        assert_eq!(level.limit(), Some(1));
+    }
+}

@@ -1,7 +1,12 @@
 //! Conditions over samples: a tree of and, or, not and tests, compiled at load by `config::expr`. Evaluation is three-valued,
 //! because a test over first bytes may have to wait for more of them.
 
-use crate::policy::sample::{Facts, Scratch};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::policy::pattern::{Method, PatternSet, SharedPatterns};
+use crate::policy::sample::{Cursor, Expr, Facts, Scratch, Value};
 
 /// The result of a condition or of one test.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,14 +19,122 @@ pub enum Truth {
     NeedMore,
 }
 
+impl std::ops::Not for Truth {
+    type Output = Truth;
+    fn not(self) -> Truth {
+        match self {
+            Truth::True => Truth::False,
+            Truth::False => Truth::True,
+            Truth::NeedMore => Truth::NeedMore,
+        }
+    }
+}
+
 /// A compiled condition.
 #[derive(Clone, Debug)]
-pub struct Condition;
+pub struct Condition {
+    root: Node,
+}
+
+/// A part of a condition.
+#[derive(Clone, Debug)]
+pub enum Node {
+    /// All of them.
+    And(Vec<Node>),
+    /// Any of them.
+    Or(Vec<Node>),
+    /// Not it.
+    Not(Box<Node>),
+    /// One test. A named ACL that is used often is one test that is shared.
+    Test(Arc<Test>),
+}
+
+/// A value compared with patterns.
+#[derive(Clone, Debug)]
+pub struct Test {
+    expr: Expr,
+    method: Method,
+    patterns: SmallVec<[Patterns; 1]>,
+}
+
+/// The patterns of a test.
+#[derive(Clone, Debug)]
+pub enum Patterns {
+    /// Written in the condition.
+    Inline(PatternSet),
+    /// A pattern file, which may change while the process runs.
+    File(Arc<SharedPatterns>),
+}
 
 impl Condition {
+    /// A condition from its tree.
+    pub fn new(root: Node) -> Condition {
+        Condition { root }
+    }
+
+    /// The condition that holds when this one does not (`unless`).
+    pub fn negated(self) -> Condition {
+        Condition { root: Node::Not(Box::new(self.root)) }
+    }
+
     /// Evaluates, stopping as soon as the result is known.
     pub fn eval<F: Facts>(&self, facts: &F, scratch: &mut Scratch) -> Truth {
-        let _ = (facts, scratch);
-        Truth::False
+        self.root.eval(facts, scratch)
+    }
+}
+
+impl Node {
+    /// Kleene's logic: what is open does not matter if the rest decides.
+    fn eval<F: Facts>(&self, facts: &F, scratch: &mut Scratch) -> Truth {
+        let (nodes, decides) = match self {
+            Node::Test(test) => return test.eval(facts, scratch),
+            Node::Not(node) => return !node.eval(facts, scratch),
+            Node::And(nodes) => (nodes, Truth::False),
+            Node::Or(nodes) => (nodes, Truth::True),
+        };
+        let mut result = !decides;
+        for node in nodes {
+            match node.eval(facts, scratch) {
+                truth if truth == decides => return decides,
+                Truth::NeedMore => result = Truth::NeedMore,
+                _ => {}
+            }
+        }
+        result
+    }
+}
+
+impl Test {
+    /// A test from its parts. Methods without patterns (`found`, `bool`) take none; the others match if any set does.
+    pub fn new(expr: Expr, method: Method, patterns: impl IntoIterator<Item = Patterns>) -> Test {
+        Test { expr, method, patterns: patterns.into_iter().collect() }
+    }
+
+    /// Any of the values of the fetch may match. A value that does not may still become one that does.
+    fn eval<F: Facts>(&self, facts: &F, scratch: &mut Scratch) -> Truth {
+        let Scratch { values, fold } = scratch;
+        let mut cursor = Cursor::each();
+        let mut open = false;
+        loop {
+            let sample = self.expr.eval_next(facts, values, &mut cursor);
+            open |= sample.may_change;
+            if sample.value.is_some_and(|value| self.matches(&value, fold)) {
+                return Truth::True;
+            }
+            if !cursor.more() {
+                return if open { Truth::NeedMore } else { Truth::False };
+            }
+        }
+    }
+
+    fn matches(&self, value: &Value<'_>, fold: &mut Vec<u8>) -> bool {
+        match self.method {
+            Method::Found => true,
+            Method::Bool => value.as_bool().unwrap_or(false),
+            _ => self.patterns.iter().any(|patterns| match patterns {
+                Patterns::Inline(set) => set.matches(value, fold),
+                Patterns::File(shared) => shared.with(|set| set.matches(value, fold)),
+            }),
+        }
     }
 }

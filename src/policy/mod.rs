@@ -3,8 +3,9 @@
 pub mod acl;
 pub mod admission;
 pub mod balance;
+pub mod converter;
 pub mod health;
-pub mod persist;
+pub mod pattern;
 pub mod ports;
 pub mod retry;
 pub mod rule;

@@ -1,8 +1,8 @@
 //! Ordered rules: the first one that ends evaluation decides.
 
 use crate::base::id::BackendId;
-use crate::policy::acl::Condition;
-use crate::policy::sample::{Expr, VariableId};
+use crate::policy::acl::{Condition, Truth};
+use crate::policy::sample::{Expr, Facts, Scratch, VariableId};
 
 /// One rule: an action and when it applies. No condition means always.
 #[derive(Clone, Debug)]
@@ -33,4 +33,72 @@ pub enum TcpAction {
         /// The value.
         value: Expr,
     },
+}
+
+/// What a walk over rules found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict<'a, A> {
+    /// This rule applies, the first one from where the walk began. The index is its place in the list.
+    Apply(usize, &'a A),
+    /// The condition of the rule at this place needs more bytes; the walk goes on from there.
+    NeedMore(usize),
+    /// No further rule applies.
+    End,
+}
+
+/// Finds the next rule that applies, from a place in the list on. Callers act on it and, unless it ended the evaluation, call again
+/// from the place after it.
+pub fn next_rule<'a, A, F: Facts>(
+    rules: &'a [Rule<A>],
+    from: usize,
+    facts: &F,
+    scratch: &mut Scratch,
+) -> Verdict<'a, A> {
+    for (at, rule) in rules.iter().enumerate().skip(from) {
+        let truth = rule.condition.as_ref().map_or(Truth::True, |c| c.eval(facts, scratch));
+        match truth {
+            Truth::True => return Verdict::Apply(at, &rule.action),
+            Truth::NeedMore => return Verdict::NeedMore(at),
+            Truth::False => {}
+        }
+    }
+    Verdict::End
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::acl::{Node, Patterns, Test};
+    use crate::policy::pattern::{Entry, Method, PatternSet};
+    use crate::policy::sample::testing::TestFacts;
+    use crate::policy::sample::{Fetch, Kind};
+    use std::sync::Arc;
+
+    /// A rule that applies when a number of bytes is there.
+    fn when_bytes(range: &str, action: char) -> Rule<char> {
+        let entry = Entry { pattern: range.as_bytes().to_vec(), value: None, ignore_case: false };
+        let set = PatternSet::compile(Method::Int, &[entry]).expect("a range");
+        let expr = Expr::new(Fetch::Length, Vec::new(), Kind::Int);
+        let test = Test::new(expr, Method::Int, [Patterns::Inline(set)]);
+        let condition = Some(Condition::new(Node::Test(Arc::new(test))));
+        Rule { condition, action, origin: String::new() }
+    }
+
+    #[test]
+    fn the_walk_stops_at_what_applies_or_is_open() {
+        let always = Rule { condition: None, action: 'z', origin: String::new() };
+        let rules = [when_bytes("1", 'a'), when_bytes("2:", 'b'), always];
+        let mut facts = TestFacts { bytes: vec![0], ..TestFacts::default() };
+        let scratch = &mut Scratch::default();
+        assert_eq!(next_rule(&rules, 0, &facts, scratch), Verdict::Apply(0, &'a'));
+        assert_eq!(next_rule(&rules, 1, &facts, scratch), Verdict::NeedMore(1));
+        facts.bytes.push(0);
+        assert_eq!(next_rule(&rules, 1, &facts, scratch), Verdict::Apply(1, &'b'));
+        assert_eq!(next_rule(&rules, 2, &facts, scratch), Verdict::Apply(2, &'z'));
+        assert_eq!(next_rule(&rules, 3, &facts, scratch), Verdict::End);
+        facts.bytes.clear();
+        facts.complete = true;
+        assert_eq!(next_rule(&rules, 0, &facts, scratch), Verdict::Apply(2, &'z'));
+        assert_eq!(next_rule(&rules[..2], 0, &facts, scratch), Verdict::End);
+    }
 }

@@ -1,1 +1,5 @@
 //! Layer 5, the data plane: everything one core does.
+
+pub mod end;
+pub mod message;
+pub mod worker;

@@ -2,9 +2,27 @@
 //! with `and`, `or`, `not` and parentheses. Names become ids here; what can be wrong is reported with the offset of the byte
 //! where it is wrong. `config::resolve` calls it.
 
+mod args;
+mod condition;
+mod converters;
+mod fetches;
+mod reference;
+mod sample;
+mod source;
+#[cfg(test)]
+mod tests;
+
 use crate::base::id::{BackendId, FrontendId, ServerId};
 use crate::policy::acl::Condition;
+use crate::policy::pattern::PatternTable;
 use crate::policy::sample::{Expr, VariableTable};
+
+use condition::CompiledTest;
+
+pub use condition::PREDEFINED;
+pub use converters::{CONVERTERS, ConverterInfo};
+pub use fetches::{FETCHES, FetchInfo, Needs};
+pub use reference::reference;
 
 /// What is wrong with an expression or a condition.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -15,6 +33,15 @@ pub struct ExprError {
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
+}
+
+impl ExprError {
+    fn at(offset: usize, message: String) -> ExprError {
+        ExprError { offset, message, help: None }
+    }
+    fn help(self, help: String) -> ExprError {
+        ExprError { help: Some(help), ..self }
+    }
 }
 
 /// Where an expression is evaluated: says which facts exist there.
@@ -47,6 +74,8 @@ pub trait Resolver {
     /// # Errors
     /// What went wrong, for the operator, without the path.
     fn load(&self, path: &str) -> Result<Vec<u8>, String>;
+    /// The pattern files of the configuration, which the parser adds to: each file is loaded once.
+    fn patterns(&self) -> &PatternTable;
     /// An environment variable.
     fn env(&self, name: &str) -> Option<String>;
     /// The host name of this machine.
@@ -80,7 +109,7 @@ pub struct Scope<'a> {
 /// The named ACLs of one section.
 #[derive(Clone, Debug, Default)]
 pub struct Acls {
-    names: Vec<String>,
+    table: Vec<(String, Vec<CompiledTest>)>,
 }
 
 /// A wrong text of a named ACL.
@@ -88,22 +117,45 @@ pub struct Acls {
 pub struct AclError {
     /// The ACL.
     pub name: String,
-    /// Which of its texts.
+    /// Which of its texts; 0 when its name is wrong.
     pub text: usize,
     /// What is wrong in it.
     pub error: ExprError,
 }
 
 impl Acls {
-    /// Compiles the named ACLs of a section: each name has one text or several, which are or-ed. Wrong ones are left out and
+    /// Compiles the named ACLs of a section: each name has one text or several, which are or-ed. Wrong texts are left out and
     /// reported; the others work. `scope.acls` and `scope.context` are not used: an ACL may use any fetch, and where it is used
     /// it is checked that the fetch makes sense there.
     pub fn compile<'t>(
         table: impl IntoIterator<Item = (&'t str, Vec<&'t str>)>,
         scope: &mut Scope<'_>,
     ) -> (Acls, Vec<AclError>) {
-        let _ = scope;
-        (Acls { names: table.into_iter().map(|(name, _)| name.to_owned()).collect() }, Vec::new())
+        let mut acls = Acls::default();
+        let mut errors = Vec::new();
+        for (name, texts) in table {
+            if let Some(message) = condition::check_acl_name(name) {
+                let error = ExprError::at(0, message);
+                errors.push(AclError { name: name.to_owned(), text: 0, error });
+            }
+            let mut tests = Vec::with_capacity(texts.len());
+            for (at, text) in texts.into_iter().enumerate() {
+                match condition::parse_acl(text, scope) {
+                    Ok(test) => tests.push(test),
+                    Err(error) => errors.push(AclError { name: name.to_owned(), text: at, error }),
+                }
+            }
+            acls.table.push((name.to_owned(), tests));
+        }
+        (acls, errors)
+    }
+
+    fn get(&self, name: &str) -> Option<&[CompiledTest]> {
+        self.table.iter().find(|(n, _)| n == name).map(|(_, tests)| tests.as_slice())
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.table.iter().map(|(name, _)| name.as_str())
     }
 }
 
@@ -112,11 +164,7 @@ impl Acls {
 /// # Errors
 /// The first thing that is wrong.
 pub fn parse_condition(text: &str, scope: &mut Scope<'_>) -> Result<Condition, ExprError> {
-    let _ = (&scope.acls.names, scope.context);
-    if text.trim().is_empty() {
-        return Err(ExprError { offset: 0, message: "the condition is empty".into(), help: None });
-    }
-    Ok(Condition)
+    condition::parse(text, scope)
 }
 
 /// Compiles a sample expression: `src`, `req.ssl_sni,lower`.
@@ -124,9 +172,23 @@ pub fn parse_condition(text: &str, scope: &mut Scope<'_>) -> Result<Condition, E
 /// # Errors
 /// The first thing that is wrong.
 pub fn parse_expr(text: &str, scope: &mut Scope<'_>) -> Result<Expr, ExprError> {
-    let _ = scope.context;
-    if text.trim().is_empty() {
-        return Err(ExprError { offset: 0, message: "the expression is empty".into(), help: None });
+    let source = source::Source::new(text);
+    let start = source.skip_space(0);
+    let (parsed, after) = sample::parse(&source, start, scope)?;
+    let end = source.skip_space(after);
+    if end < text.len() {
+        return Err(ExprError::at(end, "unexpected text after the expression".to_owned()));
     }
-    Ok(Expr)
+    let help = |(message, help)| ExprError { offset: start, message, help: Some(help) };
+    parsed.needs.check(scope.context, &parsed.fetch).map_err(help)?;
+    Ok(parsed.expr)
+}
+
+/// The closest of some names, if one is close enough to be meant.
+fn closest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
+    names
+        .map(|n| (strsim::damerau_levenshtein(&name.to_ascii_lowercase(), &n.to_ascii_lowercase()), n))
+        .min()
+        .filter(|(distance, n)| *distance <= (n.len().max(name.len()) / 3).max(1))
+        .map(|(_, n)| n.to_owned())
 }

@@ -36,7 +36,7 @@ pub fn key_from_hash(key: u64) -> u32 {
 
 /// `avalanche`: Bob Jenkins' integer hash with full avalanche (burtleburtle.net/bob/hash/integer.html), then a multiplication
 /// that spreads the values over the ring.
-pub(super) fn mix(a: u32) -> u32 {
+pub(crate) fn mix(a: u32) -> u32 {
     let a = a.wrapping_add(0x7ed5_5d16).wrapping_add(a << 12);
     let a = (a ^ 0xc761_c23c) ^ (a >> 19);
     let a = a.wrapping_add(0x1656_67b1).wrapping_add(a << 5);

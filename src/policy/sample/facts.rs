@@ -76,7 +76,9 @@ pub trait Facts {
 /// Levels of one server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ServerLevels {
-    /// Whether it gets traffic: up, with a weight, not in maintenance.
+    /// Whether its checks say so and it is not in maintenance (`srv_is_up`).
+    pub up: bool,
+    /// Whether it gets traffic now: up, with a weight, and not a backup that waits for the others to fail.
     pub usable: bool,
     /// Sessions on it now.
     pub sessions: u32,

@@ -1,0 +1,235 @@
+//! Why a session stopped: side, phase and kind, mapped once to counters, termination state and words.
+
+use std::io;
+
+use crate::stats::counters::Shard;
+use crate::stats::table::Stat;
+
+use crate::base::id::{BackendId, FrontendId, ListenerId, ServerId};
+
+/// Who ended it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// The client.
+    Client,
+    /// The server.
+    Server,
+    /// We did: a rule, a limit, the administrator.
+    Proxy,
+}
+
+/// What the session was doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Waiting for a PROXY header or for first bytes that rules look at.
+    Inspect,
+    /// Waiting for a slot.
+    Queue,
+    /// Connecting to a server.
+    Connect,
+    /// Relaying bytes.
+    Data,
+}
+
+/// What happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Both sides closed in order.
+    Normal,
+    /// Reset or closed in the middle.
+    Abort,
+    /// Inactive for longer than the timeout.
+    Timeout,
+    /// Refused by a connection rule.
+    DeniedConnection,
+    /// Refused by a content rule.
+    Denied,
+    /// No rule and no default backend.
+    Unrouted,
+    /// No usable server.
+    NoServer,
+    /// The queue was full.
+    QueueFull,
+    /// No free source port.
+    NoSourcePort,
+    /// The PROXY header was missing, malformed or not allowed.
+    ProxyHeader,
+    /// Ended by the administrator or a server marked down.
+    Killed,
+    /// A limit of the process: descriptors, memory.
+    Resource,
+}
+
+/// Why a session stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct End {
+    /// Who ended it.
+    pub side: Side,
+    /// When.
+    pub phase: Phase,
+    /// How.
+    pub kind: Kind,
+}
+
+impl End {
+    /// Both sides closed in order.
+    pub const NORMAL: End = End { side: Side::Client, phase: Phase::Data, kind: Kind::Normal };
+
+    /// Shorthand.
+    pub const fn new(side: Side, phase: Phase, kind: Kind) -> End {
+        End { side, phase, kind }
+    }
+
+    /// A connection of ours to `side` failed while it carried data.
+    pub fn io(side: Side, phase: Phase, error: &io::Error) -> End {
+        let kind = match error.kind() {
+            io::ErrorKind::OutOfMemory => Kind::Resource,
+            // ETIMEDOUT: the kernel gave up retransmitting (TCP_USER_TIMEOUT, keepalive).
+            io::ErrorKind::TimedOut => Kind::Timeout,
+            _ => Kind::Abort,
+        };
+        End { side, phase, kind }
+    }
+
+    /// HAProxy's termination state: who and when, two letters ("cD", "SC", "--").
+    pub fn code(self) -> &'static str {
+        use Kind as K;
+        use Phase as P;
+        use Side as S;
+        match (self.kind, self.side, self.phase) {
+            (K::Normal, _, _) => "--",
+            (K::Killed, _, P::Data) => "KD",
+            (K::Killed, _, P::Connect) => "KC",
+            (K::Killed, _, P::Queue) => "KQ",
+            (K::Killed, _, P::Inspect) => "KR",
+            (K::Resource, _, P::Data) => "RD",
+            (K::Resource, _, P::Connect) => "RC",
+            (K::Resource | K::NoSourcePort, _, _) => "RC",
+            (K::DeniedConnection | K::Denied | K::ProxyHeader, _, _) => "PR",
+            (K::Unrouted | K::NoServer, _, _) => "SC",
+            (K::QueueFull, _, _) => "PQ",
+            (K::Timeout, _, P::Queue) => "sQ",
+            (K::Timeout, S::Client, P::Inspect) => "cR",
+            (K::Timeout, S::Client, _) => "cD",
+            (K::Timeout, _, P::Connect) => "sC",
+            (K::Timeout, _, _) => "sD",
+            (K::Abort, S::Client, P::Inspect) => "CR",
+            (K::Abort, S::Client, P::Queue) => "CQ",
+            (K::Abort, S::Client, P::Connect) => "CC",
+            (K::Abort, S::Client, P::Data) => "CD",
+            (K::Abort, _, P::Connect) => "SC",
+            (K::Abort, _, _) => "SD",
+        }
+    }
+
+    /// The same in words.
+    pub fn reason(self) -> &'static str {
+        use Kind as K;
+        use Phase as P;
+        use Side as S;
+        match (self.kind, self.side, self.phase) {
+            (K::Normal, ..) => "closed in order",
+            (K::Killed, ..) => "ended by the administrator or a server marked down",
+            (K::Resource, ..) => "out of descriptors or memory",
+            (K::DeniedConnection, ..) => "refused by a connection rule",
+            (K::Denied, ..) => "refused by a rule",
+            (K::ProxyHeader, ..) => "bad PROXY header",
+            (K::Unrouted, ..) => "no rule and no default-backend sent it anywhere",
+            (K::NoServer, ..) => "no usable server",
+            (K::QueueFull, ..) => "queue full",
+            (K::NoSourcePort, ..) => "no free source port",
+            (K::Timeout, _, P::Queue) => "timeout queue",
+            (K::Timeout, _, P::Connect) => "timeout connect",
+            (K::Timeout, S::Client, P::Inspect) => "client sent too little in time",
+            (K::Timeout, S::Client, _) => "timeout client",
+            (K::Timeout, ..) => "timeout server",
+            (K::Abort, S::Client, _) => "client aborted",
+            (K::Abort, _, P::Connect) => "server refused the connection",
+            (K::Abort, ..) => "server aborted",
+        }
+    }
+}
+
+/// The objects that a session touched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Path {
+    /// Where it came in.
+    pub frontend: FrontendId,
+    /// The bind.
+    pub bind: ListenerId,
+    /// Where it went.
+    pub backend: Option<BackendId>,
+    /// The server it was sent to last.
+    pub server: Option<ServerId>,
+}
+
+/// Counts the end of a session: the only place that does.
+pub fn count(end: End, path: Path, shard: &Shard) {
+    use Kind as K;
+    use Phase as P;
+    let frontend = &shard.frontends[path.frontend];
+    let bind = &shard.listeners[path.bind];
+    let backend = path.backend.map(|id| &shard.backends[id]);
+    let server = path.server.map(|id| &shard.servers[id]);
+    let both = |stat: Stat| {
+        if let Some(b) = backend {
+            b.count(stat);
+        }
+        if let Some(s) = server {
+            s.count(stat);
+        }
+    };
+    match (end.kind, end.side, end.phase) {
+        (K::Normal, ..) => {}
+        (K::DeniedConnection, ..) => {
+            frontend.count(Stat::ConnectionsDenied);
+            bind.count(Stat::ConnectionsDenied);
+        }
+        (K::Denied, ..) => {
+            frontend.count(Stat::RequestsDenied);
+            bind.count(Stat::RequestsDenied);
+        }
+        (K::ProxyHeader, ..) => {
+            frontend.count(Stat::ProxyHeaderErrors);
+            bind.count(Stat::ProxyHeaderErrors);
+        }
+        (K::Unrouted, ..) => frontend.count(Stat::Unrouted),
+        (K::NoServer, ..) => {
+            if let Some(b) = backend {
+                b.count(Stat::NoServer);
+            }
+        }
+        (K::QueueFull, ..) => both(Stat::QueueFull),
+        (K::Killed, ..) => {
+            frontend.count(Stat::Killed);
+            both(Stat::Killed);
+        }
+        (K::Resource, ..) => {
+            frontend.count(Stat::InternalErrors);
+            both(Stat::InternalErrors);
+        }
+        (K::NoSourcePort, ..) => {}
+        (K::Timeout, _, P::Queue) => both(Stat::QueueTimeouts),
+        // Each failed attempt was counted where it failed; this is the session that found no server in the end.
+        (K::Timeout | K::Abort, Side::Server, P::Connect) => both(Stat::ConnectErrors),
+        (K::Timeout, Side::Client, P::Inspect) => {
+            frontend.count(Stat::RequestErrors);
+            bind.count(Stat::RequestErrors);
+            frontend.count(Stat::ClientTimeouts);
+        }
+        (K::Timeout, Side::Client, _) => {
+            frontend.count(Stat::ClientTimeouts);
+            both(Stat::ClientTimeouts);
+        }
+        (K::Timeout, ..) => {
+            frontend.count(Stat::ServerTimeouts);
+            both(Stat::ServerTimeouts);
+        }
+        (K::Abort, Side::Client, P::Inspect) => {
+            frontend.count(Stat::RequestErrors);
+            bind.count(Stat::RequestErrors);
+        }
+        (K::Abort, Side::Client, _) => both(Stat::ClientAborts),
+        (K::Abort, ..) => both(Stat::ServerAborts),
+    }
+}

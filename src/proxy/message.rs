@@ -1,0 +1,146 @@
+//! What cores and the control core tell each other.
+
+use std::os::fd::OwnedFd;
+
+use crate::base::id::{BackendId, CoreId, FrontendId, ListenerId, ServerId};
+use crate::base::net::Addr;
+use crate::proxy::end::End;
+
+/// To a data core.
+#[derive(Debug)]
+pub enum ToCore {
+    /// A slot for one who waits in a queue: the level is raised already. `None`: the server it waited for is gone, look
+    /// for another.
+    Grant {
+        /// Its number among the waiters of that core.
+        waiter: u64,
+        /// The server whose slot it gets.
+        server: Option<ServerId>,
+    },
+    /// A fresh connection that another core accepted.
+    Accepted {
+        /// Where.
+        bind: ListenerId,
+        /// The socket.
+        conn: OwnedFd,
+    },
+    /// A listening socket to accept from.
+    Listen {
+        /// Its bind.
+        bind: ListenerId,
+        /// The socket.
+        socket: OwnedFd,
+    },
+    /// Stop accepting on a frontend, keeping its sockets (`disable frontend`).
+    Pause(FrontendId),
+    /// Accept again (`enable frontend`).
+    Resume(FrontendId),
+    /// End one session.
+    ShutdownSession(u64),
+    /// End all sessions on a server.
+    ShutdownServer(ServerId),
+    /// Send all sessions to the control core with this number.
+    Sessions(u64),
+    /// Send the ledger of source ports to the control core with this number.
+    Ports(u64),
+    /// Take what waits in the accept queues, close the listeners, and report when the last session is over.
+    Drain,
+    /// End all sessions now.
+    Kill,
+    /// Return from the core's main task.
+    Exit,
+}
+
+/// To the control core.
+#[derive(Debug)]
+pub enum ToControl {
+    /// Something an operator wants to know.
+    Event(Event),
+    /// The answer to [`ToCore::Sessions`].
+    Sessions {
+        /// The number of the question.
+        reply: u64,
+        /// The sessions of one core.
+        rows: Vec<SessionRow>,
+    },
+    /// The answer to [`ToCore::Ports`].
+    Ports {
+        /// The number of the question.
+        reply: u64,
+        /// The ledger of one core.
+        rows: Vec<crate::policy::ports::Ledger>,
+    },
+    /// After [`ToCore::Drain`]: no session is left on this core.
+    Drained(CoreId),
+}
+
+/// Something an operator wants to know.
+#[derive(Debug)]
+pub enum Event {
+    /// Accepting failed and pauses; descriptors or memory are short.
+    AcceptPaused {
+        /// On which core.
+        core: CoreId,
+        /// Where.
+        bind: ListenerId,
+        /// What the kernel said.
+        error: String,
+    },
+    /// Accepting goes on after a pause.
+    AcceptResumed {
+        /// On which core.
+        core: CoreId,
+        /// Where.
+        bind: ListenerId,
+    },
+    /// All source ports towards a server are in use.
+    SourcePortsExhausted {
+        /// The server.
+        server: ServerId,
+        /// In use.
+        used: u32,
+        /// In TIME_WAIT.
+        waiting: u32,
+    },
+    /// The queue of a backend is full.
+    QueueFull(BackendId),
+    /// A session is over; sent if the frontend logs sessions.
+    SessionEnd(Box<SessionRow>, End),
+}
+
+/// One session as `show sess` and the session log show it.
+#[derive(Clone, Debug)]
+pub struct SessionRow {
+    /// Its number.
+    pub id: u64,
+    /// Its core.
+    pub core: CoreId,
+    /// Where it came in.
+    pub frontend: FrontendId,
+    /// The bind.
+    pub bind: ListenerId,
+    /// Where it went.
+    pub backend: Option<BackendId>,
+    /// The server.
+    pub server: Option<ServerId>,
+    /// The client.
+    pub client: Addr,
+    /// The address the client connected to.
+    pub local: Addr,
+    /// The server's address, once connected.
+    pub remote: Addr,
+    /// Age in milliseconds.
+    pub age_ms: u64,
+    /// Time in the queue in milliseconds.
+    pub queue_ms: u64,
+    /// Time to connect in milliseconds, with retries.
+    pub connect_ms: u64,
+    /// Connection attempts beyond the first.
+    pub retries: u32,
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
+    /// What it does: `inspect`, `queue`, `connect`, `relay`.
+    pub phase: &'static str,
+}
