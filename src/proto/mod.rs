@@ -4,9 +4,12 @@
 //! soon as a byte cannot be right, keep nothing between calls and borrow their results from the input.
 
 pub mod client_hello;
+pub mod cookie;
 pub mod fuzz;
+pub mod http;
 pub mod proxy_header;
 pub mod rdp;
+pub mod target;
 
 mod reader;
 
