@@ -28,6 +28,36 @@ pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
 /// Bytes of a PROXY protocol header of version 1, CRLF included: the longest line that its grammar has (spec section 2.1).
 pub const PROXY_V1_BYTES_MAX: usize = 107;
 
+/// Bytes of the head of an HTTP/1 message (`max-header-bytes`): one receive buffer, as HAProxy's `tune.bufsize`.
+pub const HEAD_BYTES_MAX: usize = BUF_BYTES;
+
+/// Header lines of one head (`max-headers`): HAProxy's `tune.http.maxhdr`.
+pub const HEADERS_MAX: usize = 101;
+
+/// Bytes of a request target: what RFC 9110 4.1 asks every recipient to take, 8000 octets, rounded up.
+pub const TARGET_BYTES_MAX: usize = 8 * 1024;
+
+/// Bytes of a method. Registered ones have at most 17 (RFC 9112 3 asks for 501 beyond what a server knows).
+pub const METHOD_BYTES_MAX: usize = 64;
+
+/// Bytes of a header name. Longer names are attacks; real ones stay below 100.
+pub const HEADER_NAME_BYTES_MAX: usize = 1024;
+
+/// Empty lines before a request line that are skipped: RFC 9112 2.2 asks for one.
+pub const EMPTY_LINES_MAX: usize = 2;
+
+/// Bytes that the edits of one head may take, so that no rule loop or regex makes a head grow without end.
+pub const HEAD_EDIT_BYTES_MAX: usize = 64 * 1024;
+
+/// Header lines that may be added to one head.
+pub const HEAD_EDIT_FIELDS_MAX: usize = 256;
+
+/// Bytes of the extensions of one chunk, `;` included. Nobody uses them for more than a signature.
+pub const CHUNK_EXTENSION_BYTES_MAX: usize = 256;
+
+/// Bytes of a trailer section.
+pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
+
 /// Bytes of the first message that `inspect-delay` may look at; one receive buffer.
 pub const INSPECT_BYTES_MAX: usize = BUF_BYTES;
 

@@ -3,6 +3,8 @@
 //! Not called by the product. The targets are three lines around these functions, and tests/fuzz_corpus.rs replays the
 //! corpora through [`TARGETS`] with ordinary `cargo test`.
 
+mod h1;
+
 use crate::proto::proxy_header::{self, Command, Version};
 use crate::proto::{Parsed, client_hello, rdp};
 
@@ -10,8 +12,15 @@ use crate::proto::{Parsed, client_hello, rdp};
 pub type Body = fn(&[u8]);
 
 /// Every target: its name, which is the name of its corpus directory, and its body.
-pub const TARGETS: &[(&str, Body)] =
-    &[("proxy_header", proxy_header), ("client_hello", client_hello), ("rdp", rdp)];
+pub const TARGETS: &[(&str, Body)] = &[
+    ("proxy_header", proxy_header),
+    ("client_hello", client_hello),
+    ("rdp", rdp),
+    ("h1_request_head", h1_request_head),
+    ("h1_response_head", h1_response_head),
+    ("h1_body", h1_body),
+    ("h1_forward", h1_forward),
+];
 
 /// Checks that a parser never takes a decision back: once a prefix is complete or wrong, every longer input says the same.
 /// Complete results also never need more bytes than they say.
@@ -148,4 +157,24 @@ pub fn rdp(data: &[u8]) {
         let _ = value.routing_address();
     }
     let _ = rdp::routing_address(data);
+}
+
+/// Request heads of HTTP/1: decisions are final, what is written is read the same, a second parser agrees.
+pub fn h1_request_head(data: &[u8]) {
+    h1::request_head(data);
+}
+
+/// Response heads of HTTP/1: decisions are final, what is written is read the same.
+pub fn h1_response_head(data: &[u8]) {
+    h1::response_head(data);
+}
+
+/// Bodies of HTTP/1: any cut gives the same events, a second decoder reads the same data.
+pub fn h1_body(data: &[u8]) {
+    h1::body(data);
+}
+
+/// Connections of HTTP/1: what is forwarded for each request is that request for a second, strict parser.
+pub fn h1_forward(data: &[u8]) {
+    h1::forward(data);
 }

@@ -6,6 +6,8 @@
 pub mod client_hello;
 pub mod cookie;
 pub mod fuzz;
+pub mod h1;
+pub mod headers;
 pub mod http;
 pub mod proxy_header;
 pub mod rdp;
