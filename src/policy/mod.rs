@@ -6,6 +6,7 @@ pub mod balance;
 pub mod converter;
 pub mod health;
 pub mod pattern;
+pub mod persist;
 pub mod ports;
 pub mod retry;
 pub mod rule;

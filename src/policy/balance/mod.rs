@@ -7,6 +7,7 @@
 
 mod first;
 mod hash;
+mod key;
 mod least_conn;
 mod map;
 mod pool;
@@ -21,6 +22,7 @@ use crate::base::rng::Rng;
 
 pub(crate) use hash::mix;
 pub use hash::{hash_key, key_from_hash, source_key};
+pub use key::{KeySource, UriKey, uri_bytes, url_param};
 use least_conn::LeastConn;
 use map::Map;
 use pool::Pool;
