@@ -2,6 +2,7 @@
 
 pub mod acl;
 pub mod admission;
+pub mod agent;
 pub mod balance;
 pub mod converter;
 pub mod health;
