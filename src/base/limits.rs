@@ -70,8 +70,18 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Depth of parentheses in a condition: the parser recurses.
 pub const CONDITION_DEPTH_MAX: usize = 64;
 
+/// Bytes of a configuration file, for the same reason as with pattern files.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 /// Bytes of a pattern file (`-f`), so that a wrong path to a device or a disk image ends.
 pub const PATTERN_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Length of the accept queue of a bind when `backlog` is not set; the kernel limits it to net.core.somaxconn (4096).
+pub const BACKLOG_DEFAULT: u32 = 4096;
+
+/// Longest duration of a configuration: HAProxy's limit (2^31 ms, 24.8 days) in whole days, so that whatever loads here
+/// loads there.
+pub const DURATION_MAX: std::time::Duration = std::time::Duration::from_secs(24 * 86_400);
 
 const _: () = assert!(HASH_RING_POINTS_MAX >= SERVERS_PER_BACKEND_MAX);
 const _: () = assert!(HASH_MAP_SLOTS_MAX >= SERVERS_PER_BACKEND_MAX);

@@ -5,12 +5,14 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::id::{BackendId, FrontendId, IdRange, IdVec, ListenerId, ServerId};
 use crate::policy::balance;
+use crate::policy::pattern::PatternTable;
 use crate::policy::rule::{Rule, TcpAction};
-use crate::policy::sample::Expr;
+use crate::policy::sample::{Expr, VariableTable};
 
 /// Everything that runs.
 #[derive(Clone, Debug)]
@@ -25,6 +27,10 @@ pub struct Model {
     pub backends: IdVec<BackendId, Backend>,
     /// All servers, those of one backend consecutive.
     pub servers: IdVec<ServerId, Server>,
+    /// All variables that rules and formats name; sessions have a slot for each.
+    pub variables: VariableTable,
+    /// All pattern files that conditions name. Shared: what the admin socket changes, all cores see.
+    pub patterns: Arc<PatternTable>,
 }
 
 /// `[global]` and `[admin]`.
@@ -113,7 +119,7 @@ pub struct Frontend {
     pub maxconn: Option<u32>,
     /// Inactivity of the client (`timeout client`).
     pub timeout_client: Option<Duration>,
-    /// Inactivity of a client that we have half-closed (`timeout client-fin`); default `timeout client`.
+    /// Inactivity of a client that we have half-closed (`timeout client-fin`); `timeout client` unless set.
     pub timeout_client_fin: Option<Duration>,
     /// How long content rules wait for first bytes (`inspect-delay`); zero: they do not wait.
     pub inspect_delay: Duration,
@@ -129,8 +135,6 @@ pub struct Frontend {
     pub log_sessions: bool,
     /// Leave sessions that carried no byte out of the log.
     pub dontlognull: bool,
-    /// Number of variable slots that its rules use.
-    pub variables: u16,
 }
 
 /// `splice`.
@@ -173,10 +177,12 @@ pub struct Bind {
     pub maxconn: Option<u32>,
     /// Which core accepts.
     pub accept: Accept,
-    /// Peers that must send a PROXY header first (`accept-proxy`); `None`: nobody may. Sorted CIDRs.
+    /// Peers that must send a PROXY header first (`accept-proxy`); `None`: nobody may. Sorted, and none lies in another.
     pub accept_proxy: Option<Vec<Cidr>>,
     /// IPV6_V6ONLY (`v6only`); false: an IPv6 wildcard takes IPv4 too (`v4v6`).
     pub v6only: bool,
+    /// `file:line:col` where it is configured.
+    pub origin: String,
 }
 
 /// Where a bind listens.
@@ -210,6 +216,23 @@ pub struct Cidr {
     pub address: IpAddr,
     /// Prefix length.
     pub prefix: u8,
+}
+
+impl Cidr {
+    /// Whether an address lies in the network. IPv4 mapped in IPv6 is IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(a)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix.min(32))).unwrap_or(0);
+                a.to_bits() & mask == network.to_bits()
+            }
+            (IpAddr::V6(network), IpAddr::V6(a)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix.min(128))).unwrap_or(0);
+                a.to_bits() & mask == network.to_bits()
+            }
+            _ => false,
+        }
+    }
 }
 
 /// `[backend.NAME]`, or the backend half of `[listen.NAME]`.

@@ -1,0 +1,226 @@
+//! The one table of configuration keywords. Unknown-key detection, "did you mean", value checks and
+//! docs/CONFIGURATION.md are derived from it; what a keyword does is `resolve`.
+//!
+//! To add one: add a row to `keywords/table.rs`, read it in `resolve`, run `UPDATE_GOLDEN=1 cargo test config`.
+
+use std::time::Duration;
+
+mod docs;
+mod table;
+
+pub use docs::markdown;
+#[cfg(test)]
+pub(super) use docs::whole;
+pub use table::KEYWORDS;
+
+/// A kind of table that has keywords of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Scope {
+    /// `[global]`
+    Global,
+    /// `[admin]`
+    Admin,
+    /// An entry of `admin.socket`
+    AdminSocket,
+    /// `[defaults]`
+    Defaults,
+    /// `[frontend.NAME]`
+    Frontend,
+    /// `[listen.NAME]`
+    Listen,
+    /// `[backend.NAME]`
+    Backend,
+    /// `[backend.NAME.server.NAME]`
+    Server,
+    /// `default-server = {...}`
+    DefaultServer,
+    /// An entry of `bind`
+    Bind,
+    /// An entry of `connection-rules`
+    ConnectionRule,
+    /// An entry of `rules`
+    Rule,
+    /// The value of `set-var`
+    SetVar,
+    /// An entry of `tcp-check`
+    TcpCheck,
+}
+
+impl Scope {
+    /// All of them, in the order of the documentation.
+    pub const ALL: &[Scope] = &[
+        Scope::Global,
+        Scope::Admin,
+        Scope::AdminSocket,
+        Scope::Defaults,
+        Scope::Frontend,
+        Scope::Listen,
+        Scope::Backend,
+        Scope::Bind,
+        Scope::ConnectionRule,
+        Scope::Rule,
+        Scope::SetVar,
+        Scope::Server,
+        Scope::DefaultServer,
+        Scope::TcpCheck,
+    ];
+
+    /// How the operator writes it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Scope::Global => "[global]",
+            Scope::Admin => "[admin]",
+            Scope::AdminSocket => "admin socket",
+            Scope::Defaults => "[defaults]",
+            Scope::Frontend => "[frontend.NAME]",
+            Scope::Listen => "[listen.NAME]",
+            Scope::Backend => "[backend.NAME]",
+            Scope::Server => "[backend.NAME.server.NAME]",
+            Scope::DefaultServer => "default-server",
+            Scope::Bind => "bind",
+            Scope::ConnectionRule => "connection-rules",
+            Scope::Rule => "rules",
+            Scope::SetVar => "set-var",
+            Scope::TcpCheck => "tcp-check",
+        }
+    }
+
+    const fn bit(self) -> u32 {
+        1 << self as u8
+    }
+}
+
+/// A set of scopes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scopes(u32);
+
+impl Scopes {
+    /// These scopes.
+    pub const fn of(scopes: &[Scope]) -> Scopes {
+        let mut bits = 0;
+        let mut at = 0;
+        while at < scopes.len() {
+            bits |= scopes[at].bit();
+            at += 1;
+        }
+        Scopes(bits)
+    }
+    /// Whether the scope is among them.
+    pub fn contains(self, scope: Scope) -> bool {
+        self.0 & scope.bit() != 0
+    }
+}
+
+/// What a keyword takes.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Kind {
+    /// true or false.
+    Flag,
+    /// Only true: the presence of an action without arguments.
+    True,
+    /// An integer in a range.
+    Integer(i64, i64),
+    /// true, false, or an integer in a range.
+    FlagOrInteger(i64, i64),
+    /// A duration of at least this; a string with a unit or an integer of milliseconds.
+    Duration(Duration),
+    /// A size in a range of bytes; a string with a unit or an integer of bytes.
+    Size(u64, u64),
+    /// A string.
+    Text,
+    /// A string or a list of strings.
+    Texts,
+    /// One of these strings.
+    OneOf(&'static [&'static str]),
+    /// A list of these strings.
+    SomeOf(&'static [&'static str]),
+    /// A list of CPU numbers, a string like "0-3", or how many.
+    Cpus,
+    /// A file mode: an integer or a string of octal digits.
+    FileMode,
+    /// A table with the keywords of a scope.
+    Table(Scope),
+    /// A list of such tables.
+    Tables(Scope),
+    /// A string, a list of strings, or a list of such tables.
+    TextsOrTables(Scope),
+    /// A table of named tables: servers.
+    Named(Scope),
+    /// A table of named strings or lists of strings: ACLs.
+    NamedTexts,
+}
+
+impl Kind {
+    /// How the documentation and error messages call it.
+    pub fn describe(self) -> String {
+        match self {
+            Kind::Flag => "true or false".to_owned(),
+            Kind::True => "true".to_owned(),
+            Kind::Integer(low, high) => range(low, high),
+            Kind::FlagOrInteger(low, high) => format!("true, false or {}", range(low, high)),
+            Kind::Duration(_) => "a duration".to_owned(),
+            Kind::Size(..) => "a size".to_owned(),
+            Kind::Text => "a string".to_owned(),
+            Kind::Texts => "a string or a list of strings".to_owned(),
+            Kind::OneOf(choices) => {
+                choices.iter().map(|c| format!("\"{c}\"")).collect::<Vec<_>>().join(" or ")
+            }
+            Kind::SomeOf(choices) => {
+                format!(
+                    "a list of {}",
+                    choices.iter().map(|c| format!("\"{c}\"")).collect::<Vec<_>>().join(", ")
+                )
+            }
+            Kind::Cpus => "CPU numbers (a list or \"0-3\") or how many".to_owned(),
+            Kind::FileMode => "a file mode like \"600\"".to_owned(),
+            Kind::Table(_) => "a table".to_owned(),
+            Kind::Tables(_) => "a list of tables".to_owned(),
+            Kind::TextsOrTables(_) => "a string, a list of strings or a list of tables".to_owned(),
+            Kind::Named(_) => "named tables".to_owned(),
+            Kind::NamedTexts => "named strings or lists of strings".to_owned(),
+        }
+    }
+}
+
+fn range(low: i64, high: i64) -> String {
+    if high == i64::from(u32::MAX) {
+        format!("an integer from {low}")
+    } else {
+        format!("an integer from {low} to {high}")
+    }
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Keyword {
+    /// The key; dotted where it is a key of a table without meaning of its own (`timeout.client`).
+    pub key: &'static str,
+    /// Where it may stand.
+    pub scopes: Scopes,
+    /// What it takes.
+    pub kind: Kind,
+    /// What holds without it, as the documentation says it; empty if nothing does.
+    pub default: &'static str,
+    /// What it does.
+    pub help: &'static str,
+    /// Lines of TOML that load in each of its scopes; in list scopes the whole entry.
+    pub example: &'static str,
+    /// HAProxy's keyword; empty if HAProxy has no such thing.
+    pub haproxy: &'static str,
+}
+
+/// The keyword of a key in a scope.
+pub fn find(scope: Scope, key: &str) -> Option<&'static Keyword> {
+    KEYWORDS.iter().find(|keyword| keyword.scopes.contains(scope) && keyword.key == key)
+}
+
+/// Keywords of a scope, in the order of the table.
+pub fn of(scope: Scope) -> impl Iterator<Item = &'static Keyword> {
+    KEYWORDS.iter().filter(move |keyword| keyword.scopes.contains(scope))
+}
+
+/// Whether a key is the first part of dotted keywords of the scope (`timeout`).
+pub fn is_prefix(scope: Scope, key: &str) -> bool {
+    of(scope).any(|keyword| keyword.key.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
+}

@@ -1,0 +1,133 @@
+//! Health checks: the keywords of a server that time them, and the steps of `tcp-check`.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::config::file::Value;
+use crate::config::keywords::Scope;
+use crate::config::section::Section;
+use crate::config::units;
+use crate::model::{Check, CheckKind, CheckStep, SendProxy, ServerAddress};
+
+/// HAProxy's default.
+const INTER_DEFAULT: Duration = Duration::from_secs(2);
+/// HAProxy's default.
+const RISE_DEFAULT: u32 = 2;
+/// HAProxy's default.
+const FALL_DEFAULT: u32 = 3;
+
+/// The way of the traffic, which checks take unless told otherwise.
+pub(super) struct Traffic<'a> {
+    pub(super) send_proxy: Option<SendProxy>,
+    pub(super) address: &'a ServerAddress,
+}
+
+pub(super) fn check(
+    section: &Section<'_>,
+    backend: &Section<'_>,
+    script: &[CheckStep],
+    traffic: &Traffic<'_>,
+) -> Option<Check> {
+    if section.flag("check") != Some(true) {
+        forgotten(section);
+        return None;
+    }
+    let inter = section.duration("inter").unwrap_or(INTER_DEFAULT);
+    let address = section.parsed("addr", |text| {
+        text.parse::<IpAddr>().map_err(|_| units::Problem::new(format!("\"{text}\" is not an IP address")))
+    });
+    let port = section.count("port").and_then(|port| u16::try_from(port).ok());
+    let elsewhere = elsewhere(address, port, traffic.address);
+    let explicit = section.flag("check-send-proxy");
+    if elsewhere && traffic.send_proxy.is_some() && explicit.is_none() {
+        let help = "a server can look up and still refuse the traffic: remove port and addr to check the way of the \
+                    traffic, or say with check-send-proxy what the other port expects";
+        let at = if port.is_some() { "port" } else { "addr" };
+        section.warning(
+            at,
+            "the traffic starts with a PROXY header and these checks do not",
+            Some(help.into()),
+        );
+    }
+    Some(Check {
+        kind: if script.is_empty() { CheckKind::Connect } else { CheckKind::Script(script.to_vec()) },
+        address,
+        port,
+        send_proxy: explicit.unwrap_or(traffic.send_proxy.is_some() && !elsewhere),
+        inter,
+        fastinter: section.duration("fastinter").unwrap_or(inter),
+        downinter: section.duration("downinter").unwrap_or(inter),
+        rise: section.count("rise").unwrap_or(RISE_DEFAULT),
+        fall: section.count("fall").unwrap_or(FALL_DEFAULT),
+        timeout: backend.timeout("timeout.check").unwrap_or(inter),
+    })
+}
+
+/// Warns about timings without the switch anywhere; `check = false` over inherited timings is meant.
+fn forgotten(section: &Section<'_>) {
+    let of_checks = ["addr", "port", "inter", "fastinter", "downinter", "rise", "fall", "check-send-proxy"];
+    let own = of_checks.iter().find(|key| section.own().is_some_and(|own| own.at(key).is_some()));
+    if let Some(key) = own
+        && section.value("check").is_none()
+    {
+        section.warning(key, format!("{key} has no effect without check"), Some("add check = true".into()));
+    }
+}
+
+/// Whether checks go to another address or port than the traffic.
+fn elsewhere(check_address: Option<IpAddr>, port: Option<u16>, address: &ServerAddress) -> bool {
+    let (ip, traffic_port) = match address {
+        ServerAddress::Ip(address) => (Some(address.ip()), Some(address.port())),
+        ServerAddress::Name { port, .. } => (None, Some(*port)),
+        ServerAddress::Unix(_) | ServerAddress::Abstract(_) => (None, None),
+    };
+    (check_address.is_some() && check_address != ip) || (port.is_some() && port != traffic_port)
+}
+
+/// The steps of `tcp-check`.
+pub(super) fn script(section: &Section<'_>) -> Vec<CheckStep> {
+    section.tables("tcp-check", Scope::TcpCheck).iter().filter_map(step).collect()
+}
+
+fn step(table: &Section<'_>) -> Option<CheckStep> {
+    let entries = &table.own()?.entries;
+    let [entry] = entries.as_slice() else {
+        let help = "write { send = \"...\" } or { expect-string = \"...\" }".to_owned();
+        let message = if entries.is_empty() { "this step does nothing" } else { "a step does one thing" };
+        table.context.error(table.at, message, Some(help));
+        return None;
+    };
+    let text = table.context.text(&entry.value)?.text;
+    let key = entry.key.as_str();
+    if text.is_empty() {
+        table.context.error(entry.value.span.start, format!("{key} is empty"), None);
+        return None;
+    }
+    Some(match key {
+        "send" => CheckStep::Send(text.into_bytes()),
+        "send-binary" => CheckStep::Send(hex(table, &entry.value, &text)?),
+        "expect-string" => CheckStep::ExpectString(text.into_bytes()),
+        "expect-binary" => CheckStep::ExpectString(hex(table, &entry.value, &text)?),
+        "expect-regex" => CheckStep::ExpectRegex(pattern(table, &entry.value, text)?),
+        "not-expect-string" => CheckStep::RejectString(text.into_bytes()),
+        "not-expect-binary" => CheckStep::RejectString(hex(table, &entry.value, &text)?),
+        "not-expect-regex" => CheckStep::RejectRegex(pattern(table, &entry.value, text)?),
+        // Any other key was reported as unknown.
+        _ => return None,
+    })
+}
+
+fn hex(table: &Section<'_>, value: &Value, text: &str) -> Option<Vec<u8>> {
+    units::hex(text).map_err(|problem| table.context.problem(value.span.start, problem)).ok()
+}
+
+fn pattern(table: &Section<'_>, value: &Value, text: String) -> Option<String> {
+    if let Err(error) = regex::bytes::Regex::new(&text) {
+        let told = error.to_string();
+        let reason = told.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let message = format!("\"{text}\" is not a regular expression");
+        table.context.error(value.span.start, message, Some(reason));
+        return None;
+    }
+    Some(text)
+}

@@ -1,0 +1,118 @@
+//! What only shows when everything is known: frontends that lead nowhere, timeouts that are missing, binds in each other's
+//! way.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::layout::Layout;
+use crate::base::id::{IdVec, ListenerId};
+use crate::config::section::Context;
+use crate::model::{BindAddress, Model};
+use crate::policy::rule::TcpAction;
+
+pub(super) fn crosscheck(
+    context: &Context<'_>,
+    layout: &Layout<'_>,
+    model: &Model,
+    binds_at: &IdVec<ListenerId, usize>,
+) {
+    if layout.frontends().next().is_none() {
+        let help = "add [frontend.NAME] with bind and default-backend, or [listen.NAME]".to_owned();
+        context.error(0, "there is no frontend: nothing would be listened on", Some(help));
+    }
+    for (proxy, id) in layout.frontends() {
+        let frontend = &model.frontends[id];
+        if proxy.section.own().is_none_or(|own| own.at("bind").is_none()) {
+            let help = "add bind = \"*:80\"".to_owned();
+            context.error(proxy.at, format!("frontend \"{}\" has no bind", proxy.name), Some(help));
+        }
+        let routes =
+            frontend.content_rules.iter().any(|rule| matches!(rule.action, TcpAction::UseBackend(_)));
+        // A misspelt keyword was reported and may be the one that is missing here.
+        let wanted = proxy.section.value("default-backend").is_some() || proxy.section.has_unknown_keys();
+        if frontend.default_backend.is_none() && !routes && !wanted {
+            let help = "add default-backend or a rule with use-backend".to_owned();
+            let message = format!("frontend \"{}\" sends its sessions nowhere: they are closed", proxy.name);
+            context.warning(proxy.at, message, Some(help));
+        }
+    }
+    timeouts(context, layout);
+    binds(context, model, binds_at);
+}
+
+/// HAProxy warns about these too: without them a peer that vanishes holds its connection for ever.
+fn timeouts(context: &Context<'_>, layout: &Layout<'_>) {
+    for proxy in &layout.proxies {
+        let wanted: &[&str] = match (proxy.frontend, proxy.backend) {
+            (Some(_), Some(_)) => &["timeout.client", "timeout.connect", "timeout.server"],
+            (Some(_), None) => &["timeout.client"],
+            _ => &["timeout.connect", "timeout.server"],
+        };
+        let missing: Vec<&str> =
+            wanted.iter().copied().filter(|key| proxy.section.value(key).is_none()).collect();
+        if !missing.is_empty() {
+            let usual = |key: &str| if key == "timeout.connect" { "5s" } else { "30s" };
+            let lines: Vec<String> =
+                missing.iter().map(|key| format!("{key} = \"{}\"", usual(key))).collect();
+            let help = "peers that vanish hold their connections for ever; add, for example to [defaults], ";
+            let message = format!("\"{}\" has no {}", proxy.name, missing.join(", "));
+            context.warning(proxy.at, message, Some(format!("{help}{}", lines.join(" and "))));
+        }
+    }
+}
+
+fn binds(context: &Context<'_>, model: &Model, at: &IdVec<ListenerId, usize>) {
+    // Sorted so that those in each other's way are neighbours: by port, the widest first.
+    let mut sorted: Vec<(ListenerId, SocketAddr)> = model
+        .binds
+        .iter()
+        .filter_map(|(id, bind)| match bind.address {
+            BindAddress::Ip(address) if address.port() != 0 => Some((id, address)),
+            _ => None,
+        })
+        .collect();
+    sorted.sort_by_key(|(id, address)| {
+        let ip = address.ip();
+        (address.port(), !ip.is_unspecified(), ip.is_ipv4(), ip, id.0)
+    });
+    for group in sorted.chunk_by(|(_, a), (_, b)| a.port() == b.port()) {
+        for (index, (id, address)) in group.iter().enumerate() {
+            let bind = &model.binds[*id];
+            let before =
+                || group[..index].iter().filter(|(other, _)| model.binds[*other].interface == bind.interface);
+            let same = before().find(|(_, a)| a == address);
+            let wider = || before().find(|(other, a)| covers(*a, model.binds[*other].v6only, *address));
+            let Some((other, wide)) = same.or_else(wider) else { continue };
+            let there = &model.binds[*other].origin;
+            if wide == address {
+                let message = format!("{address} is listened on twice");
+                context.error(at[*id], message, Some(format!("the other one is at {there}")));
+            } else {
+                let help =
+                    format!("the kernel prefers the more specific address; the other one is at {there}");
+                context.warning(at[*id], format!("{address} is also listened on by {wide}"), Some(help));
+            }
+        }
+    }
+    same_sockets(context, model, at);
+}
+
+/// Whether a wildcard address takes connections to another address of the same port.
+fn covers(wildcard: SocketAddr, v6only: bool, address: SocketAddr) -> bool {
+    wildcard.ip().is_unspecified()
+        && match (wildcard.ip(), address.ip()) {
+            (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => true,
+            (IpAddr::V6(_), IpAddr::V4(_)) => !v6only,
+            (IpAddr::V4(_), IpAddr::V6(_)) => false,
+        }
+}
+
+fn same_sockets(context: &Context<'_>, model: &Model, at: &IdVec<ListenerId, usize>) {
+    let mut seen: Vec<(&BindAddress, ListenerId)> = Vec::new();
+    for (id, bind) in model.binds.iter().filter(|(_, bind)| !matches!(bind.address, BindAddress::Ip(_))) {
+        if let Some((_, other)) = seen.iter().find(|(address, _)| **address == bind.address) {
+            let help = format!("the other one is at {}", model.binds[*other].origin);
+            context.error(at[id], "this socket is listened on twice", Some(help));
+        }
+        seen.push((&bind.address, id));
+    }
+}

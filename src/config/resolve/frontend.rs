@@ -1,0 +1,56 @@
+//! `[frontend.NAME]`, and the frontend half of `[listen.NAME]`. Its rules are `rules`.
+
+use std::time::Duration;
+
+use super::language::Language;
+use super::layout::{Layout, Proxy};
+use super::{backend, bind, rules};
+use crate::base::id::{BackendId, FrontendId};
+use crate::config::expr::Context as Place;
+use crate::config::keywords::Scope;
+use crate::model::Frontend;
+use crate::policy::sample::VariableTable;
+
+pub(super) fn frontend(
+    layout: &Layout<'_>,
+    proxy: &Proxy<'_>,
+    id: FrontendId,
+    binds: &mut bind::Binds,
+    variables: &mut VariableTable,
+) -> Frontend {
+    let section = &proxy.section;
+    let language = Language::new(layout, (Some(id), proxy.backend)).with_acls(section, variables);
+    let mut rules = |key, scope, place| {
+        let mut reader = rules::Reader { layout, language: &language, place, variables: &mut *variables };
+        section.tables(key, scope).iter().filter_map(|table| reader.rule(table)).collect()
+    };
+    Frontend {
+        name: proxy.name.to_owned(),
+        iid: proxy.iid,
+        mode: backend::mode(section),
+        binds: bind::binds(section, id, binds),
+        maxconn: section.limit("maxconn"),
+        timeout_client: section.timeout("timeout.client"),
+        timeout_client_fin: backend::timeout_or(section, "timeout.client-fin", "timeout.client"),
+        inspect_delay: section.duration("inspect-delay").unwrap_or(Duration::ZERO),
+        connection_rules: rules("connection-rules", Scope::ConnectionRule, Place::Connection),
+        content_rules: rules("rules", Scope::Rule, Place::Content),
+        default_backend: default_backend(layout, proxy),
+        splice: backend::splice(section),
+        log_sessions: section.flag("log").unwrap_or(false),
+        dontlognull: section.flag("dontlognull").unwrap_or(false),
+    }
+}
+
+fn default_backend(layout: &Layout<'_>, proxy: &Proxy<'_>) -> Option<BackendId> {
+    // The own servers of a listen section come before a default-backend that it only inherits.
+    let own = proxy.section.own().is_some_and(|own| own.at("default-backend").is_some());
+    let has_servers = proxy.backend.is_some_and(|id| !layout.server_ranges[id].is_empty());
+    if !own && has_servers {
+        return proxy.backend;
+    }
+    match proxy.section.string("default-backend") {
+        Some(name) => rules::find_backend(layout, &proxy.section, "default-backend", &name),
+        None => proxy.backend,
+    }
+}

@@ -1,0 +1,172 @@
+//! `[global]` and `[admin]`.
+
+use std::path::PathBuf;
+
+use crate::config::file::{Data, Value};
+use crate::config::keywords::Scope;
+use crate::config::section::{Section, texts_of};
+use crate::config::units::{self, Problem};
+use crate::model::{AdminLevel, AdminSocket, Global, LogTarget};
+
+/// `tune.buffers-max`: 256 MiB of receive buffers a core if all are in use at once.
+const BUFFERS_MAX_DEFAULT: u32 = 16_384;
+
+/// `tune.pipesize`: the size that measured cheapest for bulk flows.
+const PIPE_BYTES_DEFAULT: u32 = 512 * 1024;
+
+/// `maxpipes`: with the default size 512 MiB of pipe buffers if all are full at once.
+const PIPES_MAX_DEFAULT: u32 = 1024;
+
+/// Owner only: what an admin socket does is up to whoever may open it.
+const SOCKET_MODE_DEFAULT: u32 = 0o600;
+
+pub(super) fn global(section: &Section<'_>, admin: &Section<'_>, cpus: &[usize], hostname: &str) -> Global {
+    let cores = cores(section, cpus);
+    let control_core = control_core(section, &cores, cpus);
+    let core_count = u32::try_from(cores.len()).unwrap_or(u32::MAX).max(1);
+    Global {
+        maxconn: section.count("maxconn"),
+        hard_stop_after: section.duration("hard-stop-after"),
+        node: section.string("node").unwrap_or_else(|| hostname.to_owned()),
+        description: section.string("description").unwrap_or_default(),
+        admin: admin_sockets(admin),
+        log: section.parsed("log", log_target).unwrap_or(LogTarget::Stderr),
+        compat_name: section.string("stats.compat-name").unwrap_or_else(|| "HAProxy".to_owned()),
+        spread_checks: section.count("spread-checks").unwrap_or(0),
+        buffers_max: section.count("tune.buffers-max").unwrap_or(BUFFERS_MAX_DEFAULT),
+        pipe_bytes: section
+            .size("tune.pipesize")
+            .and_then(|size| u32::try_from(size).ok())
+            .unwrap_or(PIPE_BYTES_DEFAULT),
+        pipes_max: section.count("maxpipes").unwrap_or(PIPES_MAX_DEFAULT) / core_count,
+        cores,
+        control_core,
+    }
+}
+
+fn log_target(text: &str) -> Result<LogTarget, Problem> {
+    match text.strip_prefix("file:") {
+        Some(path) if path.starts_with('/') => Ok(LogTarget::File(PathBuf::from(path))),
+        Some(path) => {
+            Err(Problem::new(format!("the path of a log file starts with /, and \"{path}\" does not")))
+        }
+        None if text == "stderr" => Ok(LogTarget::Stderr),
+        None if text == "stdout" => Ok(LogTarget::Stdout),
+        None => Err(Problem::with_help(
+            format!("\"{text}\" is no target of log"),
+            "write \"stderr\", \"stdout\" or \"file:/path\"",
+        )),
+    }
+}
+
+fn cores(section: &Section<'_>, cpus: &[usize]) -> Vec<usize> {
+    let Some(value) = section.value("cores") else { return cpus.to_vec() };
+    let allowed = || format!("this process may use the CPUs {cpus:?}");
+    let wanted = match &value.data {
+        Data::Integer(count) => {
+            let count = usize::try_from(*count).ok().filter(|count| (1..=cpus.len()).contains(count));
+            if count.is_none() {
+                let message = format!("cores as a number is from 1 to {}: how many CPUs to take", cpus.len());
+                let help = format!("{}; a list or a string names CPUs: cores = \"0-1\"", allowed());
+                section.error("cores", message, Some(help));
+            }
+            return cpus[..count.unwrap_or(cpus.len())].to_vec();
+        }
+        Data::Array(items) => items.iter().filter_map(|item| cpu_number(section, item)).collect(),
+        _ => section.parsed("cores", units::cpu_list).unwrap_or_default(),
+    };
+    let mut cores = Vec::new();
+    let mut missing = Vec::new();
+    for cpu in wanted {
+        if !cpus.contains(&cpu) {
+            missing.push(cpu);
+        } else if cores.contains(&cpu) {
+            section.error("cores", format!("CPU {cpu} stands twice in cores"), None);
+        } else {
+            cores.push(cpu);
+        }
+    }
+    if !missing.is_empty() {
+        let message = format!("cores names CPUs that do not exist or are not allowed: {missing:?}");
+        section.error("cores", message, Some(allowed()));
+    } else if cores.is_empty() {
+        section.error("cores", "cores names no CPU that can be used", Some(allowed()));
+    }
+    cores
+}
+
+fn cpu_number(section: &Section<'_>, item: &Value) -> Option<usize> {
+    let number = match item.data {
+        Data::Integer(number) => usize::try_from(number).ok(),
+        _ => None,
+    };
+    if number.is_none() {
+        let help = Some("write cores = [0, 2] or cores = \"0-3\"".to_owned());
+        section.context.error(item.span.start, "cores lists CPU numbers", help);
+    }
+    number
+}
+
+fn control_core(section: &Section<'_>, cores: &[usize], cpus: &[usize]) -> usize {
+    if let Some(cpu) = section.integer("control-core").and_then(|cpu| usize::try_from(cpu).ok()) {
+        if !cpus.contains(&cpu) {
+            let help = format!("this process may use the CPUs {cpus:?}");
+            section.error("control-core", format!("CPU {cpu} does not exist or is not allowed"), Some(help));
+        }
+        return cpu;
+    }
+    cpus.iter().find(|cpu| !cores.contains(cpu)).or(cores.last()).copied().unwrap_or(0)
+}
+
+fn admin_sockets(admin: &Section<'_>) -> Vec<AdminSocket> {
+    let Some(value) = admin.value("socket") else { return Vec::new() };
+    let mut sockets: Vec<(usize, AdminSocket)> = texts_of(admin.context, value)
+        .into_iter()
+        .map(|(at, text)| {
+            let path = PathBuf::from(text.text);
+            (at, AdminSocket { path, mode: SOCKET_MODE_DEFAULT, level: AdminLevel::Admin })
+        })
+        .collect();
+    for table in admin.tables("socket", Scope::AdminSocket) {
+        let Some(path) = table.string("path") else {
+            table.context.error(
+                table.at,
+                "this admin socket has no path",
+                Some("add path = \"/run/...\"".into()),
+            );
+            continue;
+        };
+        let level = match table.string("level").as_deref() {
+            Some("user") => AdminLevel::User,
+            Some("admin") => AdminLevel::Admin,
+            _ => AdminLevel::Operator,
+        };
+        let socket = AdminSocket { path: path.into(), mode: file_mode(&table), level };
+        sockets.push((table.value_at("path"), socket));
+    }
+    for (index, (at, socket)) in sockets.iter().enumerate() {
+        if !socket.path.is_absolute() {
+            let message =
+                format!("the path of an admin socket starts with /, and {:?} does not", socket.path);
+            admin.context.error(*at, message, None);
+        }
+        if sockets[..index].iter().any(|(_, other)| other.path == socket.path) {
+            admin.context.error(*at, format!("two admin sockets have the path {:?}", socket.path), None);
+        }
+    }
+    sockets.into_iter().map(|(_, socket)| socket).collect()
+}
+
+fn file_mode(table: &Section<'_>) -> u32 {
+    let Some(value) = table.value("mode") else { return SOCKET_MODE_DEFAULT };
+    let mode = match value.data {
+        Data::Integer(number) => u32::try_from(number).ok(),
+        _ => table.string("mode").and_then(|text| u32::from_str_radix(text.trim_start_matches("0o"), 8).ok()),
+    };
+    if let Some(mode) = mode.filter(|mode| *mode <= 0o777) {
+        return mode;
+    }
+    let help = "write the octal digits as a string, \"660\", or as an octal number, 0o660".to_owned();
+    table.error("mode", "this is no file mode", Some(help));
+    SOCKET_MODE_DEFAULT
+}

@@ -1,0 +1,130 @@
+//! The bridge to `expr`: names of this file become ids there, and byte offsets in a text become positions in the file.
+
+use super::layout::Layout;
+use crate::base::id::{BackendId, FrontendId, Id, ServerId};
+use crate::config::expr::{self, Acls, Context as Place, ExprError, NameKind, Resolver, Scope};
+use crate::config::file::Data;
+use crate::config::section::{Context, Section, Text, texts_of};
+use crate::policy::acl::Condition;
+use crate::policy::pattern::PatternTable;
+use crate::policy::sample::{Expr, VariableTable};
+
+/// What a condition or expression of one section may refer to.
+pub(super) struct Language<'a> {
+    context: &'a Context<'a>,
+    layout: &'a Layout<'a>,
+    here: (Option<FrontendId>, Option<BackendId>),
+    acls: Acls,
+}
+
+impl<'a> Language<'a> {
+    pub(super) fn new(layout: &'a Layout<'a>, here: (Option<FrontendId>, Option<BackendId>)) -> Language<'a> {
+        Language { context: layout.global.context, layout, here, acls: Acls::default() }
+    }
+
+    /// Compiles the named ACLs of a section.
+    pub(super) fn with_acls(mut self, section: &Section<'_>, variables: &mut VariableTable) -> Language<'a> {
+        let Some(named) = section.table("acl") else { return self };
+        let texts: Vec<(&str, Vec<(usize, Text)>)> = named
+            .entries
+            .iter()
+            .filter(|entry| matches!(entry.value.data, Data::String(_) | Data::Array(_)))
+            .map(|entry| (entry.key.as_str(), texts_of(self.context, &entry.value)))
+            .collect();
+        let table: Vec<(&str, Vec<&str>)> = texts
+            .iter()
+            .map(|(name, texts)| (*name, texts.iter().map(|(_, text)| text.text.as_str()).collect()))
+            .collect();
+        let none = Acls::default();
+        let (acls, errors) = Acls::compile(table, &mut self.scope(&none, Place::Content, variables));
+        for error in errors {
+            let text =
+                texts.iter().find(|(name, _)| *name == error.name).and_then(|(_, t)| t.get(error.text));
+            match text {
+                Some((_, text)) => self.report(text, 0, error.error),
+                None => self.context.error(section.at, error.error.message, error.error.help),
+            }
+        }
+        self.acls = acls;
+        self
+    }
+
+    /// Compiles the value of `if`, or with `negated` that of `unless`.
+    pub(super) fn condition(
+        &self,
+        text: &Text,
+        negated: bool,
+        place: Place,
+        variables: &mut VariableTable,
+    ) -> Option<Condition> {
+        // `unless a b` is the negation of all of `a b`. Around nothing, the parentheses would be what is reported.
+        let wrap = negated && !text.text.trim().is_empty();
+        let (open, close) = if wrap { ("not ( ", " )") } else { ("", "") };
+        let whole = format!("{open}{}{close}", text.text);
+        let result = expr::parse_condition(&whole, &mut self.scope(&self.acls, place, variables));
+        result.map_err(|error| self.report(text, open.len(), error)).ok()
+    }
+
+    /// Compiles an expression that starts at byte `from` of a text.
+    pub(super) fn expression(
+        &self,
+        text: &Text,
+        from: usize,
+        place: Place,
+        variables: &mut VariableTable,
+    ) -> Option<Expr> {
+        let result = expr::parse_expr(&text.text[from..], &mut self.scope(&self.acls, place, variables));
+        let shifted = result.map_err(|error| ExprError { offset: error.offset + from, ..error });
+        shifted.map_err(|error| self.report(text, 0, error)).ok()
+    }
+
+    fn scope<'s>(&'s self, acls: &'s Acls, context: Place, variables: &'s mut VariableTable) -> Scope<'s> {
+        Scope { acls, resolver: self, variables, context }
+    }
+
+    /// `added`: bytes that were put in front of the operator's text.
+    fn report(&self, text: &Text, added: usize, error: ExprError) {
+        let at = error.offset.saturating_sub(added).min(text.text.len());
+        self.context.error(self.context.offset_in(text, at), error.message, error.help);
+    }
+}
+
+impl Resolver for Language<'_> {
+    fn backend(&self, name: &str) -> Option<BackendId> {
+        self.layout.backend(name)
+    }
+    fn frontend(&self, name: &str) -> Option<FrontendId> {
+        self.layout.frontends().find(|(proxy, _)| proxy.name == name).map(|(_, id)| id)
+    }
+    fn server(&self, backend: BackendId, name: &str) -> Option<ServerId> {
+        let range = self.layout.server_ranges.get(backend)?;
+        range.iter().find(|id| self.layout.servers[*id].name == name)
+    }
+    fn names(&self, what: NameKind) -> Vec<String> {
+        let owned = |name: &str| name.to_owned();
+        match what {
+            NameKind::Frontend => self.layout.frontends().map(|(proxy, _)| owned(proxy.name)).collect(),
+            NameKind::Backend => self.layout.backends().map(|(proxy, _)| owned(proxy.name)).collect(),
+            NameKind::Server => {
+                let backends: Vec<&str> = self.layout.backends().map(|(proxy, _)| proxy.name).collect();
+                let of = |backend: BackendId| backends.get(backend.index()).copied().unwrap_or_default();
+                self.layout.servers.values().map(|s| format!("{}/{}", of(s.backend), s.name)).collect()
+            }
+        }
+    }
+    fn here(&self) -> (Option<FrontendId>, Option<BackendId>) {
+        self.here
+    }
+    fn load(&self, path: &str) -> Result<Vec<u8>, String> {
+        (self.context.env.read)(path.as_ref())
+    }
+    fn patterns(&self) -> &PatternTable {
+        &self.context.patterns
+    }
+    fn env(&self, name: &str) -> Option<String> {
+        (self.context.env.variable)(name)
+    }
+    fn hostname(&self) -> String {
+        self.context.env.hostname.clone()
+    }
+}

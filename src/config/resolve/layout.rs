@@ -1,0 +1,239 @@
+//! Which sections there are: names, ids and the order of the file. What stands in them is read by the others.
+
+use ahash::AHashMap;
+
+use crate::base::id::{BackendId, FrontendId, Id, IdRange, IdVec, ServerId};
+use crate::config::diag::suggest;
+use crate::config::file::{Data, Entry, Table};
+use crate::config::keywords::Scope;
+use crate::config::section::{Context, Section};
+use crate::config::units;
+
+/// What kind of section a proxy is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ProxyKind {
+    Frontend,
+    Listen,
+    Backend,
+}
+
+/// A named section: `[frontend.web]`.
+pub(super) struct Proxy<'a> {
+    pub(super) name: &'a str,
+    pub(super) kind: ProxyKind,
+    /// Where its name stands.
+    pub(super) at: usize,
+    pub(super) section: Section<'a>,
+    /// Its number in statistics.
+    pub(super) iid: u32,
+    pub(super) frontend: Option<FrontendId>,
+    pub(super) backend: Option<BackendId>,
+}
+
+/// A `server`, before it is read.
+pub(super) struct ServerEntry<'a> {
+    pub(super) name: &'a str,
+    pub(super) at: usize,
+    pub(super) table: &'a Table,
+    pub(super) backend: BackendId,
+}
+
+/// All sections of the file, with their ids.
+pub(super) struct Layout<'a> {
+    pub(super) global: Section<'a>,
+    pub(super) admin: Section<'a>,
+    pub(super) defaults: Option<&'a Table>,
+    pub(super) proxies: Vec<Proxy<'a>>,
+    pub(super) servers: IdVec<ServerId, ServerEntry<'a>>,
+    pub(super) server_ranges: IdVec<BackendId, IdRange<ServerId>>,
+    backend_names: AHashMap<&'a str, BackendId>,
+}
+
+const SECTIONS: &[&str] = &["global", "admin", "defaults", "frontend", "listen", "backend"];
+
+/// What an absent section contains.
+pub(super) static EMPTY: Table = Table { entries: Vec::new() };
+
+impl<'a> Layout<'a> {
+    /// Finds the sections, checks their keys and gives out ids.
+    pub(super) fn find(context: &'a Context<'a>) -> Layout<'a> {
+        let root = &context.file.root;
+        let single = |name: &str, scope| {
+            let table = root.entry(name).and_then(|entry| section_table(context, entry));
+            let at = root.entry(name).map_or(0, |entry| entry.key_span.start);
+            context.check(scope, table.unwrap_or(&EMPTY));
+            (at, table)
+        };
+        let (global_at, global) = single("global", Scope::Global);
+        let (admin_at, admin) = single("admin", Scope::Admin);
+        let (_, defaults) = single("defaults", Scope::Defaults);
+        for entry in root.entries.iter().filter(|entry| !SECTIONS.contains(&entry.key.as_str())) {
+            let help = suggest(&entry.key, SECTIONS.iter().copied());
+            context.error(entry.key_span.start, format!("unknown section \"{}\"", entry.key), help);
+        }
+        let mut proxies = find_proxies(context, root, defaults);
+        give_ids(&mut proxies);
+        give_iids(context, &mut proxies);
+        let (servers, server_ranges) = find_servers(context, &proxies);
+        let backend_names = proxies.iter().filter_map(|p| Some((p.name, p.backend?))).collect();
+        Layout {
+            backend_names,
+            global: Section::new(context, Scope::Global, global_at, vec![global.unwrap_or(&EMPTY)]),
+            admin: Section::new(context, Scope::Admin, admin_at, vec![admin.unwrap_or(&EMPTY)]),
+            defaults,
+            proxies,
+            servers,
+            server_ranges,
+        }
+    }
+
+    pub(super) fn backends(&self) -> impl Iterator<Item = (&Proxy<'a>, BackendId)> {
+        self.proxies.iter().filter_map(|proxy| Some((proxy, proxy.backend?)))
+    }
+
+    pub(super) fn frontends(&self) -> impl Iterator<Item = (&Proxy<'a>, FrontendId)> {
+        self.proxies.iter().filter_map(|proxy| Some((proxy, proxy.frontend?)))
+    }
+
+    pub(super) fn backend(&self, name: &str) -> Option<BackendId> {
+        self.backend_names.get(name).copied()
+    }
+}
+
+fn section_table<'a>(context: &Context<'_>, entry: &'a Entry) -> Option<&'a Table> {
+    match &entry.value.data {
+        Data::Table(table) => Some(table),
+        other => {
+            let message = format!("{} is a section, not {}", entry.key, other.type_name());
+            context.error(entry.key_span.start, message, Some(format!("write [{}]", entry.key)));
+            None
+        }
+    }
+}
+
+fn find_proxies<'a>(
+    context: &'a Context<'a>,
+    root: &'a Table,
+    defaults: Option<&'a Table>,
+) -> Vec<Proxy<'a>> {
+    let kinds = [
+        ("frontend", ProxyKind::Frontend, Scope::Frontend),
+        ("listen", ProxyKind::Listen, Scope::Listen),
+        ("backend", ProxyKind::Backend, Scope::Backend),
+    ];
+    let mut proxies: Vec<Proxy<'a>> = Vec::new();
+    for (word, kind, scope) in kinds {
+        let Some(named) = root.entry(word).and_then(|entry| section_table(context, entry)) else { continue };
+        for entry in &named.entries {
+            let at = entry.key_span.start;
+            let Data::Table(table) = &entry.value.data else {
+                let message =
+                    format!("{word} \"{}\" is a section, not {}", entry.key, entry.value.data.type_name());
+                let help = format!("name the section, [{word}.NAME], and put its keywords below");
+                context.error(at, message, Some(help));
+                continue;
+            };
+            if let Err(problem) = units::check_name(&entry.key) {
+                context.problem(at, problem);
+            }
+            context.check(scope, table);
+            let layers = std::iter::once(table).chain(defaults).collect();
+            let section = Section::new(context, scope, at, layers);
+            proxies.push(Proxy {
+                name: &entry.key,
+                kind,
+                at,
+                section,
+                iid: 0,
+                frontend: None,
+                backend: None,
+            });
+        }
+    }
+    proxies.sort_by_key(|proxy| proxy.at);
+    let mut by_name: AHashMap<&str, &Proxy<'_>> = AHashMap::new();
+    for proxy in &proxies {
+        // A frontend and a backend may share a name, as in HAProxy; a listen is both.
+        if let Some(other) = by_name.insert(proxy.name, proxy)
+            && (other.kind == ProxyKind::Listen || proxy.kind == ProxyKind::Listen)
+        {
+            let help = format!("the other one is at {}", context.file.source.origin(other.at));
+            let message = format!(
+                "two sections have the name \"{}\", and a listen is both frontend and backend",
+                proxy.name
+            );
+            context.error(proxy.at, message, Some(help));
+        }
+    }
+    proxies
+}
+
+fn give_ids(proxies: &mut [Proxy<'_>]) {
+    let (mut frontends, mut backends) = (0, 0);
+    for proxy in proxies {
+        if proxy.kind != ProxyKind::Backend {
+            proxy.frontend = Some(FrontendId::from_index(frontends));
+            frontends += 1;
+        }
+        if proxy.kind != ProxyKind::Frontend {
+            proxy.backend = Some(BackendId::from_index(backends));
+            backends += 1;
+        }
+    }
+}
+
+fn give_iids(context: &Context<'_>, proxies: &mut [Proxy<'_>]) {
+    let wanted: Vec<_> = proxies.iter().map(|p| (p.section.count("id"), p.section.value_at("id"))).collect();
+    let ids = numbers(context, &wanted, "the id of another section");
+    for (proxy, id) in proxies.iter_mut().zip(ids) {
+        proxy.iid = id;
+    }
+}
+
+/// Gives the wanted numbers to those that want one and the lowest free ones, from 1, to the others.
+pub(super) fn numbers(context: &Context<'_>, wanted: &[(Option<u32>, usize)], taken: &str) -> Vec<u32> {
+    let mut used = std::collections::BTreeSet::new();
+    for (want, at) in wanted {
+        if let Some(want) = want
+            && !used.insert(*want)
+        {
+            context.error(*at, format!("{want} is already {taken}"), None);
+        }
+    }
+    let mut next = 1;
+    let free = |next: &mut u32| {
+        while !used.insert(*next) {
+            *next += 1;
+        }
+        *next
+    };
+    let mut free = free;
+    wanted.iter().map(|(want, _)| want.unwrap_or_else(|| free(&mut next))).collect()
+}
+
+type Servers<'a> = (IdVec<ServerId, ServerEntry<'a>>, IdVec<BackendId, IdRange<ServerId>>);
+
+fn find_servers<'a>(context: &Context<'_>, proxies: &[Proxy<'a>]) -> Servers<'a> {
+    let mut servers = IdVec::new();
+    let mut ranges = IdVec::new();
+    for proxy in proxies {
+        let Some(backend) = proxy.backend else { continue };
+        let start = servers.next_id();
+        let named = proxy.section.own().and_then(|own| own.entry("server"));
+        if let Some(Entry { value, .. }) = named
+            && let Data::Table(named) = &value.data
+        {
+            for entry in &named.entries {
+                if let Err(problem) = units::check_name(&entry.key) {
+                    context.problem(entry.key_span.start, problem);
+                }
+                // Not a table: the keyword check said so.
+                if let Data::Table(table) = &entry.value.data {
+                    servers.push(ServerEntry { name: &entry.key, at: entry.key_span.start, table, backend });
+                }
+            }
+        }
+        ranges.push(IdRange::new(start..servers.next_id()));
+    }
+    (servers, ranges)
+}

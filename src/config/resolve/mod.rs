@@ -1,0 +1,54 @@
+//! The parsed file -> Model: defaults, names -> ids, conditions compiled, everything cross-checked. Goes on after an error,
+//! so that the operator sees all of them; there is a model only if there is none.
+//!
+//! Order: `layout` finds the sections and gives out ids, backends are built (frontends refer to them), then frontends with
+//! their rules, then what only shows when all is known (`crosscheck`).
+
+mod backend;
+mod balance;
+mod bind;
+mod check;
+mod crosscheck;
+mod frontend;
+mod global;
+mod language;
+mod layout;
+mod rules;
+mod server;
+
+use crate::base::id::IdVec;
+use crate::config::Env;
+use crate::config::diag::Diagnostic;
+use crate::config::file::File;
+use crate::config::section::Context;
+use crate::model::Model;
+use crate::policy::sample::VariableTable;
+
+use layout::Layout;
+
+/// Resolves a parsed file. There is a model exactly if no diagnostic is an error.
+pub fn resolve(file: &File, env: &Env) -> (Option<Model>, Vec<Diagnostic>) {
+    let context = Context::new(file, env);
+    let model = build(&context, &Layout::find(&context));
+    let diagnostics = context.finish();
+    let wrong = diagnostics.iter().any(Diagnostic::is_error);
+    ((!wrong).then_some(model), diagnostics)
+}
+
+fn build(context: &Context<'_>, layout: &Layout<'_>) -> Model {
+    let mut variables = VariableTable::default();
+    let backends: IdVec<_, _> =
+        layout.backends().map(|(proxy, id)| backend::backend(layout, proxy, id, &mut variables)).collect();
+    let servers = server::servers(layout, &backends);
+    let mut binds = bind::Binds::default();
+    let frontends: IdVec<_, _> = layout
+        .frontends()
+        .map(|(proxy, id)| frontend::frontend(layout, proxy, id, &mut binds, &mut variables))
+        .collect();
+    let global = global::global(&layout.global, &layout.admin, &context.env.cpus, &context.env.hostname);
+    let bind::Binds { table: binds, at } = binds;
+    let model =
+        Model { global, frontends, binds, backends, servers, variables, patterns: context.patterns.clone() };
+    crosscheck::crosscheck(context, layout, &model, &at);
+    model
+}

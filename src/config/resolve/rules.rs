@@ -1,0 +1,149 @@
+//! `connection-rules` and `rules`: one action and its condition each.
+
+use super::language::Language;
+use super::layout::Layout;
+use crate::base::id::BackendId;
+use crate::config::diag::suggest;
+use crate::config::expr::Context as Place;
+use crate::config::keywords::Scope;
+use crate::config::section::Section;
+use crate::policy::acl::Condition;
+use crate::policy::rule::{Rule, TcpAction};
+use crate::policy::sample::{VariableScope, VariableTable};
+
+/// What a rule may do; one of them stands in each rule.
+const ACTIONS: &[&str] = &["accept", "reject", "silent-drop", "use-backend", "set-var"];
+
+/// Reads the rules of one list.
+pub(super) struct Reader<'r, 'a> {
+    pub(super) layout: &'r Layout<'a>,
+    pub(super) language: &'r Language<'r>,
+    pub(super) place: Place,
+    pub(super) variables: &'r mut VariableTable,
+}
+
+/// Whether a rule has a condition.
+enum When {
+    Always,
+    If(Condition),
+    /// There is one, and it is wrong: the rule must not become unconditional.
+    Wrong,
+}
+
+impl Reader<'_, '_> {
+    pub(super) fn rule(&mut self, table: &Section<'_>) -> Option<Rule<TcpAction>> {
+        let action = self.only_action(table);
+        // The condition is read even if the action is wrong: its errors belong to the same run.
+        let condition = match self.condition(table) {
+            When::Always => None,
+            When::If(condition) => Some(condition),
+            When::Wrong => return None,
+        };
+        Some(Rule { condition, action: action?, origin: table.origin() })
+    }
+
+    fn only_action(&mut self, table: &Section<'_>) -> Option<TcpAction> {
+        let own = table.own()?;
+        let mut present = ACTIONS.iter().copied().filter(|key| own.entry(key).is_some());
+        match (present.next(), present.next()) {
+            (Some(key), None) => self.action(table, key),
+            (Some(first), Some(second)) => {
+                let help = format!("write two rules, one with {first} and one with {second}");
+                table.context.error(table.at, "a rule does one thing", Some(help));
+                None
+            }
+            (None, _) => {
+                // Anything else than a condition was reported as an unknown keyword, and was meant to be the action.
+                if own.entries.iter().all(|entry| entry.key == "if" || entry.key == "unless") {
+                    let help = "add what it does, for example reject = true".to_owned();
+                    table.context.error(table.at, "this rule does nothing", Some(help));
+                }
+                None
+            }
+        }
+    }
+
+    fn condition(&mut self, table: &Section<'_>) -> When {
+        let (key, negated) = match (table.value("if"), table.value("unless")) {
+            (None, None) => return When::Always,
+            (Some(_), None) => ("if", false),
+            (None, Some(_)) => ("unless", true),
+            (Some(_), Some(_)) => {
+                let help = "write one condition: if = \"A and not ( B )\"".to_owned();
+                table.error("unless", "a rule has one condition, if or unless", Some(help));
+                return When::Wrong;
+            }
+        };
+        let condition = table
+            .text(key)
+            .and_then(|text| self.language.condition(&text, negated, self.place, self.variables));
+        condition.map_or(When::Wrong, When::If)
+    }
+
+    fn action(&mut self, table: &Section<'_>, key: &str) -> Option<TcpAction> {
+        match key {
+            "accept" => Some(TcpAction::Accept),
+            "reject" => Some(TcpAction::Reject),
+            "silent-drop" => Some(TcpAction::SilentDrop),
+            "use-backend" if self.place == Place::Content => {
+                find_backend(self.layout, table, key, &table.string(key)?).map(TcpAction::UseBackend)
+            }
+            "set-var" => {
+                let inner = table.table(key)?;
+                let inner = Section::new(table.context, Scope::SetVar, table.value_at(key), vec![inner]);
+                self.set_var(&inner)
+            }
+            // `use-backend` before any byte was reported as an unknown keyword of that place.
+            _ => None,
+        }
+    }
+
+    fn set_var(&mut self, section: &Section<'_>) -> Option<TcpAction> {
+        for key in ["name", "value"] {
+            if section.value(key).is_none() {
+                let help = "write set-var = { name = \"sess.x\", value = \"src\" }".to_owned();
+                section.context.error(section.at, format!("set-var has no {key}"), Some(help));
+            }
+        }
+        let value =
+            section.text("value").and_then(|t| self.language.expression(&t, 0, self.place, self.variables));
+        let name = section.string("name")?;
+        let Some(scope) = variable_scope(&name) else {
+            let help = "a variable has a scope and a name of letters, digits, \"_\" and \".\": sess.NAME or txn.NAME";
+            section.error("name", format!("\"{name}\" is not a variable"), Some(help.into()));
+            return None;
+        };
+        let Some(variable) = self.variables.id(&name, scope) else {
+            section.error("name", "too many variables in this configuration", None);
+            return None;
+        };
+        Some(TcpAction::SetVar { variable, value: value? })
+    }
+}
+
+/// The scope of `sess.NAME`, if the whole is a variable that rules on connections may set.
+fn variable_scope(name: &str) -> Option<VariableScope> {
+    let (scope, rest) = name.split_once('.')?;
+    let named = !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.".contains(&b));
+    match scope {
+        "sess" if named => Some(VariableScope::Session),
+        "txn" if named => Some(VariableScope::Transaction),
+        _ => None,
+    }
+}
+
+/// The backend of a name, or a message.
+pub(super) fn find_backend(
+    layout: &Layout<'_>,
+    section: &Section<'_>,
+    key: &str,
+    name: &str,
+) -> Option<BackendId> {
+    let found = layout.backend(name);
+    if found.is_none() {
+        let names: Vec<&str> = layout.backends().map(|(proxy, _)| proxy.name).collect();
+        let help = suggest(name, names).unwrap_or_else(|| format!("add [backend.{name}]"));
+        section.error(key, format!("unknown backend \"{name}\""), Some(help));
+    }
+    found
+}

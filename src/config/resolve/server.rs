@@ -1,0 +1,155 @@
+//! `[backend.NAME.server.NAME]` with what it inherits from `default-server`. Its health check is `check`.
+
+use std::time::Duration;
+
+use super::check;
+use super::layout::{Layout, Proxy, ServerEntry, numbers};
+use crate::base::id::{BackendId, IdVec, ServerId};
+use crate::config::file::{Data, Table};
+use crate::config::keywords::Scope;
+use crate::config::section::Section;
+use crate::config::units;
+use crate::model::{Backend, CheckStep, SendProxy, Server, ServerAddress, Source};
+
+pub(super) fn servers(layout: &Layout<'_>, backends: &IdVec<BackendId, Backend>) -> IdVec<ServerId, Server> {
+    let mut servers = IdVec::new();
+    for (proxy, id) in layout.backends() {
+        let entries = layout.servers.slice(&backends[id].servers);
+        let sections: Vec<Section<'_>> = entries.iter().map(|entry| section(layout, proxy, entry)).collect();
+        let wanted: Vec<_> = sections.iter().map(|s| (s.count("id"), s.value_at("id"))).collect();
+        let sids = numbers(proxy.section.context, &wanted, "the id of another server of this backend");
+        let script = check::script(&proxy.section);
+        for ((entry, section), sid) in entries.iter().zip(&sections).zip(sids) {
+            servers.push(server(proxy, entry, section, sid, &script));
+        }
+        if !script.is_empty()
+            && !sections.is_empty()
+            && !sections.iter().any(|s| s.flag("check") == Some(true))
+        {
+            let help = "add check = true to the servers or to default-server".to_owned();
+            proxy.section.warning(
+                "tcp-check",
+                "tcp-check has no effect: no server here is checked",
+                Some(help),
+            );
+        }
+    }
+    servers
+}
+
+fn section<'a>(layout: &Layout<'a>, proxy: &Proxy<'a>, entry: &ServerEntry<'a>) -> Section<'a> {
+    let default_server = |table: Option<&'a Table>| match &table?.entry("default-server")?.value.data {
+        Data::Table(table) => Some(table),
+        _ => None,
+    };
+    let layers = std::iter::once(entry.table)
+        .chain(default_server(proxy.section.own()))
+        .chain(default_server(layout.defaults))
+        .collect();
+    Section::new(proxy.section.context, Scope::Server, entry.at, layers)
+}
+
+fn server(
+    proxy: &Proxy<'_>,
+    entry: &ServerEntry<'_>,
+    section: &Section<'_>,
+    sid: u32,
+    script: &[CheckStep],
+) -> Server {
+    let send_proxy = send_proxy(section);
+    if section.value("address").is_none() {
+        let help = Some("add address = \"192.0.2.1:80\"".to_owned());
+        section.context.error(entry.at, format!("server \"{}\" has no address", entry.name), help);
+    }
+    // A wrong address was reported, so that the model with this placeholder is never handed out.
+    let address =
+        section.parsed("address", units::server_address).unwrap_or(ServerAddress::Abstract(String::new()));
+    let traffic = check::Traffic { send_proxy, address: &address };
+    Server {
+        name: entry.name.to_owned(),
+        sid,
+        backend: entry.backend,
+        weight: section.count("weight").unwrap_or(1),
+        backup: section.flag("backup").unwrap_or(false),
+        disabled: section.flag("disabled").unwrap_or(false),
+        maxconn: section.limit("maxconn"),
+        maxqueue: section.limit("maxqueue"),
+        send_proxy,
+        source: sources(section, &address),
+        check: check::check(section, &proxy.section, script, &traffic),
+        slowstart: section.duration("slowstart").unwrap_or(Duration::ZERO),
+        on_marked_down_shutdown: section.string("on-marked-down").as_deref() == Some("shutdown-sessions"),
+        tcp_user_timeout: section.duration("tcp-ut"),
+        origin: section.origin(),
+        address,
+    }
+}
+
+fn send_proxy(section: &Section<'_>) -> Option<SendProxy> {
+    let options: Vec<String> =
+        section.texts("proxy-v2-options").into_iter().map(|(_, text)| text.text).collect();
+    let has = |name: &str| options.iter().any(|option| option == name);
+    let v1 = section.flag("send-proxy").unwrap_or(false);
+    let v2 = section.flag("send-proxy-v2").unwrap_or(false);
+    let own = |key: &str| section.own().is_some_and(|own| own.at(key).is_some());
+    if v1 && v2 && own("send-proxy") == own("send-proxy-v2") {
+        let help = "a connection starts with one header: keep the version that the server expects".to_owned();
+        section.error("send-proxy-v2", "send-proxy and send-proxy-v2 exclude each other", Some(help));
+    }
+    // The server's own word wins over that of default-server.
+    if v2 && !(v1 && own("send-proxy")) {
+        return Some(SendProxy::V2 {
+            crc32c: has("crc32c"),
+            authority: has("authority"),
+            unique_id: has("unique-id"),
+            ssl: has("ssl"),
+        });
+    }
+    if !options.is_empty() && own("proxy-v2-options") {
+        let help = "add send-proxy-v2 = true".to_owned();
+        section.warning(
+            "proxy-v2-options",
+            "proxy-v2-options has no effect without send-proxy-v2",
+            Some(help),
+        );
+    }
+    v1.then_some(SendProxy::V1)
+}
+
+fn sources(section: &Section<'_>, address: &ServerAddress) -> Vec<Source> {
+    let mut sources: Vec<Source> = Vec::new();
+    for (at, text) in section.texts("source") {
+        let source = match units::source(&text.text) {
+            Ok(source) => source,
+            Err(problem) => {
+                section.context.problem(at, problem);
+                continue;
+            }
+        };
+        if let ServerAddress::Ip(server) = address
+            && server.is_ipv4() != source.address.is_ipv4()
+        {
+            let message =
+                format!("{} cannot connect to {}: one is IPv4, the other IPv6", source.address, server.ip());
+            section.context.error(at, message, None);
+        }
+        if sources.iter().any(|other| overlap(other, &source)) {
+            let message =
+                format!("the ports of {} overlap with another source of this server", source.address);
+            section.context.error(at, message, None);
+        }
+        sources.push(source);
+    }
+    if matches!(address, ServerAddress::Unix(_) | ServerAddress::Abstract(_)) && !sources.is_empty() {
+        section.warning("source", "source has no effect: this server is a UNIX socket", None);
+    }
+    sources
+}
+
+fn overlap(a: &Source, b: &Source) -> bool {
+    let ports = match (a.ports, b.ports) {
+        (Some((a_low, a_high)), Some((b_low, b_high))) => a_low <= b_high && b_low <= a_high,
+        _ => true,
+    };
+    a.address == b.address && ports
+}

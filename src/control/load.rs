@@ -1,0 +1,77 @@
+//! Configuration files of this machine: reads them and gives `config` what it may know about the machine. What is in them is
+//! decided there. `shardgate check`, `run` and reload call it.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::base::limits::{CONFIG_FILE_BYTES_MAX, PATTERN_FILE_BYTES_MAX};
+use crate::config::{self, Diagnostic, Env};
+use crate::model::Model;
+use crate::rt::machine;
+
+/// Reads and resolves a configuration file. There is a model exactly if no diagnostic is an error.
+///
+/// # Errors
+/// The file cannot be read; the text says which and why.
+pub fn load(path: &Path) -> Result<(Option<Model>, Vec<Diagnostic>), String> {
+    let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
+    let bytes = read_at_most(path, CONFIG_FILE_BYTES_MAX).map_err(failed)?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        format!("{} is not UTF-8: byte {} is wrong", path.display(), error.utf8_error().valid_up_to())
+    })?;
+    let cpus = machine::cpus().map_err(|error| format!("cannot read the CPU affinity: {error}"))?;
+    let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    Ok(config::load(&path.display().to_string(), &text, &env(base, cpus)))
+}
+
+fn env(base: PathBuf, cpus: Vec<usize>) -> Env {
+    Env {
+        variable: Box::new(|name| std::env::var(name).ok()),
+        read: Box::new(move |path| {
+            read_at_most(&base.join(path), PATTERN_FILE_BYTES_MAX).map_err(|error| error.to_string())
+        }),
+        cpus,
+        hostname: machine::hostname(),
+    }
+}
+
+/// A wrong path may be a device that never ends.
+fn read_at_most(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::other(format!("the file is larger than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APP: &str = "[defaults]\ntimeout = { client = 1, connect = 1, server = 1 }\n[backend.app.server.s]\naddress = \
+                       \"127.0.0.1:1\"\n[frontend.web]\nbind = \"127.0.0.1:0\"\ndefault-backend = \"app\"\n";
+
+    #[test]
+    fn pattern_files_are_found_beside_the_configuration() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("config.toml");
+        std::fs::write(dir.path().join("ips"), "10.0.0.0/8\n").expect("writable");
+        std::fs::write(&path, format!("{APP}rules = [{{ reject = true, if = \"{{ src -f ips }}\" }}]\n"))
+            .expect("writable");
+        let (model, diagnostics) = load(&path).expect("readable");
+        assert!(model.is_some(), "{diagnostics:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("config.toml");
+        assert!(load(&path).is_err_and(|e| e.contains("config.toml") && e.contains("No such file")));
+        std::fs::write(&path, b"a = \"\xff\"").expect("writable");
+        assert!(load(&path).is_err_and(|e| e.contains("not UTF-8: byte 5")));
+        std::fs::write(&path, b"12345").expect("writable");
+        assert!(read_at_most(&path, 4).is_err() && read_at_most(&path, 5).is_ok());
+    }
+}
