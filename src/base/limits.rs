@@ -64,6 +64,18 @@ pub const INSPECT_BYTES_MAX: usize = BUF_BYTES;
 /// Longest line the admin socket accepts. HAProxy's is its buffer size; payloads of `<<` count as lines each.
 pub const ADMIN_LINE_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes of one payload (`<<`) of the admin socket: a certificate chain or a large map.
+pub const ADMIN_PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Answers of the admin socket are written out once they reach this, before the next command of the line runs.
+pub const ADMIN_OUTPUT_BYTES: usize = 64 * 1024;
+
+/// Seconds after which a quiet admin connection is closed, unless it says `set timeout cli`.
+pub const ADMIN_TIMEOUT_S: u64 = 60;
+
+/// Longest `wait` and longest `set timeout cli`.
+pub const ADMIN_WAIT_S_MAX: u64 = 24 * 3600;
+
 /// Admin connections served at once; the next is told so and closed.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 

@@ -393,6 +393,24 @@ mod tests {
     }
 
     #[test]
+    fn sums_only_grow_while_cores_count_and_are_exact_in_the_end() {
+        const EACH: u64 = 200_000;
+        let (shards, collector) = cores(2);
+        std::thread::scope(|scope| {
+            let count =
+                |shard: &Shard| (0..EACH).for_each(|_| shard.servers[ServerId(0)].count(Stat::SessionsTotal));
+            let writers: Vec<_> = shards.iter().map(|shard| scope.spawn(move || count(shard))).collect();
+            let mut last = 0;
+            while !writers.iter().all(|writer| writer.is_finished()) {
+                let now = server(&collector, Stat::SessionsTotal);
+                assert!((last..=2 * EACH).contains(&now), "{last} then {now}");
+                last = now;
+            }
+        });
+        assert_eq!(server(&collector, Stat::SessionsTotal), 2 * EACH);
+    }
+
+    #[test]
     fn a_counter_that_wraps_has_the_right_rate() {
         let (shards, mut collector) = cores(1);
         shards[0].frontends[FrontendId(0)].add(Stat::SessionsTotal, u64::MAX - 1);

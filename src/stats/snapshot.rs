@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::base::time::Now;
 use crate::stats::collector::{ProcessSums, Sums};
-use crate::stats::status::{Admin, Health, ListenStatus, server_status};
+use crate::stats::status::{Admin, CheckResult, Health, ListenStatus, server_status};
 use crate::stats::table::{Object, Stat};
 
 /// The statistics at one moment.
@@ -240,11 +240,8 @@ impl ServerFacts {
 /// The last health check of a server.
 #[derive(Clone, Debug, Default)]
 pub struct CheckFacts {
-    /// HAProxy's code: `INI`, `L4OK`, `L4TOUT`, `L4CON`, `L7OK`, `L7TOUT`, `L7RSP`, `L7STS`, ... With `* ` before it while
-    /// a check runs.
-    pub status: String,
-    /// The code in words.
-    pub description: String,
+    /// How it ended.
+    pub result: CheckResult,
     /// What it saw: an error text or the answer.
     pub last: String,
     /// Status code of the answer.
@@ -426,8 +423,8 @@ impl ServerFacts {
             return Value::Empty;
         }
         match stat {
-            Stat::CheckStatus => Value::text(&check.status),
-            Stat::CheckDescription => Value::text(&check.description),
+            Stat::CheckStatus => Value::text(check.result.code()),
+            Stat::CheckDescription => Value::text(check.result.words()),
             Stat::LastCheck => Value::text(&check.last),
             Stat::CheckCode => check.code.into(),
             Stat::CheckDuration => {

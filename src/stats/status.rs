@@ -76,6 +76,68 @@ impl Health {
     }
 }
 
+macro_rules! check_results {
+    ($($(#[$attribute:meta])+ $result:ident $number:literal $passed:ident $code:literal $words:literal;)*) => {
+        /// The result of a health check, in HAProxy's vocabulary.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        pub enum CheckResult {
+            $($(#[$attribute])+ $result,)*
+        }
+
+        impl CheckResult {
+            /// The short code of `check_status`.
+            pub fn code(self) -> &'static str {
+                match self { $(CheckResult::$result => $code,)* }
+            }
+            /// The code in words (`check_desc`).
+            pub fn words(self) -> &'static str {
+                match self { $(CheckResult::$result => $words,)* }
+            }
+            /// HAProxy's number of it, in `show servers state`.
+            pub fn number(self) -> u32 {
+                match self { $(CheckResult::$result => $number,)* }
+            }
+            /// Whether the check passed; `None`: there is no result yet.
+            pub fn passed(self) -> Option<bool> {
+                match self { $(CheckResult::$result => $passed,)* }
+            }
+        }
+    };
+}
+
+const YES: Option<bool> = Some(true);
+const NO: Option<bool> = Some(false);
+
+check_results! {
+    /// No check has ended yet.
+    #[default]
+    Init 1 None "INI" "Initializing";
+    /// A socket could not be made or used on our side.
+    SocketError 5 NO "SOCKERR" "Socket error";
+    /// Connected, and that was all that was asked.
+    Layer4Ok 6 YES "L4OK" "Layer4 check passed";
+    /// No connection in time.
+    Layer4Timeout 7 NO "L4TOUT" "Layer4 timeout";
+    /// Connection refused or unreachable.
+    Layer4Error 8 NO "L4CON" "Layer4 connection problem";
+    /// TLS established, and that was all that was asked.
+    Layer6Ok 9 YES "L6OK" "Layer6 check passed";
+    /// No TLS in time.
+    Layer6Timeout 10 NO "L6TOUT" "Layer6 timeout";
+    /// TLS failed.
+    Layer6Error 11 NO "L6RSP" "Layer6 invalid response";
+    /// No answer in time.
+    Layer7Timeout 12 NO "L7TOUT" "Layer7 timeout";
+    /// The answer was not what was expected.
+    Layer7Error 13 NO "L7RSP" "Layer7 invalid response";
+    /// The answer was as expected.
+    Layer7Ok 15 YES "L7OK" "Layer7 check passed";
+    /// The answer said that the server is to be drained.
+    Layer7Drain 16 YES "L7OKC" "Layer7 check conditionally passed";
+    /// The answer's status says that it is not well.
+    Layer7Status 17 NO "L7STS" "Layer7 wrong status";
+}
+
 /// The status of a server: `UP`, `UP 1/3`, `DOWN 1/2`, `NOLB`, `DRAIN`, `MAINT (via be/srv)`, `no check`.
 ///
 /// `n/m` appears during a change: while up, how many of `fall` failures are left; while down, how many of `rise`

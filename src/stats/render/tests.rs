@@ -12,7 +12,7 @@ use crate::stats::process::CoreStat;
 use crate::stats::snapshot::{
     BackendFacts, CheckFacts, FrontendFacts, ListenerFacts, ProcessFacts, ServerFacts,
 };
-use crate::stats::status::{Admin, Health, ListenStatus};
+use crate::stats::status::{Admin, CheckResult, Health, ListenStatus};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -129,8 +129,7 @@ fn backend_entry(collector: &Collector) -> Entry {
 fn server_entry(collector: &Collector, id: u32, name: &str, checked_at: Option<&str>) -> Entry {
     let health = Health::Checked { up: true, stopping: false, level: 3, rise: 2, fall: 3 };
     let check = CheckFacts {
-        status: "L4OK".to_owned(),
-        description: "Layer4 check passed".to_owned(),
+        result: CheckResult::Layer4Ok,
         last: "said \"hello, world\"\nand more".to_owned(),
         code: None,
         duration: Duration::from_millis(7),

@@ -1,0 +1,84 @@
+//! Commands that change frontends, the process, and sessions.
+
+use crate::base::id::FrontendId;
+use crate::control::cli::parse;
+use crate::control::cli::session::{Answer, Call, Reply, done};
+use crate::control::cli::target::{Job, Outcome};
+use crate::model::AdminLevel;
+
+/// The frontend that the first argument names.
+fn frontend(call: &Call<'_>) -> Result<FrontendId, String> {
+    let name = call.arg(0);
+    if name.is_empty() {
+        return Err("A frontend name is expected.".to_owned());
+    }
+    let named = call.target.model().frontends.iter().find(|(_, frontend)| frontend.name == name);
+    named.map(|(id, _)| id).ok_or_else(|| "No such frontend.".to_owned())
+}
+
+pub(super) fn enable(call: &mut Call<'_>) -> Answer {
+    let id = frontend(call)?;
+    if call.target.set_frontend_enabled(id, true) {
+        done()
+    } else {
+        Err("All sockets are already enabled.".to_owned())
+    }
+}
+
+pub(super) fn disable(call: &mut Call<'_>) -> Answer {
+    let id = frontend(call)?;
+    if call.target.set_frontend_enabled(id, false) {
+        done()
+    } else {
+        Err("All sockets are already disabled.".to_owned())
+    }
+}
+
+pub(super) fn set_maxconn(call: &mut Call<'_>) -> Answer {
+    let id = frontend(call)?;
+    let maxconn = maxconn(call.arg(1), "Integer value expected.")?;
+    call.target.set_frontend_maxconn(id, maxconn);
+    done()
+}
+
+pub(super) fn set_maxconn_global(call: &mut Call<'_>) -> Answer {
+    let maxconn = maxconn(call.arg(0), "Expects an integer value.")?;
+    if call.target.set_global_maxconn(maxconn) { done() } else { Err("Value out of range.".to_owned()) }
+}
+
+/// A limit; 0 lifts it.
+fn maxconn(text: &str, missing: &str) -> Result<Option<u32>, String> {
+    match parse::number::<u64>(text) {
+        None if text.starts_with('-') => Err("Value out of range.".to_owned()),
+        None => Err(missing.to_owned()),
+        Some(0) => Ok(None),
+        Some(n) => u32::try_from(n).map(Some).map_err(|_| "Value out of range.".to_owned()),
+    }
+}
+
+pub(super) fn clear_counters(call: &mut Call<'_>) -> Answer {
+    let all = match call.arg(0) {
+        "" => false,
+        "all" if call.settings.level < AdminLevel::Admin => return Err("Permission denied".to_owned()),
+        "all" => true,
+        _ => return Err("'clear counters' only supports 'all'.".to_owned()),
+    };
+    call.target.clear_counters(all);
+    done()
+}
+
+pub(super) fn shutdown_session(call: &mut Call<'_>) -> Answer {
+    let Some(id) = session_id(call.arg(0)) else {
+        return Err("Session pointer expected (use 'show sess').".to_owned());
+    };
+    let answer = |outcome| match outcome {
+        Outcome::Found(true) => String::new(),
+        _ => "No such session (use 'show sess').".to_owned(),
+    };
+    Ok(Reply::Job(Job::ShutdownSession(id), Box::new(answer)))
+}
+
+/// The id that `show sess` prints: hexadecimal, with or without `0x`.
+pub(super) fn session_id(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()
+}

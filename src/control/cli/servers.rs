@@ -1,0 +1,297 @@
+//! Commands about servers. Answers are HAProxy's word for word where tools compare them.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::base::id::{BackendId, ServerId};
+use crate::base::limits::WEIGHT_MAX;
+use crate::control::cli::parse;
+use crate::control::cli::session::{Answer, Call, Reply, done};
+use crate::control::cli::target::HealthOrder;
+use crate::model::Model;
+use crate::stats::snapshot::{Facts, ServerFacts};
+use crate::stats::status::{Admin, Health};
+use crate::stats::table::Stat;
+
+/// The server that the first argument names: `backend/server`, each by name or as `#number`.
+fn server(call: &Call<'_>) -> Result<ServerId, String> {
+    let Some((backend, server)) = call.arg(0).split_once('/') else {
+        return Err("Require 'backend/server'.".to_owned());
+    };
+    let model = call.target.model();
+    let backend = backend_by_name(model, backend).ok_or_else(|| "No such backend.".to_owned())?;
+    let named = |id: &ServerId| is_named(server, &model.servers[*id].name, model.servers[*id].sid);
+    model.backends[backend].servers.iter().find(named).ok_or_else(|| "No such server.".to_owned())
+}
+
+fn backend_by_name(model: &Model, name: &str) -> Option<BackendId> {
+    model.backends.iter().find(|(_, backend)| is_named(name, &backend.name, backend.iid)).map(|(id, _)| id)
+}
+
+fn is_named(typed: &str, name: &str, number: u32) -> bool {
+    match typed.strip_prefix('#') {
+        Some(digits) => parse::number(digits) == Some(number),
+        None => typed == name,
+    }
+}
+
+pub(super) fn get_weight(call: &mut Call<'_>) -> Answer {
+    let facts = call.target.server(server(call)?);
+    Ok(Reply::Text(format!("{} (initial {})", facts.user_weight, facts.initial_weight)))
+}
+
+pub(super) fn set_weight(call: &mut Call<'_>) -> Answer {
+    let id = server(call)?;
+    change_weight(call, id, 1)
+}
+
+/// `N` sets the weight, `N%` a part of the initial weight. The text is the argument at `at`.
+fn change_weight(call: &mut Call<'_>, id: ServerId, at: usize) -> Answer {
+    let text = call.arg(at);
+    if text.is_empty() {
+        return Err("Require <weight> or <weight%>.".to_owned());
+    }
+    let Some((number, rest)) = parse::leading_number(text) else {
+        return Err("Empty weight string empty or preceded by garbage".to_owned());
+    };
+    let weight = match rest {
+        "" if (0..=i64::from(WEIGHT_MAX)).contains(&number) => number,
+        "" => return Err("Absolute weight can only be between 0 and 256 inclusive.".to_owned()),
+        "%" if number < 0 => return Err("Relative weight must be positive.".to_owned()),
+        "%" => number.saturating_mul(call.target.server(id).initial_weight.into()) / 100,
+        _ => return Err("Trailing garbage in weight string".to_owned()),
+    };
+    let weight = u32::try_from(weight).unwrap_or(WEIGHT_MAX).min(WEIGHT_MAX);
+    call.target.set_weight(id, weight);
+    done()
+}
+
+pub(super) fn set(call: &mut Call<'_>) -> Answer {
+    let id = server(call)?;
+    match (call.arg(1), call.arg(2)) {
+        ("weight", _) => change_weight(call, id, 2),
+        ("state", "ready") => set_admin(call, id, Admin::Ready),
+        ("state", "drain") => set_admin(call, id, Admin::Drain),
+        ("state", "maint") => set_admin(call, id, Admin::Maint),
+        ("state", _) => Err("'set server <srv> state' expects 'ready', 'drain' and 'maint'.".to_owned()),
+        ("health", "up") => set_health(call, id, HealthOrder::Up),
+        ("health", "stopping") => set_health(call, id, HealthOrder::Stopping),
+        ("health", "down") => set_health(call, id, HealthOrder::Down),
+        ("health", _) => Err("'set server <srv> health' expects 'up', 'stopping', or 'down'.".to_owned()),
+        ("addr", _) => set_address(call, id),
+        _ => Err("usage: set server <backend>/<server> addr | health | state | weight".to_owned()),
+    }
+}
+
+fn set_admin(call: &mut Call<'_>, id: ServerId, admin: Admin) -> Answer {
+    call.target.set_admin(id, admin);
+    done()
+}
+
+fn set_health(call: &mut Call<'_>, id: ServerId, health: HealthOrder) -> Answer {
+    call.target.set_health(id, health);
+    done()
+}
+
+/// `set server b/s addr IP [port PORT]`. Old tools compare the beginnings of these answers.
+fn set_address(call: &mut Call<'_>, id: ServerId) -> Answer {
+    const BY: &str = " by 'stats socket command'";
+    let text = call.arg(2);
+    if text.is_empty() {
+        return Err("set server <b>/<s> addr requires an address and optionally a port.".to_owned());
+    }
+    let facts = call.target.server(id);
+    let Ok(ip) = text.parse::<IpAddr>() else {
+        return Err(format!("Invalid addr '{text}'{BY}"));
+    };
+    let same_ip = facts.ip.parse() == Ok(ip);
+    let mut answer = if same_ip {
+        "no need to change the addr".to_owned()
+    } else {
+        format!("IP changed from '{}' to '{ip}'", facts.ip)
+    };
+    let mut port = facts.port;
+    if call.arg(3) == "port" {
+        let text = call.arg(4);
+        port = match parse::number::<u16>(text) {
+            Some(port) if port > 0 => port,
+            Some(_) => return Err(format!("{answer}, provided port is not valid{BY}")),
+            None if parse::number::<u64>(text).is_some() => {
+                return Err(format!("{answer}, provided port is not valid{BY}"));
+            }
+            None => return Err(format!("{answer}, problem converting port '{text}' to an int{BY}")),
+        };
+        if port == facts.port {
+            answer.push_str(", no need to change the port");
+        } else {
+            let _ = write!(answer, ", port changed from '{}' to '{port}'", facts.port);
+        }
+    }
+    if !same_ip || port != facts.port {
+        call.target.set_address(id, SocketAddr::new(ip, port));
+    }
+    Ok(Reply::Text(answer + BY))
+}
+
+pub(super) fn enable(call: &mut Call<'_>) -> Answer {
+    let id = server(call)?;
+    set_admin(call, id, Admin::Ready)
+}
+
+pub(super) fn disable(call: &mut Call<'_>) -> Answer {
+    let id = server(call)?;
+    set_admin(call, id, Admin::Maint)
+}
+
+pub(super) fn enable_health(call: &mut Call<'_>) -> Answer {
+    let id = server(call)?;
+    if call.target.model().servers[id].check.is_none() {
+        return Err("Health check was not configured on this server, cannot enable.".to_owned());
+    }
+    call.target.set_checks(id, true);
+    done()
+}
+
+pub(super) fn disable_health(call: &mut Call<'_>) -> Answer {
+    let id = server(call)?;
+    if call.target.model().servers[id].check.is_some() {
+        call.target.set_checks(id, false);
+    }
+    done()
+}
+
+/// There are no agent checks yet; tools ask all the same.
+pub(super) fn enable_agent(call: &mut Call<'_>) -> Answer {
+    server(call)?;
+    Err("Agent was not configured on this server, cannot enable.".to_owned())
+}
+
+pub(super) fn disable_agent(call: &mut Call<'_>) -> Answer {
+    server(call)?;
+    done()
+}
+
+pub(super) fn set_maxconn(call: &mut Call<'_>) -> Answer {
+    let id = server(call)?;
+    let text = call.arg(1);
+    if text.is_empty() {
+        return Err("Require <maxconn>.".to_owned());
+    }
+    let Some((number, rest)) = parse::leading_number(text) else {
+        return Err("maxconn string empty or preceded by garbage".to_owned());
+    };
+    if !rest.is_empty() {
+        return Err("Trailing garbage in maxconn string".to_owned());
+    }
+    let maxconn = u32::try_from(number).map_err(|_| "Value out of range.".to_owned())?;
+    call.target.set_server_maxconn(id, (maxconn > 0).then_some(maxconn));
+    done()
+}
+
+pub(super) fn shutdown_sessions(call: &mut Call<'_>) -> Answer {
+    let id = server(call)?;
+    call.target.shutdown_server_sessions(id);
+    done()
+}
+
+/// The backends that `show servers` lists: all, or the one that the argument names.
+fn chosen_backends(call: &Call<'_>) -> Result<Vec<BackendId>, String> {
+    let model = call.target.model();
+    match call.arg(0) {
+        "" => Ok(model.backends.ids().collect()),
+        name => {
+            backend_by_name(model, name).map(|id| vec![id]).ok_or_else(|| "Can't find backend.".to_owned())
+        }
+    }
+}
+
+pub(super) fn show_state(call: &mut Call<'_>) -> Answer {
+    // The version of the format, then its columns.
+    let mut out = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight \
+        srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state srv_agent_state \
+        bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord srv_use_ssl srv_check_port srv_check_addr \
+        srv_agent_addr srv_agent_port\n"
+        .to_owned();
+    for backend_id in chosen_backends(call)? {
+        let model = call.target.model();
+        let backend = &model.backends[backend_id];
+        for id in backend.servers.iter() {
+            let server = &model.servers[id];
+            let _ = write!(out, "{} {} {} {} ", backend.iid, backend.name, server.sid, server.name);
+            push_state(&mut out, &call.target.server(id));
+        }
+    }
+    Ok(Reply::Text(out))
+}
+
+/// HAProxy's numbers: operational state 0 stopped, 2 running, 3 stopping; bits of the administrative state 1 maintenance,
+/// 2 inherited maintenance, 8 drain, 32 unresolved; check result 0 none, 2 failed, 3 passed; bits of the check state
+/// 2 configured, 4 enabled, 8 paused.
+fn push_state(out: &mut String, facts: &ServerFacts) {
+    let admin = match &facts.admin {
+        Admin::Ready => 0,
+        Admin::Maint => 1,
+        Admin::MaintVia(_) => 2,
+        Admin::Drain => 8,
+        Admin::MaintResolution => 32,
+    };
+    let (stopping, health) = match facts.health {
+        Health::Checked { stopping, level, .. } => (stopping, level),
+        Health::Unchecked => (false, 0),
+    };
+    let operational = match (facts.is_up(), stopping) {
+        (false, _) => 0,
+        (true, false) => 2,
+        (true, true) => 3,
+    };
+    let (status, result, state) = match &facts.check {
+        None => (1, 0, 0),
+        Some(check) => {
+            let result = check.result.passed().map_or(0, |passed| if passed { 3 } else { 2 });
+            (check.result.number(), result, if facts.admin.is_maint() { 14 } else { 6 })
+        }
+    };
+    let address = if facts.ip.is_empty() { "-" } else { &facts.ip };
+    let fqdn = facts.fqdn.as_deref().unwrap_or("-");
+    let _ = writeln!(
+        out,
+        "{address} {operational} {admin} {} {} {} {status} {result} {health} {state} 0 0 0 {fqdn} {} - 0 0 - - 0",
+        facts.user_weight,
+        facts.initial_weight,
+        facts.last_change.as_secs(),
+        facts.port,
+    );
+}
+
+pub(super) fn show_conn(call: &mut Call<'_>) -> Answer {
+    let cores = call.target.model().global.cores.len();
+    let mut out = format!(
+        "# bkname/svname bkid/svid addr port - purge_delay used_cur used_max need_est unsafe_nb safe_nb idle_lim idle_cur \
+         idle_per_thr[{cores}]\n"
+    );
+    let model = call.target.model();
+    let iids: Vec<u32> = chosen_backends(call)?.into_iter().map(|id| model.backends[id].iid).collect();
+    for entry in call.target.snapshot().entries {
+        let Facts::Server(facts) = &entry.facts else { continue };
+        if !iids.contains(&entry.iid) {
+            continue;
+        }
+        let sum = |stat| entry.sums.get(stat).unwrap_or(0);
+        let _ = write!(
+            out,
+            "{}/{} {}/{} {} {} - 0 {} {} 0 0 {idle} -1 {idle}",
+            entry.proxy,
+            entry.name,
+            entry.iid,
+            entry.sid,
+            facts.ip,
+            facts.port,
+            sum(Stat::UsedConnections),
+            sum(Stat::SessionsMax),
+            idle = sum(Stat::IdleConnections),
+        );
+        out.push_str(&" 0".repeat(cores));
+        out.push('\n');
+    }
+    Ok(Reply::Text(out))
+}

@@ -1,0 +1,147 @@
+//! Commands that show the process, its statistics and its sessions.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::control::cli::frontends::session_id;
+use crate::control::cli::session::{Answer, Call, Reply};
+use crate::control::cli::table::level_name;
+use crate::control::cli::target::{Job, Outcome, SessionInfo};
+use crate::model::AdminLevel;
+use crate::stats::process::CORE_TABLE;
+use crate::stats::render::{Filter, ProxyChoice, csv, info as info_text, json, typed};
+use crate::stats::snapshot::Facts;
+
+pub(super) fn version(call: &mut Call<'_>) -> Answer {
+    Ok(Reply::Text(call.target.process().version))
+}
+
+pub(super) fn info(call: &mut Call<'_>) -> Answer {
+    let has = |word: &str| call.args.iter().any(|arg| arg == word);
+    let (snapshot, mut out) = (call.target.snapshot(), String::new());
+    match () {
+        _ if has("json") => json::info(&snapshot, &mut out),
+        _ if has("typed") => typed::info(&snapshot, has("desc"), &mut out),
+        _ => info_text::info(&snapshot, has("desc"), &mut out),
+    }
+    Ok(Reply::Text(out))
+}
+
+pub(super) fn stat(call: &mut Call<'_>) -> Answer {
+    let has = |word: &str| call.args.iter().any(|arg| arg == word);
+    let mut filter = Filter {
+        up: has("up"),
+        no_maint: has("no-maint"),
+        desc: has("desc"),
+        legends: call.settings.level >= AdminLevel::Operator,
+        ..Filter::ALL
+    };
+    if let [proxy, types, sid, ..] = call.args
+        && !KEYWORDS.contains(&proxy.as_str())
+    {
+        // HAProxy reads a type that is no number as 0, which matches nothing.
+        filter.proxy = proxy_choice(call, proxy)?;
+        filter.types = u32::try_from(types.parse().unwrap_or(0i64)).ok();
+        filter.sid = u32::try_from(sid.parse().unwrap_or(0i64)).ok();
+    }
+    let (snapshot, mut out) = (call.target.snapshot(), String::new());
+    match () {
+        _ if has("json") => json::stat(&snapshot, &filter, &mut out),
+        _ if has("typed") => typed::stat(&snapshot, &filter, &mut out),
+        _ => csv::stat(&snapshot, &filter, &mut out),
+    }
+    Ok(Reply::Text(out))
+}
+
+/// Words of `show stat` that are no proxy.
+const KEYWORDS: [&str; 5] = ["typed", "json", "desc", "up", "no-maint"];
+
+/// A number is an iid, a negative one means all, anything else is a name.
+fn proxy_choice(call: &Call<'_>, text: &str) -> Result<ProxyChoice, String> {
+    if let Ok(iid) = text.parse::<i64>() {
+        return Ok(u32::try_from(iid).map_or(ProxyChoice::All, ProxyChoice::Iid));
+    }
+    let model = call.target.model();
+    let known = model.frontends.values().any(|frontend| frontend.name == text)
+        || model.backends.values().any(|backend| backend.name == text);
+    if known { Ok(ProxyChoice::Name(text.to_owned())) } else { Err("No such proxy.".to_owned()) }
+}
+
+pub(super) fn backend(call: &mut Call<'_>) -> Answer {
+    let mut out = "# name\n".to_owned();
+    for backend in call.target.model().backends.values() {
+        out.push_str(&backend.name);
+        out.push('\n');
+    }
+    Ok(Reply::Text(out))
+}
+
+pub(super) fn listeners(call: &mut Call<'_>) -> Answer {
+    let mut out = "# frontend bind address state\n".to_owned();
+    for entry in call.target.snapshot().entries {
+        if let Facts::Listener(listener) = &entry.facts {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "{} {} {} {}", entry.proxy, entry.name, listener.address, listener.status);
+        }
+    }
+    Ok(Reply::Text(out))
+}
+
+pub(super) fn cli_sockets(call: &mut Call<'_>) -> Answer {
+    let mut out = "# socket lvl processes\n".to_owned();
+    for socket in &call.target.model().global.admin {
+        let path: &Path = &socket.path;
+        let _ = writeln!(out, "unix@{} {} all", path.display(), level_name(socket.level));
+    }
+    Ok(Reply::Text(out))
+}
+
+/// One line a number: the sum, then each core's part.
+pub(super) fn activity(call: &mut Call<'_>) -> Answer {
+    let (totals, cores) = (call.target.snapshot().process_sums.totals, call.target.cores());
+    let mut out = String::new();
+    for (row, total) in CORE_TABLE.iter().zip(totals) {
+        let parts: Vec<String> = cores.iter().map(|core| core[row.stat as usize].to_string()).collect();
+        let _ = writeln!(out, "{}: {total} [ {} ]", row.name, parts.join(" "));
+    }
+    Ok(Reply::Text(out))
+}
+
+pub(super) fn sessions(call: &mut Call<'_>) -> Answer {
+    let wanted = match call.arg(0) {
+        "" | "all" => None,
+        id => Some(session_id(id).ok_or_else(|| "Session not found.".to_owned())?),
+    };
+    let answer = move |outcome| match outcome {
+        Outcome::Sessions(sessions) => session_list(&sessions, wanted),
+        _ => String::new(),
+    };
+    Ok(Reply::Job(Job::Sessions, Box::new(answer)))
+}
+
+fn session_list(sessions: &[SessionInfo], wanted: Option<u64>) -> String {
+    let chosen = |session: &&SessionInfo| wanted.is_none_or(|id| session.id == id);
+    let mut out = String::new();
+    for s in sessions.iter().filter(chosen) {
+        let target = s.target.map_or("<none>".to_owned(), |address| address.to_string());
+        let _ = writeln!(
+            out,
+            "{:#x}: src={} dst={} fe={} be={} srv={} addr={target} core={} age={}s state={} in={} out={}",
+            s.id,
+            s.client,
+            s.local,
+            s.frontend,
+            s.backend.as_deref().unwrap_or("<NONE>"),
+            s.server.as_deref().unwrap_or("<none>"),
+            s.core,
+            s.age.as_secs(),
+            s.state,
+            s.bytes_in,
+            s.bytes_out,
+        );
+    }
+    if wanted.is_some() && out.is_empty() {
+        out.push_str("Session not found.");
+    }
+    out
+}

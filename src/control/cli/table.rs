@@ -1,0 +1,175 @@
+//! THE table of admin commands: words, usage, help, level and handler. `help`, the answer to an unknown command and
+//! docs/ADMIN.md are derived from it.
+
+use std::fmt::Write as _;
+
+use crate::control::cli::session::{Answer, Call};
+use crate::control::cli::{frontends, servers, settings, show};
+use crate::model::AdminLevel::{self, Admin, Operator, User};
+
+/// One command.
+pub struct Command {
+    /// The words that name it.
+    pub words: &'static [&'static str],
+    /// Words and arguments as an operator types them.
+    pub usage: &'static str,
+    /// One line about it.
+    pub help: &'static str,
+    /// Who may use it.
+    pub level: AdminLevel,
+    pub(super) run: fn(&mut Call<'_>) -> Answer,
+}
+
+macro_rules! commands {
+    ($([$($word:literal)+] $usage:literal $level:ident $run:path, $help:literal;)*) => {
+        /// All commands, in the order of `help`.
+        pub const COMMANDS: &[Command] = &[$(Command {
+            words: &[$($word),+], usage: $usage, help: $help, level: $level, run: $run,
+        }),*];
+    };
+}
+
+commands! {
+    ["clear" "counters"]          "clear counters [all]"                Operator frontends::clear_counters, "forget maxima; with all (level admin), start counters from zero";
+    ["disable" "agent"]           "disable agent <bk>/<srv>"            Admin    servers::disable_agent, "stop agent checks of a server";
+    ["disable" "frontend"]        "disable frontend <frontend>"         Admin    frontends::disable, "stop accepting on a frontend, for now";
+    ["disable" "health"]          "disable health <bk>/<srv>"           Admin    servers::disable_health, "stop health checks of a server";
+    ["disable" "server"]          "disable server <bk>/<srv>"           Admin    servers::disable, "put a server into maintenance";
+    ["echo"]                      "echo <text>"                         User     settings::echo, "print the text";
+    ["enable" "agent"]            "enable agent <bk>/<srv>"             Admin    servers::enable_agent, "start agent checks of a server";
+    ["enable" "frontend"]         "enable frontend <frontend>"          Admin    frontends::enable, "accept on a frontend again";
+    ["enable" "health"]           "enable health <bk>/<srv>"            Admin    servers::enable_health, "start health checks of a server";
+    ["enable" "server"]           "enable server <bk>/<srv>"            Admin    servers::enable, "put a server back into rotation";
+    ["get" "weight"]              "get weight <bk>/<srv>"               User     servers::get_weight, "print a server's weight and what it started with";
+    ["operator"]                  "operator"                            User     settings::operator, "lower this connection to level operator";
+    ["set" "maxconn" "frontend"]  "set maxconn frontend <fe> <value>"   Admin    frontends::set_maxconn, "change a frontend's limit of connections";
+    ["set" "maxconn" "global"]    "set maxconn global <value>"          Admin    frontends::set_maxconn_global, "change the process's limit of connections; 0: as at the start";
+    ["set" "maxconn" "server"]    "set maxconn server <bk>/<srv> <value>" Admin  servers::set_maxconn, "change a server's limit of sessions; 0: none";
+    ["set" "server"]              "set server <bk>/<srv> [opts]"        Admin    servers::set, "change a server's state, health, weight or address";
+    ["set" "timeout"]             "set timeout cli <delay>"             User     settings::set_timeout, "change how long this connection may stay quiet";
+    ["set" "weight"]              "set weight <bk>/<srv> <weight>[%]"   Admin    servers::set_weight, "change a server's weight";
+    ["show" "activity"]           "show activity"                       User     show::activity, "what each core does";
+    ["show" "backend"]            "show backend"                        User     show::backend, "names of the backends";
+    ["show" "cli" "level"]        "show cli level"                      User     settings::show_level, "level of this connection";
+    ["show" "cli" "sockets"]      "show cli sockets"                    Operator show::cli_sockets, "admin sockets and their levels";
+    ["show" "info"]               "show info [typed|json] [desc]"       User     show::info, "the process: versions, limits, totals, rates";
+    ["show" "listeners"]          "show listeners"                      User     show::listeners, "binds: frontend, name, address in use, state";
+    ["show" "servers" "conn"]     "show servers conn [<backend>]"       User     servers::show_conn, "connections to servers";
+    ["show" "servers" "state"]    "show servers state [<backend>]"      User     servers::show_state, "states of servers in HAProxy's state file format";
+    ["show" "sess"]               "show sess [<id>|all]"                Operator show::sessions, "live sessions";
+    ["show" "stat"]               "show stat [<iid> <type> <sid>] [typed|json] [desc|up|no-maint]*" User show::stat, "counters of frontends, servers, backends";
+    ["show" "version"]            "show version"                        User     show::version, "the version";
+    ["shutdown" "session"]        "shutdown session <id>"               Admin    frontends::shutdown_session, "end a session (see show sess)";
+    ["shutdown" "sessions" "server"] "shutdown sessions server <bk>/<srv>" Admin servers::shutdown_sessions, "end all sessions of a server";
+    ["user"]                      "user"                                User     settings::user, "lower this connection to level user";
+    ["wait"]                      "wait <delay>"                        User     settings::wait, "wait (milliseconds, or with a unit) before the next command";
+    ["help"]                      "help [<command>]"                    User     settings::help, "list matching or all commands";
+    ["prompt"]                    "prompt [i|n|p]"                      User     settings::prompt, "begin a dialogue with prompt (i: without prompt), or end it (n)";
+    ["quit"]                      "quit"                                User     settings::quit, "close the connection";
+}
+
+/// What a line's words name.
+pub(super) enum Found {
+    /// This command; its arguments follow its words.
+    Command(&'static Command),
+    /// None; these may be meant.
+    Unknown {
+        /// Commands that begin with the same words, or look alike.
+        candidates: Vec<&'static Command>,
+    },
+}
+
+/// The command that the first words name.
+pub(super) fn find(words: &[String]) -> Found {
+    let named = |command: &&Command| {
+        command.words.len() <= words.len()
+            && command.words.iter().zip(words).all(|(word, typed)| word == typed)
+    };
+    match COMMANDS.iter().filter(named).max_by_key(|command| command.words.len()) {
+        Some(command) => Found::Command(command),
+        None => Found::Unknown { candidates: candidates(words) },
+    }
+}
+
+/// Commands that share the longest beginning with what was typed; else those whose words are spelled alike.
+pub(super) fn candidates(words: &[String]) -> Vec<&'static Command> {
+    let shared = |command: &Command| command.words.iter().zip(words).take_while(|(a, b)| a == b).count();
+    let longest = COMMANDS.iter().map(shared).max().unwrap_or(0);
+    if longest > 0 {
+        return COMMANDS.iter().filter(|command| shared(command) == longest).collect();
+    }
+    let near = |command: &&Command| {
+        let typed = words.iter().take(command.words.len()).map(String::as_str).collect::<Vec<_>>().join(" ");
+        !typed.is_empty() && strsim::jaro_winkler(&command.words.join(" "), &typed) > 0.85
+    };
+    COMMANDS.iter().filter(near).collect()
+}
+
+/// The answer to a command that does not exist. Tools look for its first two words.
+pub(super) fn unknown(candidates: &[&'static Command], level: AdminLevel) -> String {
+    let mut text = match candidates {
+        [] => "Unknown command. Please enter one of the following commands only:\n".to_owned(),
+        _ => "Unknown command, but maybe one of the following ones is a better match:\n".to_owned(),
+    };
+    list(candidates, level, &mut text);
+    text
+}
+
+/// `help`: the commands that this level may use; of the candidates only, if there are any.
+pub(super) fn help(candidates: &[&'static Command], level: AdminLevel) -> String {
+    let mut text = "The following commands are valid at this level:\n".to_owned();
+    list(candidates, level, &mut text);
+    text
+}
+
+fn list(candidates: &[&'static Command], level: AdminLevel, out: &mut String) {
+    const ALWAYS: [&str; 3] = ["help", "prompt", "quit"];
+    for command in COMMANDS.iter().filter(|command| command.level <= level) {
+        let chosen = candidates.is_empty()
+            || ALWAYS.contains(&command.words[0])
+            || candidates.iter().any(|candidate| candidate.words == command.words);
+        if chosen {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "  {:39}: {}", command.usage, command.help);
+        }
+    }
+}
+
+/// docs/ADMIN.md: the table as a page (a golden test keeps it fresh).
+pub fn admin_md() -> String {
+    let mut out = String::from(INTRODUCTION);
+    out.push_str("\n## Commands\n\n| command | level | meaning |\n|---|---|---|\n");
+    for command in COMMANDS {
+        let usage = command.usage.replace('|', "\\|");
+        let _ = writeln!(out, "| `{usage}` | {} | {} |", level_name(command.level), command.help);
+    }
+    out
+}
+
+/// HAProxy's word for a level.
+pub(super) fn level_name(level: AdminLevel) -> &'static str {
+    match level {
+        User => "user",
+        Operator => "operator",
+        Admin => "admin",
+    }
+}
+
+const INTRODUCTION: &str = "\
+# The admin socket
+
+Generated from `src/control/cli/table.rs`; `UPDATE_GOLDEN=1 cargo test` refreshes it.
+
+`shardgate ctl -s SOCKET 'show stat'` asks from the shell; any tool made for HAProxy's socket works too
+(`echo 'show info;show stat' | socat - UNIX-CONNECT:SOCKET`).
+
+- A line holds commands separated by `;`; a backslash makes the next character an ordinary one.
+- Each answer is one block that ends with an empty line. A command that has nothing to say answers with the empty line alone.
+- Without `prompt` the connection closes once the lines that came are answered. With it the connection goes on, and each
+  answer is followed by `> `.
+- `<<` at the end of a line announces a payload: the lines up to an empty one, or up to `END` after `<<END`.
+- Levels: user < operator < admin. The socket's configuration sets it; `operator` and `user` lower it for a connection.
+- Text of an unknown command begins with `Unknown command`; of one above the level it is `Permission denied`.
+- Servers are named `backend/server`, by name or by number as `#iid/#sid`.
+- Each line of `show stat` is described in [STATS.md](STATS.md).
+";

@@ -1,0 +1,113 @@
+//! What admin commands see and change. The control core implements [`AdminTarget`] over `live` and the collector; tests
+//! implement it over plain values. Everything here answers at once; what needs the data cores or time is a [`Job`].
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::base::id::{FrontendId, ServerId};
+use crate::base::net::Addr;
+use crate::model::Model;
+use crate::stats::process::CORE_CELLS;
+use crate::stats::snapshot::{ProcessFacts, ServerFacts, Snapshot};
+use crate::stats::status::Admin;
+
+/// The running process as the admin socket sees it.
+pub trait AdminTarget {
+    /// What runs: names, numbers and configured values.
+    fn model(&self) -> &Model;
+    /// All statistics now.
+    fn snapshot(&self) -> Snapshot;
+    /// The facts about the process alone.
+    fn process(&self) -> ProcessFacts;
+    /// The numbers of each core, data cores first.
+    fn cores(&self) -> Vec<[u64; CORE_CELLS]>;
+    /// The facts about one server.
+    fn server(&self, id: ServerId) -> ServerFacts;
+
+    /// Sets a server's weight, 0 to 256.
+    fn set_weight(&mut self, id: ServerId, weight: u32);
+    /// Puts a server into rotation, drain or maintenance; only `Ready`, `Drain` and `Maint` are asked for.
+    fn set_admin(&mut self, id: ServerId, admin: Admin);
+    /// Overrides what the checks found, until they find otherwise.
+    fn set_health(&mut self, id: ServerId, health: HealthOrder);
+    /// Starts or stops the checks of a server that has some.
+    fn set_checks(&mut self, id: ServerId, enabled: bool);
+    /// Sends new sessions of a server (and its checks) to another address.
+    fn set_address(&mut self, id: ServerId, address: SocketAddr);
+    /// Sets a server's `maxconn`; `None`: no limit.
+    fn set_server_maxconn(&mut self, id: ServerId, maxconn: Option<u32>);
+    /// Ends all sessions of a server.
+    fn shutdown_server_sessions(&mut self, id: ServerId);
+
+    /// Stops or resumes accepting; false: it was so already.
+    fn set_frontend_enabled(&mut self, id: FrontendId, enabled: bool) -> bool;
+    /// Sets a frontend's `maxconn`; `None`: only the global limit.
+    fn set_frontend_maxconn(&mut self, id: FrontendId, maxconn: Option<u32>);
+    /// Sets the process's `maxconn`; `None`: back to what it started with. False: more than the file descriptors allow.
+    fn set_global_maxconn(&mut self, maxconn: Option<u32>) -> bool;
+
+    /// `clear counters`: maxima, and with `all` counters too.
+    fn clear_counters(&mut self, all: bool);
+}
+
+/// What `set server ... health` asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HealthOrder {
+    /// Up, with full health.
+    Up,
+    /// Up, but without new sessions.
+    Stopping,
+    /// Down.
+    Down,
+}
+
+/// Work that takes time or needs the data cores. The socket loop does it and hands the [`Outcome`] back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Job {
+    /// Wait this long; answer [`Outcome::Done`].
+    Wait(Duration),
+    /// Ask all data cores for their sessions; answer [`Outcome::Sessions`].
+    Sessions,
+    /// End the session with this id; answer [`Outcome::Found`].
+    ShutdownSession(u64),
+}
+
+/// What came of a [`Job`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// All live sessions.
+    Sessions(Vec<SessionInfo>),
+    /// Whether there was such a session.
+    Found(bool),
+}
+
+/// One live session, as `show sess` prints it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionInfo {
+    /// Unique in the life of the process.
+    pub id: u64,
+    /// The core that serves it.
+    pub core: u32,
+    /// Since it was accepted.
+    pub age: Duration,
+    /// Its frontend's name.
+    pub frontend: String,
+    /// Its backend's name, once chosen.
+    pub backend: Option<String>,
+    /// Its server's name, once chosen.
+    pub server: Option<String>,
+    /// The client.
+    pub client: Addr,
+    /// The address the client connected to.
+    pub local: Addr,
+    /// The server's address, once connected.
+    pub target: Option<Addr>,
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
+    /// What it does: `inspect`, `queue`, `connect`, `relay`, `close`.
+    pub state: &'static str,
+}

@@ -1,0 +1,488 @@
+//! Dialogues with the admin socket over a target made of plain values.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use super::*;
+use crate::base::id::{FrontendId, ServerId};
+use crate::base::limits::{ADMIN_LINE_BYTES_MAX, ADMIN_PAYLOAD_BYTES_MAX};
+use crate::base::net::Addr;
+use crate::config::{self, Env};
+use crate::control::ctl;
+use crate::model::{AdminLevel, Model};
+use crate::stats::process::CORE_CELLS;
+use crate::stats::render::tests::{assert_golden, snapshot};
+use crate::stats::snapshot::{Facts, ProcessFacts, ServerFacts, Snapshot};
+use crate::stats::status::Admin;
+
+/// Remembers what was asked of it, in words.
+struct Fixture {
+    model: Model,
+    snapshot: Snapshot,
+    changes: Vec<String>,
+    enabled: bool,
+}
+
+impl AdminTarget for Fixture {
+    fn model(&self) -> &Model {
+        &self.model
+    }
+    fn snapshot(&self) -> Snapshot {
+        self.snapshot.clone()
+    }
+    fn process(&self) -> ProcessFacts {
+        self.snapshot.process.clone()
+    }
+    fn cores(&self) -> Vec<[u64; CORE_CELLS]> {
+        vec![[1; CORE_CELLS], [2; CORE_CELLS]]
+    }
+    fn server(&self, id: ServerId) -> ServerFacts {
+        let servers = self.snapshot.entries.iter().filter_map(|entry| match &entry.facts {
+            Facts::Server(facts) => Some(facts),
+            _ => None,
+        });
+        (**servers.collect::<Vec<_>>()[id.0 as usize]).clone()
+    }
+    fn set_weight(&mut self, id: ServerId, weight: u32) {
+        self.changes.push(format!("weight {id:?} {weight}"));
+    }
+    fn set_admin(&mut self, id: ServerId, admin: Admin) {
+        self.changes.push(format!("admin {id:?} {admin:?}"));
+    }
+    fn set_health(&mut self, id: ServerId, health: HealthOrder) {
+        self.changes.push(format!("health {id:?} {health:?}"));
+    }
+    fn set_checks(&mut self, id: ServerId, enabled: bool) {
+        self.changes.push(format!("checks {id:?} {enabled}"));
+    }
+    fn set_address(&mut self, id: ServerId, address: SocketAddr) {
+        self.changes.push(format!("address {id:?} {address}"));
+    }
+    fn set_server_maxconn(&mut self, id: ServerId, maxconn: Option<u32>) {
+        self.changes.push(format!("maxconn {id:?} {maxconn:?}"));
+    }
+    fn shutdown_server_sessions(&mut self, id: ServerId) {
+        self.changes.push(format!("shutdown {id:?}"));
+    }
+    fn set_frontend_enabled(&mut self, id: FrontendId, enabled: bool) -> bool {
+        self.changes.push(format!("enabled {id:?} {enabled}"));
+        std::mem::replace(&mut self.enabled, enabled) != enabled
+    }
+    fn set_frontend_maxconn(&mut self, id: FrontendId, maxconn: Option<u32>) {
+        self.changes.push(format!("maxconn {id:?} {maxconn:?}"));
+    }
+    fn set_global_maxconn(&mut self, maxconn: Option<u32>) -> bool {
+        self.changes.push(format!("maxconn {maxconn:?}"));
+        maxconn.is_none_or(|n| n <= 2000)
+    }
+    fn clear_counters(&mut self, all: bool) {
+        self.changes.push(format!("clear {all}"));
+    }
+}
+
+/// The objects of [`snapshot`].
+const CONFIG: &str = r#"
+[global]
+cores = "0-1"
+
+[admin]
+socket = [{ path = "/run/x.sock", level = "admin" }]
+
+[defaults]
+timeout = { client = "1s", connect = "1s", server = "1s" }
+
+[frontend.public]
+id = 2
+bind = "127.0.0.1:0"
+default-backend = "web"
+
+[backend.web]
+id = 3
+
+[backend.web.server]
+web1 = { address = "10.0.0.1:80", weight = 10, check = true }
+web2 = { address = "[2001:db8::1]:80", weight = 10, backup = true }
+web3 = { address = "[2001:db8::1]:80", weight = 10 }
+"#;
+
+fn fixture() -> Fixture {
+    let env = Env {
+        variable: Box::new(|_| None),
+        read: Box::new(|_| Err("no files here".to_owned())),
+        cpus: vec![0, 1],
+        hostname: "lb1".to_owned(),
+    };
+    let (model, diagnostics) = config::load("test.toml", CONFIG, &env);
+    let model = model.unwrap_or_else(|| panic!("{diagnostics:?}"));
+    Fixture { model, snapshot: snapshot(), changes: Vec::new(), enabled: true }
+}
+
+/// What a socket loop does with the session, jobs included.
+fn talk(fixture: &mut Fixture, session: &mut AdminSession, input: &[u8]) -> (String, Next) {
+    let mut out = String::new();
+    session.handle_input(input);
+    loop {
+        match session.poll(fixture, &mut out) {
+            Next::Continue => {}
+            Next::Do(Job::Wait(delay)) => {
+                fixture.changes.push(format!("wait {delay:?}"));
+                session.handle_outcome(Outcome::Done);
+            }
+            Next::Do(Job::Sessions) => session.handle_outcome(Outcome::Sessions(vec![session_info()])),
+            Next::Do(Job::ShutdownSession(id)) => session.handle_outcome(Outcome::Found(id == 0x1f)),
+            next => return (out, next),
+        }
+    }
+}
+
+fn session_info() -> SessionInfo {
+    SessionInfo {
+        id: 0x1f,
+        core: 1,
+        age: Duration::from_secs(65),
+        frontend: "public".to_owned(),
+        backend: Some("web".to_owned()),
+        server: None,
+        client: Addr::Ip(([192, 0, 2, 7], 4711).into()),
+        local: Addr::Ip(([127, 0, 0, 1], 8080).into()),
+        target: None,
+        bytes_in: 10,
+        bytes_out: 20,
+        state: "queue",
+    }
+}
+
+/// The answer to one connection that sends this text at level admin.
+fn ask(text: &str) -> (String, Vec<String>) {
+    let mut fixture = fixture();
+    let (out, next) =
+        talk(&mut fixture, &mut AdminSession::new(AdminLevel::Admin), format!("{text}\n").as_bytes());
+    assert_eq!(next, Next::Close, "{text}");
+    (out, fixture.changes)
+}
+
+#[test]
+fn changes_answer_with_an_empty_line_and_reach_the_target() {
+    for (command, change) in [
+        ("set weight web/web1 5", "weight ServerId(0) 5"),
+        ("set weight web/web1 50%", "weight ServerId(0) 5"),
+        ("set weight web/web1 9999999999%", "weight ServerId(0) 256"),
+        ("set weight #3/#2 256", "weight ServerId(1) 256"),
+        ("set server web/web1 weight 0", "weight ServerId(0) 0"),
+        ("set server web/web1 state drain", "admin ServerId(0) Drain"),
+        ("set server web/web3 state ready", "admin ServerId(2) Ready"),
+        ("set server web/web1 state maint", "admin ServerId(0) Maint"),
+        ("disable server web/web2", "admin ServerId(1) Maint"),
+        ("enable server web/web2", "admin ServerId(1) Ready"),
+        ("set server web/web1 health stopping", "health ServerId(0) Stopping"),
+        ("set server web/web1 health up", "health ServerId(0) Up"),
+        ("disable health web/web1", "checks ServerId(0) false"),
+        ("enable health web/web1", "checks ServerId(0) true"),
+        ("set maxconn server web/web1 20", "maxconn ServerId(0) Some(20)"),
+        ("set maxconn server web/web1 0", "maxconn ServerId(0) None"),
+        ("set maxconn frontend public 100", "maxconn FrontendId(0) Some(100)"),
+        ("set maxconn global 0", "maxconn None"),
+        ("shutdown sessions server web/web1", "shutdown ServerId(0)"),
+        ("disable frontend public", "enabled FrontendId(0) false"),
+        ("clear counters", "clear false"),
+        ("clear counters all", "clear true"),
+    ] {
+        assert_eq!(ask(command), ("\n".to_owned(), vec![change.to_owned()]), "{command}");
+    }
+    for command in
+        ["shutdown session 0x1f", "shutdown session 1F", "disable agent web/web1", "set timeout cli 5m"]
+    {
+        assert_eq!(ask(command), ("\n".to_owned(), Vec::new()), "{command}");
+    }
+}
+
+#[test]
+fn errors_are_haproxys_and_change_nothing() {
+    for (command, answer) in [
+        ("get weight web1", "Require 'backend/server'."),
+        ("get weight", "Require 'backend/server'."),
+        ("get weight nope/web1", "No such backend."),
+        ("disable server web/nope", "No such server."),
+        ("set weight #3/#9 1", "No such server."),
+        ("set weight web/web1", "Require <weight> or <weight%>."),
+        ("set weight web/web1 abc", "Empty weight string empty or preceded by garbage"),
+        ("set weight web/web1 %", "Empty weight string empty or preceded by garbage"),
+        ("set weight web/web1 5x", "Trailing garbage in weight string"),
+        ("set weight web/web1 257", "Absolute weight can only be between 0 and 256 inclusive."),
+        ("set weight web/web1 -1", "Absolute weight can only be between 0 and 256 inclusive."),
+        ("set weight web/web1 -1%", "Relative weight must be positive."),
+        ("set server web/web1", "usage: set server <backend>/<server> addr | health | state | weight"),
+        ("set server web/web1 state foo", "'set server <srv> state' expects 'ready', 'drain' and 'maint'."),
+        ("set server web/web1 health foo", "'set server <srv> health' expects 'up', 'stopping', or 'down'."),
+        ("set server web/web1 addr", "set server <b>/<s> addr requires an address and optionally a port."),
+        ("set server web/web1 addr foo", "Invalid addr 'foo' by 'stats socket command'"),
+        (
+            "set server web/web1 addr 10.0.0.1 port x",
+            "no need to change the addr, problem converting port 'x' to an int by 'stats socket command'",
+        ),
+        (
+            "set server web/web1 addr 10.0.0.2 port 70000",
+            "IP changed from '10.0.0.1' to '10.0.0.2', provided port is not valid by 'stats socket command'",
+        ),
+        ("set server web/web1 addr 10.0.0.1", "no need to change the addr by 'stats socket command'"),
+        ("enable health web/web2", "Health check was not configured on this server, cannot enable."),
+        ("enable agent web/web1", "Agent was not configured on this server, cannot enable."),
+        ("set maxconn server web/web1", "Require <maxconn>."),
+        ("set maxconn server web/web1 x", "maxconn string empty or preceded by garbage"),
+        ("set maxconn server web/web1 5x", "Trailing garbage in maxconn string"),
+        ("set maxconn server web/web1 99999999999", "Value out of range."),
+        ("set maxconn frontend public", "Integer value expected."),
+        ("set maxconn frontend public -1", "Value out of range."),
+        ("set maxconn frontend nope 1", "No such frontend."),
+        ("set maxconn global", "Expects an integer value."),
+        ("enable frontend", "A frontend name is expected."),
+        ("enable frontend nope", "No such frontend."),
+        ("shutdown session", "Session pointer expected (use 'show sess')."),
+        ("shutdown session 0x20", "No such session (use 'show sess')."),
+        ("show sess 0x20", "Session not found."),
+        ("show sess zz", "Session not found."),
+        ("show servers state nope", "Can't find backend."),
+        ("show stat nope 1 -1", "No such proxy."),
+        ("set timeout cli", "Expects an integer value."),
+        ("set timeout cli 0", "Invalid timeout value."),
+        ("set timeout cli x", "Invalid timeout value."),
+        ("set timeout foo 1", "'set timeout' only supports 'cli'."),
+        ("clear counters foo", "'clear counters' only supports 'all'."),
+        ("wait x", "Expects a duration in milliseconds."),
+        ("wait 99999999d", "Expects a duration in milliseconds."),
+    ] {
+        assert_eq!(ask(command), (format!("{answer}\n\n"), Vec::new()), "{command}");
+    }
+    assert_eq!(ask("enable frontend public").0, "All sockets are already enabled.\n\n");
+    assert_eq!(
+        ask("disable frontend public;disable frontend public").0,
+        "\nAll sockets are already disabled.\n\n"
+    );
+    assert_eq!(ask("set maxconn global 2001").0, "Value out of range.\n\n");
+}
+
+#[test]
+fn a_new_address_is_reported_as_old_tools_expect() {
+    for (arguments, answer, change) in [
+        ("10.0.0.9", "IP changed from '10.0.0.1' to '10.0.0.9'", "10.0.0.9:80"),
+        (
+            "10.0.0.9 port 80",
+            "IP changed from '10.0.0.1' to '10.0.0.9', no need to change the port",
+            "10.0.0.9:80",
+        ),
+        ("10.0.0.1 port 81", "no need to change the addr, port changed from '80' to '81'", "10.0.0.1:81"),
+        ("::1 port 81", "IP changed from '10.0.0.1' to '::1', port changed from '80' to '81'", "[::1]:81"),
+    ] {
+        let (out, changes) = ask(&format!("set server web/web1 addr {arguments}"));
+        assert_eq!(out, format!("{answer} by 'stats socket command'\n\n"));
+        assert_eq!(changes, [format!("address ServerId(0) {change}")]);
+    }
+    let (out, changes) = ask("set server web/web1 addr 10.0.0.1 port 80");
+    assert_eq!(out, "no need to change the addr, no need to change the port by 'stats socket command'\n\n");
+    assert!(changes.is_empty());
+}
+
+#[test]
+fn shows_are_the_golden_ones() {
+    for command in [
+        "show info",
+        "show stat",
+        "show stat -1 8 -1",
+        "show stat web 4 2 typed",
+        "show stat web 2 -1 json",
+        "show servers state",
+        "show servers conn web",
+        "show backend",
+        "show listeners",
+        "show activity",
+        "show sess",
+        "show version",
+        "show cli level",
+        "show cli sockets",
+        "get weight web/web1",
+        "help",
+        "help set maxconn",
+        "foo",
+        "set maxcon",
+    ] {
+        let file = command.replace([' ', '-', '/'], "_");
+        assert_golden(&format!("tests/golden/stats/cli/{file}.txt"), &ask(command).0);
+    }
+    assert_golden("docs/ADMIN.md", &table::admin_md());
+}
+
+#[test]
+fn each_command_of_a_line_gets_one_block() {
+    let blocks = |text: &str| ask(text).0.matches("\n\n").count();
+    for (line, expected) in [
+        ("show info;show stat", 2),
+        ("show info;show stat\r", 2),
+        ("show version;nope;show version", 3),
+        ("show version; ;show version;", 2),
+        ("show version\nshow version", 2),
+    ] {
+        assert_eq!(blocks(line), expected, "{line:?}");
+    }
+    assert_eq!(ask("set weight web/web1 1;show version;disable server web/web1").0, "\n0.1.0\n\n\n");
+    assert_eq!(ask("quit;show version").0, "");
+    assert_eq!(ask(r"echo a\;b  c").0, "a;b c\n\n");
+    assert!(ask("").0.starts_with("Unknown command. Please enter"));
+    assert!(ask("nonsense").0.starts_with("Unknown command"));
+    assert!(ask("show nonsense").0.starts_with("Unknown command"));
+}
+
+#[test]
+fn a_dialogue_goes_on_with_a_prompt_and_ends_when_told() {
+    let (mut fixture, mut session) = (fixture(), AdminSession::new(AdminLevel::Admin));
+    for (input, answer, next) in [
+        ("prompt\n", "\n> ", Next::Read),
+        ("show version\n", "0.1.0\n\n> ", Next::Read),
+        ("show version;show version\n", "0.1.0\n\n> 0.1.0\n\n> ", Next::Read),
+        ("\n", "> ", Next::Read),
+        ("set timeout cli 90\r\n", "\n> ", Next::Read),
+        ("show ver", "", Next::Read),
+        ("sion\nshow cli level\n", "0.1.0\n\n> admin\n\n> ", Next::Read),
+        ("echo x <<\n", "+ ", Next::Read),
+        ("line; one\n", "+ ", Next::Read),
+        ("\n", "x\nline; one\n\n> ", Next::Read),
+        ("echo <<END\n\nEND\n", "+ + \n\n> ", Next::Read),
+        ("prompt\n", "\n", Next::Close),
+    ] {
+        assert_eq!(
+            talk(&mut fixture, &mut session, input.as_bytes()),
+            (answer.to_owned(), next),
+            "{input:?}"
+        );
+    }
+    assert_eq!(session.timeout(), Duration::from_secs(90));
+
+    let mut session = AdminSession::new(AdminLevel::Admin);
+    for (input, answer, next) in [
+        ("prompt i\n", "\n", Next::Read),
+        ("show version\n", "0.1.0\n\n", Next::Read),
+        ("quit\n", "", Next::Close),
+    ] {
+        assert_eq!(
+            talk(&mut fixture, &mut session, input.as_bytes()),
+            (answer.to_owned(), next),
+            "{input:?}"
+        );
+    }
+}
+
+#[test]
+fn a_line_that_is_not_complete_is_never_run() {
+    let (mut fixture, mut session) = (fixture(), AdminSession::new(AdminLevel::Admin));
+    assert_eq!(
+        talk(&mut fixture, &mut session, b"shutdown sessions server web/web1"),
+        (String::new(), Next::Read)
+    );
+    assert!(fixture.changes.is_empty());
+}
+
+#[test]
+fn levels_are_kept_and_only_ever_lowered() {
+    let at = |level, text: &str| {
+        let mut fixture = fixture();
+        talk(&mut fixture, &mut AdminSession::new(level), format!("{text}\n").as_bytes()).0
+    };
+    let denied = "Permission denied\n\n";
+    for command in ["clear counters", "show sess", "show cli sockets", "set weight web/web1 1", "operator"] {
+        assert_eq!(at(AdminLevel::User, command), denied, "{command}");
+    }
+    for command in ["clear counters all", "disable server web/web1", "shutdown session 0x1f"] {
+        assert_eq!(at(AdminLevel::Operator, command), denied, "{command}");
+    }
+    assert_eq!(at(AdminLevel::Operator, "clear counters"), "\n");
+    assert_eq!(
+        at(AdminLevel::Admin, "user;show cli level;operator;show cli level"),
+        "\nuser\n\nPermission denied\n\nuser\n\n"
+    );
+    assert_eq!(at(AdminLevel::Admin, "operator;show cli level"), "\noperator\n\n");
+    assert!(!at(AdminLevel::User, "help").contains("set weight"));
+    assert!(!at(AdminLevel::User, "show stat").contains("10.0.0.1:80"));
+}
+
+#[test]
+fn jobs_are_answered_in_order() {
+    let (out, changes) = ask("show version;wait 20;show sess 0x1f;wait 2s;show version");
+    let session = "0x1f: src=192.0.2.7:4711 dst=127.0.0.1:8080 fe=public be=web srv=<none> addr=<none> core=1 age=65s state=queue in=10 out=20";
+    assert_eq!(out, format!("0.1.0\n\nDone.\n\n{session}\n\nDone.\n\n0.1.0\n\n"));
+    assert_eq!(changes, ["wait 20ms", "wait 2s"]);
+}
+
+#[test]
+fn input_and_output_are_bounded() {
+    let (mut fixture, mut session) = (fixture(), AdminSession::new(AdminLevel::Admin));
+    let (out, next) = talk(&mut fixture, &mut session, &vec![b'x'; ADMIN_LINE_BYTES_MAX + 1]);
+    assert_eq!((out.as_str(), next), ("Line or payload too long.\n\n", Next::Close));
+
+    let mut session = AdminSession::new(AdminLevel::Admin);
+    let mut input = b"echo <<\n".to_vec();
+    input.extend(b"0123456789\n".repeat(ADMIN_PAYLOAD_BYTES_MAX / 11 + 2));
+    assert_eq!(talk(&mut fixture, &mut session, &input).1, Next::Close);
+    let mut session = AdminSession::new(AdminLevel::Admin);
+    session.handle_input("show stat;".repeat(1000).as_bytes());
+    session.handle_input(b"\n");
+    let mut out = String::new();
+    assert_eq!(session.poll(&mut fixture, &mut out), Next::Continue);
+    assert!(out.len() < 2 * crate::base::limits::ADMIN_OUTPUT_BYTES, "written out in between: {}", out.len());
+}
+
+#[test]
+fn bytes_that_are_no_text_are_an_unknown_command() {
+    let (out, _) =
+        talk(&mut fixture(), &mut AdminSession::new(AdminLevel::Admin), b"\xff\xfe\x00;show version\n");
+    assert!(out.starts_with("Unknown command") && out.ends_with("\n\n0.1.0\n\n"), "{out}");
+}
+
+/// The socket loop in its simplest form: read, poll, write; returns what reached the target.
+fn serve_one(listener: &UnixListener) -> Vec<String> {
+    let (mut stream, _) = listener.accept().expect("a client");
+    let (mut fixture, mut session) = (fixture(), AdminSession::new(AdminLevel::Admin));
+    let mut buffer = [0; 7];
+    loop {
+        let n = stream.read(&mut buffer).expect("readable");
+        let (out, next) = talk(&mut fixture, &mut session, &buffer[..n]);
+        stream.write_all(out.as_bytes()).expect("writable");
+        if n == 0 || next == Next::Close {
+            return fixture.changes;
+        }
+    }
+}
+
+#[test]
+fn the_client_and_a_session_understand_each_other() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("admin.sock");
+    let listener = UnixListener::bind(&path).expect("bound");
+    let long = format!("quit\n{}", "show version\n".repeat(100_000));
+    let scripts = ["show version\necho <<E\na;b\nE\nset weight web/web1 3;show cli level", long.as_str()];
+    let commands = ["show version".to_owned(), "disable server web/web1".to_owned()];
+    // Asserted only when all clients are gone: a failure must not leave the server waiting.
+    let (answers, changes) = std::thread::scope(|scope| {
+        let server = scope.spawn(|| [serve_one(&listener), serve_one(&listener), serve_one(&listener)]);
+        let mut answers = [Vec::new(), Vec::new(), Vec::new()];
+        let results = [
+            ctl::run(&path, &commands, &mut answers[0]),
+            ctl::run_script(&path, &mut scripts[0].as_bytes(), &mut answers[1]),
+            ctl::run_script(&path, &mut scripts[1].as_bytes(), &mut answers[2]),
+        ];
+        (
+            results
+                .map(|result| result.map_err(|error| error.to_string()))
+                .into_iter()
+                .zip(answers)
+                .collect::<Vec<_>>(),
+            server.join(),
+        )
+    });
+    let expected = ["0.1.0\n\n\n", "0.1.0\n\na;b\n\n\nadmin\n\n", ""];
+    for ((result, answer), expected) in answers.into_iter().zip(expected) {
+        assert_eq!((result, String::from_utf8_lossy(&answer).as_ref()), (Ok(()), expected));
+    }
+    let changes = changes.expect("no panic").concat();
+    assert_eq!(changes, ["admin ServerId(0) Maint", "weight ServerId(0) 3"]);
+}
