@@ -141,9 +141,19 @@ impl<T> Queue<T> {
     /// Takes out the waiter that gets a free slot of `server`: the first of those that wait for it or for any server.
     /// Waiters past their deadline are dropped on the way; their own timers tell them.
     pub fn next_for(&mut self, server: ServerId, now: Now) -> Option<T> {
+        self.next(server, true, now)
+    }
+
+    /// The same from the server's own line alone. For a server that gets no new load by balancing (drained, or a backup
+    /// while others are usable): it serves those that persistence sent it, and nobody who waits for any server.
+    pub fn next_own(&mut self, server: ServerId, now: Now) -> Option<T> {
+        self.next(server, false, now)
+    }
+
+    fn next(&mut self, server: ServerId, with_any: bool, now: Now) -> Option<T> {
         loop {
             let own = self.by_server[self.position(server)].waiters.first_key_value().map(|(key, _)| *key);
-            let any = self.any.waiters.first_key_value().map(|(key, _)| *key);
+            let any = self.any.waiters.first_key_value().map(|(key, _)| *key).filter(|_| with_any);
             let line = match (own, any) {
                 (None, None) => return None,
                 (Some(own), Some(any)) if own < any => Some(server),
@@ -315,6 +325,16 @@ mod tests {
             add(&mut q, wait, at);
         }
         assert_eq!(order(&mut q, A), "vip early plain same late low");
+    }
+
+    #[test]
+    fn a_server_without_new_load_serves_its_own_line_alone() {
+        let mut q = queue();
+        add(&mut q, wait("any", None), 0);
+        add(&mut q, wait("sticky", Some(A)), 1);
+        assert_eq!(q.next_own(A, ms(2)), Some("sticky"));
+        assert_eq!(q.next_own(A, ms(2)), None);
+        assert_eq!(q.next_for(A, ms(2)), Some("any"));
     }
 
     #[test]

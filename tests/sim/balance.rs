@@ -2,7 +2,7 @@
 
 use shardgate::base::id::{Id, ServerId};
 use shardgate::base::rng::Rng;
-use shardgate::policy::balance::{Algorithm, Balancer, HashMethod, Tried};
+use shardgate::policy::balance::{Algorithm, Balancer, HashMethod, Tried, takes_load};
 
 use crate::world::{Servers, between, hashing, spec, worlds};
 
@@ -229,6 +229,7 @@ fn picks_are_always_legal() {
         for _ in 0..30 {
             for server in &mut servers.0 {
                 server.usable = rng.below(4) > 0;
+                server.backup = rng.below(4) == 0;
                 server.weight = between(rng, 0, 3);
                 server.maxconn = between(rng, 0, 4);
                 server.load = between(rng, 0, 4);
@@ -237,21 +238,27 @@ fn picks_are_always_legal() {
             for _ in 0..rng.below(4) {
                 tried.insert(ServerId::from_index(usize::try_from(rng.below(9)).expect("small")));
             }
+            let takes = |id| takes_load(servers.ids(), false, id, &servers);
             let candidates = |needs_slot: bool, skip_tried: bool| {
                 servers.0.iter().enumerate().any(|(at, s)| {
                     let tried = tried.contains(ServerId::from_index(at));
-                    s.usable && s.weight > 0 && (!needs_slot || s.load < s.maxconn) && !(skip_tried && tried)
+                    takes(ServerId::from_index(at))
+                        && (!needs_slot || s.load < s.maxconn)
+                        && !(skip_tried && tried)
                 })
             };
             let key = (rng.below(5) > 0).then(|| rng.bits());
             for (spec, balancer) in algorithms.iter().zip(&mut balancers) {
                 balancer.resync(&servers);
+                assert_eq!(balancer.usable_servers(), servers.ids().iter().filter(|id| takes(*id)).count());
                 let hashes = matches!(spec.algorithm, Algorithm::Hash | Algorithm::Source) && key.is_some();
                 let picked = balancer.pick(&servers, key, &tried);
                 assert_eq!(picked.is_some(), candidates(!hashes, false), "{spec:?} {servers:?} {tried:?}");
                 let Some(id) = picked else { continue };
                 let server = servers.0[id.index()];
-                assert!(server.usable && server.weight > 0, "{spec:?}");
+                assert!(server.usable && server.weight > 0 && takes(id), "{spec:?}");
+                let better = servers.0.iter().any(|s| s.usable && s.weight > 0 && !s.backup);
+                assert!(!server.backup || !better, "{spec:?} gives a backup too early");
                 assert!(hashes || server.load < server.maxconn, "{spec:?}");
                 assert!(!tried.contains(id) || !candidates(!hashes, true), "{spec:?}");
             }

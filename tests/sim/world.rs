@@ -34,6 +34,7 @@ pub(crate) struct Server {
     /// Configured weight.
     pub(crate) weight: u32,
     pub(crate) usable: bool,
+    pub(crate) backup: bool,
     pub(crate) load: u32,
     pub(crate) maxconn: u32,
 }
@@ -44,7 +45,7 @@ pub(crate) struct Servers(pub(crate) Vec<Server>);
 
 impl Servers {
     pub(crate) fn with_weights(weights: impl IntoIterator<Item = u32>) -> Self {
-        let server = |weight| Server { weight, usable: true, load: 0, maxconn: u32::MAX };
+        let server = |weight| Server { weight, usable: true, backup: false, load: 0, maxconn: u32::MAX };
         Servers(weights.into_iter().map(server).collect())
     }
 
@@ -57,9 +58,18 @@ impl Servers {
         self.0.iter().filter(|s| s.usable).map(|s| u64::from(s.weight)).sum()
     }
 
+    pub(crate) fn ids(&self) -> IdRange<ServerId> {
+        IdRange { start: ServerId(0), end: ServerId::from_index(self.0.len()) }
+    }
+
     pub(crate) fn balancer(&self, spec: &Spec, core: u32, cores: u32) -> Balancer {
-        let servers = IdRange { start: ServerId(0), end: ServerId::from_index(self.0.len()) };
-        let setup = Setup { servers, allbackups: false, core: CoreId(core), cores, seed: u64::from(core) };
+        let setup = Setup {
+            servers: self.ids(),
+            allbackups: false,
+            core: CoreId(core),
+            cores,
+            seed: u64::from(core),
+        };
         Balancer::new(spec, setup, self)
     }
 }
@@ -71,8 +81,8 @@ impl ServerView for Servers {
     fn weight(&self, id: ServerId) -> u32 {
         self.0[id.index()].weight * WEIGHT_SCALE
     }
-    fn backup(&self, _: ServerId) -> bool {
-        false
+    fn backup(&self, id: ServerId) -> bool {
+        self.0[id.index()].backup
     }
     fn hash_id(&self, id: ServerId) -> u32 {
         id.0 + 1

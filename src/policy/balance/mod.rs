@@ -26,6 +26,7 @@ pub use key::{KeySource, UriKey, uri_bytes, url_param};
 use least_conn::LeastConn;
 use map::Map;
 use pool::Pool;
+pub use pool::takes_load;
 use ring::Ring;
 use round_robin::RoundRobin;
 

@@ -1,7 +1,23 @@
 //! The servers that take new load now, with their weights: what every algorithm works on.
 
-use crate::base::id::ServerId;
+use crate::base::id::{IdRange, ServerId};
 use crate::policy::balance::{ServerView, Setup};
+
+/// Whether a server takes new load now: usable with a weight and, if it is a backup, when its turn has come. Who hands a
+/// free slot to the queue asks this to know whether those who wait for any server may have it.
+pub fn takes_load(
+    servers: IdRange<ServerId>,
+    allbackups: bool,
+    id: ServerId,
+    view: &impl ServerView,
+) -> bool {
+    let takes = |id: ServerId| view.usable(id) && view.weight(id) > 0;
+    if !takes(id) || !view.backup(id) {
+        return takes(id);
+    }
+    let mut others = servers.iter().filter(|other| *other != id && takes(*other));
+    !others.any(|other| !view.backup(other) || (!allbackups && other < id))
+}
 
 /// One server that takes new load.
 #[derive(Clone, Copy, Debug)]
