@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Env;
@@ -11,14 +10,11 @@ use super::diag::{Diagnostic, Severity, suggest};
 use super::file::{Data, Entry, File, Table, Value};
 use super::keywords::{self, Keyword, Kind, Scope};
 use super::units::{self, Problem};
-use crate::policy::pattern::PatternTable;
 
 /// The file, its surroundings, and what was found wrong so far.
 pub(super) struct Context<'a> {
     pub(super) file: &'a File,
     pub(super) env: &'a Env,
-    /// The pattern files that conditions name; each is read once.
-    pub(super) patterns: Arc<PatternTable>,
     diagnostics: RefCell<Vec<Diagnostic>>,
 }
 
@@ -32,7 +28,7 @@ pub(super) struct Text {
 
 impl<'a> Context<'a> {
     pub(super) fn new(file: &'a File, env: &'a Env) -> Context<'a> {
-        Context { file, env, patterns: Arc::default(), diagnostics: RefCell::default() }
+        Context { file, env, diagnostics: RefCell::default() }
     }
 
     pub(super) fn error(&self, at: usize, message: impl Into<String>, help: Option<String>) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::base::id::{BackendId, FrontendId, IdRange, IdVec, ListenerId, ServerId};
 use crate::policy::balance;
-use crate::policy::pattern::PatternTable;
+use crate::policy::pattern::PatternFile;
 use crate::policy::rule::{Rule, TcpAction};
 use crate::policy::sample::{Expr, VariableTable};
 
@@ -29,8 +29,8 @@ pub struct Model {
     pub servers: IdVec<ServerId, Server>,
     /// All variables that rules and formats name; sessions have a slot for each.
     pub variables: VariableTable,
-    /// All pattern files that conditions name. Shared: what the admin socket changes, all cores see.
-    pub patterns: Arc<PatternTable>,
+    /// Pattern files, which the admin socket may change; the position is their id there.
+    pub patterns: Vec<Arc<PatternFile>>,
 }
 
 /// `[global]` and `[admin]`.

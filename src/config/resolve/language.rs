@@ -119,7 +119,7 @@ impl Resolver for Language<'_> {
         (self.context.env.read)(path.as_ref())
     }
     fn patterns(&self) -> &PatternTable {
-        &self.context.patterns
+        &self.layout.patterns
     }
     fn env(&self, name: &str) -> Option<String> {
         (self.context.env.variable)(name)

@@ -8,6 +8,7 @@ use crate::config::file::{Data, Entry, Table};
 use crate::config::keywords::Scope;
 use crate::config::section::{Context, Section};
 use crate::config::units;
+use crate::policy::pattern::PatternTable;
 
 /// What kind of section a proxy is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +48,8 @@ pub(super) struct Layout<'a> {
     pub(super) servers: IdVec<ServerId, ServerEntry<'a>>,
     pub(super) server_ranges: IdVec<BackendId, IdRange<ServerId>>,
     backend_names: AHashMap<&'a str, BackendId>,
+    /// Pattern files that conditions and maps name.
+    pub(super) patterns: PatternTable,
 }
 
 const SECTIONS: &[&str] = &["global", "admin", "defaults", "frontend", "listen", "backend"];
@@ -78,6 +81,7 @@ impl<'a> Layout<'a> {
         let backend_names = proxies.iter().filter_map(|p| Some((p.name, p.backend?))).collect();
         Layout {
             backend_names,
+            patterns: PatternTable::default(),
             global: Section::new(context, Scope::Global, global_at, vec![global.unwrap_or(&EMPTY)]),
             admin: Section::new(context, Scope::Admin, admin_at, vec![admin.unwrap_or(&EMPTY)]),
             defaults,

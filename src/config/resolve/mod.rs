@@ -47,8 +47,8 @@ fn build(context: &Context<'_>, layout: &Layout<'_>) -> Model {
         .collect();
     let global = global::global(&layout.global, &layout.admin, &context.env.cpus, &context.env.hostname);
     let bind::Binds { table: binds, at } = binds;
-    let model =
-        Model { global, frontends, binds, backends, servers, variables, patterns: context.patterns.clone() };
+    let patterns = layout.patterns.files();
+    let model = Model { global, frontends, binds, backends, servers, variables, patterns };
     crosscheck::crosscheck(context, layout, &model, &at);
     model
 }
