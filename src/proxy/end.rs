@@ -34,7 +34,7 @@ pub enum Phase {
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// Both sides closed in order.
+    /// Both sides closed in order; `side` closed first.
     Normal,
     /// Reset or closed in the middle.
     Abort,
@@ -72,9 +72,6 @@ pub struct End {
 }
 
 impl End {
-    /// Both sides closed in order.
-    pub const NORMAL: End = End { side: Side::Client, phase: Phase::Data, kind: Kind::Normal };
-
     /// Shorthand.
     pub const fn new(side: Side, phase: Phase, kind: Kind) -> End {
         End { side, phase, kind }

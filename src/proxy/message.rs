@@ -35,6 +35,8 @@ pub enum ToCore {
     Pause(FrontendId),
     /// Accept again (`enable frontend`).
     Resume(FrontendId),
+    /// A place under a `maxconn` became free on another core.
+    Room,
     /// End one session.
     ShutdownSession(u64),
     /// End all sessions on a server.

@@ -1,14 +1,25 @@
 //! The main task of a data core.
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::id::{CoreId, ListenerId};
 use crate::live::Live;
 use crate::model::Model;
+use crate::proxy::core::Core;
 use crate::proxy::message::{ToControl, ToCore};
-use crate::rt::{Mailbox, Sender};
+use crate::proxy::session::Info;
+use crate::proxy::{listener, queue};
+use crate::rt::{self, Mailbox, Sender};
 use crate::stats::counters::Shard;
+use crate::stats::process::CoreStat;
+
+/// How often a draining core looks whether it is empty.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+/// How often what the runtime counts is copied into cells.
+const ACTIVITY_EVERY: Duration = Duration::from_millis(500);
 
 /// What a data core starts with.
 #[derive(Debug)]
@@ -34,6 +45,81 @@ pub struct Setup {
 }
 
 /// Runs a data core until [`ToCore::Exit`].
-pub async fn run(setup: Setup) {
-    drop(setup);
+pub async fn run(mut setup: Setup) {
+    rt::splice::configure(setup.model.global.pipes_max, setup.model.global.pipe_bytes);
+    let listeners = std::mem::take(&mut setup.listeners);
+    let core = Core::new(&setup);
+    let inbox = setup.inbox.receiver();
+    for (bind, socket) in listeners {
+        rt::spawn(listener::run(core.clone(), bind, socket));
+    }
+    rt::spawn(publish_activity(core.clone()));
+    loop {
+        let message = inbox.recv().await;
+        core.shard().core.count(CoreStat::Messages);
+        if matches!(message, ToCore::Exit) {
+            return;
+        }
+        handle(&core, message);
+    }
+}
+
+fn handle(core: &Rc<Core>, message: ToCore) {
+    match message {
+        ToCore::Grant { waiter, server } => queue::deliver(core, waiter, server),
+        ToCore::Accepted { bind, conn } => listener::take_over(core, bind, conn),
+        ToCore::Listen { bind, socket } => rt::spawn(listener::run(core.clone(), bind, socket)),
+        ToCore::Pause(_) | ToCore::Resume(_) | ToCore::Room => core.wake_room(),
+        ToCore::ShutdownSession(id) => kill(core, |info| info.id == id),
+        ToCore::ShutdownServer(server) => kill(core, |info| info.server.get() == Some(server)),
+        ToCore::Sessions(reply) => {
+            let rows = core.sessions.borrow().iter().map(|(_, info)| info.row(core)).collect();
+            core.tell(ToControl::Sessions { reply, rows });
+        }
+        ToCore::Ports(reply) => {
+            let rows = core.ports.borrow_mut().ledger(rt::now()).collect();
+            core.tell(ToControl::Ports { reply, rows });
+        }
+        ToCore::Drain => {
+            core.draining.set(true);
+            core.wake_room();
+            rt::spawn(report_drained(core.clone()));
+        }
+        ToCore::Kill => kill(core, |_| true),
+        ToCore::Exit => unreachable!("handled by the caller"),
+    }
+}
+
+fn kill(core: &Core, which: impl Fn(&Info) -> bool) {
+    // Killing wakes tasks only; nothing ends, and so nothing leaves the table, before this returns.
+    for (_, info) in core.sessions.borrow().iter() {
+        if which(info) {
+            info.kill();
+        }
+    }
+}
+
+/// Reports when the accept loops have handed over what they held and the last session is over.
+async fn report_drained(core: Rc<Core>) {
+    while core.acceptors.get() > 0 || !core.sessions.borrow().is_empty() {
+        rt::sleep_until(rt::now() + DRAIN_LOOK).await;
+    }
+    core.tell(ToControl::Drained(core.id));
+}
+
+/// Copies what the runtime counts into this core's cells.
+async fn publish_activity(core: Rc<Core>) {
+    loop {
+        let activity = rt::limits::activity();
+        let (pipes, free) = rt::splice::counts();
+        let cells = &core.shard().core;
+        cells.set(CoreStat::Enters, activity.enters);
+        cells.set(CoreStat::Completions, activity.completed);
+        cells.set(CoreStat::Submissions, activity.submitted);
+        cells.set(CoreStat::BufferWaits, rt::limits::buffers_exhausted());
+        cells.set(CoreStat::Panics, rt::limits::panics());
+        cells.set(CoreStat::Pipes, u64::from(pipes - free));
+        cells.set(CoreStat::PipesFree, u64::from(free));
+        rt::sleep_until(rt::now() + ACTIVITY_EVERY).await;
+    }
 }

@@ -270,6 +270,11 @@ pub mod machine {
     pub fn hostname() -> String {
         sys::hostname()
     }
+
+    /// Whether an address is one of this machine: a socket can be bound to it.
+    pub fn is_local(address: std::net::IpAddr) -> bool {
+        std::net::UdpSocket::bind((address, 0)).is_ok()
+    }
 }
 
 /// Limits and counts of the process and of this core.

@@ -207,6 +207,11 @@ impl Listener {
         }
     }
 
+    /// Whether an accept operation is in flight or has connections to hand out.
+    pub fn is_accepting(&self) -> bool {
+        self.op.is_some()
+    }
+
     /// A connection that waits in the kernel's accept queue, without waiting for one.
     pub fn accept_now(&self) -> Option<Conn> {
         sys::accept(self.fd.as_raw_fd()).ok().map(Conn::from_fd)

@@ -35,7 +35,7 @@ impl Timer {
     }
 
     /// Ready once the deadline has passed.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         if ring::with(|r| r.wheel().poll(self.key, cx.waker())) { Poll::Ready(()) } else { Poll::Pending }
     }
 }

@@ -1,0 +1,261 @@
+//! Core: the state of one data core that its sessions share. One thread, so plain cells; nothing here is seen by another core.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+
+use ahash::AHashMap;
+use slab::Slab;
+
+use crate::base::id::{BackendId, CoreId, IdVec, ServerId};
+use crate::base::rng::Rng;
+use crate::live::{Live, SESSION_BLOCK};
+use crate::model::{Model, Source};
+use crate::policy::balance::{self, Balancer, ServerView, Tried};
+use crate::policy::ports::{RouteId, SourcePorts, SourceRange};
+use crate::policy::sample::Scratch;
+use crate::proxy::message::{Event, ToControl, ToCore};
+use crate::proxy::session::Info;
+use crate::proxy::worker::Setup;
+use crate::rt::Sender;
+use crate::stats::counters::Shard;
+
+/// Seeds differ between cores by this; any odd constant would do.
+const SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The state of one data core.
+pub(super) struct Core {
+    pub(super) id: CoreId,
+    pub(super) model: Arc<Model>,
+    pub(super) live: Live,
+    pub(super) shards: Arc<[Shard]>,
+    pub(super) peers: Vec<Sender<ToCore>>,
+    control: Sender<ToControl>,
+    backends: IdVec<BackendId, RefCell<Backend>>,
+    pub(super) ports: RefCell<SourcePorts>,
+    pub(super) waiters: RefCell<AHashMap<u64, Waiter>>,
+    next_waiter: Cell<u64>,
+    pub(super) sessions: RefCell<Slab<Rc<Info>>>,
+    session_ids: Cell<(u64, u64)>,
+    /// No new connections; report when the last session is over.
+    pub(super) draining: Cell<bool>,
+    /// Accept loops; each wakes when a place under a maxconn is free, its frontend is paused, or the core drains.
+    room: RefCell<Vec<Waker>>,
+    /// Accept loops that run.
+    pub(super) acceptors: Cell<usize>,
+    pub(super) scratch: RefCell<Scratch>,
+    rng: RefCell<Rng>,
+}
+
+/// One backend as this core sees it: a balancer and copies of what `live` says, read again when its epoch moves.
+struct Backend {
+    epoch: u32,
+    balancer: Balancer,
+    targets: Vec<Target>,
+}
+
+/// Where a server is now, and the source ports towards it.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Target {
+    pub(super) address: Option<SocketAddr>,
+    pub(super) route: Option<RouteId>,
+}
+
+/// A session of this core that waits for a slot.
+#[derive(Default)]
+pub(super) struct Waiter {
+    /// The slot that arrived: of which server, or "look again".
+    pub(super) granted: Option<Option<ServerId>>,
+    pub(super) waker: Option<Waker>,
+}
+
+impl Core {
+    pub(super) fn new(setup: &Setup) -> Rc<Core> {
+        let seed = SEED_STEP.wrapping_mul(u64::from(setup.core.0) + 1);
+        let backends = setup.model.backends.iter().map(|(id, backend)| {
+            let view = View { model: &setup.model, live: &setup.live, backend: id };
+            let balance = balance::Setup {
+                servers: backend.servers,
+                allbackups: backend.allbackups,
+                core: setup.core,
+                cores: setup.cores,
+                seed,
+            };
+            let balancer = Balancer::new(&backend.balance, balance, &view);
+            RefCell::new(Backend { epoch: 0, balancer, targets: Vec::new() })
+        });
+        Rc::new(Core {
+            id: setup.core,
+            backends: backends.collect(),
+            model: setup.model.clone(),
+            live: setup.live.clone(),
+            shards: setup.shards.clone(),
+            peers: setup.peers.clone(),
+            control: setup.control.clone(),
+            ports: RefCell::new(SourcePorts::new(setup.core, setup.cores)),
+            waiters: RefCell::default(),
+            next_waiter: Cell::new(0),
+            sessions: RefCell::default(),
+            session_ids: Cell::new((0, 0)),
+            draining: Cell::new(false),
+            room: RefCell::default(),
+            acceptors: Cell::new(0),
+            scratch: RefCell::default(),
+            rng: RefCell::new(Rng::new(seed)),
+        })
+    }
+
+    /// The counters of this core.
+    pub(super) fn shard(&self) -> &Shard {
+        &self.shards[self.id.0 as usize]
+    }
+
+    /// Tells the control core.
+    pub(super) fn tell(&self, message: ToControl) {
+        self.control.send(message);
+    }
+
+    /// Tells the operator.
+    pub(super) fn event(&self, event: Event) {
+        self.tell(ToControl::Event(event));
+    }
+
+    /// A fresh random number.
+    pub(super) fn random(&self) -> u64 {
+        self.rng.borrow_mut().bits()
+    }
+
+    /// Wakes the task at the next change that accept loops care about.
+    pub(super) fn wait_for_room(&self, waker: &Waker) {
+        let mut room = self.room.borrow_mut();
+        if !room.iter().any(|w| w.will_wake(waker)) {
+            room.push(waker.clone());
+        }
+    }
+
+    /// Tells accept loops to look again.
+    pub(super) fn wake_room(&self) {
+        for waker in self.room.take() {
+            waker.wake();
+        }
+    }
+
+    /// A number for a new session, unique in the process.
+    pub(super) fn next_session_id(&self) -> u64 {
+        let (mut next, mut end) = self.session_ids.get();
+        if next == end {
+            next = self.live.process.take_session_block();
+            end = next + SESSION_BLOCK;
+        }
+        self.session_ids.set((next + 1, end));
+        next + 1
+    }
+
+    /// A number for one who waits.
+    pub(super) fn next_waiter_id(&self) -> u64 {
+        let id = self.next_waiter.get();
+        self.next_waiter.set(id + 1);
+        id
+    }
+
+    /// The server for the next session; see [`Balancer::pick`].
+    pub(super) fn pick(&self, backend: BackendId, key: Option<u64>, tried: &Tried) -> Pick {
+        let state = &mut *self.backends[backend].borrow_mut();
+        self.refresh(backend, state);
+        let view = View { model: &self.model, live: &self.live, backend };
+        match state.balancer.pick(&view, key, tried) {
+            Some(server) => Pick::Server(server),
+            None if state.balancer.usable_servers() == 0 => Pick::NoServer,
+            None => Pick::Full,
+        }
+    }
+
+    /// How many servers of a backend take new load.
+    pub(super) fn usable_servers(&self, backend: BackendId) -> usize {
+        let state = &mut *self.backends[backend].borrow_mut();
+        self.refresh(backend, state);
+        state.balancer.usable_servers()
+    }
+
+    /// Where a server is.
+    pub(super) fn target(&self, backend: BackendId, server: ServerId) -> Target {
+        let state = &mut *self.backends[backend].borrow_mut();
+        self.refresh(backend, state);
+        state.targets[(server.0 - self.model.backends[backend].servers.start.0) as usize]
+    }
+
+    fn refresh(&self, id: BackendId, state: &mut Backend) {
+        let epoch = self.live.backends[id].epoch.load(Ordering::Acquire);
+        if state.epoch == epoch {
+            return;
+        }
+        state.epoch = epoch;
+        state.balancer.resync(&View { model: &self.model, live: &self.live, backend: id });
+        let mut ports = self.ports.borrow_mut();
+        let servers = self.model.backends[id].servers;
+        state.targets = servers
+            .iter()
+            .map(|server| {
+                let address = self.live.servers[server].address();
+                let sources = &self.model.servers[server].source;
+                let route = address.filter(|_| !sources.is_empty()).map(|to| {
+                    let sources: Vec<SourceRange> = sources.iter().map(source_range).collect();
+                    ports.route(&sources, to)
+                });
+                Target { address, route }
+            })
+            .collect();
+    }
+}
+
+fn source_range(source: &Source) -> SourceRange {
+    SourceRange { address: source.address, ports: source.ports }
+}
+
+/// What balancing says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pick {
+    /// This server.
+    Server(ServerId),
+    /// All usable servers are full: wait.
+    Full,
+    /// No server is usable.
+    NoServer,
+}
+
+/// What a balancer sees: shared facts, read without locks.
+struct View<'a> {
+    model: &'a Model,
+    live: &'a Live,
+    backend: BackendId,
+}
+
+impl ServerView for View<'_> {
+    fn usable(&self, id: ServerId) -> bool {
+        self.live.servers[id].is_usable()
+    }
+    fn weight(&self, id: ServerId) -> u32 {
+        self.live.servers[id].weight()
+    }
+    fn backup(&self, id: ServerId) -> bool {
+        self.model.servers[id].backup
+    }
+    fn hash_id(&self, id: ServerId) -> u32 {
+        self.model.servers[id].sid
+    }
+    fn load(&self, id: ServerId) -> u32 {
+        let server = &self.live.servers[id];
+        server.sessions.get() + server.queued.load(Ordering::Relaxed)
+    }
+    fn free_slot(&self, id: ServerId) -> bool {
+        let server = &self.live.servers[id];
+        !server.track || (server.sessions.has_room() && server.queued.load(Ordering::Relaxed) == 0)
+    }
+    fn load_total(&self) -> u32 {
+        let backend = &self.live.backends[self.backend];
+        backend.sessions.get() + backend.queued.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,329 @@
+//! From a backend to a connection to one of its servers: pick, wait for a slot, connect, try again.
+//!
+//! The decisions are policy's: which server (`balance`), who waits (`admission`), what after a failure (`retry`). This
+//! file gathers facts, acts, and counts each attempt where it happens.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use crate::base::id::{BackendId, ServerId};
+use crate::base::net::Addr;
+use crate::base::time::Now;
+use crate::model::{Backend, ServerAddress};
+use crate::policy::balance::{Algorithm, Tried, hash_key, source_key};
+use crate::policy::ports::{Ended, Lease};
+use crate::policy::retry::{self, Attempt, Decision, Failure, Policy, RetryOn};
+use crate::policy::sample::FirstBytes;
+use crate::proxy::core::{Core, Pick, Target};
+use crate::proxy::end::{End, Kind, Phase, Side};
+use crate::proxy::message::Event;
+use crate::proxy::proxy_header;
+use crate::proxy::queue::{self, Slot, Waited};
+use crate::proxy::session::Session;
+use crate::rt::{self, Conn, ConnectOptions};
+use crate::stats::table::Stat;
+
+/// Source ports tried for one attempt when the kernel still knows one of ours: after a restart TIME_WAIT of the process
+/// before us is not in our ledger.
+const PORTS_PER_ATTEMPT: u32 = 16;
+
+/// A connection to a server, with what has to be given back when it is over.
+pub(super) struct ServerConn {
+    pub(super) conn: Conn,
+    pub(super) slot: Slot,
+    pub(super) backend: BackendId,
+    #[expect(dead_code, reason = "a guard: dropping it counts")]
+    assigned: Assigned,
+    port: Option<Port>,
+}
+
+impl ServerConn {
+    /// Notes how it ended; a port is free at once when the server closed first.
+    pub(super) fn finish(mut self, end: End) {
+        if let Some(port) = &mut self.port
+            && end.side == Side::Server
+            && matches!(end.kind, Kind::Normal | Kind::Abort)
+        {
+            port.ended = Ended::Free;
+        }
+        drop(self);
+    }
+}
+
+/// The session counts as one of its backend, waiting or connected.
+struct Assigned {
+    core: Rc<Core>,
+    backend: BackendId,
+}
+
+impl Assigned {
+    fn new(core: &Rc<Core>, backend: BackendId) -> Assigned {
+        let cells = &core.shard().backends[backend];
+        cells.count(Stat::SessionsTotal);
+        cells.enter(Stat::SessionsCur);
+        Assigned { core: core.clone(), backend }
+    }
+}
+
+impl Drop for Assigned {
+    fn drop(&mut self) {
+        self.core.shard().backends[self.backend].leave(Stat::SessionsCur);
+    }
+}
+
+/// A source port of ours in use.
+struct Port {
+    core: Rc<Core>,
+    lease: Option<Lease>,
+    ended: Ended,
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.core.ports.borrow_mut().release(lease, self.ended, rt::now());
+        }
+    }
+}
+
+/// Finds a server and connects to it.
+pub(super) async fn connect(session: &Session, backend: BackendId, first: &[u8]) -> Result<ServerConn, End> {
+    let (core, info) = (&session.core, &session.info);
+    info.backend.set(Some(backend));
+    let settings = &core.model.backends[backend];
+    let assigned = Assigned::new(core, backend);
+    let policy = Policy {
+        retries: settings.retries,
+        redispatch: settings.redispatch,
+        retry_on: RetryOn::CONN_FAILURE,
+        timeout_connect: settings.timeout_connect,
+    };
+    let key = hash_of(session, settings, first);
+    let mut tried = Tried::new();
+    let mut slot: Option<Slot> = None;
+    loop {
+        let taken = match slot.take() {
+            Some(slot) => slot,
+            None => take_slot(session, backend, key, &tried).await?,
+        };
+        let server = taken.server;
+        info.server.set(Some(server));
+        let started = rt::now();
+        info.phase.set(Phase::Connect);
+        let result = attempt(session, settings, backend, server).await;
+        info.connect_ms.set(info.connect_ms.get() + rt::now().ms_since(started));
+        let failure = match result {
+            Ok((conn, port)) => {
+                connected(session, backend, server, started, &conn);
+                return Ok(ServerConn { conn, slot: taken, backend, assigned, port });
+            }
+            Err(failure) => failure,
+        };
+        tried.insert(server);
+        let other = core.usable_servers(backend) > 1;
+        let facts = Attempt {
+            takes_turns: settings.balance.algorithm == Algorithm::RoundRobin,
+            ..Attempt::tcp(info.retries.get(), failure, other)
+        };
+        let cells = (&core.shard().backends[backend], &core.shard().servers[server]);
+        match retry::decide(&policy, &facts) {
+            Decision::GiveUp => return Err(given_up(failure)),
+            Decision::Retry { delay } => {
+                cells.0.count(Stat::Retries);
+                cells.1.count(Stat::Retries);
+                rt::sleep_until(rt::now() + delay).await;
+                slot = core.live.servers[server].is_usable().then_some(taken);
+            }
+            Decision::Redispatch | Decision::Refresh => {
+                cells.0.count(Stat::Retries);
+                cells.1.count(Stat::Retries);
+                cells.0.count(Stat::Redispatches);
+                cells.1.count(Stat::Redispatches);
+                drop(taken);
+            }
+        }
+        info.retries.set(info.retries.get() + 1);
+    }
+}
+
+fn given_up(failure: Failure) -> End {
+    let kind = match failure {
+        Failure::ConnectTimeout => Kind::Timeout,
+        Failure::NoSourcePort => Kind::NoSourcePort,
+        _ => Kind::Abort,
+    };
+    End::new(Side::Server, Phase::Connect, kind)
+}
+
+/// Counts a connection that was made.
+fn connected(session: &Session, backend: BackendId, server: ServerId, started: Now, conn: &Conn) {
+    let shard = session.core.shard();
+    let us = u64::try_from(rt::now().since(started).as_micros()).unwrap_or(u64::MAX);
+    shard.backends[backend].time(Stat::ConnectTime, us);
+    shard.servers[server].time(Stat::ConnectTime, us);
+    shard.servers[server].count(Stat::SessionsTotal);
+    if session.info.remote.get() == Addr::Unknown && session.frontend().log_sessions {
+        session.info.remote.set(conn.peer_addr());
+    }
+}
+
+/// A slot of the server that balancing chooses; waits in the queue where all are taken.
+async fn take_slot(
+    session: &Session,
+    backend: BackendId,
+    key: Option<u64>,
+    tried: &Tried,
+) -> Result<Slot, End> {
+    let (core, info) = (&session.core, &session.info);
+    let settings = &core.model.backends[backend];
+    let started = rt::now();
+    let deadline = settings.timeout_queue.map(|t| started + t);
+    let mut waited = false;
+    loop {
+        let wanted = match core.pick(backend, key, tried) {
+            Pick::NoServer => return Err(End::new(Side::Server, Phase::Queue, Kind::NoServer)),
+            Pick::Full => None,
+            Pick::Server(server) => {
+                if let Some(slot) = Slot::try_take(core, backend, server) {
+                    balanced(session, backend, &slot, waited.then_some(started));
+                    return Ok(slot);
+                }
+                // Hashing wants this server and no other; the rest lost a race for the last slot and wait for any.
+                key.map(|_| server)
+            }
+        };
+        waited = true;
+        info.phase.set(Phase::Queue);
+        info.server.set(wanted);
+        let outcome = queue::wait(core, backend, wanted, deadline).await;
+        info.queue_ms.set(rt::now().ms_since(started));
+        match outcome {
+            Waited::Slot(slot) => {
+                balanced(session, backend, &slot, Some(started));
+                return Ok(slot);
+            }
+            Waited::Again => {}
+            Waited::Timeout => return Err(End::new(Side::Server, Phase::Queue, Kind::Timeout)),
+            Waited::Full => return Err(End::new(Side::Proxy, Phase::Queue, Kind::QueueFull)),
+        }
+    }
+}
+
+/// Counts a balancing decision and the time it waited.
+fn balanced(session: &Session, backend: BackendId, slot: &Slot, waited_since: Option<Now>) {
+    let shard = session.core.shard();
+    let (b, s) = (&shard.backends[backend], &shard.servers[slot.server]);
+    b.count(Stat::LoadBalanced);
+    s.count(Stat::LoadBalanced);
+    let us =
+        waited_since.map_or(0, |since| u64::try_from(rt::now().since(since).as_micros()).unwrap_or(u64::MAX));
+    b.time(Stat::QueueTime, us);
+    s.time(Stat::QueueTime, us);
+}
+
+/// The key of the hashing algorithms.
+fn hash_of(session: &Session, settings: &Backend, first: &[u8]) -> Option<u64> {
+    let hash_type = settings.balance.hash_type;
+    match settings.balance.algorithm {
+        Algorithm::Source => {
+            let ip = session.info.conn_facts().src.ip()?;
+            Some(source_key(ip, hash_type))
+        }
+        Algorithm::Hash => {
+            let expr = settings.hash_key.as_ref()?;
+            let seen = FirstBytes { data: first, complete: true };
+            let variables = session.variables.borrow();
+            let mut scratch = session.core.scratch.borrow_mut();
+            let bytes = crate::proxy::facts::bytes_of(&session.facts(&variables, seen), expr, &mut scratch)?;
+            Some(hash_key(&bytes, hash_type))
+        }
+        _ => None,
+    }
+}
+
+/// One connection attempt, PROXY header included.
+async fn attempt(
+    session: &Session,
+    settings: &Backend,
+    backend: BackendId,
+    server: ServerId,
+) -> Result<(Conn, Option<Port>), Failure> {
+    let core = &session.core;
+    let shard = core.shard();
+    shard.backends[backend].count(Stat::Connects);
+    shard.servers[server].count(Stat::Connects);
+    let deadline = settings.timeout_connect.map(|t| rt::now() + t);
+    let target = core.target(backend, server);
+    let result = rt::with_deadline(open(core, server, target), deadline).await;
+    let failure = match result {
+        Ok(Ok((conn, port))) => {
+            return match greet(session, server, &conn).await {
+                Ok(()) => Ok((conn, port)),
+                Err(_) => Err(refused(core, backend, server)),
+            };
+        }
+        Ok(Err(OpenError::NoSourcePort { used, waiting })) => {
+            shard.backends[backend].count(Stat::SourcePortsExhausted);
+            shard.servers[server].count(Stat::SourcePortsExhausted);
+            core.event(Event::SourcePortsExhausted { server, used, waiting });
+            Failure::NoSourcePort
+        }
+        Ok(Err(OpenError::Io)) => refused(core, backend, server),
+        Err(rt::Elapsed) => {
+            shard.backends[backend].count(Stat::ConnectTimeouts);
+            shard.servers[server].count(Stat::ConnectTimeouts);
+            Failure::ConnectTimeout
+        }
+    };
+    Err(failure)
+}
+
+fn refused(core: &Core, backend: BackendId, server: ServerId) -> Failure {
+    core.shard().backends[backend].count(Stat::ConnectRefused);
+    core.shard().servers[server].count(Stat::ConnectRefused);
+    Failure::ConnectRefused
+}
+
+/// Says who the client is, if the server wants to know.
+async fn greet(session: &Session, server: ServerId, conn: &Conn) -> io::Result<()> {
+    let Some(options) = session.core.model.servers[server].send_proxy else { return Ok(()) };
+    conn.send_all(proxy_header::for_server(options, session.info.conn_facts())).await
+}
+
+enum OpenError {
+    NoSourcePort { used: u32, waiting: u32 },
+    Io,
+}
+
+/// Connects, from a source port of ours where the server has `source`.
+async fn open(core: &Rc<Core>, server: ServerId, target: Target) -> Result<(Conn, Option<Port>), OpenError> {
+    let settings = &core.model.servers[server];
+    let options = ConnectOptions { tcp_user_timeout: settings.tcp_user_timeout, ..ConnectOptions::default() };
+    let to = match (&settings.address, target.address) {
+        (ServerAddress::Unix(path), _) => rt::Target::Unix(path),
+        (ServerAddress::Abstract(name), _) => rt::Target::Abstract(name),
+        (_, Some(address)) => rt::Target::Ip(address),
+        (_, None) => return Err(OpenError::Io),
+    };
+    let Some(route) = target.route else {
+        let conn = rt::connect(to, options).await.map_err(|_| OpenError::Io)?;
+        return Ok((conn, None));
+    };
+    for _ in 0..PORTS_PER_ATTEMPT {
+        let leased = core.ports.borrow_mut().allocate(route, rt::now());
+        let lease = leased.map_err(|e| OpenError::NoSourcePort { used: e.used, waiting: e.waiting })?;
+        let source: SocketAddr = lease.address;
+        let mut port = Port { core: core.clone(), lease: Some(lease), ended: Ended::TimeWait };
+        match rt::connect(to, ConnectOptions { source: Some(source), ..options }).await {
+            Ok(conn) => return Ok((conn, Some(port))),
+            // The kernel still knows this port, from before our time or from somebody else: take another.
+            Err(e) if matches!(e.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => {}
+            Err(_) => {
+                port.ended = Ended::Free;
+                return Err(OpenError::Io);
+            }
+        }
+    }
+    Err(OpenError::NoSourcePort { used: PORTS_PER_ATTEMPT, waiting: 0 })
+}

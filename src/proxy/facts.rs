@@ -1,0 +1,135 @@
+//! What conditions and expressions see of a session: gathers, decides nothing.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use smallvec::SmallVec;
+
+use crate::base::id::{BackendId, FrontendId, IdRange, ServerId};
+use crate::policy::sample::{
+    ConnFacts, Expr, Facts, FirstBytes, Live, Named, Scratch, ServerLevels, Value, VariableId, Variables,
+};
+use crate::proxy::core::Core;
+use crate::proxy::session::Session;
+use crate::rt;
+use crate::stats::counters::Shard;
+use crate::stats::table::Stat;
+
+/// A session with its first bytes as far as they are here.
+pub(super) struct SessionFacts<'a> {
+    pub(super) session: &'a Session,
+    pub(super) variables: &'a Variables,
+    pub(super) first: FirstBytes<'a>,
+}
+
+impl Facts for SessionFacts<'_> {
+    type Live = Core;
+
+    fn conn(&self) -> &ConnFacts {
+        self.session.info.conn_facts()
+    }
+    fn frontend(&self) -> Named<'_> {
+        let frontend = self.session.frontend();
+        Named { number: frontend.iid, name: &frontend.name }
+    }
+    fn default_backend(&self) -> Option<&str> {
+        self.session.frontend().default_backend.map(|id| self.session.core.model.backends[id].name.as_str())
+    }
+    fn listener(&self) -> (u32, Option<&str>) {
+        let bind = self.session.bind();
+        (bind.sid, Some(&bind.name))
+    }
+    fn backend(&self) -> Option<Named<'_>> {
+        let backend = &self.session.core.model.backends[self.session.info.backend.get()?];
+        Some(Named { number: backend.iid, name: &backend.name })
+    }
+    fn server(&self) -> Option<Named<'_>> {
+        let server = &self.session.core.model.servers[self.session.info.server.get()?];
+        Some(Named { number: server.sid, name: &server.name })
+    }
+    fn first_bytes(&self) -> FirstBytes<'_> {
+        self.first
+    }
+    fn variables(&self) -> &Variables {
+        self.variables
+    }
+    fn live(&self) -> &Core {
+        &self.session.core
+    }
+    fn unix_time(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+    fn random(&self) -> u64 {
+        self.session.core.random()
+    }
+    fn is_local(&self, address: IpAddr) -> bool {
+        rt::machine::is_local(address)
+    }
+}
+
+/// Sums a level over all cores; only rules that ask for it pay.
+fn sum(shards: &[Shard], level: impl Fn(&Shard) -> u64) -> u32 {
+    let total = shards.iter().map(|s| level(s).cast_signed()).sum::<i64>();
+    u32::try_from(total.max(0)).unwrap_or(u32::MAX)
+}
+
+impl Live for Core {
+    fn server(&self, id: ServerId) -> ServerLevels {
+        let (live, settings) = (&self.live.servers[id], &self.model.servers[id]);
+        let load = std::sync::atomic::Ordering::Relaxed;
+        let sessions = sum(&self.shards, |s| s.servers[id].get(Stat::SessionsCur));
+        let primary = |id: ServerId| {
+            let server = &self.live.servers[id];
+            !self.model.servers[id].backup && server.is_usable() && server.weight() > 0
+        };
+        let stands_by = settings.backup && self.model.backends[settings.backend].servers.iter().any(primary);
+        ServerLevels {
+            up: live.is_up() && live.admin() != crate::live::AdminState::Maint,
+            usable: live.is_usable() && live.weight() > 0 && !stands_by,
+            sessions,
+            queued: live.queued.load(load),
+            maxconn: live.sessions.limit(),
+            maxqueue: settings.maxqueue,
+        }
+    }
+    fn servers(&self, id: BackendId) -> IdRange<ServerId> {
+        self.model.backends[id].servers
+    }
+    fn backend_sessions(&self, id: BackendId) -> u32 {
+        sum(&self.shards, |s| s.backends[id].get(Stat::SessionsCur))
+    }
+    fn backend_queued(&self, id: BackendId) -> u32 {
+        self.live.backends[id].queued.load(std::sync::atomic::Ordering::Relaxed)
+    }
+    fn frontend_sessions(&self, id: FrontendId) -> u32 {
+        sum(&self.shards, |s| s.frontends[id].get(Stat::SessionsCur))
+    }
+}
+
+/// Evaluates an expression and stores its value; without a value the variable is left as it is.
+pub(super) fn store(
+    facts: &SessionFacts<'_>,
+    variables: &mut Variables,
+    variable: VariableId,
+    value: &Expr,
+    scratch: &mut Scratch,
+) {
+    if let Some(value) = value.eval(facts, scratch).value {
+        variables.set(variable, value);
+    }
+}
+
+/// The bytes of an expression as hashing sees them: text as it is, addresses in network order, numbers in decimal.
+pub(super) fn bytes_of(
+    facts: &SessionFacts<'_>,
+    expr: &Expr,
+    scratch: &mut Scratch,
+) -> Option<SmallVec<[u8; 64]>> {
+    Some(match expr.eval(facts, scratch).value? {
+        Value::Str(bytes) | Value::Bin(bytes) => SmallVec::from_slice(bytes),
+        Value::Ip(IpAddr::V4(ip)) => SmallVec::from_slice(&ip.octets()),
+        Value::Ip(IpAddr::V6(ip)) => SmallVec::from_slice(&ip.octets()),
+        Value::Int(n) => SmallVec::from_slice(n.to_string().as_bytes()),
+        Value::Bool(b) => SmallVec::from_slice(if b { b"1" } else { b"0" }),
+    })
+}

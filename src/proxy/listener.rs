@@ -1,0 +1,249 @@
+//! Accepts connections of one bind on one core: limits, hand-over to another core, and pauses when descriptors run out.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::base::id::{CoreId, Id, ListenerId};
+use crate::model::Accept;
+use crate::proxy::core::Core;
+use crate::proxy::message::{Event, ToCore};
+use crate::proxy::session;
+use crate::rt::{self, Conn, Listener};
+use crate::stats::process::CoreStat;
+
+/// How long accepting rests when descriptors or memory are short and no session of this core ends meanwhile.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// `accept = "balanced"` hands a connection over when this core has so many sessions more than the least loaded one:
+/// below it the cost of moving is more than it saves.
+const IMBALANCE_MIN: u64 = 4;
+
+/// A core's part of a bind.
+struct Acceptor {
+    core: Rc<Core>,
+    bind: ListenerId,
+    listener: Listener,
+    /// Accepted already, but there was no room for them yet.
+    held: VecDeque<Conn>,
+    paused: bool,
+}
+
+/// Accepts until the core drains.
+pub(super) async fn run(core: Rc<Core>, bind: ListenerId, socket: OwnedFd) {
+    core.acceptors.set(core.acceptors.get() + 1);
+    let listener = Listener::new(socket);
+    let mut acceptor = Acceptor { core, bind, listener, held: VecDeque::new(), paused: false };
+    while !acceptor.core.draining.get() {
+        acceptor.wait_until_enabled().await;
+        match acceptor.next().await {
+            Ok(Some(conn)) => acceptor.admit(conn).await,
+            Ok(None) => {}
+            Err(e) => acceptor.rest(&e).await,
+        }
+    }
+    acceptor.finish().await;
+}
+
+impl Acceptor {
+    /// The next connection; `None` when the core drains or the frontend is paused meanwhile.
+    async fn next(&mut self) -> io::Result<Option<Conn>> {
+        if let Some(conn) = self.held.pop_front() {
+            return Ok(Some(conn));
+        }
+        let Acceptor { core, listener, bind, .. } = self;
+        let stop = poll_fn(|cx| {
+            if core.draining.get() || is_paused(core, *bind) {
+                return Poll::Ready(());
+            }
+            core.wait_for_room(cx.waker());
+            Poll::Pending
+        });
+        match rt::select(stop, listener.accept()).await {
+            rt::Either::First(()) => Ok(None),
+            rt::Either::Second(conn) => conn.map(Some),
+        }
+    }
+
+    /// Starts a session as soon as no limit stands against it.
+    async fn admit(&mut self, conn: Conn) {
+        if self.paused {
+            self.paused = false;
+            self.core.event(Event::AcceptResumed { core: self.core.id, bind: self.bind });
+        }
+        if let Some(core) = self.less_loaded() {
+            self.core.shard().core.count(CoreStat::HandoversOut);
+            self.core.peers[core.index()].send(ToCore::Accepted { bind: self.bind, conn: conn.into_fd() });
+            return;
+        }
+        if enter(&self.core, self.bind) {
+            start(&self.core, self.bind, conn);
+            return;
+        }
+        // Who comes now waits in the kernel's accept queue, as with HAProxy.
+        self.held.push_front(conn);
+        self.stop_accepting().await;
+        let core = &self.core;
+        poll_fn(|cx| {
+            core.wait_for_room(cx.waker());
+            let go = core.draining.get() || has_room(core, self.bind);
+            if go { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Ends the accept operation and keeps what it brought.
+    async fn stop_accepting(&mut self) {
+        self.listener.cancel();
+        while self.listener.is_accepting() {
+            if let Ok(conn) = self.listener.accept().await {
+                self.held.push_back(conn);
+            }
+        }
+    }
+
+    /// Descriptors or memory are short: one line, then a rest; nothing spins.
+    async fn rest(&mut self, error: &io::Error) {
+        let shard = self.core.shard();
+        shard.core.count(CoreStat::AcceptErrors);
+        // The client was gone before we came to it.
+        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
+            return;
+        }
+        if !self.paused {
+            self.paused = true;
+            shard.core.count(CoreStat::AcceptPauses);
+            let (core, bind, error) = (self.core.id, self.bind, error.to_string());
+            self.core.event(Event::AcceptPaused { core, bind, error });
+        }
+        rt::sleep_until(rt::now() + SHORTAGE_PAUSE).await;
+    }
+
+    async fn wait_until_enabled(&mut self) {
+        if !is_paused(&self.core, self.bind) {
+            return;
+        }
+        self.stop_accepting().await;
+        let core = &self.core;
+        poll_fn(|cx| {
+            core.wait_for_room(cx.waker());
+            let go = core.draining.get() || !is_paused(core, self.bind);
+            if go { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Serves what the kernel has accepted for this socket before it closes: closing would reset it.
+    async fn finish(mut self) {
+        self.stop_accepting().await;
+        while let Some(conn) = self.listener.accept_now() {
+            self.held.push_back(conn);
+        }
+        for conn in std::mem::take(&mut self.held) {
+            enter_anyway(&self.core, self.bind);
+            start(&self.core, self.bind, conn);
+        }
+        self.core.acceptors.set(self.core.acceptors.get() - 1);
+    }
+
+    /// The core that should have the next connection instead of this one, with `accept = "balanced"`.
+    fn less_loaded(&self) -> Option<CoreId> {
+        let core = &self.core;
+        if core.model.binds[self.bind].accept != Accept::Balanced || core.shards.len() < 2 {
+            return None;
+        }
+        let load = |id: usize| core.shards[id].core.get(CoreStat::Connections);
+        let (least, lowest) = (0..core.peers.len()).map(|id| (id, load(id))).min_by_key(|(_, load)| *load)?;
+        (load(core.id.index()) >= lowest + IMBALANCE_MIN).then(|| CoreId::from_index(least))
+    }
+}
+
+/// Takes a connection that another core accepted.
+pub(super) fn take_over(core: &Rc<Core>, bind: ListenerId, socket: OwnedFd) {
+    core.shard().core.count(CoreStat::HandoversIn);
+    enter_anyway(core, bind);
+    start(core, bind, Conn::from_fd(socket));
+}
+
+fn start(core: &Rc<Core>, bind: ListenerId, conn: Conn) {
+    rt::spawn(session::run(core.clone(), bind, conn));
+}
+
+fn is_paused(core: &Core, bind: ListenerId) -> bool {
+    core.live.frontends[core.model.binds[bind].frontend].paused.load(Ordering::Relaxed)
+}
+
+/// Takes a place under every limit that is set, or under none.
+fn enter(core: &Core, bind: ListenerId) -> bool {
+    let frontend = core.model.binds[bind].frontend;
+    let (process, f, b) = (
+        &core.live.process.connections,
+        &core.live.frontends[frontend].connections,
+        &core.live.binds[bind].connections,
+    );
+    if !process.try_enter() {
+        return false;
+    }
+    if f.limit().is_some() && !f.try_enter() {
+        process.leave();
+        return false;
+    }
+    if b.limit().is_some() && !b.try_enter() {
+        process.leave();
+        if f.limit().is_some() {
+            f.leave();
+        }
+        return false;
+    }
+    true
+}
+
+/// Takes a place for a connection that is here already and must be served.
+fn enter_anyway(core: &Core, bind: ListenerId) {
+    let frontend = core.model.binds[bind].frontend;
+    core.live.process.connections.enter();
+    for level in [&core.live.frontends[frontend].connections, &core.live.binds[bind].connections] {
+        if level.limit().is_some() {
+            level.enter();
+        }
+    }
+}
+
+fn has_room(core: &Core, bind: ListenerId) -> bool {
+    let frontend = core.model.binds[bind].frontend;
+    core.live.process.connections.has_room()
+        && core.live.frontends[frontend].connections.has_room()
+        && core.live.binds[bind].connections.has_room()
+}
+
+/// Gives the places of a session back, and wakes accept loops that wait for one, on every core.
+pub(super) fn leave(core: &Core, bind: ListenerId) {
+    let frontend = core.model.binds[bind].frontend;
+    let (process, f, b) = (
+        &core.live.process.connections,
+        &core.live.frontends[frontend].connections,
+        &core.live.binds[bind].connections,
+    );
+    let limited = |l: &crate::live::Level| l.limit().is_some();
+    let was_full = [process, f, b].iter().any(|l| !l.has_room());
+    process.leave();
+    if limited(f) {
+        f.leave();
+    }
+    if limited(b) {
+        b.leave();
+    }
+    if was_full {
+        for (id, peer) in core.peers.iter().enumerate() {
+            if id != core.id.index() {
+                peer.send(ToCore::Room);
+            }
+        }
+        core.wake_room();
+    }
+}

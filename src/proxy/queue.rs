@@ -1,0 +1,248 @@
+//! Slots of servers and the queue for them, exact over all cores.
+//!
+//! A [`Slot`] is the right to use a server; dropping it lowers the server's level and hands the room to the first who
+//! waits, on whatever core. The shared lock is taken only while somebody waits.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use crate::base::id::{BackendId, ServerId};
+use crate::base::time::Now;
+use crate::live::{Live, Waiting};
+use crate::policy::admission::{Priority, QueueFull, Ticket, Wait};
+use crate::proxy::core::{Core, Waiter};
+use crate::proxy::message::{Event, ToCore};
+use crate::rt::{self, Sender};
+use crate::stats::table::Stat;
+
+/// The right to use a server, held by one stream. Dropping it gives it back.
+pub(super) struct Slot {
+    core: Rc<Core>,
+    pub(super) server: ServerId,
+    backend: BackendId,
+}
+
+impl Slot {
+    /// Takes a slot if there is one. Exact over all cores.
+    pub(super) fn try_take(core: &Rc<Core>, backend: BackendId, server: ServerId) -> Option<Slot> {
+        enter(&core.live, server).then(|| Slot::adopt(core, backend, server))
+    }
+
+    /// Holds a slot whose level was raised by whoever granted it.
+    fn adopt(core: &Rc<Core>, backend: BackendId, server: ServerId) -> Slot {
+        if core.model.backends[backend].balance.balance_factor.is_some() {
+            core.live.backends[backend].sessions.enter();
+        }
+        core.shard().servers[server].enter(Stat::SessionsCur);
+        Slot { core: core.clone(), server, backend }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let core = &self.core;
+        if core.model.backends[self.backend].balance.balance_factor.is_some() {
+            core.live.backends[self.backend].sessions.leave();
+        }
+        core.shard().servers[self.server].leave(Stat::SessionsCur);
+        release(&core.live, &core.peers, self.backend, self.server, rt::now());
+    }
+}
+
+fn enter(live: &Live, server: ServerId) -> bool {
+    let server = &live.servers[server];
+    !server.track || server.sessions.try_enter()
+}
+
+/// Lowers a server's level and hands the room on.
+fn release(live: &Live, peers: &[Sender<ToCore>], backend: BackendId, server: ServerId, now: Now) {
+    if live.servers[server].track {
+        live.servers[server].sessions.leave();
+    }
+    pump(live, peers, backend, server, now);
+}
+
+/// Grants slots of a server to those who wait, as long as it has room. Called when a session leaves, when the server
+/// comes up, and when its limit is raised.
+pub fn pump(live: &Live, peers: &[Sender<ToCore>], backend: BackendId, server: ServerId, now: Now) {
+    let shared = &live.backends[backend];
+    // Pairs with the store in `wait`: either this load sees the waiter, or its own pump sees the room.
+    while shared.queued.load(Ordering::SeqCst) > 0 && live.servers[server].is_usable() && enter(live, server)
+    {
+        let next = {
+            let mut queue = shared.queue();
+            let next = queue.next_for(server, now);
+            publish(live, backend, Some(server), &queue);
+            next
+        };
+        match next {
+            Some(waiting) => {
+                let grant = ToCore::Grant { waiter: waiting.waiter, server: Some(server) };
+                peers[waiting.core.0 as usize].send(grant);
+            }
+            None => {
+                if live.servers[server].track {
+                    live.servers[server].sessions.leave();
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// Sends everybody who waits for this server alone to look for another: it went down.
+pub fn evict(live: &Live, peers: &[Sender<ToCore>], backend: BackendId, server: ServerId) -> usize {
+    let mut queue = live.backends[backend].queue();
+    let waiting: Vec<Waiting> = queue.take_all_of(server).collect();
+    publish(live, backend, Some(server), &queue);
+    drop(queue);
+    for w in &waiting {
+        peers[w.core.0 as usize].send(ToCore::Grant { waiter: w.waiter, server: None });
+    }
+    waiting.len()
+}
+
+/// Copies the lengths to where they are read without the lock.
+fn publish(
+    live: &Live,
+    backend: BackendId,
+    server: Option<ServerId>,
+    queue: &crate::policy::admission::Queue<Waiting>,
+) {
+    let len = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    live.backends[backend].queued.store(len(queue.len()), Ordering::SeqCst);
+    if let Some(server) = server {
+        live.servers[server].queued.store(len(queue.waiting_for(server)), Ordering::SeqCst);
+    }
+}
+
+/// What waiting came to.
+pub(super) enum Waited {
+    /// A slot.
+    Slot(Slot),
+    /// The server that it waited for is gone: balance again.
+    Again,
+    /// `timeout queue`.
+    Timeout,
+    /// The queue is full.
+    Full,
+}
+
+/// Waits for a slot of one server, or of any.
+pub(super) async fn wait(
+    core: &Rc<Core>,
+    backend: BackendId,
+    server: Option<ServerId>,
+    deadline: Option<Now>,
+) -> Waited {
+    let place = match Place::take(core, backend, server, deadline) {
+        Ok(place) => place,
+        Err(_) => {
+            core.event(Event::QueueFull(backend));
+            return Waited::Full;
+        }
+    };
+    // A slot may have become free before this waiter was in the queue.
+    let candidates = core.model.backends[backend].servers;
+    for id in candidates.iter().filter(|id| server.is_none_or(|s| s == *id)) {
+        pump(&core.live, &core.peers, backend, id, rt::now());
+    }
+    let granted = rt::with_deadline(poll_fn(|cx| place.poll(cx)), deadline).await;
+    match granted {
+        Ok(Some(server)) => Waited::Slot(Slot::adopt(core, backend, server)),
+        Ok(None) => Waited::Again,
+        Err(rt::Elapsed) => Waited::Timeout,
+    }
+}
+
+/// A place in the queue. Dropping it leaves the queue, and passes on a slot that arrived too late.
+struct Place {
+    core: Rc<Core>,
+    backend: BackendId,
+    server: Option<ServerId>,
+    ticket: Ticket,
+    waiter: u64,
+}
+
+impl Place {
+    fn take(
+        core: &Rc<Core>,
+        backend: BackendId,
+        server: Option<ServerId>,
+        deadline: Option<Now>,
+    ) -> Result<Place, QueueFull> {
+        let waiter = core.next_waiter_id();
+        let wait = Wait {
+            server,
+            priority: Priority::default(),
+            deadline,
+            waker: Waiting { core: core.id, waiter },
+        };
+        let maxqueue = server.and_then(|id| core.model.servers[id].maxqueue);
+        let mut queue = core.live.backends[backend].queue();
+        let ticket = queue.enqueue(wait, maxqueue, rt::now())?;
+        publish(&core.live, backend, server, &queue);
+        drop(queue);
+        core.waiters.borrow_mut().insert(waiter, Waiter::default());
+        core.shard().backends[backend].enter(Stat::QueueCur);
+        if let Some(server) = server {
+            core.shard().servers[server].enter(Stat::QueueCur);
+        }
+        Ok(Place { core: core.clone(), backend, server, ticket, waiter })
+    }
+
+    /// Ready with the server of the slot that was granted, or `None` to look again.
+    fn poll(&self, cx: &std::task::Context<'_>) -> Poll<Option<ServerId>> {
+        let mut waiters = self.core.waiters.borrow_mut();
+        let waiter = waiters.get_mut(&self.waiter).expect("listed until this place is dropped");
+        match waiter.granted.take() {
+            Some(granted) => Poll::Ready(granted),
+            None => {
+                waiter.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let core = &self.core;
+        core.shard().backends[self.backend].leave(Stat::QueueCur);
+        if let Some(server) = self.server {
+            core.shard().servers[server].leave(Stat::QueueCur);
+        }
+        let waiter = core.waiters.borrow_mut().remove(&self.waiter);
+        {
+            let mut queue = core.live.backends[self.backend].queue();
+            queue.cancel(self.ticket);
+            publish(&core.live, self.backend, self.server, &queue);
+        }
+        // Granted but not taken. A grant that is still on its way finds no waiter and is passed on by `deliver`.
+        if let Some(Some(Some(server))) = waiter.map(|w| w.granted) {
+            release(&core.live, &core.peers, self.backend, server, rt::now());
+        }
+    }
+}
+
+/// Hands a grant to its waiter on this core, or passes it on if nobody waits any more.
+pub(super) fn deliver(core: &Core, waiter: u64, server: Option<ServerId>) {
+    let waker = match core.waiters.borrow_mut().get_mut(&waiter) {
+        Some(entry) => {
+            entry.granted = Some(server);
+            entry.waker.take()
+        }
+        None => {
+            if let Some(server) = server {
+                let backend = core.model.servers[server].backend;
+                release(&core.live, &core.peers, backend, server, rt::now());
+            }
+            None
+        }
+    };
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

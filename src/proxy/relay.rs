@@ -1,0 +1,305 @@
+//! Moves bytes between two connections until both directions are closed. One idle deadline covers both.
+//!
+//! Copying passes each receive buffer on from where the kernel put it; bulk flows move to splice(2) where that is
+//! cheaper. A half-close is passed on after everything before it; a reset is passed on as a reset.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::base::time::Now;
+use crate::model::Splice;
+use crate::proxy::end::{End, Kind, Phase, Side};
+use crate::rt::splice::{Moved, Pipe};
+use crate::rt::{self, Conn, SendBuf, Timer};
+
+/// Bytes that a direction copies before `auto` considers splicing: short flows never pay for a pipe.
+const SPLICE_AFTER_BYTES: u64 = 256 * 1024;
+/// A flow is bulk when its receives fill this much of a buffer.
+const BULK_RECV_BYTES: usize = crate::base::limits::BUF_BYTES / 2;
+
+/// What a relay is told.
+pub(super) struct Setup<'a, C> {
+    pub(super) client: &'a Conn,
+    pub(super) server: &'a Conn,
+    /// Bytes received from the client before there was a server.
+    pub(super) first: Option<SendBuf>,
+    pub(super) timeouts: Timeouts,
+    pub(super) splice: Splice,
+    /// Called after each move: bytes from the client, bytes to the client, bytes of these that were spliced.
+    pub(super) count: C,
+}
+
+/// Inactivity timeouts of a relay.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeouts {
+    pub(super) client: Option<Duration>,
+    pub(super) server: Option<Duration>,
+    pub(super) client_fin: Option<Duration>,
+    pub(super) server_fin: Option<Duration>,
+    pub(super) tunnel: Option<Duration>,
+}
+
+/// Bytes that moved.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Count {
+    pub(super) from_client: u64,
+    pub(super) to_client: u64,
+    pub(super) spliced: u64,
+}
+
+/// What both directions share.
+struct Shared<C> {
+    last_activity: Cell<Now>,
+    /// A timeout got shorter: the idle timer has to be looked at now.
+    rearm: Cell<bool>,
+    upstream: Direction,
+    downstream: Direction,
+    /// The side that closed first.
+    first_ended: Cell<Option<Side>>,
+    count: C,
+}
+
+/// State of one direction as the idle timeout judges it.
+#[derive(Default)]
+struct Direction {
+    moved: Cell<bool>,
+    /// Waiting for the receiving side to take bytes.
+    blocked: Cell<bool>,
+    ended: Cell<bool>,
+}
+
+/// Relays until both directions are closed or something ends them. A normal end names the side that closed first.
+pub(super) async fn run<C: Fn(Count)>(setup: Setup<'_, C>) -> End {
+    let Setup { client, server, first, timeouts, splice, count } = setup;
+    let shared = Shared {
+        last_activity: Cell::new(rt::now()),
+        rearm: Cell::new(false),
+        upstream: Direction::default(),
+        downstream: Direction::default(),
+        first_ended: Cell::new(None),
+        count,
+    };
+    let splice = match splice {
+        Splice::Auto if is_local(client) || is_local(server) => Splice::Never,
+        other => other,
+    };
+    let mut up = pin!(pump(&shared, client, server, Side::Client, first, splice));
+    let mut down = pin!(pump(&shared, server, client, Side::Server, None, splice));
+    let (mut up_done, mut down_done) = (false, false);
+    let mut idle = Idle::new(timeouts);
+    poll_fn(|cx| {
+        if !up_done && let Poll::Ready(result) = up.as_mut().poll(cx) {
+            if let Err(end) = result {
+                return Poll::Ready(end);
+            }
+            up_done = true;
+        }
+        if !down_done && let Poll::Ready(result) = down.as_mut().poll(cx) {
+            if let Err(end) = result {
+                return Poll::Ready(end);
+            }
+            down_done = true;
+        }
+        if up_done && down_done {
+            let first = shared.first_ended.get().unwrap_or(Side::Client);
+            return Poll::Ready(End::new(first, Phase::Data, Kind::Normal));
+        }
+        idle.poll(cx, &shared)
+    })
+    .await
+}
+
+/// Moves one direction to its end. `from` names the side that `source` belongs to.
+async fn pump<C: Fn(Count)>(
+    shared: &Shared<C>,
+    source: &Conn,
+    sink: &Conn,
+    from: Side,
+    first: Option<SendBuf>,
+    splice: Splice,
+) -> Result<(), End> {
+    let direction = shared.direction(from);
+    if let Some(first) = first {
+        let len = first.remaining().len();
+        deliver(shared, sink, from, first).await?;
+        shared.moved(from, len, false);
+    }
+    let mut bulk_bytes = 0;
+    let mut pipe = if splice == Splice::Always { Pipe::take() } else { None };
+    loop {
+        if let Some(pipe) = &mut pipe {
+            // The rest of the flow, unless it ended or failed, is spliced.
+            splice_rest(shared, source, sink, from, pipe).await?;
+            break;
+        }
+        let Some(data) = source.recv().await.map_err(|e| broken(from, sink, &e))? else { break };
+        let len = data.len();
+        deliver(shared, sink, from, data.into()).await?;
+        shared.moved(from, len, false);
+        bulk_bytes = if len >= BULK_RECV_BYTES { bulk_bytes + len as u64 } else { 0 };
+        if splice == Splice::Auto && bulk_bytes >= SPLICE_AFTER_BYTES {
+            pipe = Pipe::take();
+            bulk_bytes = 0;
+        }
+    }
+    direction.ended.set(true);
+    if shared.first_ended.get().is_none() {
+        shared.first_ended.set(Some(from));
+    }
+    shared.rearm.set(true);
+    if !shared.direction(other(from)).ended.get() {
+        // Both ended: closing says it all. A peer that is gone already needs no half-close either.
+        let _ = sink.shutdown_write();
+    }
+    Ok(())
+}
+
+/// Sends everything.
+async fn deliver<C>(shared: &Shared<C>, sink: &Conn, from: Side, mut data: SendBuf) -> Result<(), End> {
+    let blocked = &shared.direction(from).blocked;
+    blocked.set(true);
+    while !data.remaining().is_empty() {
+        let (sent, rest) = sink.send(data).await;
+        sent.map_err(|e| End::io(other(from), Phase::Data, &e))?;
+        shared.last_activity.set(rt::now());
+        data = rest;
+    }
+    blocked.set(false);
+    Ok(())
+}
+
+async fn splice_rest<C: Fn(Count)>(
+    shared: &Shared<C>,
+    source: &Conn,
+    sink: &Conn,
+    from: Side,
+    pipe: &mut Pipe,
+) -> Result<(), End> {
+    let blocked = &shared.direction(from).blocked;
+    loop {
+        // Waiting in the ring, even when there is data, is also what lets other sessions of this core run.
+        source.readable().await.map_err(|e| broken(from, sink, &e))?;
+        match pipe.fill_from(source).map_err(|e| broken(from, sink, &e))? {
+            Moved::End => return Ok(()),
+            Moved::Blocked | Moved::Bytes(_) => {}
+        }
+        blocked.set(true);
+        while pipe.filled() > 0 {
+            let moved = pipe.drain_to(sink, false).map_err(|e| End::io(other(from), Phase::Data, &e))?;
+            match moved {
+                Moved::Bytes(n) => {
+                    shared.last_activity.set(rt::now());
+                    shared.moved(from, n, true);
+                }
+                Moved::Blocked | Moved::End => {
+                    sink.writable().await.map_err(|e| End::io(other(from), Phase::Data, &e))?;
+                }
+            }
+        }
+        blocked.set(false);
+    }
+}
+
+/// The source failed: the sink learns it by a reset, so that it cannot take what came so far for everything.
+fn broken(from: Side, sink: &Conn, error: &io::Error) -> End {
+    sink.reset_on_close();
+    End::io(from, Phase::Data, error)
+}
+
+fn other(side: Side) -> Side {
+    if side == Side::Client { Side::Server } else { Side::Client }
+}
+
+/// Over loopback, and between addresses of one host, splicing saves no copy and costs more calls (measured).
+fn is_local(conn: &Conn) -> bool {
+    match (conn.local_addr().ip(), conn.peer_addr().ip()) {
+        (Some(local), Some(peer)) => local.is_loopback() || local == peer,
+        _ => true,
+    }
+}
+
+impl<C: Fn(Count)> Shared<C> {
+    fn moved(&self, from: Side, len: usize, spliced: bool) {
+        self.direction(from).moved.set(true);
+        let len = len as u64;
+        let mut count = Count { spliced: if spliced { len } else { 0 }, ..Count::default() };
+        match from {
+            Side::Client => count.from_client = len,
+            _ => count.to_client = len,
+        }
+        (self.count)(count);
+    }
+}
+
+impl<C> Shared<C> {
+    fn direction(&self, from: Side) -> &Direction {
+        if from == Side::Client { &self.upstream } else { &self.downstream }
+    }
+}
+
+/// The idle deadline of a relay. Activity only moves a time stamp; the timer looks at it when it fires.
+struct Idle {
+    timeouts: Timeouts,
+    timer: Option<Timer>,
+}
+
+impl Idle {
+    fn new(timeouts: Timeouts) -> Idle {
+        Idle { timeouts, timer: None }
+    }
+
+    fn poll<C>(&mut self, cx: &Context<'_>, shared: &Shared<C>) -> Poll<End> {
+        loop {
+            let rearm = shared.rearm.take() || self.timer.is_none();
+            if !rearm
+                && let Some(timer) = &mut self.timer
+                && timer.poll(cx).is_pending()
+            {
+                return Poll::Pending;
+            }
+            let Some((timeout, side)) = self.current(shared) else {
+                self.timer = None;
+                return Poll::Pending;
+            };
+            let deadline = shared.last_activity.get() + timeout;
+            if deadline <= rt::now() {
+                return Poll::Ready(End::new(side, Phase::Data, Kind::Timeout));
+            }
+            match &mut self.timer {
+                Some(timer) => timer.reset(deadline),
+                None => self.timer = Some(Timer::at(deadline)),
+            }
+        }
+    }
+
+    /// The timeout in force and whose inactivity it is. `tunnel` replaces `client` and `server` once bytes went both
+    /// ways; a `-fin` timeout holds for the side that was half-closed; of two the shorter one counts.
+    fn current<C>(&self, shared: &Shared<C>) -> Option<(Duration, Side)> {
+        let t = &self.timeouts;
+        let tunnel = t.tunnel.filter(|_| shared.upstream.moved.get() && shared.downstream.moved.get());
+        let client_fin = t.client_fin.filter(|_| shared.downstream.ended.get());
+        let server_fin = t.server_fin.filter(|_| shared.upstream.ended.get());
+        let client = client_fin.or(tunnel).or(t.client);
+        let server = server_fin.or(tunnel).or(t.server);
+        match (client, server) {
+            (None, None) => None,
+            (Some(c), None) => Some((c, Side::Client)),
+            (None, Some(s)) => Some((s, Side::Server)),
+            // Who is to blame: the side that does not take its bytes, else the one whose timeout is shorter.
+            (Some(c), Some(s)) => {
+                let side = if shared.upstream.blocked.get() {
+                    Side::Server
+                } else if shared.downstream.blocked.get() || c <= s {
+                    Side::Client
+                } else {
+                    Side::Server
+                };
+                Some((c.min(s), side))
+            }
+        }
+    }
+}

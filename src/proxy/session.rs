@@ -1,0 +1,275 @@
+//! Session: the life of one client connection, from accept to the one place that records its end.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use crate::base::id::{BackendId, FrontendId, ListenerId, ServerId};
+use crate::base::net::Addr;
+use crate::base::time::Now;
+use crate::model::{Bind, Frontend};
+use crate::policy::rule::{TcpAction, Verdict, next_rule};
+use crate::policy::sample::{ConnFacts, Expr, FirstBytes, VariableId, Variables};
+use crate::proxy::core::Core;
+use crate::proxy::end::{self, End, Kind, Path, Phase, Side};
+use crate::proxy::facts::{self, SessionFacts};
+use crate::proxy::first_bytes::FirstBuf;
+use crate::proxy::message::{Event, SessionRow};
+use crate::proxy::{proxy_header, tcp};
+use crate::rt::{self, Conn};
+use crate::stats::process::CoreStat;
+use crate::stats::table::Stat;
+
+/// What others on this core may know of a session while it lives.
+pub(super) struct Info {
+    pub(super) id: u64,
+    pub(super) client: Conn,
+    pub(super) bind: ListenerId,
+    pub(super) frontend: FrontendId,
+    pub(super) started: Now,
+    pub(super) backend: Cell<Option<BackendId>>,
+    pub(super) server: Cell<Option<ServerId>>,
+    pub(super) remote: Cell<Addr>,
+    pub(super) phase: Cell<Phase>,
+    pub(super) bytes_in: Cell<u64>,
+    pub(super) bytes_out: Cell<u64>,
+    pub(super) retries: Cell<u32>,
+    pub(super) queue_ms: Cell<u64>,
+    pub(super) connect_ms: Cell<u64>,
+    killed: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    /// Addresses of the connection itself.
+    peer: OnceCell<Box<ConnFacts>>,
+    /// What its PROXY header said; speaks for the client from then on.
+    proxied: OnceCell<Box<ConnFacts>>,
+}
+
+impl Info {
+    /// Ends the session at its next step.
+    pub(super) fn kill(&self) {
+        self.killed.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Who the client is; asked of the kernel only once something needs it.
+    pub(super) fn conn_facts(&self) -> &ConnFacts {
+        if let Some(facts) = self.proxied.get() {
+            return facts;
+        }
+        self.peer.get_or_init(|| {
+            let (src, dst) = (self.client.peer_addr(), self.client.local_addr());
+            Box::new(ConnFacts { src, dst, ..ConnFacts::default() })
+        })
+    }
+
+    /// Lets a PROXY header speak for the client. Once a connection.
+    pub(super) fn set_proxied(&self, facts: ConnFacts) {
+        let set = self.proxied.set(Box::new(facts));
+        debug_assert!(set.is_ok(), "a connection has one PROXY header");
+    }
+
+    /// As the admin socket and the log show it.
+    pub(super) fn row(&self, core: &Core) -> SessionRow {
+        let facts = self.conn_facts();
+        SessionRow {
+            id: self.id,
+            core: core.id,
+            frontend: self.frontend,
+            bind: self.bind,
+            backend: self.backend.get(),
+            server: self.server.get(),
+            client: facts.src,
+            local: facts.dst,
+            remote: self.remote.get(),
+            age_ms: rt::now().ms_since(self.started),
+            queue_ms: self.queue_ms.get(),
+            connect_ms: self.connect_ms.get(),
+            retries: self.retries.get(),
+            bytes_in: self.bytes_in.get(),
+            bytes_out: self.bytes_out.get(),
+            phase: match self.phase.get() {
+                Phase::Inspect => "inspect",
+                Phase::Queue => "queue",
+                Phase::Connect => "connect",
+                Phase::Data => "relay",
+            },
+        }
+    }
+}
+
+/// One session as its own task sees it.
+pub(super) struct Session {
+    pub(super) core: Rc<Core>,
+    pub(super) info: Rc<Info>,
+    pub(super) variables: RefCell<Variables>,
+    key: usize,
+}
+
+/// Serves a client connection from its first byte to its last.
+pub(super) async fn run(core: Rc<Core>, bind: ListenerId, client: Conn) {
+    let session = Session::open(core, bind, client);
+    let end = {
+        let mut serve = pin!(serve(&session));
+        poll_fn(|cx| {
+            if session.info.killed.get() {
+                return Poll::Ready(Err(End::new(Side::Proxy, session.info.phase.get(), Kind::Killed)));
+            }
+            let polled = serve.as_mut().poll(cx);
+            if polled.is_pending() {
+                let mut waker = session.info.waker.borrow_mut();
+                if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+                    *waker = Some(cx.waker().clone());
+                }
+            }
+            polled
+        })
+        .await
+    };
+    session.close(match end {
+        Ok(end) | Err(end) => end,
+    });
+}
+
+/// The way of a connection; `Err` leaves it early.
+async fn serve(session: &Session) -> Result<End, End> {
+    session.connection_rules()?;
+    let mut first = FirstBuf::default();
+    if session.bind().accept_proxy.is_some() {
+        // Connection rules saw the peer itself; from here on the header speaks for the client.
+        Box::pin(proxy_header::receive(session, &mut first)).await?;
+    }
+    tcp::serve(session, first).await
+}
+
+impl Session {
+    fn open(core: Rc<Core>, bind: ListenerId, client: Conn) -> Session {
+        let frontend = core.model.binds[bind].frontend;
+        let info = Rc::new(Info {
+            id: core.next_session_id(),
+            client,
+            bind,
+            frontend,
+            started: rt::now(),
+            backend: Cell::new(None),
+            server: Cell::new(None),
+            remote: Cell::new(Addr::Unknown),
+            phase: Cell::new(Phase::Inspect),
+            bytes_in: Cell::new(0),
+            bytes_out: Cell::new(0),
+            retries: Cell::new(0),
+            queue_ms: Cell::new(0),
+            connect_ms: Cell::new(0),
+            killed: Cell::new(false),
+            waker: RefCell::new(None),
+            peer: OnceCell::new(),
+            proxied: OnceCell::new(),
+        });
+        let shard = core.shard();
+        shard.core.enter(CoreStat::Connections);
+        shard.core.count(CoreStat::ConnectionsTotal);
+        let (f, l) = (&shard.frontends[frontend], &shard.listeners[bind]);
+        f.count(Stat::Connections);
+        f.count(Stat::SessionsTotal);
+        f.enter(Stat::SessionsCur);
+        l.count(Stat::SessionsTotal);
+        l.enter(Stat::SessionsCur);
+        let key = core.sessions.borrow_mut().insert(info.clone());
+        Session { core, info, variables: RefCell::default(), key }
+    }
+
+    /// The one place that records how a session ended.
+    fn close(self, end: End) {
+        let info = &self.info;
+        let path = Path {
+            frontend: info.frontend,
+            bind: info.bind,
+            backend: info.backend.get(),
+            server: info.server.get(),
+        };
+        end::count(end, path, self.core.shard());
+        if matches!(end.kind, Kind::Abort | Kind::Killed) && end.side != Side::Client {
+            info.client.reset_on_close();
+        }
+        let frontend = self.frontend();
+        let silent = frontend.dontlognull && info.bytes_in.get() == 0 && info.bytes_out.get() == 0;
+        if frontend.log_sessions && !silent {
+            self.core.event(Event::SessionEnd(Box::new(info.row(&self.core)), end));
+        }
+    }
+
+    pub(super) fn frontend(&self) -> &Frontend {
+        &self.core.model.frontends[self.info.frontend]
+    }
+
+    pub(super) fn bind(&self) -> &Bind {
+        &self.core.model.binds[self.info.bind]
+    }
+
+    /// What rules read, with the first bytes as they are.
+    pub(super) fn facts<'a>(&'a self, variables: &'a Variables, first: FirstBytes<'a>) -> SessionFacts<'a> {
+        SessionFacts { session: self, variables, first }
+    }
+
+    /// Rules on a fresh connection, before any byte.
+    fn connection_rules(&self) -> Result<(), End> {
+        let rules = &self.frontend().connection_rules;
+        let mut at = 0;
+        while !rules.is_empty() {
+            let first = FirstBytes { data: &[], complete: true };
+            let verdict = {
+                let variables = self.variables.borrow();
+                let mut scratch = self.core.scratch.borrow_mut();
+                next_rule(rules, at, &self.facts(&variables, first), &mut scratch)
+            };
+            let Verdict::Apply(index, action) = verdict else { break };
+            match action {
+                TcpAction::Accept | TcpAction::UseBackend(_) => break,
+                TcpAction::Reject => {
+                    return Err(End::new(Side::Proxy, Phase::Inspect, Kind::DeniedConnection));
+                }
+                TcpAction::SilentDrop => return Err(self.drop_silently(Kind::DeniedConnection)),
+                TcpAction::SetVar { variable, value } => self.set_variable(*variable, value, first),
+            }
+            at = index + 1;
+        }
+        Ok(())
+    }
+
+    /// Forgets the client without telling it; where the kernel does not let us, it is reset.
+    pub(super) fn drop_silently(&self, kind: Kind) -> End {
+        if self.info.client.forget_peer().is_err() {
+            self.info.client.reset_on_close();
+        }
+        End::new(Side::Proxy, Phase::Inspect, kind)
+    }
+
+    /// `set-var`.
+    pub(super) fn set_variable(&self, variable: VariableId, value: &Expr, first: FirstBytes<'_>) {
+        // The value may be made of variables: it is evaluated over the old ones and stored after.
+        let old = self.variables.borrow().clone();
+        let mut scratch = self.core.scratch.borrow_mut();
+        facts::store(
+            &self.facts(&old, first),
+            &mut self.variables.borrow_mut(),
+            variable,
+            value,
+            &mut scratch,
+        );
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let core = &self.core;
+        let shard = core.shard();
+        shard.frontends[self.info.frontend].leave(Stat::SessionsCur);
+        shard.listeners[self.info.bind].leave(Stat::SessionsCur);
+        shard.core.leave(CoreStat::Connections);
+        core.sessions.borrow_mut().remove(self.key);
+        crate::proxy::listener::leave(core, self.info.bind);
+    }
+}

@@ -1,0 +1,137 @@
+//! TCP mode: rules on the first bytes choose a backend, then bytes are relayed.
+
+use crate::base::id::BackendId;
+use crate::base::time::Now;
+use crate::policy::rule::{TcpAction, Verdict, next_rule};
+use crate::policy::sample::FirstBytes;
+use crate::proxy::dispatch;
+use crate::proxy::end::{End, Kind, Phase, Side};
+use crate::proxy::first_bytes::FirstBuf;
+use crate::proxy::relay::{self, Count, Timeouts};
+use crate::proxy::session::Session;
+use crate::rt;
+use crate::stats::process::CoreStat;
+use crate::stats::table::Stat;
+
+/// Routes, connects and relays.
+pub(super) async fn serve(session: &Session, mut first: FirstBuf) -> Result<End, End> {
+    let frontend = session.frontend();
+    let routed = if frontend.content_rules.is_empty() {
+        None
+    } else {
+        Box::pin(content_rules(session, &mut first)).await?
+    };
+    let unrouted = End::new(Side::Proxy, Phase::Inspect, Kind::Unrouted);
+    let backend = routed.or(frontend.default_backend).ok_or(unrouted)?;
+    let server = Box::pin(dispatch::connect(session, backend, first.bytes())).await?;
+
+    let info = &session.info;
+    info.phase.set(Phase::Data);
+    let settings = &session.core.model.backends[backend];
+    let setup = relay::Setup {
+        client: &info.client,
+        server: &server.conn,
+        first: first.into_send(),
+        timeouts: Timeouts {
+            client: frontend.timeout_client,
+            server: settings.timeout_server,
+            client_fin: frontend.timeout_client_fin,
+            server_fin: settings.timeout_server_fin,
+            tunnel: settings.timeout_tunnel,
+        },
+        splice: settings.splice,
+        count: counter(session, &server),
+    };
+    let end = relay::run(setup).await;
+    server.finish(end);
+    Ok(end)
+}
+
+/// Walks the rules; waits for first bytes only where a rule needs them, and at most `inspect-delay`.
+async fn content_rules(session: &Session, first: &mut FirstBuf) -> Result<Option<BackendId>, End> {
+    let frontend = session.frontend();
+    let deadline = session.info.started + frontend.inspect_delay;
+    let mut complete = false;
+    let mut at = 0;
+    loop {
+        complete |= first.is_full() || rt::now() >= deadline;
+        let seen = FirstBytes { data: first.bytes(), complete };
+        let verdict = {
+            let variables = session.variables.borrow();
+            let mut scratch = session.core.scratch.borrow_mut();
+            next_rule(&frontend.content_rules, at, &session.facts(&variables, seen), &mut scratch)
+        };
+        match verdict {
+            Verdict::End => return Ok(None),
+            Verdict::NeedMore(index) => {
+                at = index;
+                debug_assert!(!complete, "nothing is open once all bytes are there");
+                complete = !more(session, first, deadline).await?;
+            }
+            Verdict::Apply(index, action) => {
+                match action {
+                    TcpAction::Accept => return Ok(None),
+                    TcpAction::Reject => return Err(End::new(Side::Proxy, Phase::Inspect, Kind::Denied)),
+                    TcpAction::SilentDrop => return Err(session.drop_silently(Kind::Denied)),
+                    TcpAction::UseBackend(backend) => return Ok(Some(*backend)),
+                    TcpAction::SetVar { variable, value } => session.set_variable(*variable, value, seen),
+                }
+                at = index + 1;
+            }
+        }
+    }
+}
+
+/// Waits for more first bytes; false when none will come in time.
+async fn more(session: &Session, first: &mut FirstBuf, deadline: Now) -> Result<bool, End> {
+    let client = &session.info.client;
+    let broken = |e: std::io::Error| End::io(Side::Client, Phase::Inspect, &e);
+    // The connection goes on when the delay is over: only a wait for readiness may be given up without losing bytes.
+    match rt::with_deadline(client.readable(), Some(deadline)).await {
+        Err(rt::Elapsed) => {
+            session.core.shard().frontends[session.info.frontend].count(Stat::InspectTimeouts);
+            return Ok(false);
+        }
+        Ok(ready) => ready.map_err(broken)?,
+    }
+    match client.recv().await.map_err(broken)? {
+        Some(data) => {
+            first.push(data);
+            Ok(true)
+        }
+        None => Ok(false),
+    }
+}
+
+/// Counts moved bytes on every object of the session, while it runs.
+fn counter<'a>(session: &'a Session, server: &'a dispatch::ServerConn) -> impl Fn(Count) + use<'a> {
+    let info = &session.info;
+    let shard = session.core.shard();
+    let frontend = &shard.frontends[info.frontend];
+    let bind = &shard.listeners[info.bind];
+    let backend = &shard.backends[server.backend];
+    let server = &shard.servers[server.slot.server];
+    move |count: Count| {
+        if count.from_client > 0 {
+            info.bytes_in.set(info.bytes_in.get() + count.from_client);
+            frontend.add(Stat::BytesIn, count.from_client);
+            bind.add(Stat::BytesIn, count.from_client);
+            backend.add(Stat::BytesIn, count.from_client);
+            server.add(Stat::BytesIn, count.from_client);
+        }
+        if count.to_client > 0 {
+            info.bytes_out.set(info.bytes_out.get() + count.to_client);
+            frontend.add(Stat::BytesOut, count.to_client);
+            bind.add(Stat::BytesOut, count.to_client);
+            backend.add(Stat::BytesOut, count.to_client);
+            server.add(Stat::BytesOut, count.to_client);
+        }
+        shard.core.add(CoreStat::BytesOut, count.from_client + count.to_client);
+        if count.spliced > 0 {
+            frontend.add(Stat::SplicedBytes, count.spliced);
+            backend.add(Stat::SplicedBytes, count.spliced);
+            server.add(Stat::SplicedBytes, count.spliced);
+            shard.core.add(CoreStat::SplicedBytesOut, count.spliced);
+        }
+    }
+}
