@@ -77,6 +77,11 @@ impl Condition {
         Condition { root: Node::Not(Box::new(self.root)) }
     }
 
+    /// Whether a test of it reads the first bytes of the client, which may have to be waited for.
+    pub fn reads_first_bytes(&self) -> bool {
+        self.root.reads_first_bytes()
+    }
+
     /// Evaluates, stopping as soon as the result is known.
     pub fn eval<F: Facts>(&self, facts: &F, scratch: &mut Scratch) -> Truth {
         self.root.eval(facts, scratch)
@@ -84,6 +89,14 @@ impl Condition {
 }
 
 impl Node {
+    fn reads_first_bytes(&self) -> bool {
+        match self {
+            Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(Node::reads_first_bytes),
+            Node::Not(node) => node.reads_first_bytes(),
+            Node::Test(test) => test.expr.reads_first_bytes(),
+        }
+    }
+
     /// Kleene's logic: what is open does not matter if the rest decides.
     fn eval<F: Facts>(&self, facts: &F, scratch: &mut Scratch) -> Truth {
         let (nodes, decides) = match self {

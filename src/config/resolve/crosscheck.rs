@@ -7,7 +7,8 @@ use super::layout::Layout;
 use crate::base::id::{IdVec, ListenerId};
 use crate::config::section::Context;
 use crate::model::{BindAddress, Model};
-use crate::policy::rule::TcpAction;
+use crate::policy::acl::Condition;
+use crate::policy::rule::{Rule, TcpAction};
 
 pub(super) fn crosscheck(
     context: &Context<'_>,
@@ -35,8 +36,30 @@ pub(super) fn crosscheck(
             context.warning(proxy.at, message, Some(help));
         }
     }
+    inspection(layout, model);
     timeouts(context, layout);
     binds(context, model, binds_at);
+}
+
+/// Rules that look at bytes of the client see what is there when they are evaluated: mostly nothing, without waiting.
+fn inspection(layout: &Layout<'_>, model: &Model) {
+    for (proxy, id) in layout.frontends() {
+        let frontend = &model.frontends[id];
+        let reads = |rule: &Rule<TcpAction>| {
+            rule.condition.as_ref().is_some_and(Condition::reads_first_bytes)
+                || matches!(&rule.action, TcpAction::SetVar { value, .. } if value.reads_first_bytes())
+        };
+        let first = frontend.content_rules.iter().find(|rule| reads(rule));
+        if let Some(rule) = first
+            && frontend.inspect_delay.is_zero()
+        {
+            let message = format!(
+                "the rule at {} looks at bytes of the client, and nothing waits for them",
+                rule.origin
+            );
+            proxy.section.warning("rules", message, Some("add inspect-delay = \"5s\"".to_owned()));
+        }
+    }
 }
 
 /// HAProxy warns about these too: without them a peer that vanishes holds its connection for ever.

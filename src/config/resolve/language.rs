@@ -41,7 +41,7 @@ impl<'a> Language<'a> {
             let text =
                 texts.iter().find(|(name, _)| *name == error.name).and_then(|(_, t)| t.get(error.text));
             match text {
-                Some((_, text)) => self.report(text, 0, error.error),
+                Some((_, text)) => self.report(text, error.error),
                 None => self.context.error(section.at, error.error.message, error.error.help),
             }
         }
@@ -49,20 +49,15 @@ impl<'a> Language<'a> {
         self
     }
 
-    /// Compiles the value of `if`, or with `negated` that of `unless`.
+    /// Compiles a condition, the value of `if` or `unless`.
     pub(super) fn condition(
         &self,
         text: &Text,
-        negated: bool,
         place: Place,
         variables: &mut VariableTable,
     ) -> Option<Condition> {
-        // `unless a b` is the negation of all of `a b`. Around nothing, the parentheses would be what is reported.
-        let wrap = negated && !text.text.trim().is_empty();
-        let (open, close) = if wrap { ("not ( ", " )") } else { ("", "") };
-        let whole = format!("{open}{}{close}", text.text);
-        let result = expr::parse_condition(&whole, &mut self.scope(&self.acls, place, variables));
-        result.map_err(|error| self.report(text, open.len(), error)).ok()
+        let result = expr::parse_condition(&text.text, &mut self.scope(&self.acls, place, variables));
+        result.map_err(|error| self.report(text, error)).ok()
     }
 
     /// Compiles an expression that starts at byte `from` of a text.
@@ -75,16 +70,15 @@ impl<'a> Language<'a> {
     ) -> Option<Expr> {
         let result = expr::parse_expr(&text.text[from..], &mut self.scope(&self.acls, place, variables));
         let shifted = result.map_err(|error| ExprError { offset: error.offset + from, ..error });
-        shifted.map_err(|error| self.report(text, 0, error)).ok()
+        shifted.map_err(|error| self.report(text, error)).ok()
     }
 
     fn scope<'s>(&'s self, acls: &'s Acls, context: Place, variables: &'s mut VariableTable) -> Scope<'s> {
         Scope { acls, resolver: self, variables, context }
     }
 
-    /// `added`: bytes that were put in front of the operator's text.
-    fn report(&self, text: &Text, added: usize, error: ExprError) {
-        let at = error.offset.saturating_sub(added).min(text.text.len());
+    fn report(&self, text: &Text, error: ExprError) {
+        let at = error.offset.min(text.text.len());
         self.context.error(self.context.offset_in(text, at), error.message, error.help);
     }
 }

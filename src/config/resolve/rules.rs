@@ -74,10 +74,13 @@ impl Reader<'_, '_> {
                 return When::Wrong;
             }
         };
-        let condition = table
-            .text(key)
-            .and_then(|text| self.language.condition(&text, negated, self.place, self.variables));
-        condition.map_or(When::Wrong, When::If)
+        let condition =
+            table.text(key).and_then(|text| self.language.condition(&text, self.place, self.variables));
+        match condition {
+            Some(condition) if negated => When::If(condition.negated()),
+            Some(condition) => When::If(condition),
+            None => When::Wrong,
+        }
     }
 
     fn action(&mut self, table: &Section<'_>, key: &str) -> Option<TcpAction> {

@@ -77,6 +77,11 @@ impl Expr {
         Expr { fetch, converters, kind }
     }
 
+    /// Whether it reads the first bytes of the client, which may have to be waited for.
+    pub fn reads_first_bytes(&self) -> bool {
+        self.fetch.reads_first_bytes()
+    }
+
     /// The type of its values.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -196,6 +196,23 @@ impl<'a, T: Into<Option<Value<'a>>>> From<T> for Fetched<'a> {
 }
 
 impl Fetch {
+    /// Whether it reads the first bytes of the client, which may have to be waited for.
+    pub fn reads_first_bytes(&self) -> bool {
+        matches!(
+            self,
+            Fetch::Length
+                | Fetch::Payload { .. }
+                | Fetch::PayloadLv { .. }
+                | Fetch::SslSni
+                | Fetch::SslAlpn
+                | Fetch::SslVersion
+                | Fetch::SslHelloType
+                | Fetch::RdpCookie(_)
+                | Fetch::RdpCookieCount(_)
+                | Fetch::WaitEnd
+        )
+    }
+
     /// The value, and whether more bytes may change it.
     pub(super) fn fetch<'a, F: Facts>(
         &'a self,
