@@ -398,6 +398,8 @@ pub(crate) mod class {
     pub(crate) const TARGET: u8 = 2;
     /// `unreserved`, `sub-delims` and `%` (RFC 3986 3.2.2): bytes of a registered name.
     pub(crate) const REG_NAME: u8 = 4;
+    /// The same without `%` and `,`: what host names are made of unless something is odd.
+    pub(crate) const HOST: u8 = 8;
 
     pub(crate) static CLASSES: [u8; 256] = {
         let mut table = [0; 256];
@@ -413,6 +415,9 @@ pub(crate) mod class {
             }
             if is_alphanumeric || contains(b"-._~!$&'()*+,;=%", byte) {
                 class |= REG_NAME;
+            }
+            if class & REG_NAME != 0 && byte != b'%' && byte != b',' {
+                class |= HOST;
             }
             table[byte as usize] = class;
             if byte == 255 {
@@ -432,6 +437,12 @@ pub(crate) mod class {
             i += 1;
         }
         false
+    }
+
+    /// How many bytes at the front are of a class.
+    #[inline]
+    pub(crate) fn run(bytes: &[u8], class: u8) -> usize {
+        bytes.iter().position(|b| !is(*b, class)).unwrap_or(bytes.len())
     }
 
     /// Whether a byte is of a class.
@@ -524,6 +535,8 @@ mod tests {
         assert_eq!(count(class::TOKEN), 62 + 15);
         assert_eq!(count(class::TARGET), 93);
         assert_eq!(count(class::REG_NAME), 62 + 16);
+        assert_eq!(count(class::HOST), 62 + 14);
+        assert_eq!((class::run(b"ab:c", class::TOKEN), class::run(b"ab", class::TOKEN)), (2, 2));
         assert!(is_token(b"a-b") && !is_token(b"") && !is_token(b"a b") && !is_token(b"a\xff"));
         assert!(is_value(b"a b\t\xff") && !is_value(b"a\0") && !is_value(b"\r") && !is_value(b"\x7f"));
     }

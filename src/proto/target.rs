@@ -63,7 +63,11 @@ impl<'a> Authority<'a> {
             address.parse::<Ipv6Addr>().ok()?;
             end + 1
         } else {
-            text.iter().position(|b| !class::is(*b, class::REG_NAME)).unwrap_or(text.len())
+            let plain = class::run(text, class::HOST);
+            match text.get(plain) {
+                None | Some(b':') => plain,
+                Some(_) => class::run(text, class::REG_NAME),
+            }
         };
         let (host, rest) = text.split_at(host_len);
         if host.is_empty() || !are_escapes_whole(host) {

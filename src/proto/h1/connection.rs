@@ -35,6 +35,15 @@ pub fn expects_continue(view: HeadView<'_>) -> bool {
 /// Deletes what is meant for this hop: Connection, what it names, Keep-Alive, Proxy-Connection, TE but `trailers`,
 /// HTTP2-Settings, and Upgrade unless `keep_upgrade`. Lines that rules added stay, whatever the sender's Connection names.
 pub fn strip_hop_by_hop(head: &mut HeadEdit<'_>, keep_upgrade: bool) {
+    const HOP: u128 = Known::Connection.bit()
+        | Known::KeepAlive.bit()
+        | Known::ProxyConnection.bit()
+        | Known::Http2Settings.bit()
+        | Known::Upgrade.bit()
+        | Known::Te.bit();
+    if !head.view().may_have_any(HOP) {
+        return;
+    }
     if head.view().has(Known::Connection) {
         strip_named(head, keep_upgrade);
         head.delete(Known::Connection);

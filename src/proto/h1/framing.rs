@@ -131,6 +131,9 @@ pub fn response(head: &mut HeadEdit<'_>, asked: Asked, ambiguous: Ambiguous) -> 
 #[inline]
 fn body_headers(head: &mut HeadEdit<'_>, ambiguous: Ambiguous) -> Result<Decision> {
     let view = head.view();
+    if !view.may_have_any(Known::TransferEncoding.bit() | Known::ContentLength.bit()) {
+        return Ok(Decision { framing: Framing::UntilClose, must_close: false });
+    }
     let is_coded = view.has(Known::TransferEncoding);
     let length = content_length(view)?;
     if !is_coded {

@@ -60,6 +60,12 @@ impl<'a> HeadView<'a> {
     pub fn has<'n>(&self, name: impl Into<Name<'n>>) -> bool {
         self.lines(name).next().is_some()
     }
+    /// Whether one of a set of known names can be there: false is certain, true may be about a deleted line. The sum of
+    /// their [`Known::bit`]s makes the set.
+    #[inline]
+    pub fn may_have_any(&self, names: u128) -> bool {
+        self.head.present & names != 0
+    }
     /// The values of all lines of a name, not split (`fhdr`).
     #[inline]
     pub fn lines<'n>(&self, name: impl Into<Name<'n>>) -> Lines<'a, 'n> {
