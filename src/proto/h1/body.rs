@@ -15,6 +15,9 @@ use crate::proto::http::{Known, class};
 pub struct Step {
     /// First that many bytes of framing: chunk sizes, line ends, trailers.
     pub framing: usize,
+    /// How many of them, the last ones, belong to the trailer section, its empty line included. Collected over the steps
+    /// they are what [`parse_trailers`](crate::proto::h1::head::parse_trailers) reads.
+    pub trailer: usize,
     /// Then that many bytes of the body.
     pub data: usize,
     /// Whether the body ends behind them. What follows is the next message.
@@ -60,7 +63,7 @@ const _: () = assert!(size_of::<BodyDecoder>() <= 48);
 ///                                            TrailerStart <-> TrailerName -> TrailerValue -> TrailerLf
 ///                                                  \-> EndLf -> Done
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
 enum State {
     Done,
     Length,
@@ -78,6 +81,7 @@ enum State {
     Data,
     DataCr,
     DataLf,
+    // From here on the trailer section.
     TrailerStart,
     TrailerName,
     TrailerValue,
@@ -124,20 +128,23 @@ impl BodyDecoder {
     /// Says what stands at the front of `input`. The step takes `framing + data` bytes; the caller comes back with what
     /// follows them. A step that takes nothing and is not done needs more bytes. After an error the body is beyond repair.
     pub fn step(&mut self, input: &[u8]) -> Result<Step, Refusal> {
-        let mut framing = 0;
+        let (mut framing, mut trailer) = (0, 0);
         loop {
             match self.state {
-                State::Done => return Ok(Step { framing, data: 0, done: true }),
-                State::UntilClose => return Ok(Step { framing, data: input.len(), done: false }),
+                State::Done => return Ok(Step { framing, trailer, data: 0, done: true }),
+                State::UntilClose => return Ok(Step { framing, trailer, data: input.len(), done: false }),
                 State::Length | State::Data => {
                     let here = input.len() - framing;
                     let data = usize::try_from(self.remaining).map_or(here, |remaining| remaining.min(here));
                     self.take_data(data as u64);
-                    return Ok(Step { framing, data, done: self.is_done() });
+                    return Ok(Step { framing, trailer, data, done: self.is_done() });
                 }
                 _ => {}
             }
-            let Some(&byte) = input.get(framing) else { return Ok(Step { framing, data: 0, done: false }) };
+            let Some(&byte) = input.get(framing) else {
+                return Ok(Step { framing, trailer, data: 0, done: false });
+            };
+            trailer += usize::from(self.state >= State::TrailerStart);
             match self.framing_byte(byte) {
                 Ok(state) => self.state = state,
                 Err(reason) => return Err(Refusal::new(reason, framing)),

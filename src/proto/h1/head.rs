@@ -60,6 +60,15 @@ pub fn parse_response<'a>(
     parse(input, options, head, status_line)
 }
 
+/// Parses a trailer section, which is header lines up to an empty line; see [`parse_request`].
+pub fn parse_trailers<'a>(
+    input: &'a [u8],
+    options: &HeadOptions,
+    head: &'a mut Head,
+) -> Result<Parsed<HeadView<'a>>> {
+    parse(input, options, head, |_, _, _| Ok(Some(0)))
+}
+
 /// A start line parser: fills in the head and says where the next line begins, `None` when bytes are missing.
 type StartLine = fn(&[u8], &HeadLimits, &mut Head) -> Result<Option<usize>>;
 
@@ -129,11 +138,10 @@ fn request_line(window: &[u8], limits: &HeadLimits, head: &mut Head) -> Result<O
         at = next;
     }
     let method_at = at;
-    while window.get(at).is_some_and(|b| class::is(*b, class::TOKEN)) {
-        if at - method_at >= METHOD_BYTES_MAX {
-            return refuse(Reason::MethodTooLong, at);
-        }
-        at += 1;
+    let method_window = &window[method_at..window.len().min(method_at + METHOD_BYTES_MAX + 1)];
+    at += class::run(method_window, class::TOKEN);
+    if at - method_at > METHOD_BYTES_MAX {
+        return refuse(Reason::MethodTooLong, method_at + METHOD_BYTES_MAX);
     }
     match window.get(at) {
         None => return Ok(None),
@@ -142,11 +150,8 @@ fn request_line(window: &[u8], limits: &HeadLimits, head: &mut Head) -> Result<O
     }
     let method_end = at;
     let target_at = at + 1;
-    let target_window = &window[..window.len().min(target_at + limits.target_bytes_max + 1)];
-    at = target_at;
-    while target_window.get(at).is_some_and(|b| class::is(*b, class::TARGET)) {
-        at += 1;
-    }
+    let target_window = &window[target_at..window.len().min(target_at + limits.target_bytes_max + 1)];
+    at = target_at + class::run(target_window, class::TARGET);
     if at - target_at > limits.target_bytes_max {
         return refuse(Reason::TargetTooLong, at);
     }
@@ -266,10 +271,7 @@ enum Line {
 /// Reads one header line at `line_at` into the head.
 #[inline]
 fn field_line(window: &[u8], line_at: usize, options: &HeadOptions, head: &mut Head) -> Result<Line> {
-    let mut at = line_at;
-    while window.get(at).is_some_and(|b| class::is(*b, class::TOKEN)) {
-        at += 1;
-    }
+    let at = line_at + class::run(&window[line_at..], class::TOKEN);
     if at - line_at > HEADER_NAME_BYTES_MAX {
         return refuse(Reason::NameTooLong, line_at + HEADER_NAME_BYTES_MAX);
     }

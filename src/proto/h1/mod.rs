@@ -8,4 +8,5 @@ pub mod connection;
 pub mod encode;
 pub mod framing;
 pub mod head;
+pub mod outgoing;
 pub mod reason;

@@ -129,12 +129,35 @@ fn other_framings_are_counted() {
 fn data_can_be_moved_past_the_decoder() {
     let mut decoder = BodyDecoder::new(Framing::Chunked);
     assert_eq!(decoder.data_ahead(), Some(0));
-    assert_eq!(decoder.step(b"8\r\nab"), Ok(Step { framing: 3, data: 2, done: false }));
+    assert_eq!(decoder.step(b"8\r\nab"), Ok(Step { framing: 3, trailer: 0, data: 2, done: false }));
     assert_eq!(decoder.data_ahead(), Some(6));
     decoder.skip_data(5);
-    assert_eq!(decoder.step(b"h\r\n0"), Ok(Step { framing: 0, data: 1, done: false }));
-    assert_eq!(decoder.step(b"\r\n0\r\n\r\n"), Ok(Step { framing: 7, data: 0, done: true }));
+    assert_eq!(decoder.step(b"h\r\n0"), Ok(Step { framing: 0, trailer: 0, data: 1, done: false }));
+    assert_eq!(decoder.step(b"\r\n0\r\n\r\n"), Ok(Step { framing: 7, trailer: 2, data: 0, done: true }));
     let mut decoder = BodyDecoder::new(Framing::Length(u64::MAX));
     decoder.skip_data(u64::MAX - 1);
-    assert_eq!(decoder.step(b"xy"), Ok(Step { framing: 0, data: 1, done: true }));
+    assert_eq!(decoder.step(b"xy"), Ok(Step { framing: 0, trailer: 0, data: 1, done: true }));
+}
+
+#[test]
+fn trailers_are_handed_out_and_can_be_read() {
+    use crate::proto::h1::head::{HeadOptions, parse_trailers};
+    use crate::proto::headers::Head;
+    let text = b"1\r\nx\r\n0;last\r\nX-Sum: 1\r\nX-More:  a \r\n\r\nGET";
+    for size in 1..text.len() {
+        let mut decoder = BodyDecoder::new(Framing::Chunked);
+        let (mut trailer, mut at) = (Vec::new(), 0);
+        while !decoder.is_done() {
+            let step = decoder.step(&text[at..(at + size).min(text.len())]).expect("a good body");
+            trailer.extend_from_slice(&text[at + step.framing - step.trailer..at + step.framing]);
+            at += step.framing + step.data;
+        }
+        assert_eq!(trailer, b"X-Sum: 1\r\nX-More:  a \r\n\r\n");
+        let mut head = Head::new();
+        let parsed = parse_trailers(&trailer, &HeadOptions::default(), &mut head);
+        let (view, len) = parsed.expect("trailers").complete().expect("whole");
+        assert_eq!(len, trailer.len());
+        let expected: [(&[u8], &[u8]); 2] = [(b"X-Sum", b"1"), (b"X-More", b"a")];
+        assert_eq!(view.fields().collect::<Vec<_>>(), expected);
+    }
 }

@@ -1,0 +1,139 @@
+//! How a response goes on to a client of HTTP/1: which headers say where it ends, and what becomes of its body.
+//!
+//! Pure choice from facts; writing is `encode.rs`. RFC 9112 6.1, 6.3 and 9.3.
+
+use crate::proto::h1::encode::{BodyHeaders, ConnectionHeader, HeadOut};
+use crate::proto::h1::framing::{Asked, Decision, Framing};
+use crate::proto::headers::HeadView;
+use crate::proto::http::{Known, StatusCode, Version};
+
+/// In what form the body goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BodyForm {
+    /// Framing and data as they come.
+    AsIs,
+    /// The data alone; the client knows the end by Content-Length or by the close.
+    DataOnly,
+    /// The data in chunks of ours, closed with the last chunk.
+    Chunked,
+}
+
+/// The plan for one response.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ResponsePlan {
+    /// How its head is written.
+    pub head: HeadOut,
+    /// How its body goes on.
+    pub body: BodyForm,
+    /// Whether the client's connection is closed behind it.
+    pub close: bool,
+}
+
+/// The client of a response.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Client {
+    /// What it asked.
+    pub asked: Asked,
+    /// The version it speaks.
+    pub version: Version,
+    /// Whether its connection may stay open: it wishes so, its request did not forbid it, and so does the configuration.
+    pub may_stay: bool,
+}
+
+/// Plans a response. `decision` is what `framing::response` made of it; the server's own connection is not looked at.
+pub fn plan(view: HeadView<'_>, decision: &Decision, client: Client) -> ResponsePlan {
+    let status = view.status().map_or(0, StatusCode::code);
+    if decision.framing == Framing::Tunnel {
+        // Neither a 101 nor a 2xx to CONNECT may say a length (RFC 9110 8.6, 9.3.6).
+        let connection = if status == 101 { ConnectionHeader::Upgrade } else { ConnectionHeader::None };
+        let head = HeadOut { body: BodyHeaders::Neither, connection };
+        return ResponsePlan { head, body: BodyForm::AsIs, close: false };
+    }
+    if (100..200).contains(&status) {
+        let head = HeadOut { body: BodyHeaders::Neither, connection: ConnectionHeader::None };
+        return ResponsePlan { head, body: BodyForm::AsIs, close: false };
+    }
+    let is_old = client.version == Version::Http10;
+    let (headers, body, is_framed) = match decision.framing {
+        Framing::Chunked if is_old => (BodyHeaders::Neither, BodyForm::DataOnly, false),
+        // The end of the server's connection becomes a last chunk, so that the client's stays open.
+        Framing::UntilClose if !is_old && client.may_stay => (BodyHeaders::Chunked, BodyForm::Chunked, true),
+        Framing::UntilClose => (BodyHeaders::Neither, BodyForm::AsIs, false),
+        // A 204 has no length (RFC 9110 8.6); an old client does not know codings even where they announce nothing.
+        Framing::None if status == 204 => (BodyHeaders::Neither, BodyForm::AsIs, true),
+        Framing::None if is_old && view.has(Known::TransferEncoding) => {
+            (BodyHeaders::Neither, BodyForm::AsIs, true)
+        }
+        _ => (BodyHeaders::Keep, BodyForm::AsIs, true),
+    };
+    let close = !client.may_stay || !is_framed;
+    let connection = match (close, is_old) {
+        (true, _) => ConnectionHeader::Close,
+        (false, true) => ConnectionHeader::KeepAlive,
+        (false, false) => ConnectionHeader::None,
+    };
+    ResponsePlan { head: HeadOut { body: headers, connection }, body, close }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::h1::framing;
+    use crate::proto::h1::head::{Ambiguous, HeadOptions, parse_response};
+    use crate::proto::headers::Head;
+    use crate::proto::http::Method;
+
+    fn planned(text: &str, client: Client) -> (BodyHeaders, BodyForm, ConnectionHeader, bool) {
+        let text = format!("HTTP/1.1 {text}\r\n");
+        let bytes = text.as_bytes();
+        let mut head = Head::new();
+        let parsed = parse_response(bytes, &HeadOptions::default(), &mut head);
+        parsed.expect("a head").complete().expect("a whole head");
+        let decision =
+            framing::response(&mut head.edit(bytes), client.asked, Ambiguous::Reject).expect("a good one");
+        let plan = plan(head.view(bytes), &decision, client);
+        (plan.head.body, plan.body, plan.head.connection, plan.close)
+    }
+
+    #[test]
+    fn responses_fit_their_clients() {
+        use BodyHeaders::*;
+        let new = Client { asked: Asked::default(), version: Version::Http11, may_stay: true };
+        let old = Client { version: Version::Http10, ..new };
+        let closing = Client { may_stay: false, ..new };
+        let head = Client { asked: Asked { method: Method::Head, upgrade: false }, ..new };
+        let old_head = Client { version: Version::Http10, ..head };
+        let connect = Client { asked: Asked { method: Method::Connect, upgrade: false }, ..new };
+        let upgrade = Client { asked: Asked { method: Method::Get, upgrade: true }, ..new };
+        let none = ConnectionHeader::None;
+        let close = ConnectionHeader::Close;
+        let keep_alive = ConnectionHeader::KeepAlive;
+        let length = "200 OK\r\nContent-Length: 5\r\n";
+        let chunked = "200 OK\r\nTransfer-Encoding: chunked\r\n";
+        let open_end = "200 OK\r\n";
+        for (text, client, expected) in [
+            (length, new, (Keep, BodyForm::AsIs, none, false)),
+            (length, old, (Keep, BodyForm::AsIs, keep_alive, false)),
+            (length, closing, (Keep, BodyForm::AsIs, close, true)),
+            (chunked, new, (Keep, BodyForm::AsIs, none, false)),
+            (chunked, old, (Neither, BodyForm::DataOnly, close, true)),
+            (open_end, new, (Chunked, BodyForm::Chunked, none, false)),
+            (open_end, old, (Neither, BodyForm::AsIs, close, true)),
+            (open_end, closing, (Neither, BodyForm::AsIs, close, true)),
+            (length, head, (Keep, BodyForm::AsIs, none, false)),
+            (chunked, head, (Keep, BodyForm::AsIs, none, false)),
+            (chunked, old_head, (Neither, BodyForm::AsIs, keep_alive, false)),
+            ("204 No Content\r\nContent-Length: 0\r\n", new, (Neither, BodyForm::AsIs, none, false)),
+            ("304 Not Modified\r\nContent-Length: 9\r\n", new, (Keep, BodyForm::AsIs, none, false)),
+            ("103 Early Hints\r\n", closing, (Neither, BodyForm::AsIs, none, false)),
+            (
+                "101 Switching Protocols\r\n",
+                upgrade,
+                (Neither, BodyForm::AsIs, ConnectionHeader::Upgrade, false),
+            ),
+            (length, connect, (Neither, BodyForm::AsIs, none, false)),
+        ] {
+            assert_eq!(planned(text, client), expected, "{text:?} {client:?}");
+        }
+    }
+}
