@@ -359,11 +359,12 @@ fn clamp(core_row: usize, value: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::base::id::{FrontendId, ServerId};
+    use crate::stats::counters::Sizes;
 
     const SECOND: u64 = 1_000_000_000;
 
     fn cores(n: usize) -> (Vec<Shard>, Collector) {
-        let origins = Origins::none(1, 1, 1, 1);
+        let origins = Origins::none(Sizes { frontends: 1, backends: 1, servers: 1, listeners: 1 });
         let shards: Vec<Shard> = (0..n).map(|_| Shard::default().next(&origins)).collect();
         let collector = Collector::new(shards.clone(), n, Now(0));
         (shards, collector)
@@ -503,7 +504,7 @@ mod tests {
         let (shards, mut collector) = cores(1);
         shards[0].frontends[FrontendId(0)].add(Stat::SessionsTotal, 5);
         collector.tick(Now(SECOND));
-        let mut origins = Origins::none(2, 0, 0, 0);
+        let mut origins = Origins::none(Sizes { frontends: 2, ..Sizes::default() });
         origins.frontends[FrontendId(1)] = Some(FrontendId(0));
         let next: Vec<Shard> = shards.iter().map(|shard| shard.next(&origins)).collect();
         collector.reload(next, &origins);

@@ -259,14 +259,30 @@ pub struct Origins {
     pub listeners: IdVec<ListenerId, Option<ListenerId>>,
 }
 
+/// How many objects of each kind a model has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sizes {
+    /// Frontends.
+    pub frontends: usize,
+    /// Backends.
+    pub backends: usize,
+    /// Servers.
+    pub servers: usize,
+    /// Binds.
+    pub listeners: usize,
+}
+
 impl Origins {
     /// The origins of a first model: nothing was there before.
-    pub fn none(frontends: usize, backends: usize, servers: usize, listeners: usize) -> Origins {
+    pub fn none(sizes: Sizes) -> Origins {
+        fn nothing<I: Id>(len: usize) -> IdVec<I, Option<I>> {
+            (0..len).map(|_| None).collect()
+        }
         Origins {
-            frontends: (0..frontends).map(|_| None).collect(),
-            backends: (0..backends).map(|_| None).collect(),
-            servers: (0..servers).map(|_| None).collect(),
-            listeners: (0..listeners).map(|_| None).collect(),
+            frontends: nothing(sizes.frontends),
+            backends: nothing(sizes.backends),
+            servers: nothing(sizes.servers),
+            listeners: nothing(sizes.listeners),
         }
     }
 }
@@ -346,10 +362,11 @@ mod tests {
 
     #[test]
     fn a_reload_keeps_the_cells_of_what_stays() {
-        let first = Shard::default().next(&Origins::none(2, 0, 1, 0));
+        let first =
+            Shard::default().next(&Origins::none(Sizes { frontends: 2, servers: 1, ..Sizes::default() }));
         first.frontends[FrontendId(1)].count(Stat::SessionsTotal);
         first.core.count(CoreStat::Turns);
-        let mut origins = Origins::none(2, 0, 0, 0);
+        let mut origins = Origins::none(Sizes { frontends: 2, ..Sizes::default() });
         origins.frontends[FrontendId(0)] = Some(FrontendId(1));
         let second = first.next(&origins);
         first.frontends[FrontendId(1)].count(Stat::SessionsTotal);

@@ -7,18 +7,20 @@ use super::*;
 use crate::base::id::{BackendId, FrontendId, ListenerId, ServerId};
 use crate::base::time::Now;
 use crate::stats::collector::Collector;
-use crate::stats::counters::{Backend, Frontend, Listener, Origins, Server, Shard};
+use crate::stats::counters::{Backend, Frontend, Listener, Origins, Server, Shard, Sizes};
 use crate::stats::process::CoreStat;
 use crate::stats::snapshot::{
     BackendFacts, CheckFacts, FrontendFacts, ListenerFacts, ProcessFacts, ServerFacts,
 };
 use crate::stats::status::{Admin, CheckResult, Health, ListenStatus};
+use crate::stats::table::Unit;
 
 const SECOND: u64 = 1_000_000_000;
 
 /// One frontend with a bind, one backend with a checked, an unchecked backup and a disabled server, after some traffic.
 pub(crate) fn snapshot() -> Snapshot {
-    let shards: Vec<Shard> = (0..3).map(|_| Shard::default().next(&Origins::none(1, 1, 3, 1))).collect();
+    let origins = Origins::none(Sizes { frontends: 1, backends: 1, servers: 3, listeners: 1 });
+    let shards: Vec<Shard> = (0..3).map(|_| Shard::default().next(&origins)).collect();
     let mut collector = Collector::new(shards.clone(), 2, Now(0));
     for (core, shard) in shards.iter().enumerate().take(2) {
         let (frontend, listener) = (&shard.frontends[FrontendId(0)], &shard.listeners[ListenerId(0)]);
@@ -191,6 +193,29 @@ fn outputs_are_the_golden_ones() {
     assert_golden("tests/golden/stats/info.typed", &render(|out| typed::info(&snapshot, false, out)));
     assert_golden("tests/golden/stats/info.json", &render(|out| json::info(&snapshot, out)));
     assert_golden("docs/STATS.md", &doc::stats_md());
+}
+
+#[test]
+fn every_value_has_the_type_that_its_row_declares() {
+    let snapshot = snapshot();
+    for entry in &snapshot.entries {
+        for row in TABLE {
+            let fits = match entry.value(row.stat, snapshot.now) {
+                Value::Empty => true,
+                Value::Text(_) => row.unit == Unit::Text,
+                Value::Signed(_) => row.unit == Unit::SignedSecs,
+                Value::Number(_) => !matches!(row.unit, Unit::Text | Unit::SignedSecs),
+            };
+            assert!(fits, "{} of a {:?}", row.csv, entry.facts.object());
+        }
+    }
+}
+
+#[test]
+fn names_of_columns_are_unique() {
+    for (i, row) in TABLE.iter().enumerate() {
+        assert!(TABLE[i + 1..].iter().all(|other| other.csv != row.csv), "{}", row.csv);
+    }
 }
 
 /// Literally what HAProxy 3.5 prints, up to where our own columns begin.
