@@ -8,7 +8,8 @@ use crate::config::expr::source::Arg;
 use crate::config::expr::{ExprError, NameKind, Scope, closest};
 use crate::policy::converter::Operand;
 use crate::policy::pattern::PatternFile;
-use crate::policy::sample::{TimeUnit, VariableId, VariableScope};
+use crate::policy::sample::{HeaderName, TimeUnit, UserlistId, VariableId, VariableScope};
+use crate::proto::http::is_token;
 
 /// The arguments of one fetch or converter.
 pub(super) struct Args<'a, 's> {
@@ -205,6 +206,23 @@ impl<'a, 's> Args<'a, 's> {
             }
             error.help("name its backend too: BACKEND/SERVER".to_owned())
         })
+    }
+
+    /// A list of users.
+    pub(super) fn userlist(&mut self) -> Result<UserlistId> {
+        let name = self.required_text("the name of a userlist")?;
+        let found = self.scope.resolver.userlist(&name);
+        found.ok_or_else(|| self.error(format!("unknown userlist `{name}`")))
+    }
+
+    /// The name of a header, if one is given.
+    pub(super) fn header_name(&mut self) -> Result<Option<HeaderName>> {
+        let Some(name) = self.optional() else { return Ok(None) };
+        let name = name.trim_ascii();
+        if !is_token(name) {
+            return Err(self.error(format!("`{}` is no name of a header", String::from_utf8_lossy(name))));
+        }
+        Ok(Some(HeaderName::new(name)))
     }
 
     fn unknown(&self, what: &str, kind: NameKind, name: &str) -> ExprError {

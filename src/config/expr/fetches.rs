@@ -2,6 +2,7 @@
 //! docs/EXPRESSIONS.md come from it.
 
 use crate::config::expr::args::Args;
+use crate::config::expr::http_fetches::HTTP_FETCHES;
 use crate::config::expr::{Context, ExprError};
 use crate::policy::pattern::Method;
 use crate::policy::sample::{Fetch, Kind, LengthOffset, Literal};
@@ -38,6 +39,10 @@ pub enum Needs {
     FirstBytes,
     /// A choice of backend or server, made after the rules of the frontend's connections.
     Routing,
+    /// The HTTP request.
+    Request,
+    /// The HTTP response.
+    Response,
 }
 
 impl Needs {
@@ -48,6 +53,8 @@ impl Needs {
             Needs::Connection => "connection",
             Needs::FirstBytes => "content (TCP mode)",
             Needs::Routing => "once routed",
+            Needs::Request => "request",
+            Needs::Response => "response",
         }
     }
 
@@ -68,6 +75,19 @@ impl Needs {
                 format!("`{fetch}` has no value before a backend is chosen"),
                 "move the rule to `rules`".to_owned(),
             )),
+            (Needs::Request | Needs::Response, Context::Connection | Context::Content) => Err((
+                format!("`{fetch}` reads HTTP, and here there are only connections and bytes"),
+                "use it in the `rules` of a frontend or backend of HTTP mode".to_owned(),
+            )),
+            (Needs::Request, Context::Response) => Err((
+                format!("`{fetch}` reads the request, which is gone when the response comes"),
+                "keep the value in a variable: set-var with a name txn.NAME in a rule on the request"
+                    .to_owned(),
+            )),
+            (Needs::Response, Context::Request) => Err((
+                format!("`{fetch}` reads the response, which is not there yet"),
+                "move the rule to the rules on the response".to_owned(),
+            )),
             _ => Ok(()),
         }
     }
@@ -86,7 +106,7 @@ const SUFFIXES: &[(&str, Method)] = &[
 
 /// The fetch of a name, and the method that the name implies.
 pub(super) fn find(name: &str) -> Option<(&'static FetchInfo, Option<Method>)> {
-    let exact = |name: &str| FETCHES.iter().find(|f| f.name == name || f.aliases.contains(&name));
+    let exact = |name: &str| all().find(|f| f.name == name || f.aliases.contains(&name));
     if let Some(info) = exact(name) {
         return Some((info, None));
     }
@@ -96,13 +116,18 @@ pub(super) fn find(name: &str) -> Option<(&'static FetchInfo, Option<Method>)> {
     })
 }
 
+/// All rows.
+pub fn all() -> impl Iterator<Item = &'static FetchInfo> {
+    FETCHES.iter().chain(HTTP_FETCHES)
+}
+
 /// All names, for "did you mean".
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    FETCHES.iter().map(|f| f.name)
+    all().map(|f| f.name)
 }
 
 /// A row of a fetch without arguments.
-const fn plain(
+pub(super) const fn plain(
     name: &'static str,
     kind: Kind,
     needs: Needs,
@@ -113,11 +138,11 @@ const fn plain(
 }
 
 impl FetchInfo {
-    const fn args(mut self, args: &'static str) -> FetchInfo {
+    pub(super) const fn args(mut self, args: &'static str) -> FetchInfo {
         self.args = args;
         self
     }
-    const fn aliases(mut self, aliases: &'static [&'static str]) -> FetchInfo {
+    pub(super) const fn aliases(mut self, aliases: &'static [&'static str]) -> FetchInfo {
         self.aliases = aliases;
         self
     }
@@ -125,13 +150,17 @@ impl FetchInfo {
         self.method = Some(method);
         self
     }
+    pub(super) const fn derived(mut self) -> FetchInfo {
+        self.derived = true;
+        self
+    }
 }
 
 use Kind::{Any, Bin, Bool, Int, Ip, Str};
 use Needs::{Connection, FirstBytes, Nothing, Routing};
 
-/// All fetches, by group.
-pub const FETCHES: &[FetchInfo] = &[
+/// All fetches but those of HTTP, by group.
+const FETCHES: &[FetchInfo] = &[
     plain("always_false", Bool, Nothing, "False.", |_| Ok(constant(Literal::Bool(false)))),
     plain("always_true", Bool, Nothing, "True.", |_| Ok(constant(Literal::Bool(true)))),
     plain("bool", Bool, Nothing, "A boolean: true, false, 1 or 0.", |a| {
@@ -183,6 +212,11 @@ pub const FETCHES: &[FetchInfo] = &[
         }
     })
     .args("[RANGE]"),
+    plain("uuid", Str, Nothing, "A random UUID.", |a| match a.optional_int("the version")?.unwrap_or(4) {
+        4 => Ok(Fetch::Uuid),
+        _ => Err(a.error("there are only UUIDs of version 4")),
+    })
+    .args("[VERSION]"),
     plain("var", Any, Nothing, "A variable (SCOPE.NAME), or DEFAULT when it is not set.", |a| {
         let id = a.variable()?;
         Ok(Fetch::Variable(id, a.bytes()))
@@ -245,6 +279,8 @@ pub const FETCHES: &[FetchInfo] = &[
         Ok(Fetch::PpAuthority)
     }),
     plain("fc_pp_unique_id", Str, Connection, "The unique id of the PROXY header.", |_| Ok(Fetch::PpUniqueId)),
+    plain("ssl_fc", Bool, Connection, "Whether the client connection is TLS that ends here.", |_| Ok(Fetch::IsTls)),
+    plain("unique-id", Str, Connection, "The unique id of the request or session.", |_| Ok(Fetch::UniqueId)),
     plain("fe_id", Int, Connection, "Number of the frontend.", |_| Ok(Fetch::FrontendNumber)),
     plain("fe_name", Str, Connection, "Name of the frontend.", |_| Ok(Fetch::FrontendName)),
     plain("fe_defbe", Str, Connection, "Name of the frontend's default backend.", |_| Ok(Fetch::DefaultBackend)),

@@ -6,6 +6,7 @@ mod args;
 mod condition;
 mod converters;
 mod fetches;
+mod http_fetches;
 mod reference;
 mod sample;
 mod source;
@@ -15,13 +16,13 @@ mod tests;
 use crate::base::id::{BackendId, FrontendId, ServerId};
 use crate::policy::acl::Condition;
 use crate::policy::pattern::PatternTable;
-use crate::policy::sample::{Expr, VariableTable};
+use crate::policy::sample::{Expr, UserlistId, VariableTable};
 
 use condition::CompiledTest;
 
 pub use condition::PREDEFINED;
 pub use converters::{CONVERTERS, ConverterInfo};
-pub use fetches::{FETCHES, FetchInfo, Needs};
+pub use fetches::{FetchInfo, Needs, all as fetches};
 pub use reference::reference;
 
 /// What is wrong with an expression or a condition.
@@ -69,6 +70,11 @@ pub trait Resolver {
     fn names(&self, what: NameKind) -> Vec<String>;
     /// The section that the text belongs to, for fetches without their argument: `be_conn`, `fe_conn`.
     fn here(&self) -> (Option<FrontendId>, Option<BackendId>);
+    /// The id of a list of users (`[userlist.NAME]`).
+    fn userlist(&self, name: &str) -> Option<UserlistId> {
+        let _ = name;
+        None
+    }
     /// The text of a pattern file (`-f`, map files); relative paths are relative to what the caller decides.
     ///
     /// # Errors

@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
-use crate::config::expr::{CONVERTERS, FETCHES, PREDEFINED};
+use crate::config::expr::{CONVERTERS, PREDEFINED, fetches};
 
 /// The text of docs/EXPRESSIONS.md.
 pub fn reference() -> String {
     let mut out = String::from(INTRODUCTION);
     out.push_str("## Sample fetches\n\n| fetch | type | where | value |\n|---|---|---|---|\n");
-    for f in FETCHES {
+    for f in fetches() {
         let also: Vec<_> = f.aliases.iter().map(|a| format!("`{a}`")).collect();
         let also = if also.is_empty() { String::new() } else { format!(" (also {})", also.join(", ")) };
         let derived =

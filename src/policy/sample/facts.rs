@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::base::id::{BackendId, FrontendId, IdRange, ServerId};
 use crate::base::net::Addr;
 use crate::policy::sample::variables::Variables;
+use crate::proto::headers::HeadView;
 
 /// Facts that stay the same once a connection is accepted and its PROXY header, if any, is read.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +72,55 @@ pub trait Facts {
     fn random(&self) -> u64;
     /// Whether an address belongs to this machine (`src_is_local`).
     fn is_local(&self, address: IpAddr) -> bool;
+
+    /// Whether the client connection is TLS that ends here (`ssl_fc`).
+    fn is_tls(&self) -> bool {
+        false
+    }
+    /// The head of the request, with the changes of earlier rules.
+    fn request(&self) -> Option<HeadView<'_>> {
+        None
+    }
+    /// The head of the response, with the changes of earlier rules.
+    fn response(&self) -> Option<HeadView<'_>> {
+        None
+    }
+    /// What is here of the request's body (`req.body`).
+    fn body(&self) -> &[u8] {
+        &[]
+    }
+    /// Whether the request is the first one of its connection; `None` without a request.
+    fn is_first_request(&self) -> Option<bool> {
+        None
+    }
+    /// The unique id of the request.
+    fn unique_id(&self) -> Option<&[u8]> {
+        None
+    }
+    /// Whether the request's credentials are those of a user of a list. Passwords are verified elsewhere: while the answer
+    /// is [`Auth::Pending`] conditions that depend on it are open, and the caller evaluates again when it is known.
+    fn auth(&self, list: UserlistId) -> Auth<'_> {
+        let _ = list;
+        Auth::Denied
+    }
+}
+
+/// A list of users (`[userlist.NAME]`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct UserlistId(pub u16);
+
+/// What is known of a request's credentials.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Auth<'a> {
+    /// The password is not verified yet.
+    Pending,
+    /// There are no credentials, or they are wrong.
+    Denied,
+    /// They are those of a user.
+    User {
+        /// The groups that the user belongs to.
+        groups: &'a [Box<str>],
+    },
 }
 
 /// Levels of one server.

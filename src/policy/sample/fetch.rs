@@ -1,11 +1,12 @@
 //! The fetches: where values come from. Names and meaning are HAProxy's; arguments are resolved at load.
 
+use std::io::Write;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::base::id::{BackendId, FrontendId, ServerId};
 use crate::policy::sample::eval::Cursor;
-use crate::policy::sample::{Facts, FirstBytes, Kind, Live, Value, VariableId};
+use crate::policy::sample::{Facts, FirstBytes, HttpFetch, Kind, Live, Value, VariableId};
 use crate::proto::client_hello::{self, ClientHello};
 use crate::proto::{Parsed, rdp};
 
@@ -117,6 +118,14 @@ pub enum Fetch {
     RdpCookieCount(Option<Box<str>>),
     /// `wait_end`.
     WaitEnd,
+    /// `ssl_fc`.
+    IsTls,
+    /// `unique-id`.
+    UniqueId,
+    /// `uuid`.
+    Uuid,
+    /// Fetches of HTTP messages.
+    Http(HttpFetch),
 }
 
 /// A value known at load.
@@ -221,8 +230,12 @@ impl Fetch {
         out: &mut Vec<u8>,
         message: &mut Vec<u8>,
     ) -> (Fetched<'a>, bool) {
+        if let Fetch::Http(http) = self {
+            return http.fetch(facts, cursor, out, message);
+        }
         let first = facts.first_bytes();
         match self {
+            Fetch::Uuid => (write_uuid(facts.random(), facts.random(), out), false),
             Fetch::Length => (Fetched::Value(Value::Int(int(first.data.len()))), !first.complete),
             Fetch::Payload { offset, length } => payload(first, *offset, *length),
             Fetch::PayloadLv { offset, length, block } => payload_lv(first, *offset, *length, *block),
@@ -249,6 +262,8 @@ impl Fetch {
             Fetch::Dst => conn.dst.ip().map(Value::Ip),
             Fetch::DstPort => conn.dst.port().map(|p| Value::Int(i64::from(p))),
             Fetch::DstIsLocal => conn.dst.ip().map(|ip| Value::Bool(facts.is_local(ip))),
+            Fetch::IsTls => Some(Value::Bool(facts.is_tls())),
+            Fetch::UniqueId => facts.unique_id().map(Value::Str),
             Fetch::RcvdProxy => Some(Value::Bool(conn.rcvd_proxy)),
             Fetch::PpAuthority => conn.pp_authority.as_deref().map(Value::Str),
             Fetch::PpUniqueId => conn.pp_unique_id.as_deref().map(Value::Str),
@@ -404,10 +419,26 @@ fn write_text<'a>(text: Option<&[u8]>, out: &mut Vec<u8>) -> Fetched<'a> {
     }
 }
 
+/// A random UUID, version 4 (RFC 9562 5.4).
+fn write_uuid<'a>(high: u64, low: u64, out: &mut Vec<u8>) -> Fetched<'a> {
+    let (high, low) = ((high & !0xf000) | 0x4000, (low & !(0b11 << 62)) | (0b10 << 62));
+    // Writing to a vector does not fail.
+    let _ = write!(
+        out,
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        high >> 32,
+        (high >> 16) & 0xffff,
+        high & 0xffff,
+        low >> 48,
+        low & 0xffff_ffff_ffff
+    );
+    Fetched::Written(Kind::Str)
+}
+
 fn slice_at(data: &[u8], offset: usize, length: usize) -> Option<&[u8]> {
     data.get(offset..offset.checked_add(length)?)
 }
 
-fn int(n: usize) -> i64 {
+pub(super) fn int(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }

@@ -4,13 +4,15 @@
 mod eval;
 mod facts;
 mod fetch;
+mod http;
 #[cfg(test)]
 pub(crate) mod testing;
 mod value;
 mod variables;
 
 pub use eval::{Cursor, Expr, Sample, Scratch};
-pub use facts::{ConnFacts, Facts, FirstBytes, Live, Named, ServerLevels};
+pub use facts::{Auth, ConnFacts, Facts, FirstBytes, Live, Named, ServerLevels, UserlistId};
 pub use fetch::{Fetch, LengthOffset, Literal, TimeUnit};
+pub use http::{HEADER_OCCURRENCES_BACK_MAX, HeaderFetch, HeaderName, HttpFetch, ReadAs, Side};
 pub use value::{Kind, Value};
 pub use variables::{VariableId, VariableScope, VariableTable, Variables};

@@ -4,7 +4,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::base::id::{BackendId, FrontendId, IdRange, ServerId};
-use crate::policy::sample::{ConnFacts, Facts, FirstBytes, Live, Named, ServerLevels, Variables};
+use crate::policy::sample::{
+    Auth, ConnFacts, Facts, FirstBytes, Live, Named, ServerLevels, UserlistId, Variables,
+};
+use crate::proto::Parsed;
+use crate::proto::h1::head::{HeadOptions, parse_request, parse_response};
+use crate::proto::headers::{Head, HeadView};
 
 /// Facts with a field for each thing that tests change.
 #[derive(Debug, Default)]
@@ -16,6 +21,12 @@ pub(crate) struct TestFacts {
     pub(crate) live: TestLive,
     pub(crate) time: Duration,
     pub(crate) random: u64,
+    pub(crate) request: Option<(Vec<u8>, Head)>,
+    pub(crate) response: Option<(Vec<u8>, Head)>,
+    pub(crate) body: Vec<u8>,
+    /// Whether the user is verified, and the groups.
+    pub(crate) auth: Option<Vec<Box<str>>>,
+    pub(crate) auth_pending: bool,
 }
 
 /// Levels: backend 0 has all servers.
@@ -32,6 +43,24 @@ impl TestFacts {
         let address = |s: &str| s.parse::<std::net::SocketAddr>().expect("an address").into();
         let conn = ConnFacts { src: address(src), dst: address(dst), ..ConnFacts::default() };
         TestFacts { conn, ..TestFacts::default() }
+    }
+
+    /// With a request.
+    pub(crate) fn with_request(mut self, text: &str) -> TestFacts {
+        let mut head = Head::new();
+        let parsed = parse_request(text.as_bytes(), &HeadOptions::default(), &mut head);
+        assert!(matches!(parsed, Ok(Parsed::Complete { .. })), "{text:?} is a request");
+        self.request = Some((text.as_bytes().to_vec(), head));
+        self
+    }
+
+    /// With a response.
+    pub(crate) fn with_response(mut self, text: &str) -> TestFacts {
+        let mut head = Head::new();
+        let parsed = parse_response(text.as_bytes(), &HeadOptions::default(), &mut head);
+        assert!(matches!(parsed, Ok(Parsed::Complete { .. })), "{text:?} is a response");
+        self.response = Some((text.as_bytes().to_vec(), head));
+        self
     }
 }
 
@@ -72,6 +101,25 @@ impl Facts for TestFacts {
     }
     fn is_local(&self, address: IpAddr) -> bool {
         address.is_loopback()
+    }
+    fn request(&self) -> Option<HeadView<'_>> {
+        self.request.as_ref().map(|(bytes, head)| head.view(bytes))
+    }
+    fn response(&self) -> Option<HeadView<'_>> {
+        self.response.as_ref().map(|(bytes, head)| head.view(bytes))
+    }
+    fn body(&self) -> &[u8] {
+        &self.body
+    }
+    fn is_first_request(&self) -> Option<bool> {
+        self.request.as_ref().map(|_| true)
+    }
+    fn auth(&self, _: UserlistId) -> Auth<'_> {
+        match &self.auth {
+            _ if self.auth_pending => Auth::Pending,
+            Some(groups) => Auth::User { groups },
+            None => Auth::Denied,
+        }
     }
 }
 

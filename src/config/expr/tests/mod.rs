@@ -3,6 +3,7 @@
 mod conditions;
 mod errors;
 mod expressions;
+mod http;
 mod properties;
 
 use crate::base::id::{BackendId, FrontendId, ServerId};
@@ -10,7 +11,7 @@ use crate::config::expr::{Acls, Context, ExprError, NameKind, Resolver, Scope, p
 use crate::policy::acl::{Condition, Truth};
 use crate::policy::pattern::PatternTable;
 use crate::policy::sample::testing::TestFacts;
-use crate::policy::sample::{Expr, Scratch, Value, VariableId, VariableTable};
+use crate::policy::sample::{Expr, Scratch, UserlistId, Value, VariableId, VariableTable};
 
 /// A configuration of frontend `fe`, backends `web` (servers `a`, `b`) and `api`.
 #[derive(Default)]
@@ -50,6 +51,9 @@ impl Resolver for World {
     }
     fn patterns(&self) -> &PatternTable {
         &self.patterns
+    }
+    fn userlist(&self, name: &str) -> Option<UserlistId> {
+        (name == "staff").then_some(UserlistId(0))
     }
     fn env(&self, name: &str) -> Option<String> {
         (name == "SITE").then(|| "paris".to_owned())
