@@ -73,6 +73,8 @@ pub enum Mode {
 pub struct Table {
     /// Sorted by value, then by server.
     entries: Vec<(Box<[u8]>, ServerId)>,
+    /// Servers with the position of their entry, sorted.
+    by_server: Vec<(ServerId, usize)>,
 }
 
 impl Table {
@@ -81,7 +83,9 @@ impl Table {
         let entry = |(id, value): (ServerId, String)| (value.into_bytes().into_boxed_slice(), id);
         let mut entries: Vec<_> = servers.into_iter().map(entry).collect();
         entries.sort_unstable();
-        Table { entries }
+        let mut by_server: Vec<_> = entries.iter().enumerate().map(|(at, (_, id))| (*id, at)).collect();
+        by_server.sort_unstable();
+        Table { entries, by_server }
     }
 
     /// The servers of a cookie, in configured order.
@@ -92,7 +96,8 @@ impl Table {
 
     /// The cookie of a server, if it has one.
     pub fn cookie(&self, server: ServerId) -> Option<&[u8]> {
-        self.entries.iter().find(|(_, id)| *id == server).map(|(value, _)| value.as_ref())
+        let at = self.by_server.binary_search_by_key(&server, |(id, _)| *id).ok()?;
+        Some(&self.entries[self.by_server[at].1].0)
     }
 }
 

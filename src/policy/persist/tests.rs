@@ -121,6 +121,16 @@ fn a_cookie_leads_to_its_server() {
 }
 
 #[test]
+fn a_server_knows_its_cookie() {
+    let table = table();
+    for (server, cookie) in
+        [(A, Some("A")), (DEAD, Some("D")), (ServerId(4), Some("shared")), (NO_COOKIE, None)]
+    {
+        assert_eq!(table.cookie(server), cookie.map(str::as_bytes), "{server:?}");
+    }
+}
+
+#[test]
 fn persistence_can_be_forced_and_ignored() {
     let s = spec(Mode::Insert);
     let forced = bound_request(&s, "D", Binding::Force);
