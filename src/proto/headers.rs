@@ -221,7 +221,10 @@ impl Head {
     fn may_have(&self, name: Name<'_>) -> bool {
         match name {
             Name::Known(known) => self.present & known.bit() != 0,
-            Name::Other(_) => true,
+            Name::Other(text) => {
+                debug_assert!(Known::of(text).is_none(), "names are made with Name::of");
+                true
+            }
         }
     }
 }

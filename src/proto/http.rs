@@ -366,7 +366,7 @@ impl Known {
 pub enum Name<'a> {
     /// One of the table.
     Known(Known),
-    /// Any other, in any case.
+    /// Any other, in any case. Only [`Name::of`] makes these: a known name in here would find nothing.
     Other(&'a [u8]),
 }
 

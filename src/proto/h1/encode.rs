@@ -87,8 +87,8 @@ pub fn response(head: &mut HeadEdit<'_>, how: HeadOut, out: &mut Vec<u8>) {
 fn prepare(head: &mut HeadEdit<'_>, how: HeadOut) {
     connection::strip_hop_by_hop(head, how.connection == ConnectionHeader::Upgrade);
     if how.body != BodyHeaders::Keep {
-        head.delete(Known::ContentLength);
-        head.delete(Known::TransferEncoding);
+        head.delete_framing(Known::ContentLength);
+        head.delete_framing(Known::TransferEncoding);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::proto::h1::connection;
 use crate::proto::h1::head::Ambiguous;
 use crate::proto::h1::reason::{Reason, Refusal};
 use crate::proto::headers::{HeadEdit, HeadView};
-use crate::proto::http::{Known, Method, Name, StatusCode, Version, is_token};
+use crate::proto::http::{Known, Method, StatusCode, Version, is_token};
 use crate::proto::target::{Authority, Target, TargetError, default_port};
 
 /// How the end of a body is known.
@@ -151,7 +151,7 @@ fn body_headers(head: &mut HeadEdit<'_>, ambiguous: Ambiguous) -> Result<Decisio
     if ambiguous == Ambiguous::Reject {
         return refuse(Reason::LengthWithCoding);
     }
-    head.delete(Name::Known(Known::ContentLength));
+    head.delete_framing(Known::ContentLength);
     Ok(Decision { framing: Framing::Chunked, must_close: true })
 }
 

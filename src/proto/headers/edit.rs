@@ -1,6 +1,7 @@
 //! The edit script of a head: what rules change, seen by look-ups at once and written by the encoder.
 //!
-//! Every text from outside is checked here, so that no rule can put a line break into a message.
+//! Every text from outside is checked here, so that no rule can put a line break into a message or change how long its
+//! body is said to be.
 
 use std::fmt;
 
@@ -22,6 +23,9 @@ pub enum EditError {
     Method,
     /// The target is empty or holds a byte that no target has.
     Target,
+    /// Content-Length and Transfer-Encoding say how the body ends, which was decided before any rule: the encoder alone
+    /// writes them ([`BodyHeaders`](crate::proto::h1::encode::BodyHeaders)).
+    Framing,
 }
 
 impl fmt::Display for EditError {
@@ -32,6 +36,7 @@ impl fmt::Display for EditError {
             EditError::Value => "a control character in a header value",
             EditError::Method => "not a method",
             EditError::Target => "not a request target",
+            EditError::Framing => "Content-Length and Transfer-Encoding are written by the proxy alone",
         })
     }
 }
@@ -69,6 +74,9 @@ impl HeadEdit<'_> {
         if !is_token(name) {
             return Err(EditError::Name);
         }
+        if known.is_some_and(frames) {
+            return Err(EditError::Framing);
+        }
         if !is_value(value) {
             return Err(EditError::Value);
         }
@@ -99,14 +107,23 @@ impl HeadEdit<'_> {
         self.delete_first(before, Name::of(name));
         Ok(())
     }
-    /// `del-header`: how many lines went.
+    /// `del-header`: how many lines went. Content-Length and Transfer-Encoding stay, see [`EditError::Framing`].
     pub fn delete<'n>(&mut self, name: impl Into<Name<'n>>) -> usize {
-        self.delete_first(self.head.fields.len(), name.into())
+        match name.into() {
+            Name::Known(known) if frames(known) => 0,
+            name => self.delete_first(self.head.fields.len(), name),
+        }
+    }
+    /// Deletes what says how the body ends, because it was repaired or is about to be said anew.
+    pub(crate) fn delete_framing(&mut self, name: Known) {
+        debug_assert!(frames(name));
+        self.delete_first(self.head.fields.len(), Name::Known(name));
     }
     /// `del-header` by a match on the name: how many lines went. Names come in the case they were received in.
     pub fn delete_where(&mut self, mut is_wanted: impl FnMut(&[u8]) -> bool) -> usize {
-        self.delete_indexed(self.head.fields.len(), |head, input, i| {
-            is_wanted(head.text(input, head.fields[i].name))
+        self.delete_indexed(self.head.fields.len(), |head, input, index| {
+            let field = &head.fields[index];
+            !field.known.is_some_and(frames) && is_wanted(head.text(input, field.name))
         })
     }
     /// Deletes received lines of a name and leaves those that we added: what a peer says about its own connection must
@@ -158,6 +175,9 @@ impl HeadEdit<'_> {
         mut rewrite: impl FnMut(&[u8], &mut Vec<u8>) -> bool,
     ) -> Result<usize, EditError> {
         let name = name.into();
+        if matches!(name, Name::Known(known) if frames(known)) {
+            return Err(EditError::Framing);
+        }
         let mut rewritten = 0;
         for index in 0..self.head.fields.len() {
             let field = self.head.fields[index];
@@ -290,6 +310,11 @@ impl HeadEdit<'_> {
         debug_assert!(text.is_in_arena());
         text
     }
+}
+
+/// Whether a header says how the body ends.
+fn frames(name: Known) -> bool {
+    matches!(name, Known::ContentLength | Known::TransferEncoding)
 }
 
 impl Head {

@@ -130,6 +130,23 @@ fn no_edit_puts_a_line_break_into_a_message() {
 }
 
 #[test]
+fn no_edit_changes_how_the_body_ends() {
+    let bytes = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n";
+    let mut head = Head::new();
+    parse_request(bytes, &HeadOptions::default(), &mut head).expect("a head");
+    let mut edit = head.edit(bytes);
+    for name in [&b"content-LENGTH"[..], b"Transfer-Encoding"] {
+        assert_eq!(edit.add_as(name, b"1"), Err(EditError::Framing));
+        assert_eq!(edit.set(Name::of(name), b"1"), Err(EditError::Framing));
+        assert_eq!(edit.set_as(name, b"1"), Err(EditError::Framing));
+        assert_eq!(edit.delete(Name::of(name)), 0);
+        assert_eq!(edit.rewrite_lines(Name::of(name), |_, _| true), Err(EditError::Framing));
+    }
+    assert_eq!(edit.delete_where(|_| true), 1);
+    assert_eq!(edit.view().fields().collect::<Vec<_>>(), [(&b"Content-Length"[..], &b"5"[..])]);
+}
+
+#[test]
 fn targets_are_edited_in_their_parts() {
     let mut head = parsed();
     let mut edit = head.edit(REQUEST);
