@@ -86,13 +86,15 @@ impl Drop for RecvBuf {
 
 /// Gives a buffer back that the kernel chose.
 pub(super) fn recycle(id: u16) {
-    with_pool(|pool| {
+    // When the thread ends the pool may go before the last buffer; then there is nothing to give it back to.
+    let woken = POOL.try_with(|pool| {
+        let mut pool = pool.borrow_mut();
+        let Some(pool) = pool.as_mut() else { return Vec::new() };
         debug_assert!(id < pool.count && !pool.free.contains(&id), "a buffer is given back once");
         pool.free.push(id);
-        for waker in pool.waiting.drain(..) {
-            waker.wake();
-        }
+        std::mem::take(&mut pool.waiting)
     });
+    woken.into_iter().flatten().for_each(Waker::wake);
 }
 
 /// Makes the pool of this core and registers its ring.

@@ -28,6 +28,8 @@ const PREEMPT_TIMER: Duration = Duration::from_secs(1);
 thread_local! {
     /// Polls of tasks on this core: tells the driver whether anything ran since it last looked.
     static POLLS: Cell<u64> = const { Cell::new(0) };
+    /// The core has stopped: its tasks are only dropped any more.
+    static STOPPED: Cell<bool> = const { Cell::new(false) };
     /// Panics caught on this core.
     static PANICS: Cell<u64> = const { Cell::new(0) };
 }
@@ -204,7 +206,8 @@ where
         stopped.set(true);
     });
     drive(&stop).await;
-    ring::uninstall();
+    STOPPED.set(true);
+    ring::wind_down();
     Ok(())
 }
 
@@ -243,6 +246,9 @@ impl<F: Future<Output = ()>> Future for Guarded<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if STOPPED.get() {
+            return Poll::Pending;
+        }
         POLLS.set(POLLS.get() + 1);
         // SAFETY: a structural pin projection: the field is never moved out of `self`, which is pinned.
         let future = unsafe { self.map_unchecked_mut(|s| &mut s.future) };

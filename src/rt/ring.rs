@@ -117,29 +117,34 @@ pub(super) fn with<R>(f: impl FnOnce(&mut Ring) -> R) -> R {
     RING.with_borrow_mut(|r| f(r.as_mut().expect("IO belongs to a core that runs")))
 }
 
-/// Cancels everything in flight and waits for the kernel's answers, so that the ring's memory may go.
-pub(super) fn uninstall() {
+/// Cancels everything in flight and waits for the kernel's answers, so that the ring's memory may go with the thread.
+/// Nobody is woken: tasks do not run any more, they are dropped with their executor.
+pub(super) fn wind_down() {
     let mut reaped = Reaped::default();
     with(|r| {
         r.push(opcode::AsyncCancel2::new(CancelBuilder::any()).build().user_data(IGNORED));
     });
     // Sockets answer a cancel at once; the bound is for a file system that does not.
     for _ in 0..100 {
-        let busy = with(|r| {
-            r.turn(false, &mut reaped);
-            r.in_flight()
-        });
-        reaped.settle();
-        if busy == 0 {
+        with(|r| r.turn(false, &mut reaped));
+        if with(|r| r.waiting()) == 0 {
             break;
         }
     }
-    let ring = RING.with_borrow_mut(Option::take);
-    if let Some(ring) = ring
-        && ring.in_flight() > 0
-    {
-        // The kernel may still write into what these operations keep: leaking it is the sound way out.
-        std::mem::forget(ring);
+    // Wakers name tasks of the executor, which goes before the ring does.
+    with(|r| r.wheel.take_wakers(&mut reaped.wakers));
+    reaped.wakers.clear();
+    reaped.settle();
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // Closes that dropped tasks queued. What fails here fails with the thread.
+        let _ = self.io.submit();
+        if self.waiting() > 0 {
+            // The kernel may still write into what these operations keep: leaking it is the sound way out.
+            std::mem::forget(std::mem::take(&mut self.slots));
+        }
     }
 }
 
@@ -156,8 +161,15 @@ impl Ring {
         self.activity
     }
 
-    fn in_flight(&self) -> usize {
-        self.slots.len() - self.free.len()
+    /// Operations that the kernel has not answered for the last time.
+    fn waiting(&self) -> usize {
+        let open = |slot: &&Slot| match slot.state {
+            State::Waiting(_) => slot.multi.as_ref().is_none_or(|m| m.back().is_none_or(|(_, more)| *more)),
+            State::Orphan => true,
+            State::Done(_) => false,
+        };
+        let free = self.free.iter().filter(|key| open(&&self.slots[**key as usize])).count();
+        self.slots.iter().filter(open).count() - free
     }
 
     /// Queues an operation and returns its slot.

@@ -130,6 +130,11 @@ impl Wheel {
         self.tick = self.tick.max(target);
     }
 
+    /// Takes all wakers out; nobody will be woken any more.
+    pub(super) fn take_wakers(&mut self, out: &mut Vec<Waker>) {
+        out.extend(self.entries.iter_mut().filter_map(|e| e.waker.take()));
+    }
+
     /// The first occupied slot in time: level, slot and the tick at which it starts.
     fn next_slot(&self) -> Option<(usize, usize, u64)> {
         let mut best: Option<(usize, usize, u64)> = None;
