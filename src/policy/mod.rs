@@ -5,6 +5,7 @@ pub mod admission;
 pub mod agent;
 pub mod balance;
 pub mod converter;
+pub mod format;
 pub mod health;
 pub mod pattern;
 pub mod persist;

@@ -260,13 +260,13 @@ fn parse_test(
     let (parsed, at) = match source.peek(at) {
         // The whole expression in quotes, as configurations for HAProxy write it.
         Some(b'"' | b'\'') => match source.word(at)? {
-            Some((word, after)) => (sample::parse(&word, 0, scope)?.0, after),
+            Some((word, after)) => (sample::parse(&word, 0, None, scope)?.0, after),
             None => return Err(ExprError::at(open, "expected a sample fetch".to_owned())),
         },
         None | Some(b'}') if braces => {
             return Err(ExprError::at(open, "the braces hold no test".to_owned()));
         }
-        _ => sample::parse(source, at, scope)?,
+        _ => sample::parse(source, at, None, scope)?,
     };
     let mut words = Vec::new();
     let mut at = at;

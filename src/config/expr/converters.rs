@@ -5,7 +5,8 @@ use crate::config::expr::ExprError;
 use crate::config::expr::args::Args;
 use crate::policy::balance::HashFunction;
 use crate::policy::converter::{
-    Codec, Comparison, Converter, Digest, Hash, JsonInput, MapResult, Math, Pieces, Regsub,
+    Codec, Comparison, Converter, DateFormat, Digest, Hash, JsonInput, JsonQuery, Languages, MapResult, Math,
+    Pieces, Regsub,
 };
 use crate::policy::pattern::{Method, compile_regex};
 use crate::policy::sample::{Kind, Literal};
@@ -253,6 +254,59 @@ pub const CONVERTERS: &[ConverterInfo] = &[
     row("not", "", (Int, Bool), "Whether it is 0.", |_| Ok(Converter::Compare(Comparison::Zero))),
     row("even", "", (Int, Bool), "Whether it is even.", |_| Ok(Converter::Compare(Comparison::Even))),
     row("odd", "", (Int, Bool), "Whether it is odd.", |_| Ok(Converter::Compare(Comparison::Odd))),
+    // Time.
+    row(
+        "http_date",
+        "[OFFSET[,UNIT]]",
+        (Int, Str),
+        "A date as HTTP headers have it; UNIT is s, ms or us.",
+        |a| {
+            let offset = a.optional_int("the offset")?.unwrap_or(0);
+            Ok(Converter::Date(Box::new(DateFormat::http(offset, a.time_unit()?))))
+        },
+    ),
+    row(
+        "utime",
+        "FORMAT[,OFFSET]",
+        (Int, Str),
+        "Seconds since 1970 as a date in UTC, in a format of strftime.",
+        |a| {
+            let format = a.string("a format")?;
+            let wrong = a.error("");
+            let offset = a.optional_int("the offset")?.unwrap_or(0);
+            let date = DateFormat::new(&format, offset).map_err(|message| ExprError { message, ..wrong })?;
+            Ok(Converter::Date(Box::new(date)))
+        },
+    ),
+    // Structured text.
+    row(
+        "json_query",
+        "PATH[,int]",
+        (Str, Any),
+        "The value at a path of a JSON text: $.a.b, $.a[0], $['a b'].",
+        |a| {
+            let path = a.string("a path")?;
+            let wrong = a.error("");
+            let int = match a.optional_string()?.as_deref() {
+                None => false,
+                Some("int") => true,
+                Some(_) => return Err(a.error("the type is int or left out")),
+            };
+            let query = JsonQuery::new(&path, int).map_err(|message| ExprError { message, ..wrong })?;
+            Ok(Converter::Json(Box::new(query)))
+        },
+    ),
+    row(
+        "language",
+        "LANGUAGES[,DEFAULT]",
+        (Str, Str),
+        "The one of LANGUAGES (a;b;c) that an Accept-Language header prefers, or DEFAULT.",
+        |a| {
+            let list = a.string("the languages")?;
+            let known = list.split(';').map(|l| l.trim().as_bytes().into()).collect();
+            Ok(Converter::Language(Box::new(Languages { known, default: a.bytes() })))
+        },
+    ),
     // Addresses.
     row(
         "ipmask",

@@ -6,6 +6,7 @@ mod args;
 mod condition;
 mod converters;
 mod fetches;
+mod format;
 mod http_fetches;
 mod reference;
 mod sample;
@@ -15,6 +16,7 @@ mod tests;
 
 use crate::base::id::{BackendId, FrontendId, ServerId};
 use crate::policy::acl::Condition;
+use crate::policy::format::Format;
 use crate::policy::pattern::PatternTable;
 use crate::policy::sample::{Expr, UserlistId, VariableTable};
 
@@ -23,6 +25,7 @@ use condition::CompiledTest;
 pub use condition::PREDEFINED;
 pub use converters::{CONVERTERS, ConverterInfo};
 pub use fetches::{FetchInfo, Needs, all as fetches};
+pub use format::FORMAT_VARIABLES;
 pub use reference::reference;
 
 /// What is wrong with an expression or a condition.
@@ -180,7 +183,7 @@ pub fn parse_condition(text: &str, scope: &mut Scope<'_>) -> Result<Condition, E
 pub fn parse_expr(text: &str, scope: &mut Scope<'_>) -> Result<Expr, ExprError> {
     let source = source::Source::new(text);
     let start = source.skip_space(0);
-    let (parsed, after) = sample::parse(&source, start, scope)?;
+    let (parsed, after) = sample::parse(&source, start, None, scope)?;
     let end = source.skip_space(after);
     if end < text.len() {
         return Err(ExprError::at(end, "unexpected text after the expression".to_owned()));
@@ -188,6 +191,14 @@ pub fn parse_expr(text: &str, scope: &mut Scope<'_>) -> Result<Expr, ExprError> 
     let help = |(message, help)| ExprError { offset: start, message, help: Some(help) };
     parsed.needs.check(scope.context, &parsed.fetch).map_err(help)?;
     Ok(parsed.expr)
+}
+
+/// Compiles a format: text with `%[EXPRESSION]` in it, `%%` for a percent sign.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn parse_format(text: &str, scope: &mut Scope<'_>) -> Result<Format, ExprError> {
+    format::parse(text, scope)
 }
 
 /// The closest of some names, if one is close enough to be meant.

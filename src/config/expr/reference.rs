@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::config::expr::{CONVERTERS, PREDEFINED, fetches};
+use crate::config::expr::{CONVERTERS, FORMAT_VARIABLES, PREDEFINED, fetches};
 
 /// The text of docs/EXPRESSIONS.md.
 pub fn reference() -> String {
@@ -37,6 +37,10 @@ pub fn reference() -> String {
     out.push_str("\n## Predefined ACLs\n\n| ACL | test |\n|---|---|\n");
     for (name, text) in PREDEFINED {
         let _ = writeln!(out, "| `{name}` | `{text}` |");
+    }
+    out.push_str("\n## Variables of formats\n\n| variable | value |\n|---|---|\n");
+    for (name, text) in FORMAT_VARIABLES {
+        let _ = writeln!(out, "| `%{name}` | `{text}` |");
     }
     out
 }
@@ -90,6 +94,10 @@ Flags: `-i` ignores case; `-m METHOD` names the method; `-f FILE` reads patterns
 | `dir` `dom` | has this part between slashes; between dots, colons, slashes and question marks | |
 | `reg` | matches this regular expression (syntax of the regex crate, over bytes) | |
 | `bin` | is these bytes, in hexadecimal | |
+
+A **format** is text in which `%[EXPRESSION]` stands for a value, `%ci` for one of the variables below, and `%%` for a percent sign. Flags say
+how a value is written: `%{+Q}[...]` in quotes, `+X` in hexadecimal, `+E` with a backslash before quotes, backslashes and brackets; `%{+Q}o` holds
+for all that follows.
 
 Tests over first bytes (`where`: content) wait for more of them while the outcome is open, at most for the `inspect-delay`. The value of a fetch
 that is not there matches nothing.

@@ -21,10 +21,11 @@ pub(super) struct ParsedExpr {
     pub(super) method: Option<Method>,
 }
 
-/// Parses the expression at `at`, up to white space or the end. Also gives the place after it.
+/// Parses the expression at `at`, up to white space, the end, or the byte that closes it. Also gives the place after it.
 pub(super) fn parse(
     source: &Source,
     at: usize,
+    closing: Option<u8>,
     scope: &mut Scope<'_>,
 ) -> Result<(ParsedExpr, usize), ExprError> {
     let (name, start, mut at) = name(source, at, "a sample fetch, such as src")?;
@@ -58,7 +59,7 @@ pub(super) fn parse(
         };
         converters.push(converter);
     }
-    if let Some(byte) = source.peek(at).filter(|b| !b.is_ascii_whitespace()) {
+    if let Some(byte) = source.peek(at).filter(|b| !b.is_ascii_whitespace() && Some(*b) != closing) {
         let message = format!("unexpected `{}` in an expression", char::from(byte).escape_default());
         return Err(ExprError::at(source.offset(at), message));
     }

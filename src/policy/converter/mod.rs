@@ -9,15 +9,21 @@ use crate::policy::sample::{Facts, Kind, Literal, Value, VariableId};
 
 mod digest;
 mod encode;
+mod json;
+mod language;
 mod map;
 mod number;
 mod text;
+mod time;
 
 pub use digest::{Digest, Hash};
 pub use encode::{Codec, JsonInput};
+pub use json::JsonQuery;
+pub use language::Languages;
 pub use map::MapResult;
 pub use number::{Comparison, Math};
 pub use text::{Pieces, Regsub};
+pub use time::DateFormat;
 
 /// A converter with its arguments.
 #[derive(Clone, Debug)]
@@ -87,6 +93,12 @@ pub enum Converter {
     Complement,
     /// `bool`, `not`, `even`, `odd`.
     Compare(Comparison),
+    /// `http_date`, `utime`.
+    Date(Box<DateFormat>),
+    /// `json_query`.
+    Json(Box<JsonQuery>),
+    /// `language`.
+    Language(Box<Languages>),
     /// `ipmask`: prefix lengths for IPv4 and, if IPv6 is to pass, for IPv6.
     IpMask(u32, Option<u32>),
 }
@@ -138,6 +150,8 @@ impl Converter {
             | Converter::Concat(..)
             | Converter::AddItem(..)
             | Converter::StrCmp(_)
+            | Converter::Json(_)
+            | Converter::Language(_)
             | Converter::HexToInt => Kind::Str,
             Converter::Bytes(..)
             | Converter::GroupedHex(..)
@@ -152,6 +166,7 @@ impl Converter {
             | Converter::Math(..)
             | Converter::Neg
             | Converter::Complement
+            | Converter::Date(_)
             | Converter::Compare(_) => Kind::Int,
             Converter::IpMask(..) => Kind::Ip,
         }
@@ -180,6 +195,7 @@ impl Converter {
             (Converter::Neg, Value::Int(i)) => Step::int(i.checked_neg().unwrap_or(i64::MAX)),
             (Converter::Complement, Value::Int(i)) => Step::int(!i),
             (Converter::Compare(comparison), Value::Int(i)) => Step::bool(comparison.holds(i)),
+            (Converter::Date(format), Value::Int(i)) => format.apply(i, out),
             (Converter::NetworkOrder, Value::Int(i)) => {
                 // HAProxy keeps the lower 32 bits.
                 out.extend_from_slice(&i.to_be_bytes()[4..]);
@@ -224,6 +240,8 @@ impl Converter {
                 encode::grouped_decimal(text, separator, *group, *whole, out)
             }
             Converter::HexToInt => Step::int(encode::hex_to_int(text)),
+            Converter::Json(query) => query.apply(text, out),
+            Converter::Language(languages) => languages.apply(text),
             Converter::Digest(digest) => digest.apply(text, out),
             Converter::Hash(hash) => Step::int(hash.apply(text)),
             _ => Step::Missing,

@@ -250,6 +250,44 @@ fn digests_and_hashes() {
 }
 
 #[test]
+fn dates_json_and_languages() {
+    let facts = TestFacts::default();
+    check(
+        &facts,
+        &[
+            ("int(1500000000),http_date", "Fri, 14 Jul 2017 02:40:00 GMT"),
+            ("int(1500000000),http_date(60)", "Fri, 14 Jul 2017 02:41:00 GMT"),
+            ("int(1500000000123),http_date(0,ms)", "Fri, 14 Jul 2017 02:40:00 GMT"),
+            ("int(1500000000),utime(%Y%m%d%H%M%S)", "20170714024000"),
+            ("int(1500000000),utime(%Y-%m-%d,-86400)", "2017-07-13"),
+            (r#"str('{"integer":4}'),json_query('$.integer','int'),add(1)"#, "5"),
+            (r#"str('{"my.key":"myvalue"}'),json_query('$.my\.key')"#, "myvalue"),
+            (r#"str('{"my.key":"v"}'),json_query("$['my.key']")"#, "v"),
+            (r#"str('{"b":false}'),json_query($.b)"#, "false"),
+            (r#"str('{"a":[1,{"c":"x"}]}'),json_query($.a[1].c)"#, "x"),
+            (r#"str('{"a":[1,2]}'),json_query($.a)"#, "[1,2]"),
+            (r#"str('{"a":1.5}'),json_query($.a)"#, "1.5"),
+            (r#"str('{"a":"12"}'),json_query($.a,int)"#, "12"),
+            ("str('es,fr;q=0.5'),language(fr;es;en)", "es"),
+            ("str('es;q=0.4,fr;q=0.5'),language(fr;es;en)", "fr"),
+            ("str('fr-CH, en;q=0.9'),language(fr;en)", "fr"),
+            ("str('fr-CH, en;q=0.9'),language(fr-CH;fr)", "fr-CH"),
+            ("str('de, fr;q=0'),language(fr;en,en)", "en"),
+        ],
+    );
+    check_missing(
+        &facts,
+        &[
+            "str('{'),json_query($.a)",
+            r#"str('{"a":1}'),json_query($.b)"#,
+            r#"str('{"a":"x"}'),json_query($.a,int)"#,
+            "str(de),language(fr;en)",
+            "int(9223372036854775807),http_date",
+        ],
+    );
+}
+
+#[test]
 fn arithmetic_saturates() {
     let mut facts = TestFacts::new("192.0.2.77:1", "[2001:db8::1]:1");
     facts.variables.set(VariableId(1), Value::Int(7));

@@ -3,6 +3,7 @@
 mod conditions;
 mod errors;
 mod expressions;
+mod formats;
 mod http;
 mod properties;
 

@@ -111,6 +111,9 @@ proptest! {
             prop_assert!(error.offset <= text.len(), "{error:?}");
             prop_assert!(text.is_char_boundary(error.offset), "{error:?}");
         }
+        if let Err(error) = super::formats::format(&text, Context::Request) {
+            prop_assert!(error.offset <= text.len(), "{error:?}");
+        }
         if let Err(error) = expr(&text, &World::default()) {
             prop_assert!(error.offset <= text.len(), "{error:?}");
         }
