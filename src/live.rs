@@ -18,10 +18,10 @@ use std::sync::{Mutex, MutexGuard};
 
 use crossbeam::utils::CachePadded;
 
-use crate::base::id::{BackendId, CoreId, FrontendId, IdVec, ListenerId, ServerId};
+use crate::base::id::{BackendId, CoreId, FrontendId, IdRange, IdVec, ListenerId, ServerId};
 use crate::model::{Model, ServerAddress};
 use crate::policy::admission::Queue;
-use crate::policy::balance::{Algorithm, WEIGHT_SCALE};
+use crate::policy::balance::{Algorithm, ServerView, WEIGHT_SCALE, takes_load};
 
 /// A limit that is not set.
 const NO_LIMIT: u32 = u32::MAX;
@@ -171,6 +171,10 @@ pub struct BackendLive {
     pub queued: AtomicU32,
     /// Sessions on all servers; counted only where bounded-load hashing needs the sum.
     pub sessions: Level,
+    /// Its servers.
+    pub servers: IdRange<ServerId>,
+    /// All backups serve together (`option allbackups`).
+    pub allbackups: bool,
     #[allow(clippy::disallowed_types, reason = "see the module's documentation")]
     queue: Mutex<Queue<Waiting>>,
 }
@@ -215,6 +219,10 @@ pub struct ServerLive {
     pub queued: AtomicU32,
     /// Whether `sessions` is kept.
     pub track: bool,
+    /// Whether it is a backup.
+    pub backup: bool,
+    /// Its configured number: what identifies it to consistent hashing.
+    pub sid: u32,
     up: AtomicBool,
     admin: AtomicU8,
     /// Weight in effect in units of 1/16, slow start included.
@@ -312,11 +320,60 @@ impl Live {
     }
 }
 
+/// What a balancer of one backend sees: shared facts, read without locks.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    live: &'a Live,
+    backend: BackendId,
+}
+
+impl Live {
+    /// The servers of a backend as its balancers see them.
+    pub fn view(&self, backend: BackendId) -> View<'_> {
+        View { live: self, backend }
+    }
+
+    /// Whether a server takes new load now; a backup does when its turn has come.
+    pub fn takes_load(&self, backend: BackendId, server: ServerId) -> bool {
+        let b = &self.backends[backend];
+        takes_load(b.servers, b.allbackups, server, &self.view(backend))
+    }
+}
+
+impl ServerView for View<'_> {
+    fn usable(&self, id: ServerId) -> bool {
+        self.live.servers[id].is_usable()
+    }
+    fn weight(&self, id: ServerId) -> u32 {
+        self.live.servers[id].weight()
+    }
+    fn backup(&self, id: ServerId) -> bool {
+        self.live.servers[id].backup
+    }
+    fn hash_id(&self, id: ServerId) -> u32 {
+        self.live.servers[id].sid
+    }
+    fn load(&self, id: ServerId) -> u32 {
+        let server = &self.live.servers[id];
+        server.sessions.get() + server.queued.load(Ordering::Relaxed)
+    }
+    fn free_slot(&self, id: ServerId) -> bool {
+        let server = &self.live.servers[id];
+        !server.track || (server.sessions.has_room() && server.queued.load(Ordering::Relaxed) == 0)
+    }
+    fn load_total(&self) -> u32 {
+        let backend = &self.live.backends[self.backend];
+        backend.sessions.get() + backend.queued.load(Ordering::Relaxed)
+    }
+}
+
 fn backend(model: &Model, id: BackendId) -> BackendLive {
     BackendLive {
         epoch: AtomicU32::new(1),
         queued: AtomicU32::new(0),
         sessions: Level::new(None),
+        servers: model.backends[id].servers,
+        allbackups: model.backends[id].allbackups,
         #[allow(clippy::disallowed_types, reason = "see the module's documentation")]
         queue: Mutex::new(Queue::new(model.backends[id].servers)),
     }
@@ -340,6 +397,8 @@ fn server(model: &Model, id: ServerId) -> ServerLive {
         sessions: Level::new(server.maxconn),
         queued: AtomicU32::new(0),
         track: server.maxconn.is_some() || by_load,
+        backup: server.backup,
+        sid: server.sid,
         up: AtomicBool::new(resolved),
         admin: AtomicU8::new(if server.disabled { AdminState::Maint } else { AdminState::Ready } as u8),
         weight: AtomicU32::new(server.weight * WEIGHT_SCALE),

@@ -14,7 +14,7 @@ use crate::base::id::{BackendId, CoreId, IdVec, ServerId};
 use crate::base::rng::Rng;
 use crate::live::{Live, SESSION_BLOCK};
 use crate::model::{Model, Source};
-use crate::policy::balance::{self, Balancer, ServerView, Tried};
+use crate::policy::balance::{self, Balancer, Tried};
 use crate::policy::ports::{RouteId, SourcePorts, SourceRange};
 use crate::policy::sample::Scratch;
 use crate::proxy::message::{Event, ToControl, ToCore};
@@ -76,7 +76,6 @@ impl Core {
     pub(super) fn new(setup: &Setup) -> Rc<Core> {
         let seed = SEED_STEP.wrapping_mul(u64::from(setup.core.0) + 1);
         let backends = setup.model.backends.iter().map(|(id, backend)| {
-            let view = View { model: &setup.model, live: &setup.live, backend: id };
             let balance = balance::Setup {
                 servers: backend.servers,
                 allbackups: backend.allbackups,
@@ -84,7 +83,7 @@ impl Core {
                 cores: setup.cores,
                 seed,
             };
-            let balancer = Balancer::new(&backend.balance, balance, &view);
+            let balancer = Balancer::new(&backend.balance, balance, &setup.live.view(id));
             RefCell::new(Backend { epoch: 0, balancer, targets: Vec::new() })
         });
         Rc::new(Core {
@@ -165,8 +164,7 @@ impl Core {
     pub(super) fn pick(&self, backend: BackendId, key: Option<u64>, tried: &Tried) -> Pick {
         let state = &mut *self.backends[backend].borrow_mut();
         self.refresh(backend, state);
-        let view = View { model: &self.model, live: &self.live, backend };
-        match state.balancer.pick(&view, key, tried) {
+        match state.balancer.pick(&self.live.view(backend), key, tried) {
             Some(server) => Pick::Server(server),
             None if state.balancer.usable_servers() == 0 => Pick::NoServer,
             None => Pick::Full,
@@ -193,7 +191,7 @@ impl Core {
             return;
         }
         state.epoch = epoch;
-        state.balancer.resync(&View { model: &self.model, live: &self.live, backend: id });
+        state.balancer.resync(&self.live.view(id));
         let mut ports = self.ports.borrow_mut();
         let servers = self.model.backends[id].servers;
         state.targets = servers
@@ -224,38 +222,4 @@ pub(super) enum Pick {
     Full,
     /// No server is usable.
     NoServer,
-}
-
-/// What a balancer sees: shared facts, read without locks.
-struct View<'a> {
-    model: &'a Model,
-    live: &'a Live,
-    backend: BackendId,
-}
-
-impl ServerView for View<'_> {
-    fn usable(&self, id: ServerId) -> bool {
-        self.live.servers[id].is_usable()
-    }
-    fn weight(&self, id: ServerId) -> u32 {
-        self.live.servers[id].weight()
-    }
-    fn backup(&self, id: ServerId) -> bool {
-        self.model.servers[id].backup
-    }
-    fn hash_id(&self, id: ServerId) -> u32 {
-        self.model.servers[id].sid
-    }
-    fn load(&self, id: ServerId) -> u32 {
-        let server = &self.live.servers[id];
-        server.sessions.get() + server.queued.load(Ordering::Relaxed)
-    }
-    fn free_slot(&self, id: ServerId) -> bool {
-        let server = &self.live.servers[id];
-        !server.track || (server.sessions.has_room() && server.queued.load(Ordering::Relaxed) == 0)
-    }
-    fn load_total(&self) -> u32 {
-        let backend = &self.live.backends[self.backend];
-        backend.sessions.get() + backend.queued.load(Ordering::Relaxed)
-    }
 }

@@ -78,14 +78,9 @@ impl Live for Core {
         let (live, settings) = (&self.live.servers[id], &self.model.servers[id]);
         let load = std::sync::atomic::Ordering::Relaxed;
         let sessions = sum(&self.shards, |s| s.servers[id].get(Stat::SessionsCur));
-        let primary = |id: ServerId| {
-            let server = &self.live.servers[id];
-            !self.model.servers[id].backup && server.is_usable() && server.weight() > 0
-        };
-        let stands_by = settings.backup && self.model.backends[settings.backend].servers.iter().any(primary);
         ServerLevels {
             up: live.is_up() && live.admin() != crate::live::AdminState::Maint,
-            usable: live.is_usable() && live.weight() > 0 && !stands_by,
+            usable: self.live.takes_load(settings.backend, id),
             sessions,
             queued: live.queued.load(load),
             maxconn: live.sessions.limit(),

@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use crate::base::id::{BackendId, ServerId};
 use crate::base::time::Now;
-use crate::live::{Live, Waiting};
+use crate::live::{AdminState, Live, Waiting};
 use crate::policy::admission::{Priority, QueueFull, Ticket, Wait};
 use crate::proxy::core::{Core, Waiter};
 use crate::proxy::message::{Event, ToCore};
@@ -69,11 +69,13 @@ fn release(live: &Live, peers: &[Sender<ToCore>], backend: BackendId, server: Se
 pub fn pump(live: &Live, peers: &[Sender<ToCore>], backend: BackendId, server: ServerId, now: Now) {
     let shared = &live.backends[backend];
     // Pairs with the store in `wait`: either this load sees the waiter, or its own pump sees the room.
-    while shared.queued.load(Ordering::SeqCst) > 0 && live.servers[server].is_usable() && enter(live, server)
-    {
+    while shared.queued.load(Ordering::SeqCst) > 0 && takes_sessions(live, server) && enter(live, server) {
         let next = {
             let mut queue = shared.queue();
-            let next = queue.next_for(server, now);
+            // Who waits for any server must not get one that is drained or a backup that stands by; who waits for this
+            // one wants just that.
+            let open = live.takes_load(backend, server);
+            let next = if open { queue.next_for(server, now) } else { queue.next_own(server, now) };
             publish(live, backend, Some(server), &queue);
             next
         };
@@ -90,6 +92,11 @@ pub fn pump(live: &Live, peers: &[Sender<ToCore>], backend: BackendId, server: S
             }
         }
     }
+}
+
+/// Whether a server may get sessions at all, those that persistence sends to a drained one included.
+fn takes_sessions(live: &Live, server: ServerId) -> bool {
+    live.servers[server].is_up() && live.servers[server].admin() != AdminState::Maint
 }
 
 /// Sends everybody who waits for this server alone to look for another: it went down.
