@@ -1,5 +1,7 @@
 //! Every bound, with its name and the reason for its value.
 
+use std::time::Duration;
+
 /// Bytes of one receive buffer. One TCP segment train of a fast LAN fits, a request head as HAProxy accepts it
 /// (`tune.bufsize` 16384) fits, and a few of them stay in the L2 cache.
 pub const BUF_BYTES: usize = 16 * 1024;
@@ -79,6 +81,36 @@ pub const ADMIN_WAIT_S_MAX: u64 = 24 * 3600;
 /// Admin connections served at once; the next is told so and closed.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 
+/// Lines that wait for a slow log output; about a megabyte. Beyond it lines are dropped and counted.
+pub const LOG_QUEUE_LINES: usize = 8192;
+
+/// How long a process that ends waits for a slow log output.
+pub const LOG_FLUSH: Duration = Duration::from_secs(1);
+
+/// For how long further events with the same text are only counted.
+pub const LOG_REPEAT: Duration = Duration::from_secs(10);
+
+/// Different texts that are watched for repetition at once; others are logged each time.
+pub const LOG_REPEAT_TEXTS_MAX: usize = 256;
+
+/// Time between attempts to bind an address that could not be bound.
+pub const BIND_RETRY: Duration = Duration::from_secs(1);
+
+/// How long a stopping process waits for the cores to report once it has told them to end all sessions.
+pub const KILL_WAIT: Duration = Duration::from_secs(2);
+
+/// How often a stopping process says how many sessions it waits for.
+pub const STOP_REPORT: Duration = Duration::from_secs(5);
+
+/// File descriptors of the process and of each core beyond sockets and pipes: standard streams, logs, rings, eventfds.
+pub const DESCRIPTORS_PROCESS: u64 = 32;
+/// See [`DESCRIPTORS_PROCESS`].
+pub const DESCRIPTORS_PER_CORE: u64 = 16;
+
+/// Client connections that are allowed when neither the configuration nor the descriptors say less; what one address
+/// with all its ports can hold sixteen times.
+pub const MAXCONN_MAX: u32 = 1 << 20;
+
 /// Depth of parentheses in a condition: the parser recurses.
 pub const CONDITION_DEPTH_MAX: usize = 64;
 
@@ -93,7 +125,7 @@ pub const BACKLOG_DEFAULT: u32 = 4096;
 
 /// Longest duration of a configuration: HAProxy's limit (2^31 ms, 24.8 days) in whole days, so that whatever loads here
 /// loads there.
-pub const DURATION_MAX: std::time::Duration = std::time::Duration::from_secs(24 * 86_400);
+pub const DURATION_MAX: Duration = Duration::from_secs(24 * 86_400);
 
 const _: () = assert!(HASH_RING_POINTS_MAX >= SERVERS_PER_BACKEND_MAX);
 const _: () = assert!(HASH_MAP_SLOTS_MAX >= SERVERS_PER_BACKEND_MAX);

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use shardgate::control::{self, ctl};
+use shardgate::model::Model;
 
 /// A thread-per-core load balancer for TCP.
 #[derive(Parser)]
@@ -17,6 +18,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run until SIGTERM (finishes what runs) or a second SIGINT (now)
+    Run {
+        /// Configuration file
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Say everything that is wrong with a configuration file
     Check {
         /// Configuration file
@@ -35,27 +42,39 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Run { config } => run(&config),
         Command::Check { config } => check(&config),
         Command::Ctl { socket, commands } => control_client(&socket, &commands),
     }
 }
 
+fn run(config: &std::path::Path) -> ExitCode {
+    match load(config) {
+        Ok((model, warnings)) => control::run(model, control::Options { warnings, ..Default::default() }),
+        Err(code) => code,
+    }
+}
+
 fn check(config: &std::path::Path) -> ExitCode {
-    let (model, diagnostics) = match control::load::load(config) {
-        Ok(loaded) => loaded,
-        Err(message) => {
-            eprintln!("error: {message}");
-            return ExitCode::FAILURE;
+    match load(config) {
+        Ok(_) => {
+            println!("Configuration file is valid");
+            ExitCode::SUCCESS
         }
-    };
+        Err(code) => code,
+    }
+}
+
+/// Loads a configuration and prints what there is to say about it; the model and the number of warnings.
+fn load(config: &std::path::Path) -> Result<(Model, u64), ExitCode> {
+    let (model, diagnostics) = control::load::load(config).map_err(|message| {
+        eprintln!("error: {message}");
+        ExitCode::FAILURE
+    })?;
     for diagnostic in &diagnostics {
         eprintln!("{diagnostic}");
     }
-    if model.is_none() {
-        return ExitCode::FAILURE;
-    }
-    println!("Configuration file is valid");
-    ExitCode::SUCCESS
+    Ok((model.ok_or(ExitCode::FAILURE)?, diagnostics.len() as u64))
 }
 
 fn control_client(socket: &std::path::Path, commands: &[String]) -> ExitCode {

@@ -49,8 +49,9 @@ pub struct ListenOptions<'a> {
     pub tcp_user_timeout: Option<Duration>,
     /// IPV6_V6ONLY.
     pub v6only: bool,
-    /// Route to the socket of the CPU that received the packet; set on the first socket of a group.
-    pub by_cpu: bool,
+    /// Route to the socket of the CPU that received the packet: the CPU of each socket of the group in the order in which
+    /// they are opened. Set it on the first socket alone; empty: the kernel's hash decides.
+    pub by_cpu: &'a [usize],
 }
 
 /// Opens a listening socket. TCP sockets are SO_REUSEPORT, so that each core has its own, and always IP_FREEBIND: a
@@ -106,8 +107,8 @@ fn listen_ip(addr: SocketAddr, options: ListenOptions<'_>) -> io::Result<OwnedFd
         sys::setsockopt_int(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, queue)?;
     }
     socket.bind(&SockAddr::from(addr))?;
-    if options.by_cpu {
-        sys::attach_reuseport_cpu(fd)?;
+    if !options.by_cpu.is_empty() {
+        sys::attach_reuseport_cpu(fd, options.by_cpu)?;
     }
     socket.listen(backlog(options))?;
     Ok(socket.into())

@@ -7,6 +7,7 @@
 mod bufs;
 mod conn;
 mod cpu;
+pub mod error;
 mod listen;
 mod mailbox;
 mod op;

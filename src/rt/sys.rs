@@ -178,22 +178,29 @@ pub(super) fn close(fd: RawFd) {
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
 }
 
-/// Attaches to a SO_REUSEPORT group the program "the socket with the number of the CPU that received the packet".
-/// The kernel falls back to its hash where the number is past the group (SO_ATTACH_REUSEPORT_CBPF, socket(7)).
-pub(super) fn attach_reuseport_cpu(fd: RawFd) -> io::Result<()> {
+/// Attaches to a SO_REUSEPORT group the program "the socket whose CPU received the packet": `cpus` are the CPUs of the
+/// sockets in the order in which they listen. The kernel falls back to its hash where the answer is past the group
+/// (SO_ATTACH_REUSEPORT_CBPF, socket(7)).
+pub(super) fn attach_reuseport_cpu(fd: RawFd, cpus: &[usize]) -> io::Result<()> {
     /// SKF_AD_OFF + SKF_AD_CPU: the CPU number as a virtual load offset.
     const CPU_NUMBER: u32 = (-0x1000_i32 + 36).cast_unsigned();
     /// BPF_LD | BPF_W | BPF_ABS
     const LOAD: u16 = 0x20;
-    /// BPF_RET | BPF_A
-    const RETURN_ACCUMULATOR: u16 = 0x16;
-    let mut program = [
-        libc::sock_filter { code: LOAD, jt: 0, jf: 0, k: CPU_NUMBER },
-        libc::sock_filter { code: RETURN_ACCUMULATOR, jt: 0, jf: 0, k: 0 },
-    ];
-    let filter = libc::sock_fprog { len: 2, filter: program.as_mut_ptr() };
+    /// BPF_JMP | BPF_JEQ | BPF_K
+    const JUMP_EQUAL: u16 = 0x15;
+    /// BPF_RET | BPF_K
+    const RETURN: u16 = 0x06;
+    let number = |n: usize| u32::try_from(n).map_err(io::Error::other);
+    let mut program = vec![libc::sock_filter { code: LOAD, jt: 0, jf: 0, k: CPU_NUMBER }];
+    for (socket, cpu) in cpus.iter().enumerate() {
+        program.push(libc::sock_filter { code: JUMP_EQUAL, jt: 0, jf: 1, k: number(*cpu)? });
+        program.push(libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: number(socket)? });
+    }
+    program.push(libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: u32::MAX });
+    let count = libc::c_ushort::try_from(program.len()).map_err(io::Error::other)?;
+    let filter = libc::sock_fprog { len: count, filter: program.as_mut_ptr() };
     let len = libc::socklen_t::try_from(size_of::<libc::sock_fprog>()).expect("small");
-    // SAFETY: `filter` points at two instructions that live until the call returns; the kernel copies them.
+    // SAFETY: `filter` points at `count` instructions that live until the call returns; the kernel copies them.
     check(unsafe {
         libc::setsockopt(
             fd,

@@ -113,6 +113,19 @@ fn connects_and_moves_many_buffers_in_order() {
 }
 
 #[test]
+fn a_core_stops_with_tasks_that_wait_for_io_and_time() {
+    let addr = echo_origin();
+    on_core(move || async move {
+        let conn = connect(Target::Ip(addr), ConnectOptions::default()).await.expect("connected");
+        spawn(async move { drop(conn.recv().await) });
+        spawn(sleep_until(now() + Duration::from_secs(3600)));
+        let fd = listen(Endpoint::Ip(local()), ListenOptions::default()).expect("listens");
+        spawn(async move { drop(Listener::new(fd).accept().await) });
+        yield_now().await;
+    });
+}
+
+#[test]
 fn a_refused_connection_is_an_error() {
     let gone = TcpListener::bind(local()).expect("a port is free").local_addr().expect("bound");
     let error =

@@ -263,6 +263,11 @@ impl Collector {
         }
     }
 
+    /// The shards it reads: those of the data cores, then others.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
     /// How many objects of a kind there are.
     pub fn count<K: Kind>(&self) -> usize {
         self.series[K::OBJECT as usize].len()

@@ -1,0 +1,194 @@
+//! Admin sockets: listens, and moves bytes between each connection and its `cli::AdminSession`. What commands mean is there.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::base::limits::ADMIN_CONNECTIONS_MAX;
+use crate::control::cli::{AdminSession, Job, Next, Outcome, SessionInfo};
+use crate::control::core::Control;
+use crate::control::events::Level;
+use crate::control::gather;
+use crate::control::target::Target;
+use crate::model::{AdminLevel, AdminSocket, Model};
+use crate::proxy::message::{SessionRow, ToCore};
+use crate::rt::{self, Conn, Endpoint, ListenOptions, Listener, StartError};
+
+/// How long accepting rests after an error: descriptors are short, and a session that ends gives some back.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Looks, before anything is started, whether the admin sockets can be made.
+///
+/// # Errors
+/// Another process listens on one, or something else than a socket has its name.
+pub(super) fn check_sockets(model: &Model) -> Result<(), StartError> {
+    for socket in &model.global.admin {
+        check(&socket.path).map_err(|e| refused(&socket.path, &e))?;
+    }
+    Ok(())
+}
+
+fn check(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if !meta.file_type().is_socket() => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file exists and is not a socket"))
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"))
+        }
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+fn refused(path: &Path, e: &io::Error) -> StartError {
+    StartError(format!("cannot make the admin socket {}: {}", path.display(), rt::error::words(e)))
+}
+
+/// Opens all admin sockets and serves them.
+///
+/// # Errors
+/// One cannot be made.
+pub(super) fn listen_all(control: &Rc<Control>) -> Result<(), StartError> {
+    for socket in &control.model.global.admin {
+        let fd = open(socket).map_err(|e| refused(&socket.path, &e))?;
+        rt::spawn(accept(control.clone(), Listener::new(fd), socket.level));
+    }
+    Ok(())
+}
+
+/// Makes the socket under another name first, so that its permissions are right from the moment when it can be found.
+fn open(socket: &AdminSocket) -> io::Result<OwnedFd> {
+    check(&socket.path)?;
+    let mut name = socket.path.clone().into_os_string();
+    name.push("~");
+    let temporary = PathBuf::from(name);
+    let options = ListenOptions { backlog: 16, ..ListenOptions::default() };
+    let fd = rt::listen(Endpoint::Unix(&temporary), options)?;
+    let named = std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(socket.mode))
+        .and_then(|()| std::fs::rename(&temporary, &socket.path));
+    if named.is_err() {
+        // Only the leftover of an attempt that failed already.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    named.map(|()| fd)
+}
+
+/// Removes the files of the admin sockets.
+pub(super) fn remove_files(model: &Model) {
+    for socket in &model.global.admin {
+        if check(&socket.path).is_err_and(|e| e.kind() == io::ErrorKind::AddrInUse) {
+            // Ours: nobody else can have taken it over while we listened.
+            let _ = std::fs::remove_file(&socket.path);
+        }
+    }
+}
+
+async fn accept(control: Rc<Control>, mut listener: Listener, level: AdminLevel) {
+    loop {
+        match listener.accept().await {
+            Ok(conn) => rt::spawn(serve(control.clone(), conn, level)),
+            Err(e) => {
+                control.say(Level::Warning, format!("cannot accept on an admin socket: {e}"));
+                rt::sleep_until(rt::now() + ACCEPT_REST).await;
+            }
+        }
+    }
+}
+
+/// Counts one connection as long as it lives.
+struct Place {
+    control: Rc<Control>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.control.admin_connections.set(self.control.admin_connections.get() - 1);
+    }
+}
+
+/// One connection, until it ends for whatever reason: there is nobody else to tell.
+async fn serve(control: Rc<Control>, conn: Conn, level: AdminLevel) {
+    let open = control.admin_connections.get() + 1;
+    control.admin_connections.set(open);
+    let _place = Place { control: control.clone() };
+    if open > ADMIN_CONNECTIONS_MAX {
+        // Best effort: the client may be gone.
+        let _ = write(&conn, "Too many admin connections.\n\n".to_owned(), Duration::from_secs(1)).await;
+        return;
+    }
+    let mut session = AdminSession::new(level);
+    let mut target = Target { control: control.clone() };
+    loop {
+        let mut out = String::new();
+        let next = session.poll(&mut target, &mut out);
+        if !out.is_empty() && write(&conn, out, session.timeout()).await.is_none() {
+            return;
+        }
+        match next {
+            Next::Read => {
+                let received = rt::with_deadline(conn.recv(), Some(rt::now() + session.timeout())).await;
+                let Ok(Ok(Some(bytes))) = received else { return };
+                session.handle_input(&bytes);
+            }
+            Next::Do(job) => {
+                let outcome = perform(&control, job).await;
+                session.handle_outcome(outcome);
+            }
+            // Other tasks of this core are not kept waiting by a long answer.
+            Next::Continue => rt::yield_now().await,
+            Next::Close => return,
+        }
+    }
+}
+
+/// Writes everything; `None` if the client does not read in time or is gone.
+async fn write(conn: &Conn, text: String, timeout: Duration) -> Option<()> {
+    let sent = rt::with_deadline(conn.send_all(text.into_bytes()), Some(rt::now() + timeout)).await;
+    sent.ok()?.ok()
+}
+
+async fn perform(control: &Rc<Control>, job: Job) -> Outcome {
+    match job {
+        Job::Wait(duration) => {
+            rt::sleep_until(rt::now() + duration).await;
+            Outcome::Done
+        }
+        Job::Sessions => {
+            let rows = gather::sessions(control).await;
+            Outcome::Sessions(rows.iter().map(|row| info(&control.model, row)).collect())
+        }
+        Job::ShutdownSession(id) => {
+            let rows = gather::sessions(control).await;
+            let found = rows.iter().find(|row| row.id == id);
+            if let Some(row) = found
+                && let Some(core) = control.cores.get(row.core.0 as usize)
+            {
+                core.send(ToCore::ShutdownSession(id));
+            }
+            Outcome::Found(found.is_some())
+        }
+    }
+}
+
+fn info(model: &Model, row: &SessionRow) -> SessionInfo {
+    SessionInfo {
+        id: row.id,
+        core: row.core.0,
+        age: Duration::from_millis(row.age_ms),
+        frontend: model.frontends[row.frontend].name.clone(),
+        backend: row.backend.map(|id| model.backends[id].name.clone()),
+        server: row.server.map(|id| model.servers[id].name.clone()),
+        client: row.client,
+        local: row.local,
+        target: row.server.map(|_| row.remote),
+        bytes_in: row.bytes_in,
+        bytes_out: row.bytes_out,
+        state: row.phase,
+    }
+}

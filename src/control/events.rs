@@ -1,0 +1,206 @@
+//! Events of the data cores and of this core as log lines. An event that repeats is counted instead of logged again, so
+//! that a flood of one kind does not bury the others.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use ahash::AHashMap;
+use tracing::{error, info, warn};
+
+use crate::base::limits::{LOG_REPEAT, LOG_REPEAT_TEXTS_MAX};
+use crate::base::time::Now;
+use crate::model::Model;
+use crate::proxy::end::End;
+use crate::proxy::message::{Event, SessionRow};
+use crate::rt;
+
+/// How bad it is, in HAProxy's terms.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Level {
+    /// Good to know.
+    Notice,
+    /// Something is not as it should be.
+    Warning,
+    /// Traffic suffers.
+    Alert,
+}
+
+/// The log of this core.
+#[derive(Default)]
+pub(super) struct Events {
+    repeats: RefCell<Repeats>,
+}
+
+impl Events {
+    /// Logs a text, unless it was logged moments ago: then it is counted.
+    pub(super) fn say(&self, level: Level, text: String) {
+        let fresh = self.repeats.borrow_mut().push(level, &text, rt::now());
+        if fresh {
+            write(level, &text);
+        }
+    }
+
+    /// Once a second: tells how often events were repeated.
+    pub(super) fn tick(&self) {
+        let told = self.repeats.borrow_mut().expire(rt::now());
+        for (level, text) in told {
+            write(level, &text);
+        }
+    }
+
+    /// At the end: tells the same of all events.
+    pub(super) fn finish(&self) {
+        let told = self.repeats.borrow_mut().expire(Now(u64::MAX));
+        for (level, text) in told {
+            write(level, &text);
+        }
+    }
+
+    /// Logs what a data core reports.
+    pub(super) fn report(&self, event: Event, model: &Model) {
+        match event {
+            Event::SessionEnd(row, end) => info!("{}", session_line(&row, end, model)),
+            other => {
+                let (level, text) = text(&other, model);
+                self.say(level, text);
+            }
+        }
+    }
+}
+
+fn write(level: Level, text: &str) {
+    match level {
+        Level::Notice => info!("{text}"),
+        Level::Warning => warn!("{text}"),
+        Level::Alert => error!("{text}"),
+    }
+}
+
+fn text(event: &Event, model: &Model) -> (Level, String) {
+    match event {
+        Event::AcceptPaused { core, bind, error } => {
+            let (frontend, bind) = names(model, *bind);
+            (Level::Alert, format!("core {} pauses accepting on {frontend}/{bind}: {error}", core.0))
+        }
+        Event::AcceptResumed { core, bind } => {
+            let (frontend, bind) = names(model, *bind);
+            (Level::Notice, format!("core {} accepts again on {frontend}/{bind}", core.0))
+        }
+        Event::SourcePortsExhausted { server, used, waiting } => {
+            let server = &model.servers[*server];
+            let backend = &model.backends[server.backend].name;
+            let text = format!(
+                "no free source port towards {backend}/{}: {used} in use, {waiting} in TIME_WAIT; add addresses or ports to \
+                 its source",
+                server.name
+            );
+            (Level::Alert, text)
+        }
+        Event::QueueFull(id) => {
+            (Level::Warning, format!("the queue of backend {} is full", model.backends[*id].name))
+        }
+        Event::SessionEnd(row, end) => (Level::Notice, session_line(row, *end, model)),
+    }
+}
+
+fn names(model: &Model, bind: crate::base::id::ListenerId) -> (&str, &str) {
+    let bind = &model.binds[bind];
+    (&model.frontends[bind.frontend].name, &bind.name)
+}
+
+/// The fields of HAProxy's TCP log format that come behind the accept date, the bytes of both directions, and why it ended.
+fn session_line(row: &SessionRow, end: End, model: &Model) -> String {
+    let frontend = &model.frontends[row.frontend].name;
+    // HAProxy's words: without a backend the frontend's own name, without a server <NOSRV>.
+    let backend = row.backend.map_or(frontend, |id| &model.backends[id].name);
+    let server = row.server.map_or("<NOSRV>", |id| &model.servers[id].name);
+    format!(
+        "{} {frontend} {backend}/{server} {}/{}/{} {}/{} {} retries={} ({})",
+        row.client,
+        row.queue_ms,
+        row.connect_ms,
+        row.age_ms,
+        row.bytes_in,
+        row.bytes_out,
+        end.code(),
+        row.retries,
+        end.reason(),
+    )
+}
+
+/// Which texts were logged moments ago, and how often they were left out since.
+#[derive(Default)]
+struct Repeats {
+    recent: AHashMap<(Level, String), (Now, u64)>,
+}
+
+impl Repeats {
+    /// Whether the text is to be logged now.
+    fn push(&mut self, level: Level, text: &str, now: Now) -> bool {
+        if let Some((_, count)) = self.recent.get_mut(&(level, text.to_owned())) {
+            *count += 1;
+            return false;
+        }
+        if self.recent.len() < LOG_REPEAT_TEXTS_MAX {
+            self.recent.insert((level, text.to_owned()), (now, 0));
+        }
+        true
+    }
+
+    /// Forgets what was logged long ago; the summaries of what was left out.
+    fn expire(&mut self, now: Now) -> Vec<(Level, String)> {
+        let mut told = Vec::new();
+        self.recent.retain(|(level, text), (since, count)| {
+            let elapsed: Duration = now.since(*since);
+            if elapsed < LOG_REPEAT {
+                return true;
+            }
+            if *count > 0 {
+                told.push((*level, format!("{text} (repeated {count} times)")));
+            }
+            false
+        });
+        told.sort_by(|a, b| a.1.cmp(&b.1));
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn s(n: u64) -> Now {
+        Now(n * 1_000_000_000)
+    }
+
+    #[test]
+    fn a_repeated_event_is_counted_and_told_once() {
+        let mut repeats = Repeats::default();
+        assert!(repeats.push(Level::Alert, "full", s(1)));
+        assert!(!repeats.push(Level::Alert, "full", s(2)));
+        assert!(repeats.push(Level::Notice, "full", s(2)), "another level is another event");
+        assert!(!repeats.push(Level::Alert, "full", s(3)));
+        assert!(repeats.expire(s(10)).is_empty());
+        assert_eq!(repeats.expire(s(11)), [(Level::Alert, "full (repeated 2 times)".to_owned())]);
+        assert!(repeats.push(Level::Alert, "full", s(11)), "then it is news again");
+    }
+
+    #[test]
+    fn what_does_not_repeat_is_not_told_again() {
+        let mut repeats = Repeats::default();
+        assert!(repeats.push(Level::Notice, "once", s(1)));
+        assert!(repeats.expire(s(60)).is_empty() && repeats.recent.is_empty());
+    }
+
+    #[test]
+    fn more_texts_than_the_bound_are_all_logged() {
+        let mut repeats = Repeats::default();
+        for n in 0..LOG_REPEAT_TEXTS_MAX {
+            assert!(repeats.push(Level::Notice, &n.to_string(), s(1)));
+        }
+        assert!(
+            repeats.push(Level::Notice, "one more", s(1)) && repeats.push(Level::Notice, "one more", s(1))
+        );
+        assert_eq!(repeats.recent.len(), LOG_REPEAT_TEXTS_MAX);
+    }
+}

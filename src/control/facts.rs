@@ -1,0 +1,262 @@
+//! Facts behind the statistics: what `show stat` and `show info` say beside what is counted.
+
+use std::sync::atomic::Ordering;
+
+use crate::base::id::{BackendId, FrontendId, ListenerId, ServerId};
+use crate::base::limits::BUF_BYTES;
+use crate::control::core::Control;
+use crate::control::servers::Report;
+use crate::live::{AdminState, BindState};
+use crate::model::{BindAddress, ServerAddress};
+use crate::policy::admission::default_fullconn;
+use crate::policy::balance::{Algorithm, WEIGHT_SCALE};
+use crate::policy::health::{CheckStatus, State};
+use crate::rt;
+use crate::stats::collector::Sums;
+use crate::stats::counters::{Backend, Frontend, Listener, Server};
+use crate::stats::process::CoreStat;
+use crate::stats::snapshot::{
+    BackendFacts, CheckFacts, Entry, Facts, FrontendFacts, ListenerFacts, ProcessFacts, ServerFacts, Snapshot,
+};
+use crate::stats::status::{Admin, CheckResult, Health, ListenStatus};
+
+/// The day of the version, as `show info` has it.
+const RELEASE_DATE: &str = "2026/11/21";
+
+impl Control {
+    /// All statistics now.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let collector = self.collector.borrow();
+        let mut entries = Vec::new();
+        for (id, frontend) in self.model.frontends.iter() {
+            let facts = Facts::Frontend(self.frontend_facts(id));
+            entries.push(entry(&frontend.name, "", (frontend.iid, 0), facts, collector.sums::<Frontend>(id)));
+        }
+        for (id, bind) in self.model.binds.iter() {
+            let frontend = &self.model.frontends[bind.frontend];
+            let facts = Facts::Listener(self.listener_facts(id));
+            let sums = collector.sums::<Listener>(id);
+            entries.push(entry(&frontend.name, &bind.name, (frontend.iid, bind.sid), facts, sums));
+        }
+        for (id, server) in self.model.servers.iter() {
+            let backend = &self.model.backends[server.backend];
+            let facts = Facts::Server(Box::new(self.server_facts(id)));
+            let sums = collector.sums::<Server>(id);
+            entries.push(entry(&backend.name, &server.name, (backend.iid, server.sid), facts, sums));
+        }
+        for (id, backend) in self.model.backends.iter() {
+            let facts = Facts::Backend(self.backend_facts(id));
+            entries.push(entry(&backend.name, "", (backend.iid, 0), facts, collector.sums::<Backend>(id)));
+        }
+        let sums = collector.process_sums();
+        drop(collector);
+        Snapshot::new(rt::now(), self.process_facts(), sums, entries)
+    }
+
+    /// The facts about the process.
+    pub(super) fn process_facts(&self) -> ProcessFacts {
+        let global = &self.model.global;
+        let buffers = self.collector.borrow().process_sums().get(CoreStat::Buffers) * BUF_BYTES as u64;
+        let cores = self.cores.len() as u64;
+        let open = |state: BindState| self.live.binds.values().filter(|bind| bind.state() == state).count();
+        ProcessFacts {
+            name: global.compat_name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            release_date: RELEASE_DATE.to_owned(),
+            threads: u32::try_from(cores).unwrap_or(u32::MAX),
+            pid: std::process::id(),
+            uptime: rt::now().since(self.started),
+            start_time_s: self.process.started.as_secs(),
+            boot_time_ms: u64::try_from(self.process.boot_time.as_millis()).unwrap_or(u64::MAX),
+            fd_limit: self.process.open_files,
+            maxconn: u64::from(self.maxconn()),
+            hard_maxconn: u64::from(self.process.budget.hard_maxconn),
+            maxpipes: u64::from(global.pipes_max) * cores,
+            buffer_bytes: (u64::from(global.buffers_max) * cores * BUF_BYTES as u64, buffers),
+            node: global.node.clone(),
+            description: global.description.clone(),
+            stopping: self.live.process.stopping.load(Ordering::Relaxed),
+            listeners: open(BindState::Listening) as u64,
+            maxconn_reached: 0,
+            warnings: self.process.warnings,
+        }
+    }
+
+    /// The limit of client connections in effect.
+    pub(super) fn maxconn(&self) -> u32 {
+        self.live.process.connections.limit().unwrap_or(self.process.budget.hard_maxconn)
+    }
+
+    fn frontend_facts(&self, id: FrontendId) -> FrontendFacts {
+        let live = &self.live.frontends[id];
+        let status = match () {
+            () if self.live.process.stopping.load(Ordering::Relaxed) => ListenStatus::Stop,
+            () if live.paused.load(Ordering::Relaxed) => ListenStatus::Paused,
+            () => ListenStatus::Open,
+        };
+        let limit = u64::from(live.connections.limit().unwrap_or(self.maxconn()));
+        FrontendFacts { status, limit, rate_limit: 0 }
+    }
+
+    fn listener_facts(&self, id: ListenerId) -> ListenerFacts {
+        let (bind, live) = (&self.model.binds[id], &self.live.binds[id]);
+        let paused = self.live.frontends[bind.frontend].paused.load(Ordering::Relaxed);
+        let status = match live.state() {
+            BindState::Listening if paused => ListenStatus::Paused,
+            BindState::Listening if !live.connections.has_room() => ListenStatus::Full,
+            BindState::Listening => ListenStatus::Open,
+            BindState::Waiting | BindState::Closed => ListenStatus::Stop,
+        };
+        let protocol = match &bind.address {
+            BindAddress::Ip(ip) if ip.is_ipv4() => "tcpv4",
+            BindAddress::Ip(_) => "tcpv6",
+            BindAddress::Fd(_) if !self.addresses.borrow()[id].contains('@') => "tcp",
+            BindAddress::Unix(_) | BindAddress::Abstract(_) | BindAddress::Fd(_) => "unix_stream",
+        };
+        let limit = u64::from(live.connections.limit().unwrap_or(0));
+        ListenerFacts { status, limit, address: self.addresses.borrow()[id].clone(), protocol }
+    }
+
+    fn backend_facts(&self, id: BackendId) -> BackendFacts {
+        let now = rt::now();
+        let backend = &self.model.backends[id];
+        let usable: Vec<ServerId> =
+            backend.servers.iter().filter(|id| self.live.servers[*id].is_usable()).collect();
+        let backup = usable.iter().filter(|id| self.model.servers[**id].backup).count();
+        let sum = |of: &dyn Fn(ServerId) -> u32| usable.iter().map(|id| u64::from(of(*id))).sum();
+        let clock = self.states.borrow().backends[id];
+        BackendFacts {
+            up: clock.up,
+            weight: sum(&|id| whole(self.live.servers[id].weight())),
+            user_weight: sum(&|id| self.live.servers[id].user_weight()),
+            active: (usable.len() - backup) as u64,
+            backup: backup as u64,
+            limit: Some(u64::from(default_fullconn(u64::from(self.maxconn())))),
+            last_change: clock.last_change(now),
+            downtime: clock.downtime(now),
+            algorithm: algorithm(backend.balance.algorithm).to_owned(),
+            cookie: None,
+        }
+    }
+
+    /// The facts about one server.
+    pub(super) fn server_facts(&self, id: ServerId) -> ServerFacts {
+        let now = rt::now();
+        let (server, live) = (&self.model.servers[id], &self.live.servers[id]);
+        let states = self.states.borrow();
+        let state = &states.servers[id];
+        let admin = match live.admin() {
+            AdminState::Maint => Admin::Maint,
+            _ if !state.resolved => Admin::MaintResolution,
+            AdminState::Drain => Admin::Drain,
+            AdminState::Ready => Admin::Ready,
+        };
+        let health = state.health.as_ref().map_or(Health::Unchecked, |health| {
+            let (rise, fall, level) = health.columns();
+            let now = health.state();
+            Health::Checked { up: now != State::Down, stopping: now == State::NoLoad, level, rise, fall }
+        });
+        let (ip, port) = match (&server.address, live.address()) {
+            (_, Some(address)) => (address.ip().to_string(), address.port()),
+            (ServerAddress::Ip(address), None) => (address.ip().to_string(), address.port()),
+            (ServerAddress::Name { port, .. }, None) => (String::new(), *port),
+            (ServerAddress::Unix(path), None) => (path.display().to_string(), 0),
+            (ServerAddress::Abstract(name), None) => (format!("abns@{name}"), 0),
+        };
+        ServerFacts {
+            admin,
+            health,
+            weight: whole(live.weight()),
+            user_weight: live.user_weight(),
+            initial_weight: server.weight,
+            backup: server.backup,
+            limit: live.sessions.limit().map(u64::from),
+            queue_limit: server.maxqueue.map(u64::from),
+            last_change: state.clock.last_change(now),
+            downtime: state.clock.downtime(now),
+            throttle_percent: state.slow.and_then(|slow| slow.throttle_percent(now)),
+            tracked: None,
+            check: state
+                .health
+                .as_ref()
+                .map(|_| state.last_check.as_ref().map(check_facts).unwrap_or_default()),
+            ip,
+            port,
+            fqdn: match &server.address {
+                ServerAddress::Name { host, .. } => Some(host.clone()),
+                _ => None,
+            },
+            cookie: None,
+        }
+    }
+}
+
+fn entry(proxy: &str, name: &str, (iid, sid): (u32, u32), facts: Facts, sums: Sums) -> Entry {
+    Entry { proxy: proxy.to_owned(), name: name.to_owned(), iid, sid, http: false, facts, sums }
+}
+
+/// A weight in whole units, as HAProxy shows it: rounded up, so that only a weight of 0 shows as 0.
+fn whole(weight: u32) -> u32 {
+    weight.div_ceil(WEIGHT_SCALE)
+}
+
+fn algorithm(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::RoundRobin => "roundrobin",
+        Algorithm::LeastConn => "leastconn",
+        Algorithm::First => "first",
+        Algorithm::Source => "source",
+        Algorithm::Random { .. } => "random",
+        Algorithm::Hash => "hash",
+    }
+}
+
+fn check_facts(report: &Report) -> CheckFacts {
+    CheckFacts {
+        result: result(report.status),
+        last: report.info.clone(),
+        code: None,
+        duration: report.duration,
+    }
+}
+
+/// The result in the vocabulary of the statistics.
+fn result(status: CheckStatus) -> CheckResult {
+    match status {
+        CheckStatus::Unknown | CheckStatus::Initializing | CheckStatus::Checked | CheckStatus::Analyzed => {
+            CheckResult::Init
+        }
+        CheckStatus::SocketError => CheckResult::SocketError,
+        CheckStatus::L4Ok => CheckResult::Layer4Ok,
+        CheckStatus::L4Timeout => CheckResult::Layer4Timeout,
+        CheckStatus::L4Connect => CheckResult::Layer4Error,
+        CheckStatus::L6Ok => CheckResult::Layer6Ok,
+        CheckStatus::L6Timeout => CheckResult::Layer6Timeout,
+        CheckStatus::L6Response => CheckResult::Layer6Error,
+        CheckStatus::L7Ok => CheckResult::Layer7Ok,
+        CheckStatus::L7OkConditionally => CheckResult::Layer7Drain,
+        CheckStatus::L7Timeout => CheckResult::Layer7Timeout,
+        CheckStatus::L7Response => CheckResult::Layer7Error,
+        CheckStatus::L7Status => CheckResult::Layer7Status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_has_the_same_code_in_both_vocabularies() {
+        for row in CheckStatus::TABLE {
+            let result = result(row.status);
+            if result != CheckResult::Init {
+                assert_eq!((result.code(), result.words()), (row.code, row.description));
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_weight_of_zero_shows_as_zero() {
+        assert_eq!([0, 1, WEIGHT_SCALE, WEIGHT_SCALE + 1].map(whole), [0, 1, 1, 2]);
+    }
+}

@@ -1,0 +1,67 @@
+//! Questions to all data cores, and the wait for their answers.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use ahash::AHashMap;
+
+use crate::control::core::Control;
+use crate::proxy::message::{SessionRow, ToCore};
+use crate::rt;
+
+/// How long a data core may take to answer. It answers between two turns unless it is stuck; then the others' answers are shown.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// Questions that are open.
+#[derive(Default)]
+pub(super) struct Gathers {
+    next: Cell<u64>,
+    open: RefCell<AHashMap<u64, Gather>>,
+}
+
+struct Gather {
+    rows: Vec<SessionRow>,
+    /// Cores that have not answered.
+    left: usize,
+    waker: Option<Waker>,
+}
+
+impl Gathers {
+    /// An answer of one core. One that comes too late finds nobody.
+    pub(super) fn answer(&self, reply: u64, rows: Vec<SessionRow>) {
+        if let Some(gather) = self.open.borrow_mut().get_mut(&reply) {
+            gather.rows.extend(rows);
+            gather.left = gather.left.saturating_sub(1);
+            if let Some(waker) = gather.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+/// The sessions of all data cores, by number.
+pub(super) async fn sessions(control: &Control) -> Vec<SessionRow> {
+    let gathers = &control.gathers;
+    let reply = gathers.next.get();
+    gathers.next.set(reply + 1);
+    let gather = Gather { rows: Vec::new(), left: control.cores.len(), waker: None };
+    gathers.open.borrow_mut().insert(reply, gather);
+    control.broadcast(|| ToCore::Sessions(reply));
+    let complete = poll_fn(|cx| {
+        let mut open = gathers.open.borrow_mut();
+        match open.get_mut(&reply) {
+            Some(gather) if gather.left > 0 => {
+                gather.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    });
+    // Without the answer of a core that is stuck, the rest is still worth showing.
+    let _ = rt::with_deadline(complete, Some(rt::now() + ANSWER)).await;
+    let mut rows = gathers.open.borrow_mut().remove(&reply).map(|gather| gather.rows).unwrap_or_default();
+    rows.sort_by_key(|row| row.id);
+    rows
+}

@@ -1,0 +1,142 @@
+//! Binds into listening sockets: one a core for TCP, one that is shared for UNIX and inherited sockets. A bind that has to
+//! wait (its interface does not exist yet) is tried again once a second; `run` opens all, `core` retries.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use crate::base::id::{IdVec, ListenerId};
+use crate::base::net::Addr;
+use crate::model::{Accept, Bind, BindAddress, Model};
+use crate::rt::{self, Endpoint, ListenOptions, StartError, error};
+
+/// The sockets of all binds at the start.
+pub(super) struct Opened {
+    /// For each core its sockets.
+    pub(super) sockets: Vec<Vec<(ListenerId, OwnedFd)>>,
+    /// The address of each bind as it is, with the port that the kernel chose.
+    pub(super) addresses: IdVec<ListenerId, String>,
+    /// Binds that wait, and why.
+    pub(super) waiting: Vec<(ListenerId, String)>,
+}
+
+/// Opens the sockets of all binds; `cpus` are those of the data cores.
+///
+/// # Errors
+/// An address is in use, forbidden or otherwise impossible: then nothing is served at all, as in HAProxy.
+pub(super) fn open_all(model: &Model, cpus: &[usize]) -> Result<Opened, StartError> {
+    let mut opened = Opened {
+        sockets: cpus.iter().map(|_| Vec::new()).collect(),
+        addresses: model.binds.values().map(|bind| configured(&bind.address)).collect(),
+        waiting: Vec::new(),
+    };
+    let mut failed = Vec::new();
+    for (id, bind) in model.binds.iter() {
+        match open(bind, cpus) {
+            Ok((sockets, address)) => {
+                opened.addresses[id] = address;
+                for (core, socket) in opened.sockets.iter_mut().zip(sockets) {
+                    core.push((id, socket));
+                }
+            }
+            Err(e) if error::is_interface_missing(&e) => opened.waiting.push((id, error::words(&e))),
+            Err(e) => failed.push(complaint(model, bind, &e)),
+        }
+    }
+    if failed.is_empty() { Ok(opened) } else { Err(StartError(failed.join("\n"))) }
+}
+
+/// `cannot bind 127.0.0.1:80 for frontend web (config.toml:3:8): Address already in use`.
+pub(super) fn complaint(model: &Model, bind: &Bind, e: &io::Error) -> String {
+    let hint = match e.kind() {
+        io::ErrorKind::AddrInUse => "; another process listens there",
+        io::ErrorKind::PermissionDenied => {
+            "; run as root or give CAP_NET_BIND_SERVICE (ports below 1024), CAP_NET_RAW (interface) \
+             or CAP_NET_ADMIN (transparent)"
+        }
+        _ => "",
+    };
+    format!(
+        "cannot bind {} for frontend {} ({}): {}{hint}",
+        configured(&bind.address),
+        model.frontends[bind.frontend].name,
+        bind.origin,
+        error::words(e)
+    )
+}
+
+/// Opens one socket a core. Returns them with the address as it is.
+pub(super) fn open(bind: &Bind, cpus: &[usize]) -> io::Result<(Vec<OwnedFd>, String)> {
+    let first = rt::listen(endpoint(&bind.address), options(bind, cpus))?;
+    let bound = rt::bound_addr(&first);
+    let address = match bound {
+        Addr::Ip(ip) => ip.to_string(),
+        Addr::Unix | Addr::Unknown => configured(&bind.address),
+    };
+    let mut sockets = vec![first];
+    for _ in 1..cpus.len() {
+        let socket = match (&bind.address, bound) {
+            (BindAddress::Ip(_), Addr::Ip(same)) => {
+                rt::listen(Endpoint::Ip(with_scope(&bind.address, same)), options(bind, &[]))?
+            }
+            _ => rt::share(&sockets[0])?,
+        };
+        sockets.push(socket);
+    }
+    Ok((sockets, address))
+}
+
+/// The configured address with the port that the first socket got.
+fn with_scope(configured: &BindAddress, bound: SocketAddr) -> SocketAddr {
+    match configured {
+        BindAddress::Ip(address) => {
+            let mut address = *address;
+            address.set_port(bound.port());
+            address
+        }
+        _ => bound,
+    }
+}
+
+fn endpoint(address: &BindAddress) -> Endpoint<'_> {
+    match address {
+        BindAddress::Ip(ip) => Endpoint::Ip(*ip),
+        BindAddress::Unix(path) => Endpoint::Unix(path),
+        BindAddress::Abstract(name) => Endpoint::Abstract(name),
+        BindAddress::Fd(fd) => Endpoint::Fd(*fd),
+    }
+}
+
+fn options<'a>(bind: &'a Bind, cpus: &'a [usize]) -> ListenOptions<'a> {
+    ListenOptions {
+        backlog: bind.backlog,
+        interface: bind.interface.as_deref(),
+        transparent: bind.transparent,
+        defer_accept: bind.defer_accept,
+        tfo_queue: bind.tfo_queue,
+        mss: bind.mss,
+        tcp_user_timeout: bind.tcp_user_timeout,
+        v6only: bind.v6only,
+        by_cpu: if bind.accept == Accept::Cpu { cpus } else { &[] },
+    }
+}
+
+/// A bind's address as it stands in the configuration.
+pub(super) fn configured(address: &BindAddress) -> String {
+    match address {
+        BindAddress::Ip(ip) => ip.to_string(),
+        BindAddress::Unix(path) => format!("unix@{}", path.display()),
+        BindAddress::Abstract(name) => format!("abns@{name}"),
+        BindAddress::Fd(fd) => format!("fd@{fd}"),
+    }
+}
+
+/// Removes the files of UNIX binds: their sockets are closed.
+pub(super) fn remove_files(model: &Model) {
+    for bind in model.binds.values() {
+        if let BindAddress::Unix(path) = &bind.address {
+            // Somebody else may have removed or replaced it; there is nobody to tell.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

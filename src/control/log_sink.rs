@@ -1,0 +1,239 @@
+//! The event log: lines with a timestamp to standard error, standard output or a file. What is worth a line is decided by
+//! the callers, which say it with `tracing`'s macros from any thread.
+//!
+//! Nothing that logs ever waits: lines go through a bounded queue to a thread of their own, and what does not fit, or what
+//! a full disk or a closed pipe refuses, is dropped and counted (`DroppedLogs`).
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::base::limits::{LOG_FLUSH, LOG_QUEUE_LINES};
+use crate::model::LogTarget;
+
+/// What the thread that writes is told.
+enum Entry {
+    /// Write this line.
+    Line(Vec<u8>),
+    /// Open the file again: it was moved away (SIGHUP).
+    Reopen,
+    /// Say when everything before this is written.
+    Flush(SyncSender<()>),
+}
+
+/// The way to the log. Cloning shares it.
+#[derive(Clone)]
+pub(super) struct LogSink {
+    queue: SyncSender<Entry>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl LogSink {
+    /// Opens the target and starts the thread that writes to it.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or no thread can be made.
+    pub(super) fn open(target: &LogTarget) -> io::Result<LogSink> {
+        let output = Output::open(target)?;
+        let (queue, entries) = sync_channel(LOG_QUEUE_LINES);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let counter = dropped.clone();
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || write_all(output, &entries, &counter))?;
+        Ok(LogSink { queue, dropped })
+    }
+
+    /// Makes `tracing`'s events and panics go here, for the whole process. Only the first call has an effect.
+    pub(super) fn install(&self, colours: bool) {
+        let format =
+            tracing_subscriber::fmt::layer().with_writer(self.clone()).with_target(false).with_ansi(colours);
+        // Libraries have their own idea of what is worth a line.
+        let ours = Targets::new().with_target("shardgate", LevelFilter::INFO);
+        let installed = tracing_subscriber::registry().with(format).with(ours).try_init().is_ok();
+        if installed {
+            std::panic::set_hook(Box::new(|panic| {
+                let backtrace = std::backtrace::Backtrace::force_capture();
+                tracing::error!("{panic}; this is a bug\n{backtrace}");
+            }));
+        }
+    }
+
+    /// Lines that were dropped so far.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Opens the file again after it was moved away.
+    pub(super) fn reopen(&self) {
+        self.put(Entry::Reopen);
+    }
+
+    /// Waits, but not for long, until what was logged is written: the process ends.
+    pub(super) fn flush(&self) {
+        let (done, wait) = sync_channel(1);
+        if self.put(Entry::Flush(done)) {
+            // An output that takes nothing must not keep the process from ending.
+            let _ = wait.recv_timeout(LOG_FLUSH);
+        }
+    }
+
+    fn put(&self, entry: Entry) -> bool {
+        let fits = self.queue.try_send(entry).is_ok();
+        if !fits {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        fits
+    }
+}
+
+/// One event is one `write`: `tracing_subscriber` formats it as a whole first.
+impl Write for LogSink {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.put(Entry::Line(line.to_vec()));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for LogSink {
+    type Writer = LogSink;
+
+    fn make_writer(&self) -> LogSink {
+        self.clone()
+    }
+}
+
+/// Whether lines to this target may be coloured.
+pub(super) fn is_terminal(target: &LogTarget) -> bool {
+    match target {
+        LogTarget::Stderr => io::stderr().is_terminal(),
+        LogTarget::Stdout => io::stdout().is_terminal(),
+        LogTarget::File(_) => false,
+    }
+}
+
+/// Where lines end up.
+enum Output {
+    Stderr,
+    Stdout,
+    File { path: PathBuf, file: File },
+}
+
+impl Output {
+    fn open(target: &LogTarget) -> io::Result<Output> {
+        Ok(match target {
+            LogTarget::Stderr => Output::Stderr,
+            LogTarget::Stdout => Output::Stdout,
+            LogTarget::File(path) => Output::File { path: path.clone(), file: append_to(path)? },
+        })
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        match self {
+            Output::Stderr => io::stderr().write_all(line),
+            Output::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(line)?;
+                stdout.flush()
+            }
+            Output::File { file, .. } => file.write_all(line),
+        }
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        if let Output::File { path, file } = self {
+            *file = append_to(path)?;
+        }
+        Ok(())
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// The thread: it alone may wait for a slow output.
+fn write_all(mut output: Output, entries: &Receiver<Entry>, dropped: &AtomicU64) {
+    while let Ok(entry) = entries.recv() {
+        match entry {
+            Entry::Line(line) => {
+                if output.write(&line).is_err() {
+                    dropped.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            // The old file goes on being written when the new one cannot be opened.
+            Entry::Reopen => drop(output.reopen()),
+            Entry::Flush(done) => drop(done.send(())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(sink: &LogSink, text: &str) {
+        sink.clone().write_all(text.as_bytes()).expect("never fails");
+    }
+
+    #[test]
+    fn a_file_is_appended_to_and_opened_again() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("events");
+        std::fs::write(&path, "before\n").expect("writable");
+        let sink = LogSink::open(&LogTarget::File(path.clone())).expect("opens");
+        line(&sink, "one\n");
+        sink.flush();
+        std::fs::rename(&path, dir.path().join("events.1")).expect("moved");
+        line(&sink, "two\n");
+        sink.reopen();
+        line(&sink, "three\n");
+        sink.flush();
+        let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect("readable");
+        assert_eq!((read("events.1").as_str(), read("events").as_str()), ("before\none\ntwo\n", "three\n"));
+        assert_eq!(sink.dropped(), 0);
+    }
+
+    #[test]
+    fn a_full_disk_drops_lines_and_counts_them() {
+        let sink = LogSink::open(&LogTarget::File("/dev/full".into())).expect("opens");
+        for _ in 0..3 {
+            line(&sink, "lost\n");
+        }
+        sink.flush();
+        assert_eq!(sink.dropped(), 3);
+    }
+
+    #[test]
+    fn an_output_that_takes_nothing_never_makes_anybody_wait() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let fifo = dir.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs");
+        assert!(made.success());
+        // Open for reading and writing, so that opening it for writing does not wait; nobody reads.
+        let _reader = OpenOptions::new().read(true).write(true).open(&fifo).expect("opens");
+        let sink = LogSink::open(&LogTarget::File(fifo)).expect("opens");
+        let text = "x".repeat(1000);
+        for _ in 0..2 * LOG_QUEUE_LINES {
+            line(&sink, &text);
+        }
+        assert!(sink.dropped() > 0, "a pipe holds 64 KiB and the queue the rest");
+    }
+
+    #[test]
+    fn a_directory_is_no_log_file() {
+        assert!(LogSink::open(&LogTarget::File("/".into())).is_err());
+    }
+}

@@ -1,0 +1,216 @@
+//! `shardgate run`: from a model to a process that serves, and to its exit code. Opens everything that may fail before the
+//! first thread starts, so that a process that cannot serve says so in one line and ends.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::base::id::{CoreId, Id};
+use crate::control::core::{Control, Notice, Process, Start};
+use crate::control::events::Level;
+use crate::control::listeners::{self, Opened};
+use crate::control::log_sink::{self, LogSink};
+use crate::control::notify::notify;
+use crate::control::{admin, checks, core, descriptors, resolve, stop};
+use crate::live::{BindState, Live};
+use crate::model::Model;
+use crate::proxy::message::ToCore;
+use crate::proxy::worker::{self, Setup};
+use crate::rt::{self, Booted, CoreSpec, Cores, Sender, Signals, StartError};
+use crate::stats::counters::{Origins, Shard, Sizes};
+
+/// Receive buffers of the control core: answers to checks and admin commands are short.
+const CONTROL_BUFFERS: u16 = 64;
+/// The most that io_uring's ring of provided buffers holds.
+const BUFFERS_MAX: u32 = 1 << 15;
+
+/// How to run, beside the model.
+#[derive(Clone, Copy, Default)]
+pub struct Options {
+    /// Warnings about the configuration (`TotalWarnings`).
+    pub warnings: u64,
+    /// Called on the control core before the process is ready; it may start tasks there.
+    pub companion: Option<fn()>,
+}
+
+/// Runs the process until a signal ends it. Failure: it could not start, or a data core ended by itself; the reason is on
+/// standard error.
+pub fn run(model: Model, options: Options) -> ExitCode {
+    match serve(model, options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(StartError(reasons)) => {
+            for reason in reasons.lines() {
+                eprintln!("error: {reason}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(model: Model, options: Options) -> Result<(), StartError> {
+    let began = SystemTime::now();
+    let wrong = |what: &str| {
+        let what = what.to_owned();
+        move |e: std::io::Error| StartError(format!("{what}: {e}"))
+    };
+    let signals = Signals::install().map_err(wrong("cannot set up signals"))?;
+    let log = LogSink::open(&model.global.log).map_err(wrong("cannot open the log"))?;
+    let open_files = rt::limits::raise_open_files().map_err(wrong("cannot raise the limit of open files"))?;
+    let budget =
+        descriptors::budget(open_files, descriptors::reserved(&model, open_files), model.global.maxconn);
+    let booted = rt::boot(specs(&model))?;
+    admin::check_sockets(&model)?;
+    let opened = listeners::open_all(&model, &model.global.cores)?;
+    log.install(log_sink::is_terminal(&model.global.log));
+    if let Some(wanted) = model.global.maxconn.filter(|wanted| *wanted > budget.maxconn) {
+        tracing::warn!(
+            "maxconn {wanted} needs more file descriptors than the limit of {open_files} allows: it is {} now; raise the hard \
+             limit (`ulimit -Hn`, LimitNOFILE= in the unit)",
+            budget.maxconn
+        );
+    }
+    let process = Process {
+        budget,
+        open_files,
+        warnings: options.warnings,
+        started: began.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
+        boot_time: began.elapsed().unwrap_or(Duration::ZERO),
+        companion: options.companion,
+    };
+    let result = start_threads(model, booted, opened, signals, log.clone(), process);
+    log.flush();
+    result
+}
+
+fn specs(model: &Model) -> Vec<CoreSpec> {
+    let global = &model.global;
+    let buffers = u16::try_from(global.buffers_max.clamp(1, BUFFERS_MAX)).unwrap_or(1 << 15);
+    let data = global.cores.iter().enumerate().map(|(index, cpu)| CoreSpec {
+        name: format!("core-{index}"),
+        cpu: *cpu,
+        buffers,
+    });
+    let control = CoreSpec { name: "control".to_owned(), cpu: global.control_core, buffers: CONTROL_BUFFERS };
+    data.chain([control]).collect()
+}
+
+/// The last core of `booted` is the control core.
+fn start_threads(
+    model: Model,
+    mut booted: Vec<Booted>,
+    opened: Opened,
+    signals: Signals,
+    log: LogSink,
+    process: Process,
+) -> Result<(), StartError> {
+    let Some(control_core) = booted.pop() else { return Ok(()) };
+    let live = Live::new(&model, process.budget.maxconn);
+    for id in model.binds.ids() {
+        if !opened.waiting.iter().any(|(waiting, _)| *waiting == id) {
+            live.binds[id].set_state(BindState::Listening);
+        }
+    }
+    let none = Origins::none(Sizes {
+        frontends: model.frontends.len(),
+        backends: model.backends.len(),
+        servers: model.servers.len(),
+        listeners: model.binds.len(),
+    });
+    let shards: Vec<Shard> = (0..=booted.len()).map(|_| Shard::default().next(&none)).collect();
+    let data_shards: Arc<[Shard]> = shards[..booted.len()].into();
+
+    let inbox = control_core.mailbox();
+    let notices = control_core.mailbox();
+    let inboxes: Vec<_> = booted.iter().map(|core| core.mailbox()).collect();
+    let peers: Vec<Sender<ToCore>> = inboxes.iter().map(rt::Mailbox::sender).collect();
+    let mut cores = Cores::new();
+    let parts = booted.into_iter().zip(inboxes).zip(opened.sockets).enumerate();
+    for (index, ((core, core_inbox), sockets)) in parts {
+        let id = CoreId::from_index(index);
+        let setup = Setup {
+            core: id,
+            cores: u32::try_from(peers.len()).unwrap_or(u32::MAX),
+            // Each core has its own allocation: no reference count is shared.
+            model: Arc::new(model.clone()),
+            live: live.clone(),
+            shards: data_shards.clone(),
+            inbox: core_inbox,
+            peers: peers.clone(),
+            control: inbox.sender(),
+            listeners: sockets,
+        };
+        let alive = Alive { core: id, notices: notices.sender() };
+        cores.start(core, move || {
+            alive.notices.send(Notice::Started);
+            async move {
+                worker::run(setup).await;
+                drop(alive);
+            }
+        })?;
+    }
+    let start = Start {
+        model: Arc::new(model),
+        live,
+        shards,
+        cores: peers,
+        notices,
+        inbox,
+        addresses: opened.addresses,
+        waiting: opened.waiting,
+        signals,
+        log,
+        process,
+    };
+    let outcome = Arc::new(OnceLock::new());
+    let told = outcome.clone();
+    cores.start(control_core, move || async move {
+        // Only this task sets it, once.
+        let _ = told.set(control(start).await);
+    })?;
+    // An error of a core's thread says more than the control core's "has ended".
+    cores.join()?;
+    outcome.get().cloned().unwrap_or(Ok(()))
+}
+
+/// Lives as long as a data core: its end is noticed however it comes.
+struct Alive {
+    core: CoreId,
+    notices: Sender<Notice>,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.notices.send(Notice::Gone(self.core));
+    }
+}
+
+/// The main task of the control core.
+async fn control(start: Start) -> Result<(), StartError> {
+    let (control, notices, inbox, signals) = Control::new(start);
+    rt::spawn(core::read_signals(control.clone(), signals));
+    rt::spawn(core::read_mail(control.clone(), inbox));
+    let mut result = stop::wait_for_cores(&control, &notices).await;
+    if result.is_ok() {
+        result = admin::listen_all(&control);
+    }
+    if result.is_ok() {
+        if let Some(companion) = control.process.companion {
+            companion();
+        }
+        rt::spawn(core::tick(control.clone()));
+        checks::start_all(&control);
+        resolve::start(&control);
+        control.say_ready();
+        notify("READY=1");
+        result = stop::supervise(&control, &notices).await;
+    }
+    if let Err(StartError(reason)) = &result {
+        control.say(Level::Alert, reason.clone());
+    }
+    admin::remove_files(&control.model);
+    listeners::remove_files(&control.model);
+    control.events.finish();
+    control.broadcast(|| ToCore::Exit);
+    result
+}

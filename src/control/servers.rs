@@ -1,0 +1,323 @@
+//! What is known of each server, and what its coming and going entails: `live` for the cores, the queue, sessions that end,
+//! statistics, and a log line in HAProxy's words. Checks, the resolver and administrators call it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::base::id::{BackendId, IdVec, ServerId};
+use crate::base::time::Now;
+use crate::control::core::Control;
+use crate::control::events::Level;
+use crate::live::AdminState;
+use crate::model::{Check, Model, ServerAddress};
+use crate::policy::health::{CheckStatus, Health, Settings, State};
+use crate::policy::slowstart::SlowStart;
+use crate::proxy::message::ToCore;
+use crate::proxy::queue;
+use crate::rt;
+use crate::stats::counters::Server;
+use crate::stats::table::Stat;
+
+/// What the control core knows of all servers and backends.
+pub(super) struct States {
+    pub(super) servers: IdVec<ServerId, ServerState>,
+    pub(super) backends: IdVec<BackendId, UpClock>,
+}
+
+/// What the control core knows of one server.
+pub(super) struct ServerState {
+    /// The machine that its checks feed; `None`: it has none.
+    pub(super) health: Option<Health>,
+    /// Checks run (`disable health` stops them).
+    pub(super) checks_enabled: bool,
+    /// The last check that has ended.
+    pub(super) last_check: Option<Report>,
+    /// Its name has an address, or needs none.
+    pub(super) resolved: bool,
+    /// Up or down, and since when.
+    pub(super) clock: UpClock,
+    /// It came up a short time ago.
+    pub(super) slow: Option<SlowStart>,
+    /// Its `maxconn`, configured or set; slow start stays below.
+    pub(super) maxconn: Option<u32>,
+}
+
+/// What one check found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Report {
+    /// The result.
+    pub(super) status: CheckStatus,
+    /// What it saw, for the operator: an error or the answer. May be empty.
+    pub(super) info: String,
+    /// How long it took.
+    pub(super) duration: Duration,
+}
+
+/// How long something is up or down.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UpClock {
+    pub(super) up: bool,
+    changed: Now,
+    down_before: Duration,
+}
+
+impl UpClock {
+    fn new(up: bool, now: Now) -> UpClock {
+        UpClock { up, changed: now, down_before: Duration::ZERO }
+    }
+
+    /// Notes the state; true if it is another one.
+    fn set(&mut self, up: bool, now: Now) -> bool {
+        if self.up == up {
+            return false;
+        }
+        self.down_before = self.downtime(now);
+        (self.up, self.changed) = (up, now);
+        true
+    }
+
+    /// Time down since the start, the present time included.
+    pub(super) fn downtime(&self, now: Now) -> Duration {
+        self.down_before + if self.up { Duration::ZERO } else { now.since(self.changed) }
+    }
+
+    /// Time since the last change.
+    pub(super) fn last_change(&self, now: Now) -> Duration {
+        now.since(self.changed)
+    }
+}
+
+impl States {
+    /// The states at the start: everything is up until a check says otherwise, but what has no address.
+    pub(super) fn new(model: &Model, now: Now) -> States {
+        let servers: IdVec<ServerId, ServerState> = model
+            .servers
+            .values()
+            .map(|server| {
+                let resolved = !matches!(server.address, ServerAddress::Name { .. });
+                ServerState {
+                    health: server.check.as_ref().map(|check| Health::new(settings(check))),
+                    checks_enabled: true,
+                    last_check: None,
+                    resolved,
+                    clock: UpClock::new(resolved && !server.disabled, now),
+                    slow: None,
+                    maxconn: server.maxconn,
+                }
+            })
+            .collect();
+        let backends = model
+            .backends
+            .values()
+            .map(|backend| {
+                let mut range = backend.servers.iter();
+                let up = backend.servers.is_empty() || range.any(|id| servers[id].clock.up);
+                UpClock::new(up, now)
+            })
+            .collect();
+        States { servers, backends }
+    }
+}
+
+fn settings(check: &Check) -> Settings {
+    Settings {
+        inter: check.inter,
+        fastinter: check.fastinter,
+        downinter: check.downinter,
+        rise: check.rise,
+        fall: check.fall,
+        observe: None,
+    }
+}
+
+/// Usable servers of a backend.
+struct Usable {
+    active: usize,
+    backup: usize,
+}
+
+impl Control {
+    fn usable(&self, backend: BackendId) -> Usable {
+        let all = self.model.backends[backend].servers;
+        let usable = |backup: bool| {
+            let wanted = all.iter().filter(|id| self.model.servers[*id].backup == backup);
+            wanted.filter(|id| self.live.servers[*id].is_usable()).count()
+        };
+        Usable { active: usable(false), backup: usable(true) }
+    }
+
+    /// The result of a check of this server.
+    #[expect(dead_code, reason = "no check runs yet")]
+    pub(super) fn on_check(&self, id: ServerId, report: &Report) {
+        let entered = {
+            let mut states = self.states.borrow_mut();
+            let state = &mut states.servers[id];
+            let Some(health) = &mut state.health else { return };
+            let outcome = health.on_check(report.status);
+            state.last_check = Some(report.clone());
+            if outcome.failed_check {
+                self.cells.servers[id].count(Stat::ChecksFailed);
+            }
+            outcome.entered
+        };
+        let Some(entered) = entered else { return };
+        let row = report.status.row();
+        let info =
+            if report.info.is_empty() { String::new() } else { format!(", info: \"{}\"", report.info) };
+        let ms = report.duration.as_millis();
+        let reason = format!("reason: {}{info}, check duration: {ms}ms", row.description);
+        self.on_health(id, entered, &reason);
+    }
+
+    /// Its health has become another one.
+    pub(super) fn on_health(&self, id: ServerId, entered: State, reason: &str) {
+        if entered == State::Down {
+            self.cells.servers[id].count(Stat::ChecksDown);
+        }
+        let word = match entered {
+            State::Up => "UP",
+            State::NoLoad => "stopping",
+            State::Down => "DOWN",
+        };
+        self.apply(id, &format!("is {word}, {reason}."));
+        let ends_sessions = self.model.servers[id].on_marked_down_shutdown;
+        if entered == State::Down && ends_sessions {
+            self.broadcast(|| ToCore::ShutdownServer(id));
+        }
+    }
+
+    /// What an administrator decided.
+    pub(super) fn set_admin_state(&self, id: ServerId, admin: AdminState) {
+        let live = &self.live.servers[id];
+        let before = live.admin();
+        if before == admin {
+            return;
+        }
+        live.set_admin(admin);
+        let words = match (before, admin) {
+            (_, AdminState::Maint) => "is going DOWN for maintenance.",
+            (_, AdminState::Drain) => "enters drain state.",
+            (AdminState::Maint, AdminState::Ready) => "is UP/READY (leaving forced maintenance).",
+            (_, AdminState::Ready) => "is UP (leaving forced drain).",
+        };
+        if before == AdminState::Maint {
+            // What checks found before the maintenance says nothing any more: up, and down at the first failure.
+            if let (Some(health), Some(check)) =
+                (&mut self.states.borrow_mut().servers[id].health, &self.model.servers[id].check)
+            {
+                *health = Health::new(settings(check));
+            }
+        }
+        self.apply(id, words);
+        self.probes_changed();
+    }
+
+    /// Its address: from the resolver or an administrator. `None`: its name does not resolve.
+    pub(super) fn set_address(&self, id: ServerId, address: Option<SocketAddr>, who: &str) {
+        let before = self.live.servers[id].address();
+        let first = !self.states.borrow().servers[id].resolved;
+        if before == address && first == address.is_none() {
+            return;
+        }
+        self.live.servers[id].set_address(address);
+        self.states.borrow_mut().servers[id].resolved = address.is_some();
+        match (first, address, before) {
+            (true, Some(to), _) => self.apply(id, &format!("is UP/READY ({who}: {to}).")),
+            (false, Some(to), from) => {
+                let from = from.map(|from| from.to_string()).unwrap_or_default();
+                let text =
+                    format!("{} changed its address from {from} to {to} by {who}", self.server_name(id));
+                self.say(Level::Notice, text);
+                self.live.changed(self.model.servers[id].backend);
+            }
+            (_, None, _) => self.apply(id, &format!("is DOWN ({who}: no address).")),
+        }
+        self.probes_changed();
+    }
+
+    /// Brings `live` in line with what is known of a server, after one change of it, and tells everybody concerned.
+    /// `words`: what to say of the server.
+    fn apply(&self, id: ServerId, words: &str) {
+        let now = rt::now();
+        let server = &self.model.servers[id];
+        let backend = server.backend;
+        let live = &self.live.servers[id];
+        let (was_up, is_up) = {
+            let mut states = self.states.borrow_mut();
+            let state = &mut states.servers[id];
+            let healthy = state.health.as_ref().is_none_or(|health| health.state() == State::Up);
+            live.set_up(healthy && state.resolved);
+            let was_up = state.clock.up;
+            state.clock.set(live.is_usable(), now);
+            if !live.is_usable() {
+                state.slow = None;
+            }
+            (was_up, live.is_usable())
+        };
+        if is_up && !was_up {
+            self.warm_up(id, now);
+        }
+        self.live.changed(backend);
+        let requeued = if is_up { 0 } else { queue::evict(&self.live, &self.cores, backend, id) };
+        queue::pump(&self.live, &self.cores, backend, id, now);
+        self.say_change(id, words, is_up, requeued);
+        self.note_backend(backend, now);
+    }
+
+    /// The line that HAProxy writes when a server changes.
+    fn say_change(&self, id: ServerId, words: &str, is_up: bool, requeued: usize) {
+        let backend = self.model.servers[id].backend;
+        let Usable { active, backup } = self.usable(backend);
+        let sessions = self.collector.borrow().sums::<Server>(id).get(Stat::SessionsCur).unwrap_or(0);
+        let queued = self.live.backends[backend].queued.load(std::sync::atomic::Ordering::Relaxed);
+        let on_backup = if active == 0 && backup > 0 { " Running on backup." } else { "" };
+        let name = self.server_name(id);
+        let text = if is_up {
+            format!(
+                "Server {name} {words} {active} active and {backup} backup servers online.{on_backup} {requeued} sessions \
+                 requeued, {queued} total in queue."
+            )
+        } else {
+            format!(
+                "Server {name} {words} {active} active and {backup} backup servers left.{on_backup} {sessions} sessions active, \
+                 {requeued} requeued, {queued} remaining in queue."
+            )
+        };
+        self.say(if is_up { Level::Notice } else { Level::Warning }, text);
+    }
+
+    /// Whether the backend has a usable server now.
+    fn note_backend(&self, id: BackendId, now: Now) {
+        let Usable { active, backup } = self.usable(id);
+        let up = active + backup > 0;
+        if self.states.borrow_mut().backends[id].set(up, now) && !up {
+            self.cells.backends[id].count(Stat::ChecksDown);
+            let name = &self.model.backends[id].name;
+            self.say(Level::Alert, format!("backend {name} has no server available!"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn downtime_adds_up_over_all_times_down() {
+        let s = |n: u64| Now(n * 1_000_000_000);
+        let mut clock = UpClock::new(true, s(0));
+        assert!(!clock.set(true, s(5)));
+        assert_eq!(clock.downtime(s(10)), Duration::ZERO);
+        assert!(clock.set(false, s(10)));
+        assert!(!clock.set(false, s(12)));
+        assert_eq!(
+            (clock.downtime(s(15)), clock.last_change(s(15))),
+            (Duration::from_secs(5), Duration::from_secs(5))
+        );
+        assert!(clock.set(true, s(20)) && clock.set(false, s(30)));
+        assert_eq!(
+            (clock.downtime(s(31)), clock.last_change(s(31))),
+            (Duration::from_secs(11), Duration::from_secs(1))
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! What admin commands see and change: [`AdminTarget`] over this core's state.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use crate::base::id::{FrontendId, ServerId};
+use crate::control::cli::{AdminTarget, HealthOrder};
+use crate::control::core::Control;
+use crate::control::events::Level;
+use crate::live::AdminState;
+use crate::model::Model;
+use crate::policy::health::State;
+use crate::proxy::message::ToCore;
+use crate::stats::process::{CORE_CELLS, CORE_TABLE};
+use crate::stats::snapshot::{ProcessFacts, ServerFacts, Snapshot};
+use crate::stats::status::Admin;
+
+/// The running process as the admin socket sees it.
+pub(super) struct Target {
+    pub(super) control: Rc<Control>,
+}
+
+impl AdminTarget for Target {
+    fn model(&self) -> &Model {
+        &self.control.model
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.control.snapshot()
+    }
+
+    fn process(&self) -> ProcessFacts {
+        self.control.process_facts()
+    }
+
+    fn cores(&self) -> Vec<[u64; CORE_CELLS]> {
+        let read = |shard: &crate::stats::counters::Shard| {
+            let mut cells = [0; CORE_CELLS];
+            for row in CORE_TABLE {
+                cells[row.stat as usize] = shard.core.get(row.stat);
+            }
+            cells
+        };
+        self.control.collector.borrow().shards().iter().map(read).collect()
+    }
+
+    fn server(&self, id: ServerId) -> ServerFacts {
+        self.control.server_facts(id)
+    }
+
+    fn set_weight(&mut self, id: ServerId, weight: u32) {
+        self.control.set_user_weight(id, weight);
+    }
+
+    fn set_admin(&mut self, id: ServerId, admin: Admin) {
+        let state = match admin {
+            Admin::Ready => AdminState::Ready,
+            Admin::Drain => AdminState::Drain,
+            Admin::Maint | Admin::MaintVia(_) | Admin::MaintResolution => AdminState::Maint,
+        };
+        self.control.set_admin_state(id, state);
+    }
+
+    fn set_health(&mut self, id: ServerId, order: HealthOrder) {
+        let state = match order {
+            HealthOrder::Up => State::Up,
+            HealthOrder::Stopping => State::NoLoad,
+            HealthOrder::Down => State::Down,
+        };
+        let entered = {
+            let mut states = self.control.states.borrow_mut();
+            states.servers[id].health.as_mut().and_then(|health| health.force(state).entered)
+        };
+        if let Some(entered) = entered {
+            self.control.on_health(id, entered, "reason: changed from the admin socket");
+        }
+    }
+
+    fn set_checks(&mut self, id: ServerId, enabled: bool) {
+        self.control.states.borrow_mut().servers[id].checks_enabled = enabled;
+        self.control.probes_changed();
+    }
+
+    fn set_address(&mut self, id: ServerId, address: SocketAddr) {
+        self.control.set_address(id, Some(address), "admin socket");
+    }
+
+    fn set_server_maxconn(&mut self, id: ServerId, maxconn: Option<u32>) {
+        self.control.set_server_limit(id, maxconn);
+    }
+
+    fn shutdown_server_sessions(&mut self, id: ServerId) {
+        self.control.broadcast(|| ToCore::ShutdownServer(id));
+    }
+
+    fn set_frontend_enabled(&mut self, id: FrontendId, enabled: bool) -> bool {
+        let was_paused = self.control.live.frontends[id].paused.swap(!enabled, Ordering::SeqCst);
+        if was_paused != enabled {
+            return false;
+        }
+        let name = &self.control.model.frontends[id].name;
+        let word = if enabled { "enabled" } else { "disabled" };
+        self.control.say(Level::Notice, format!("frontend {name} was {word} from the admin socket"));
+        self.control.broadcast(|| if enabled { ToCore::Resume(id) } else { ToCore::Pause(id) });
+        true
+    }
+
+    fn set_frontend_maxconn(&mut self, id: FrontendId, maxconn: Option<u32>) {
+        self.control.live.frontends[id].connections.set_limit(maxconn);
+        self.control.broadcast(|| ToCore::Room);
+    }
+
+    fn set_global_maxconn(&mut self, maxconn: Option<u32>) -> bool {
+        let budget = self.control.process.budget;
+        let wanted = maxconn.unwrap_or(budget.maxconn);
+        if wanted > budget.hard_maxconn {
+            return false;
+        }
+        self.control.live.process.connections.set_limit(Some(wanted));
+        self.control.broadcast(|| ToCore::Room);
+        true
+    }
+
+    fn clear_counters(&mut self, all: bool) {
+        self.control.collector.borrow_mut().clear(all);
+    }
+}
