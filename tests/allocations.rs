@@ -1,0 +1,184 @@
+//! Conditions, expressions and formats allocate nothing once their memory has grown: a counting allocator looks on.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use shardgate::base::id::{BackendId, FrontendId, IdRange, ServerId};
+use shardgate::config::expr::{
+    Acls, Context, NameKind, Resolver, Scope, parse_condition, parse_expr, parse_format,
+};
+use shardgate::policy::acl::Truth;
+use shardgate::policy::pattern::PatternTable;
+use shardgate::policy::sample::{
+    ConnFacts, Facts, FirstBytes, Live, Named, Scratch, ServerLevels, Value, VariableId, VariableTable,
+    Variables,
+};
+use shardgate::proto::h1::head::{HeadOptions, parse_request};
+use shardgate::proto::headers::{Head, HeadView};
+
+thread_local! {
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator unchanged; the counter is a plain cell without a destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.with(|c| c.set(c.get() + 1));
+        // SAFETY: the caller's promise about the layout is passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from `alloc` above with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[derive(Default)]
+struct World {
+    patterns: PatternTable,
+}
+
+impl Resolver for World {
+    fn backend(&self, _: &str) -> Option<BackendId> {
+        None
+    }
+    fn frontend(&self, _: &str) -> Option<FrontendId> {
+        None
+    }
+    fn server(&self, _: BackendId, _: &str) -> Option<ServerId> {
+        None
+    }
+    fn names(&self, _: NameKind) -> Vec<String> {
+        Vec::new()
+    }
+    fn here(&self) -> (Option<FrontendId>, Option<BackendId>) {
+        (None, None)
+    }
+    fn load(&self, _: &str) -> Result<Vec<u8>, String> {
+        Ok((0..1000).flat_map(|n| format!("/app/{n}/ backend-{n}\n").into_bytes()).collect())
+    }
+    fn patterns(&self) -> &PatternTable {
+        &self.patterns
+    }
+    fn env(&self, _: &str) -> Option<String> {
+        None
+    }
+    fn hostname(&self) -> String {
+        "host".to_owned()
+    }
+}
+
+#[derive(Default)]
+struct Request {
+    conn: ConnFacts,
+    variables: Variables,
+    bytes: Vec<u8>,
+    head: Head,
+}
+
+impl Facts for Request {
+    type Live = Request;
+    fn conn(&self) -> &ConnFacts {
+        &self.conn
+    }
+    fn frontend(&self) -> Named<'_> {
+        Named { number: 1, name: "web" }
+    }
+    fn default_backend(&self) -> Option<&str> {
+        None
+    }
+    fn listener(&self) -> (u32, Option<&str>) {
+        (1, None)
+    }
+    fn backend(&self) -> Option<Named<'_>> {
+        None
+    }
+    fn server(&self) -> Option<Named<'_>> {
+        None
+    }
+    fn first_bytes(&self) -> FirstBytes<'_> {
+        FirstBytes::default()
+    }
+    fn variables(&self) -> &Variables {
+        &self.variables
+    }
+    fn live(&self) -> &Request {
+        self
+    }
+    fn unix_time(&self) -> Duration {
+        Duration::from_secs(1_500_000_000)
+    }
+    fn random(&self) -> u64 {
+        7
+    }
+    fn is_local(&self, _: IpAddr) -> bool {
+        false
+    }
+    fn request(&self) -> Option<HeadView<'_>> {
+        Some(self.head.view(&self.bytes))
+    }
+}
+
+impl Live for Request {
+    fn server(&self, _: ServerId) -> ServerLevels {
+        ServerLevels::default()
+    }
+    fn servers(&self, _: BackendId) -> IdRange<ServerId> {
+        IdRange::new(ServerId(0)..ServerId(0))
+    }
+    fn backend_sessions(&self, _: BackendId) -> u32 {
+        0
+    }
+    fn backend_queued(&self, _: BackendId) -> u32 {
+        0
+    }
+    fn frontend_sessions(&self, _: FrontendId) -> u32 {
+        0
+    }
+}
+
+#[test]
+fn evaluation_allocates_nothing_in_the_steady_state() {
+    let world = World::default();
+    let acls = Acls::default();
+    let mut variables = VariableTable::default();
+    let mut scope =
+        Scope { acls: &acls, resolver: &world, variables: &mut variables, context: Context::Request };
+    let condition = "{ path_beg -i /APP/77 } { hdr(host) -m reg ^www[.] } { hdr_dom(host) -i Example.com } \
+        !{ path_end .png .gif } { src 10.0.0.0/8 192.0.2.0/24 } { hdr_sub(user-agent) -i CURL wget } \
+        { path,map_beg(apps) -m str backend-77 } { path,field(2,/),upper APP } { cook(a) 1 } { path_dir 77 }";
+    let condition = parse_condition(condition, &mut scope).expect("compiles");
+    let expr = "hdr(host),lower,regsub([.],-,g),concat(:,txn.v),base64,sha2,hex";
+    let expr = parse_expr(expr, &mut scope).expect("compiles");
+    let format = parse_format("%[src]:%cp %{+Q}[path,url_enc] %[date,http_date] %[uuid]", &mut scope);
+    let format = format.expect("compiles");
+
+    let text =
+        b"GET /app/77/x HTTP/1.1\r\nHost: www.Example.com\r\nUser-Agent: curl/8\r\nCookie: a=2; a=1\r\n\r\n";
+    let mut request = Request { bytes: text.to_vec(), ..Request::default() };
+    request.conn.src = "192.0.2.1:5".parse::<std::net::SocketAddr>().expect("an address").into();
+    assert!(parse_request(text, &HeadOptions::default(), &mut request.head).is_ok());
+    request.variables.set(VariableId(0), Value::Int(5));
+
+    let mut scratch = Scratch::default();
+    let mut out = Vec::new();
+    let mut counts = Vec::new();
+    for _ in 0..4 {
+        let before = COUNT.with(Cell::get);
+        out.clear();
+        assert_eq!(condition.eval(&request, &mut scratch), Truth::True);
+        assert!(expr.eval(&request, &mut scratch).value.is_some());
+        format.write(&request, &mut scratch, b"", &mut out);
+        let after = COUNT.with(Cell::get);
+        counts.push(after - before);
+    }
+    assert!(counts[0] > 0, "the counter counts: the first round grows the memory");
+    assert_eq!(counts[1..], [0, 0, 0], "later rounds allocate nothing");
+}
