@@ -102,6 +102,27 @@ pub const KILL_WAIT: Duration = Duration::from_secs(2);
 /// How often a stopping process says how many sessions it waits for.
 pub const STOP_REPORT: Duration = Duration::from_secs(5);
 
+/// Bytes of an answer that a scripted health check looks at; one receive buffer.
+pub const CHECK_BYTES_MAX: usize = BUF_BYTES;
+
+/// Bounds of the time between two look-ups of a name, whatever its TTL says: a TTL of 0 must not flood the name server, and
+/// a change is noticed within the hour.
+pub const RESOLVE_TTL_MIN: Duration = Duration::from_secs(1);
+/// See [`RESOLVE_TTL_MIN`].
+pub const RESOLVE_TTL_MAX: Duration = Duration::from_secs(3600);
+
+/// Time until a name is looked up again that could not be resolved.
+pub const RESOLVE_RETRY: Duration = Duration::from_secs(5);
+
+/// How long the start waits for the first answers of the resolver.
+pub const RESOLVE_START: Duration = Duration::from_secs(2);
+
+/// Look-ups at once: each has a few descriptors.
+pub const RESOLVE_AT_ONCE: usize = 32;
+
+/// How long an origin of `shardgate demo` waits for the next request.
+pub const DEMO_IDLE: Duration = Duration::from_secs(30);
+
 /// File descriptors of the process and of each core beyond sockets and pipes: standard streams, logs, rings, eventfds.
 pub const DESCRIPTORS_PROCESS: u64 = 32;
 /// See [`DESCRIPTORS_PROCESS`].

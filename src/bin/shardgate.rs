@@ -24,6 +24,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Start three origin servers with a proxy in front of them, and say what to try
+    Demo,
     /// Say everything that is wrong with a configuration file
     Check {
         /// Configuration file
@@ -43,6 +45,7 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => run(&config),
+        Command::Demo => control::demo(),
         Command::Check { config } => check(&config),
         Command::Ctl { socket, commands } => control_client(&socket, &commands),
     }

@@ -2,6 +2,7 @@
 //! `admin` are the parts that change something.
 
 use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +41,6 @@ pub(super) enum Notice {
     /// The process was told something.
     Signal(Signal),
     /// A name was looked up.
-    #[expect(dead_code, reason = "nothing is looked up yet")]
     Resolved(Resolved),
 }
 
@@ -58,7 +58,13 @@ pub(super) struct Start {
     pub(super) signals: Signals,
     pub(super) log: LogSink,
     pub(super) process: Process,
+    /// The sockets of each data core, handed over when the process is ready for connections.
+    pub(super) sockets: Vec<Vec<(ListenerId, OwnedFd)>>,
+    pub(super) companion: Option<Companion>,
 }
+
+/// Called on the control core once everything listens, with the address of each bind; it may start tasks there.
+pub type Companion = Box<dyn FnOnce(&[String]) + Send>;
 
 /// What does not change while the process runs.
 #[derive(Clone, Debug)]
@@ -70,8 +76,6 @@ pub(super) struct Process {
     pub(super) started: Duration,
     /// From the start to the first accept.
     pub(super) boot_time: Duration,
-    /// What the control core starts beside its own tasks: the origins of `shardgate demo`.
-    pub(super) companion: Option<fn()>,
 }
 
 /// The control core.
@@ -84,7 +88,6 @@ pub(super) struct Control {
     pub(super) notices: Sender<Notice>,
     pub(super) collector: RefCell<Collector>,
     pub(super) states: RefCell<States>,
-    #[expect(dead_code, reason = "no check runs yet")]
     pub(super) probes: RefCell<Probes>,
     pub(super) addresses: RefCell<IdVec<ListenerId, String>>,
     /// Binds that could not be bound yet, and why.
@@ -94,7 +97,6 @@ pub(super) struct Control {
     pub(super) log: LogSink,
     pub(super) process: Process,
     pub(super) started: Now,
-    #[expect(dead_code, reason = "no check runs yet")]
     pub(super) rng: RefCell<Rng>,
     pub(super) admin_connections: Cell<usize>,
     /// Itself, for tasks that it starts.
@@ -105,8 +107,20 @@ impl Control {
     /// Takes over on this core. The receivers go to its main tasks.
     pub(super) fn new(start: Start) -> (Rc<Control>, Receiver<Notice>, Receiver<ToControl>, Signals) {
         let now = rt::now();
-        let Start { model, live, shards, cores, notices, inbox, addresses, waiting, signals, log, process } =
-            start;
+        let Start {
+            model,
+            live,
+            shards,
+            cores,
+            notices,
+            inbox,
+            addresses,
+            waiting,
+            signals,
+            log,
+            process,
+            ..
+        } = start;
         let cells = shards.last().cloned().unwrap_or_default();
         let data_cores = shards.len().saturating_sub(1);
         let control = Rc::new_cyclic(|me| Control {

@@ -25,6 +25,15 @@ pub fn load(path: &Path) -> Result<(Option<Model>, Vec<Diagnostic>), String> {
     Ok(config::load(&path.display().to_string(), &text, &env(base, cpus)))
 }
 
+/// Resolves a configuration that is no file; `name` stands for it in messages.
+///
+/// # Errors
+/// The machine cannot be looked at.
+pub fn from_text(name: &str, text: &str) -> Result<(Option<Model>, Vec<Diagnostic>), String> {
+    let cpus = machine::cpus().map_err(|error| format!("cannot read the CPU affinity: {error}"))?;
+    Ok(config::load(name, text, &env(PathBuf::new(), cpus)))
+}
+
 fn env(base: PathBuf, cpus: Vec<usize>) -> Env {
     Env {
         variable: Box::new(|name| std::env::var(name).ok()),

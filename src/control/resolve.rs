@@ -1,19 +1,241 @@
-//! Names of servers.
+//! Names of servers: looked up at the start and again as their TTL says, by a thread of its own (the resolver library brings
+//! tokio along). A name that does not resolve leaves its servers without an address, and stops nothing.
 
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::control::core::Control;
+use ahash::AHashSet;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::net::NetError;
+use tokio::sync::Semaphore;
 
-/// A name was looked up.
+use crate::base::limits::{RESOLVE_AT_ONCE, RESOLVE_RETRY, RESOLVE_START, RESOLVE_TTL_MAX, RESOLVE_TTL_MIN};
+use crate::control::core::{Control, Notice};
+use crate::control::events::Level;
+use crate::model::{Model, ServerAddress};
+use crate::rt::{self, Receiver, Sender};
+use crate::stats::process::CoreStat;
+
+/// What one look-up found.
 #[derive(Debug)]
-pub(super) enum Resolved {}
+pub(super) struct Resolved {
+    host: String,
+    /// Its addresses in the resolver's order, or why there are none.
+    addresses: Result<Vec<IpAddr>, String>,
+}
 
 impl Control {
-    /// Takes over what a look-up found.
+    /// Takes over what a look-up found. After a failure servers keep the address that they have.
     pub(super) fn on_resolved(&self, resolved: Resolved) {
-        match resolved {}
+        let Resolved { host, addresses } = resolved;
+        let addresses = match addresses {
+            Ok(addresses) => addresses,
+            Err(why) => {
+                self.cells.core.count(CoreStat::Resolutions);
+                self.say(Level::Warning, format!("cannot resolve {host}: {why}"));
+                return;
+            }
+        };
+        for (id, server) in self.model.servers.iter() {
+            let ServerAddress::Name { host: wanted, port } = &server.address else { continue };
+            if *wanted != host {
+                continue;
+            }
+            // Servers of one backend with the same name are different machines behind it, if there are enough.
+            let siblings = self.model.backends[server.backend].servers.iter().filter(|other| *other != id);
+            let taken: Vec<IpAddr> =
+                siblings.filter_map(|other| self.live.servers[other].address()).map(|a| a.ip()).collect();
+            let current = self.live.servers[id].address().map(|a| a.ip());
+            if let Some(ip) = choose(&addresses, current, &taken, has_route) {
+                self.set_address(id, Some(SocketAddr::new(ip, *port)), "resolver");
+            }
+        }
     }
 }
 
-/// Starts looking up.
-pub(super) fn start(_control: &Rc<Control>) {}
+/// The address that a server gets: the one it has as long as the name has it, else the first that can be reached and that
+/// no sibling has.
+fn choose(
+    found: &[IpAddr],
+    current: Option<IpAddr>,
+    taken: &[IpAddr],
+    has_route: impl Fn(IpAddr) -> bool,
+) -> Option<IpAddr> {
+    let mut usable: Vec<IpAddr> = found.iter().copied().filter(|ip| has_route(*ip)).collect();
+    if usable.is_empty() {
+        // Routes may come; without any answer the operator would not see where it points.
+        usable = found.to_vec();
+    }
+    // HAProxy's `resolve-prefer` is IPv6. Not on this machine: what listens for one family there, listens for IPv4.
+    usable.sort_by_key(|ip| ip.is_ipv4() != ip.is_loopback());
+    if let Some(current) = current.filter(|ip| usable.contains(ip)) {
+        return Some(current);
+    }
+    usable.iter().find(|ip| !taken.contains(ip)).or(usable.first()).copied()
+}
+
+/// Whether the kernel knows a way there: connecting a datagram socket sends nothing.
+fn has_route(ip: IpAddr) -> bool {
+    let any: SocketAddr = match ip {
+        IpAddr::V4(_) => ([0; 4], 0).into(),
+        IpAddr::V6(_) => ([0_u16; 8], 0).into(),
+    };
+    UdpSocket::bind(any).and_then(|socket| socket.connect((ip, 53))).is_ok()
+}
+
+/// The names of a configuration, each once.
+fn hosts(model: &Model) -> Vec<String> {
+    let mut seen = AHashSet::new();
+    let names = model.servers.values().filter_map(|server| match &server.address {
+        ServerAddress::Name { host, .. } => Some(host.clone()),
+        ServerAddress::Ip(_) | ServerAddress::Unix(_) | ServerAddress::Abstract(_) => None,
+    });
+    names.filter(|host| seen.insert(host.clone())).collect()
+}
+
+/// Starts looking up, and waits a moment for the first answers so that the first sessions find their servers.
+pub(super) async fn start(control: &Rc<Control>, notices: &Receiver<Notice>) {
+    let hosts = hosts(&control.model);
+    let mut unanswered = hosts.len();
+    if unanswered == 0 {
+        return;
+    }
+    let tell = control.notices.clone();
+    let thread = std::thread::Builder::new().name("resolver".to_owned());
+    if let Err(e) = thread.spawn(move || look_up_all(hosts, &tell)) {
+        control.say(Level::Alert, format!("no name of a server is resolved: cannot start a thread: {e}"));
+        return;
+    }
+    let deadline = rt::now() + RESOLVE_START;
+    while unanswered > 0 {
+        match rt::with_deadline(notices.recv(), Some(deadline)).await {
+            Ok(Notice::Resolved(resolved)) => {
+                unanswered -= 1;
+                control.on_resolved(resolved);
+            }
+            Ok(other) => {
+                // Whatever it is, it is more urgent than names.
+                control.notices.send(other);
+                return;
+            }
+            Err(rt::Elapsed) => return,
+        }
+    }
+}
+
+/// The thread: every name is a task that sleeps until its TTL is over.
+fn look_up_all(hosts: Vec<String>, tell: &Sender<Notice>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            for host in hosts {
+                tell.send(Notice::Resolved(Resolved { host, addresses: Err(e.to_string()) }));
+            }
+            return;
+        }
+    };
+    runtime.block_on(async {
+        let permits = Arc::new(Semaphore::new(RESOLVE_AT_ONCE));
+        let tasks: Vec<_> =
+            hosts.into_iter().map(|host| tokio::spawn(follow(host, permits.clone(), tell.clone()))).collect();
+        for task in tasks {
+            // They run as long as the process.
+            let _ = task.await;
+        }
+    });
+}
+
+async fn follow(host: String, permits: Arc<Semaphore>, tell: Sender<Notice>) {
+    loop {
+        let found = {
+            // The semaphore is never closed.
+            let _permit = permits.acquire().await;
+            look_up(&host).await
+        };
+        let (addresses, wait) = match found {
+            Ok((addresses, ttl)) => (Ok(addresses), ttl.clamp(RESOLVE_TTL_MIN, RESOLVE_TTL_MAX)),
+            Err(why) => (Err(why), RESOLVE_RETRY),
+        };
+        tell.send(Notice::Resolved(Resolved { host: host.clone(), addresses }));
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Both families, /etc/hosts included. Reads the system's configuration each time: it may change while the process runs.
+async fn look_up(host: &str) -> Result<(Vec<IpAddr>, Duration), String> {
+    let mut builder = TokioResolver::builder_tokio().map_err(|e| e.to_string())?;
+    // Answers are kept by us, as long as their TTL says.
+    builder.options_mut().cache_size = 0;
+    let resolver = builder.build().map_err(|e| e.to_string())?;
+    let (v6, v4) = tokio::join!(resolver.ipv6_lookup(host), resolver.ipv4_lookup(host));
+    let mut found = Vec::new();
+    let mut ttl_s = u32::MAX;
+    for lookup in [&v6, &v4].into_iter().flatten() {
+        for record in lookup.answers() {
+            // Aliases on the way have a TTL too.
+            ttl_s = ttl_s.min(record.ttl);
+            found.extend(record.data.ip_addr());
+        }
+    }
+    if found.is_empty() {
+        Err(reason(v6.err(), v4.err()))
+    } else {
+        Ok((found, Duration::from_secs(ttl_s.into())))
+    }
+}
+
+/// Why neither family has an address, in a few words.
+fn reason(v6: Option<NetError>, v4: Option<NetError>) -> String {
+    match v4.or(v6) {
+        Some(e) if e.is_nx_domain() => "there is no such name".to_owned(),
+        Some(e) if !e.is_no_records_found() => e.to_string(),
+        _ => "it has no address".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn the_address_is_kept_as_long_as_the_name_has_it() {
+        let (a, b, c) = (ip("10.0.0.1"), ip("10.0.0.2"), ip("2001:db8::1"));
+        let all = |_| true;
+        for (found, current, taken, chosen) in [
+            (&[a, b][..], None, &[][..], Some(a)),
+            (&[a, b], Some(b), &[], Some(b)),
+            (&[a], Some(b), &[], Some(a)),
+            (&[a, b], None, &[a], Some(b)),
+            (&[a], None, &[a], Some(a)),
+            (&[a, c], None, &[], Some(c)),
+            (&[a, c], Some(a), &[], Some(a)),
+            (&[], Some(a), &[], None),
+        ] {
+            assert_eq!(choose(found, current, taken, all), chosen, "{found:?} {current:?} {taken:?}");
+        }
+    }
+
+    #[test]
+    fn a_family_without_a_route_does_not_win() {
+        let (v4, v6) = (ip("10.0.0.1"), ip("2001:db8::1"));
+        assert_eq!(choose(&[v6, v4], None, &[], |ip| ip.is_ipv4()), Some(v4));
+        assert_eq!(choose(&[v6, v4], Some(v6), &[], |ip| ip.is_ipv4()), Some(v4), "the route went away");
+        assert_eq!(choose(&[v6], None, &[], |_| false), Some(v6), "better than nothing");
+        assert_eq!(choose(&[ip("::1"), ip("127.0.0.1")], None, &[], |_| true), Some(ip("127.0.0.1")));
+        assert!(has_route(ip("127.0.0.1")));
+    }
+
+    #[test]
+    fn the_system_resolves_this_machine() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let (addresses, _) = runtime.block_on(look_up("localhost")).expect("/etc/hosts has it");
+        assert!(addresses.iter().all(IpAddr::is_loopback), "{addresses:?}");
+    }
+}

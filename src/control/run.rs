@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::base::id::{CoreId, Id};
-use crate::control::core::{Control, Notice, Process, Start};
+use crate::control::core::{Companion, Control, Notice, Process, Start};
 use crate::control::events::Level;
 use crate::control::listeners::{self, Opened};
 use crate::control::log_sink::{self, LogSink};
@@ -26,12 +26,12 @@ const CONTROL_BUFFERS: u16 = 64;
 const BUFFERS_MAX: u32 = 1 << 15;
 
 /// How to run, beside the model.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub struct Options {
     /// Warnings about the configuration (`TotalWarnings`).
     pub warnings: u64,
-    /// Called on the control core before the process is ready; it may start tasks there.
-    pub companion: Option<fn()>,
+    /// What the control core starts beside its own tasks: the origins of `shardgate demo`.
+    pub companion: Option<Companion>,
 }
 
 /// Runs the process until a signal ends it. Failure: it could not start, or a data core ended by itself; the reason is on
@@ -76,9 +76,9 @@ fn serve(model: Model, options: Options) -> Result<(), StartError> {
         warnings: options.warnings,
         started: began.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
         boot_time: began.elapsed().unwrap_or(Duration::ZERO),
-        companion: options.companion,
     };
-    let result = start_threads(model, booted, opened, signals, log.clone(), process);
+    let setting = Setting { signals, log: log.clone(), process, companion: options.companion };
+    let result = start_threads(model, booted, opened, setting);
     log.flush();
     result
 }
@@ -95,15 +95,22 @@ fn specs(model: &Model) -> Vec<CoreSpec> {
     data.chain([control]).collect()
 }
 
+/// What the control core alone gets.
+struct Setting {
+    signals: Signals,
+    log: LogSink,
+    process: Process,
+    companion: Option<Companion>,
+}
+
 /// The last core of `booted` is the control core.
 fn start_threads(
     model: Model,
     mut booted: Vec<Booted>,
     opened: Opened,
-    signals: Signals,
-    log: LogSink,
-    process: Process,
+    setting: Setting,
 ) -> Result<(), StartError> {
+    let Setting { signals, log, process, companion } = setting;
     let Some(control_core) = booted.pop() else { return Ok(()) };
     let live = Live::new(&model, process.budget.maxconn);
     for id in model.binds.ids() {
@@ -125,8 +132,7 @@ fn start_threads(
     let inboxes: Vec<_> = booted.iter().map(|core| core.mailbox()).collect();
     let peers: Vec<Sender<ToCore>> = inboxes.iter().map(rt::Mailbox::sender).collect();
     let mut cores = Cores::new();
-    let parts = booted.into_iter().zip(inboxes).zip(opened.sockets).enumerate();
-    for (index, ((core, core_inbox), sockets)) in parts {
+    for (index, (core, core_inbox)) in booted.into_iter().zip(inboxes).enumerate() {
         let id = CoreId::from_index(index);
         let setup = Setup {
             core: id,
@@ -138,7 +144,8 @@ fn start_threads(
             inbox: core_inbox,
             peers: peers.clone(),
             control: inbox.sender(),
-            listeners: sockets,
+            // They come when names are resolved and everybody is there.
+            listeners: Vec::new(),
         };
         let alive = Alive { core: id, notices: notices.sender() };
         cores.start(core, move || {
@@ -161,6 +168,8 @@ fn start_threads(
         signals,
         log,
         process,
+        sockets: opened.sockets,
+        companion,
     };
     let outcome = Arc::new(OnceLock::new());
     let told = outcome.clone();
@@ -186,7 +195,9 @@ impl Drop for Alive {
 }
 
 /// The main task of the control core.
-async fn control(start: Start) -> Result<(), StartError> {
+async fn control(mut start: Start) -> Result<(), StartError> {
+    let sockets = std::mem::take(&mut start.sockets);
+    let companion = start.companion.take();
     let (control, notices, inbox, signals) = Control::new(start);
     rt::spawn(core::read_signals(control.clone(), signals));
     rt::spawn(core::read_mail(control.clone(), inbox));
@@ -195,12 +206,17 @@ async fn control(start: Start) -> Result<(), StartError> {
         result = admin::listen_all(&control);
     }
     if result.is_ok() {
-        if let Some(companion) = control.process.companion {
-            companion();
+        resolve::start(&control, &notices).await;
+        if let Some(companion) = companion {
+            companion(&control.addresses.borrow().values().cloned().collect::<Vec<_>>());
+        }
+        checks::start_all(&control);
+        for (core, sockets) in control.cores.iter().zip(sockets) {
+            for (bind, socket) in sockets {
+                core.send(ToCore::Listen { bind, socket });
+            }
         }
         rt::spawn(core::tick(control.clone()));
-        checks::start_all(&control);
-        resolve::start(&control);
         control.say_ready();
         notify("READY=1");
         result = stop::supervise(&control, &notices).await;

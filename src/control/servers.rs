@@ -36,6 +36,8 @@ pub(super) struct ServerState {
     pub(super) resolved: bool,
     /// Up or down, and since when.
     pub(super) clock: UpClock,
+    /// It was up before: what comes up for the first time does so at once.
+    was_up: bool,
     /// It came up a short time ago.
     pub(super) slow: Option<SlowStart>,
     /// Its `maxconn`, configured or set; slow start stays below.
@@ -101,6 +103,7 @@ impl States {
                     last_check: None,
                     resolved,
                     clock: UpClock::new(resolved && !server.disabled, now),
+                    was_up: resolved,
                     slow: None,
                     maxconn: server.maxconn,
                 }
@@ -147,7 +150,6 @@ impl Control {
     }
 
     /// The result of a check of this server.
-    #[expect(dead_code, reason = "no check runs yet")]
     pub(super) fn on_check(&self, id: ServerId, report: &Report) {
         let entered = {
             let mut states = self.states.borrow_mut();
@@ -242,7 +244,7 @@ impl Control {
         let server = &self.model.servers[id];
         let backend = server.backend;
         let live = &self.live.servers[id];
-        let (was_up, is_up) = {
+        let (was_up, is_up, first) = {
             let mut states = self.states.borrow_mut();
             let state = &mut states.servers[id];
             let healthy = state.health.as_ref().is_none_or(|health| health.state() == State::Up);
@@ -252,9 +254,11 @@ impl Control {
             if !live.is_usable() {
                 state.slow = None;
             }
-            (was_up, live.is_usable())
+            let first = !state.was_up;
+            state.was_up |= live.is_usable();
+            (was_up, live.is_usable(), first)
         };
-        if is_up && !was_up {
+        if is_up && !was_up && !first {
             self.warm_up(id, now);
         }
         self.live.changed(backend);

@@ -326,7 +326,7 @@ pub enum ServerAddress {
 }
 
 /// `send-proxy`, `send-proxy-v2`, `proxy-v2-options`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum SendProxy {
     /// Version 1, text.
     V1,
@@ -353,7 +353,7 @@ pub struct Source {
 }
 
 /// A health check.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct Check {
     /// What is done once connected.
     pub kind: CheckKind,
@@ -378,7 +378,7 @@ pub struct Check {
 }
 
 /// What a health check does.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum CheckKind {
     /// A TCP connect is enough.
     Connect,
@@ -387,7 +387,7 @@ pub enum CheckKind {
 }
 
 /// One step of a scripted check.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum CheckStep {
     /// Send these bytes.
     Send(Vec<u8>),
