@@ -1,0 +1,408 @@
+//! The proxy under test: the real binary with a configuration, its admin socket, its log and its end.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use super::{PATIENCE, connect, eventually, until};
+
+/// A running proxy. Killed when dropped; [`finish`](Self::finish) is how a test ends.
+pub(crate) struct Shardgate {
+    child: Child,
+    dir: tempfile::TempDir,
+    /// Sockets the process had when it was ready.
+    sockets_at_start: usize,
+}
+
+/// How to start one.
+pub(crate) struct Start {
+    body: String,
+    global: String,
+    defaults: String,
+    cores: usize,
+    nofile: Option<usize>,
+    inherited: Option<OwnedFd>,
+    wrapper: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+impl Shardgate {
+    /// Starts it with these sections; `[global]`, `[admin]` and `[defaults]` are filled in. `@DIR@` is its directory.
+    pub(crate) fn start(body: &str) -> Self {
+        Self::with(body).start()
+    }
+
+    /// The same with more to say.
+    pub(crate) fn with(body: &str) -> Start {
+        Start {
+            body: body.to_owned(),
+            global: String::new(),
+            defaults: String::new(),
+            cores: 2,
+            nofile: None,
+            inherited: None,
+            wrapper: Vec::new(),
+            env: Vec::new(),
+        }
+    }
+
+    /// One frontend `fe` and one backend with one server at this address: the usual test.
+    pub(crate) fn relay(server: SocketAddr) -> Self {
+        Self::start(&relay(server, ""))
+    }
+
+    /// Asks the admin socket.
+    pub(crate) fn ask(&self, command: &str) -> String {
+        ask(&self.dir.path().join("admin.sock"), command).expect("the admin socket answers")
+    }
+
+    /// Where a frontend's only (or first) bind listens.
+    pub(crate) fn address(&self, frontend: &str) -> SocketAddr {
+        let text = self.bind_field(frontend, None);
+        text.parse().unwrap_or_else(|_| panic!("{text} is no address of {frontend}"))
+    }
+
+    /// Where a named bind listens.
+    pub(crate) fn bind_address(&self, frontend: &str, bind: &str) -> SocketAddr {
+        let text = self.bind_field(frontend, Some(bind));
+        text.parse().unwrap_or_else(|_| panic!("{text} is no address of {frontend}/{bind}"))
+    }
+
+    fn bind_field(&self, frontend: &str, bind: Option<&str>) -> String {
+        let listeners = self.ask("show listeners");
+        listeners
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .find(|f| f.len() >= 3 && f[0] == frontend && bind.is_none_or(|b| f[1] == b))
+            .unwrap_or_else(|| panic!("no listener of {frontend} {bind:?} in:\n{listeners}"))[2]
+            .to_owned()
+    }
+
+    /// A client connection to a frontend.
+    pub(crate) fn connect(&self, frontend: &str) -> TcpStream {
+        connect(self.address(frontend))
+    }
+
+    /// `show stat`, rows by `proxy/service`, fields by column name.
+    pub(crate) fn stats(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        let text = self.ask("show stat");
+        let mut lines = text.lines().filter(|l| !l.is_empty());
+        let header = lines.next().expect("a header");
+        let names: Vec<&str> = header.trim_start_matches("# ").trim_end_matches(',').split(',').collect();
+        lines
+            .map(|line| {
+                let fields: Vec<&str> = line.trim_end_matches(',').split(',').collect();
+                let row: BTreeMap<_, _> = names
+                    .iter()
+                    .map(|n| (*n).to_owned())
+                    .zip(fields.iter().map(|f| (*f).to_owned()))
+                    .collect();
+                (format!("{}/{}", fields[0], fields[1]), row)
+            })
+            .collect()
+    }
+
+    /// One field of one row.
+    pub(crate) fn stat(&self, row: &str, column: &str) -> String {
+        let stats = self.stats();
+        let found = stats.get(row).unwrap_or_else(|| panic!("no row {row} in {:?}", stats.keys()));
+        found.get(column).cloned().unwrap_or_default()
+    }
+
+    /// The same as a number; empty is 0.
+    pub(crate) fn count(&self, row: &str, column: &str) -> u64 {
+        let text = self.stat(row, column);
+        if text.is_empty() {
+            0
+        } else {
+            text.parse().unwrap_or_else(|_| panic!("{row} {column} is {text:?}"))
+        }
+    }
+
+    /// Waits until a field has this value.
+    pub(crate) fn wait_stat(&self, row: &str, column: &str, value: &str) {
+        let mut last = String::new();
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while std::time::Instant::now() < deadline {
+            last = self.stat(row, column);
+            if last == value {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        panic!("{row} {column} stays {last:?}, not {value:?}; log:\n{}", self.log());
+    }
+
+    /// A value of `show info`.
+    pub(crate) fn info(&self, key: &str) -> String {
+        let text = self.ask("show info");
+        text.lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(": ").map(str::to_owned))
+            .unwrap_or_else(|| panic!("no {key} in:\n{text}"))
+    }
+
+    /// What it logged so far.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.dir.path().join("log")).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits for a text in the log.
+    pub(crate) fn wait_log(&self, text: &str) {
+        until(&format!("{text:?} in the log:\n{}", self.log()), || self.log().contains(text));
+    }
+
+    /// Its temporary directory.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sockets it has open, by /proc.
+    pub(crate) fn sockets(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .expect("our own child")
+            .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+            .filter(|target| target.to_string_lossy().starts_with("socket:"))
+            .count()
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn rss_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("our own child");
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("the kernel says it");
+        line.split_whitespace().next().and_then(|n| n.parse().ok()).expect("a number")
+    }
+
+    /// Sends a signal by name (`TERM`, `INT`).
+    pub(crate) fn signal(&self, name: &str) {
+        let command = format!("kill -{name} {}", self.pid());
+        assert!(Command::new("sh").args(["-c", &command]).status().expect("sh runs").success());
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) fn wait_exit(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        let dir = self.dir.path().join("log");
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = child.try_wait().expect("our own child") {
+                return status;
+            }
+            if std::time::Instant::now() > deadline {
+                panic!("it does not end; log:\n{}", fs::read_to_string(dir).unwrap_or_default());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until no session is left and every socket of a session is closed.
+    pub(crate) fn wait_quiet(&self) {
+        let mut last = String::new();
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while std::time::Instant::now() < deadline {
+            let busy: Vec<String> = self
+                .stats()
+                .iter()
+                .filter(|(_, row)| row.get("scur").is_some_and(|v| !v.is_empty() && v != "0"))
+                .map(|(name, row)| format!("{name} scur={}", row["scur"]))
+                .collect();
+            let (now, start) = (self.sockets(), self.sockets_at_start);
+            let current = self.info("CurrConns");
+            if busy.is_empty() && now <= start && current == "0" {
+                return;
+            }
+            last = format!("{busy:?}, CurrConns {current}, {now} sockets, {start} at the start");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        panic!("something leaks: {last}; log:\n{}", self.log());
+    }
+
+    /// The end of a test: nothing leaks, nothing panicked, SIGTERM ends it with 0.
+    pub(crate) fn finish(mut self) {
+        self.wait_quiet();
+        let log = self.log();
+        assert!(!log.contains("panicked"), "a panic in the log:\n{log}");
+        self.signal("TERM");
+        let status = self.wait_exit();
+        assert_eq!(status.code(), Some(0), "exit status after SIGTERM; log:\n{}", self.log());
+    }
+}
+
+impl Drop for Shardgate {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the proxy ---\n{}", self.log());
+        }
+    }
+}
+
+impl Start {
+    /// More lines of `[global]`.
+    pub(crate) fn global(mut self, lines: &str) -> Self {
+        self.global.push_str(lines);
+        self.global.push('\n');
+        self
+    }
+
+    /// More lines of `[defaults]`; a timeout given here replaces the usual one.
+    pub(crate) fn defaults(mut self, lines: &str) -> Self {
+        self.defaults.push_str(lines);
+        self.defaults.push('\n');
+        self
+    }
+
+    /// On how many data cores; two unless said otherwise.
+    pub(crate) fn cores(mut self, cores: usize) -> Self {
+        self.cores = cores;
+        self
+    }
+
+    /// With a limit of open files.
+    pub(crate) fn nofile(mut self, limit: usize) -> Self {
+        self.nofile = Some(limit);
+        self
+    }
+
+    /// With a listening socket as fd 3, the way systemd hands it over.
+    pub(crate) fn inherit(mut self, socket: impl Into<OwnedFd>) -> Self {
+        self.inherited = Some(socket.into());
+        self
+    }
+
+    /// Started by another program, which must end in an `exec` of its further arguments.
+    pub(crate) fn through(mut self, command: &[&str]) -> Self {
+        self.wrapper = command.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// With an environment variable.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Writes the file and starts the process; waits until it is ready.
+    pub(crate) fn start(self) -> Shardgate {
+        let dir = temporary_directory();
+        let config = self.write(dir.path());
+        let log = fs::File::create(dir.path().join("log")).expect("our own directory");
+        let mut script = String::new();
+        if let Some(limit) = self.nofile {
+            script.push_str(&format!("ulimit -n {limit}; "));
+        }
+        if self.inherited.is_some() {
+            // The socket comes as standard input, because that is what can be handed over without unsafe code.
+            script.push_str("exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; ");
+        }
+        script.push_str("exec \"$@\"");
+        let child = Command::new("sh")
+            .args(["-c", &script, "sh"])
+            .args(&self.wrapper)
+            .arg(binary())
+            .args(["run", "-c"])
+            .arg(&config)
+            .envs(self.env)
+            .stdin(self.inherited.map_or_else(Stdio::null, Stdio::from))
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log)
+            .spawn()
+            .expect("the binary runs");
+        let mut gate = Shardgate { child, dir, sockets_at_start: 0 };
+        let socket = gate.dir.path().join("admin.sock");
+        eventually("the admin socket answers", || {
+            if let Some(status) = gate.child.try_wait().expect("our own child") {
+                panic!("it ended with {status}; log:\n{}", gate.log());
+            }
+            let answer = ask(&socket, "show listeners").ok()?;
+            answer.lines().any(|line| !line.is_empty() && !line.starts_with('#')).then_some(())
+        });
+        gate.sockets_at_start = gate.sockets();
+        gate
+    }
+
+    /// Starts a process that is expected to end by itself.
+    pub(crate) fn run_to_end(self, subcommand: &str) -> Output {
+        let dir = temporary_directory();
+        let config = self.write(dir.path());
+        let child = Command::new("sh")
+            .args(["-c", "exec \"$@\"", "sh"])
+            .args(&self.wrapper)
+            .arg(binary())
+            .args([subcommand, "-c"])
+            .arg(&config)
+            .envs(self.env)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        child.wait_with_output().expect("our own child")
+    }
+
+    /// The complete configuration file.
+    fn write(&self, dir: &Path) -> PathBuf {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores: Vec<usize> = (0..self.cores.min(cpus)).collect();
+        let mut text = String::from("[global]\n");
+        if !self.global.contains("cores =") {
+            text.push_str(&format!("cores = {cores:?}\n"));
+        }
+        text.push_str(&self.global);
+        text.push_str("[admin]\nsocket = [{ path = \"@DIR@/admin.sock\", level = \"admin\" }]\n[defaults]\nmode = \"tcp\"\n");
+        for (key, value) in [("connect", "5s"), ("client", "60s"), ("server", "60s")] {
+            if !self.defaults.contains(&format!("timeout.{key} ")) {
+                text.push_str(&format!("timeout.{key} = \"{value}\"\n"));
+            }
+        }
+        text.push_str(&self.defaults);
+        text.push_str(&self.body);
+        let file = dir.join("shardgate.toml");
+        fs::write(&file, text.replace("@DIR@", &dir.to_string_lossy())).expect("our own directory");
+        file
+    }
+}
+
+/// A frontend `fe` on a port of the kernel's choice and a backend `be` with one server `s1`, which gets these more keywords.
+pub(crate) fn relay(server: SocketAddr, server_keywords: &str) -> String {
+    format!(
+        r#"
+[frontend.fe]
+bind = "127.0.0.1:0"
+default-backend = "be"
+[backend.be]
+[backend.be.server.s1]
+address = "{server}"
+{server_keywords}
+"#
+    )
+}
+
+/// The binary under test: this build's, or the one of the environment variable `SHARDGATE_BINARY`.
+pub(crate) fn binary() -> String {
+    std::env::var("SHARDGATE_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_shardgate").to_owned())
+}
+
+/// Short, because the path of a UNIX socket has at most 107 bytes.
+fn temporary_directory() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("shardgate-it-").tempdir().expect("a temporary directory")
+}
+
+fn ask(socket: &Path, command: &str) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("{command}\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}

@@ -1,0 +1,20 @@
+//! Black-box tests: the real binary, real sockets, real peers. One file a subject; `harness` is what they are written with.
+
+#![allow(clippy::disallowed_methods, reason = "tests wait for conditions with wall-clock deadlines")]
+#![allow(clippy::disallowed_types, reason = "scripted origins are ordinary threads that share a Mutex")]
+
+mod harness;
+
+mod checks;
+mod close;
+mod config;
+mod content;
+mod dispatch;
+mod limits;
+mod listen;
+mod proxy_header;
+mod queue;
+mod relay;
+mod source;
+mod stop;
+mod timeouts;

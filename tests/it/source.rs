@@ -1,0 +1,83 @@
+//! `source`: which local addresses and ports connections to servers have.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+
+use crate::harness::gate::relay;
+use crate::harness::{Origin, Shardgate, until};
+
+/// Notes who connects, then echoes.
+fn who_connects() -> Origin {
+    Origin::new(|stream, shared| {
+        let peer = stream.peer_addr().expect("connected");
+        shared.note(peer.to_string().as_bytes());
+        crate::harness::origin::echo(stream);
+    })
+}
+
+fn peers(origin: &Origin) -> Vec<SocketAddr> {
+    origin.notes().iter().map(|n| String::from_utf8_lossy(n).parse().expect("an address")).collect()
+}
+
+fn open(gate: &Shardgate) -> std::io::Result<TcpStream> {
+    let mut client = gate.connect("fe");
+    client.write_all(b"x")?;
+    client.read_exact(&mut [0; 1])?;
+    Ok(client)
+}
+
+/// Three consecutive ports that nobody uses at 127.0.0.2 and 127.0.0.3 now.
+fn free_range() -> (u16, u16) {
+    loop {
+        let probe = TcpListener::bind("127.0.0.2:0").expect("loopback is a /8");
+        let first = probe.local_addr().expect("bound").port();
+        drop(probe);
+        let free = |host: &str, port: u16| TcpListener::bind((host, port)).is_ok();
+        if first < 65_000 && (first..first + 3).all(|p| free("127.0.0.2", p) && free("127.0.0.3", p)) {
+            return (first, first + 2);
+        }
+    }
+}
+
+#[test]
+fn an_address_without_ports_is_where_connections_come_from() {
+    let origin = who_connects();
+    let gate = Shardgate::start(&relay(origin.address, "source = \"127.0.0.9\""));
+    for _ in 0..5 {
+        open(&gate).expect("served");
+    }
+    assert!(peers(&origin).iter().all(|p| p.ip() == "127.0.0.9".parse::<IpAddr>().expect("a literal")));
+    gate.finish();
+}
+
+#[test]
+fn a_list_of_addresses_with_ports_is_used_up_and_then_said_to_be() {
+    let (first, last) = free_range();
+    let origin = who_connects();
+    let keywords = format!(
+        "source = [\"127.0.0.2:{first}-{last}\", \"127.0.0.3:{first}-{last}\"]\ncheck = true\ninter = \"100ms\""
+    );
+    // One core, because each core has its own part of the ports.
+    let body = relay(origin.address, &keywords);
+    let gate = Shardgate::with(&body).cores(1).defaults("log = true").start();
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        held.push(open(&gate).expect("a port is left"));
+    }
+    let used: BTreeSet<SocketAddr> =
+        peers(&origin).into_iter().filter(|p| (first..=last).contains(&p.port())).collect();
+    assert_eq!(used.len(), 6, "{used:?}");
+    // The seventh finds no port: it fails, that is counted, and the server's health does not suffer.
+    assert!(open(&gate).is_err(), "seven connections from six ports");
+    until("the exhaustion to be counted", || gate.count("be/s1", "eports") > 0);
+    gate.wait_log("source port");
+    assert!(gate.stat("be/s1", "status").starts_with("UP"), "{}", gate.stat("be/s1", "status"));
+    drop(held);
+    gate.wait_stat("be/s1", "scur", "0");
+    // Ports come back.
+    for _ in 0..3 {
+        open(&gate).expect("a port is left again");
+    }
+    gate.finish();
+}
