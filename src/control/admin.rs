@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -57,6 +57,8 @@ fn refused(path: &Path, e: &io::Error) -> StartError {
 pub(super) fn listen_all(control: &Rc<Control>) -> Result<(), StartError> {
     for socket in &control.model.global.admin {
         let fd = open(socket).map_err(|e| refused(&socket.path, &e))?;
+        let file = identity(&socket.path).map_err(|e| refused(&socket.path, &e))?;
+        control.admin_files.borrow_mut().push((socket.path.clone(), file));
         rt::spawn(accept(control.clone(), Listener::new(fd), socket.level));
     }
     Ok(())
@@ -79,12 +81,17 @@ fn open(socket: &AdminSocket) -> io::Result<OwnedFd> {
     named.map(|()| fd)
 }
 
-/// Removes the files of the admin sockets.
-pub(super) fn remove_files(model: &Model) {
-    for socket in &model.global.admin {
-        if check(&socket.path).is_err_and(|e| e.kind() == io::ErrorKind::AddrInUse) {
-            // Ours: nobody else can have taken it over while we listened.
-            let _ = std::fs::remove_file(&socket.path);
+/// Device and inode of a file: whether it is still the same one under its name.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()))
+}
+
+/// Removes the files of the admin sockets, unless another process has put its own there meanwhile.
+pub(super) fn remove_files(control: &Control) {
+    for (path, file) in control.admin_files.take() {
+        if identity(&path).is_ok_and(|now| now == file) {
+            // It was there a moment ago; if it is gone by now, that is what was wanted.
+            let _ = std::fs::remove_file(&path);
         }
     }
 }
@@ -190,5 +197,41 @@ fn info(model: &Model, row: &SessionRow) -> SessionInfo {
         bytes_in: row.bytes_in,
         bytes_out: row.bytes_out,
         state: row.phase,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_appears_with_its_permissions_and_replaces_a_dead_one() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("admin.sock");
+        let socket = AdminSocket { path: path.clone(), mode: 0o640, level: AdminLevel::User };
+        let first = open(&socket).expect("made");
+        let meta = std::fs::symlink_metadata(&path).expect("there");
+        assert_eq!(meta.permissions().mode() & 0o777, 0o640);
+        let taken = open(&socket).expect_err("somebody listens there");
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        let before = identity(&path).expect("there");
+        drop(first);
+        let _second = open(&socket).expect("the dead one is replaced");
+        assert_ne!(identity(&path).expect("there"), before);
+        assert_eq!(
+            std::fs::read_dir(directory.path()).expect("readable").count(),
+            1,
+            "nothing is left behind"
+        );
+    }
+
+    #[test]
+    fn what_is_no_socket_stays() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("precious");
+        std::fs::write(&path, "data").expect("writable");
+        let socket = AdminSocket { path: path.clone(), mode: 0o600, level: AdminLevel::Admin };
+        assert!(open(&socket).is_err_and(|e| e.kind() == io::ErrorKind::AlreadyExists));
+        assert_eq!(std::fs::read_to_string(&path).expect("still there"), "data");
     }
 }

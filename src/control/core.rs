@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,6 +100,8 @@ pub(super) struct Control {
     pub(super) started: Now,
     pub(super) rng: RefCell<Rng>,
     pub(super) admin_connections: Cell<usize>,
+    /// Files of admin sockets: path, device and inode.
+    pub(super) admin_files: RefCell<Vec<(PathBuf, (u64, u64))>>,
     /// Itself, for tasks that it starts.
     me: Weak<Control>,
 }
@@ -135,6 +138,7 @@ impl Control {
             rng: RefCell::new(Rng::new(now.0)),
             notices: notices.sender(),
             admin_connections: Cell::new(0),
+            admin_files: RefCell::default(),
             model,
             live,
             cells,

@@ -224,7 +224,7 @@ async fn control(mut start: Start) -> Result<(), StartError> {
     if let Err(StartError(reason)) = &result {
         control.say(Level::Alert, reason.clone());
     }
-    admin::remove_files(&control.model);
+    admin::remove_files(&control);
     listeners::remove_files(&control.model);
     control.events.finish();
     control.broadcast(|| ToCore::Exit);

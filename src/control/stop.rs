@@ -8,6 +8,7 @@
 //! ```
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use crate::base::id::CoreId;
 use crate::base::limits::{KILL_WAIT, STOP_REPORT};
@@ -20,7 +21,6 @@ use crate::live::BindState;
 use crate::proxy::message::ToCore;
 use crate::rt::{self, Receiver, Signal, StartError};
 use crate::stats::process::CoreStat;
-use std::sync::atomic::Ordering;
 
 /// Where the process is on its way to the end.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -171,7 +171,11 @@ pub(super) async fn supervise(control: &Rc<Control>, notices: &Receiver<Notice>)
                 control.broadcast(|| ToCore::Kill);
             }
             Step::Leave => {
-                control.say(Level::Notice, format!("stopped, {} sessions were ended", sessions(control)));
+                let text = match sessions(control) {
+                    0 => "stopped".to_owned(),
+                    left => format!("stopped with {left} sessions open"),
+                };
+                control.say(Level::Notice, text);
                 return Ok(());
             }
         }
