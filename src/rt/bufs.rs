@@ -22,6 +22,9 @@ pub(super) const GROUP: u16 = 0;
 /// Buffers offered to the kernel at first: what a turn under moderate load consumes, 256 KiB of cache.
 const OFFER_MIN: u16 = 16;
 
+/// Turns after which it is judged whether fewer would do.
+const ADJUST_TURNS: u16 = 1000;
+
 thread_local! {
     static POOL: RefCell<Option<Pool>> = const { RefCell::new(None) };
 }
@@ -31,13 +34,39 @@ struct Pool {
     ring: NonNull<BufRingEntry>,
     ring_entries: u16,
     tail: u16,
-    /// How many buffers the kernel should have; doubles each time it ran out.
+    /// How many buffers the kernel should have: more after a turn in which it ran out, fewer when it never needs them.
     offer: u16,
+    ran_out: bool,
+    /// The fewest buffers that the kernel had left at the end of a turn lately, and of how many turns.
+    left_min: u16,
+    turns: u16,
     offered: u16,
     free: Vec<u16>,
     waiting: Vec<Waker>,
     count: u16,
     exhausted: u64,
+}
+
+impl Pool {
+    /// Follows the load: once a turn, so that a burst of failures counts as one.
+    fn adjust(&mut self) {
+        if std::mem::take(&mut self.ran_out) {
+            self.offer = self.offer.saturating_mul(2).min(self.count);
+            self.turns = 0;
+            self.left_min = u16::MAX;
+            return;
+        }
+        self.left_min = self.left_min.min(self.offered);
+        self.turns += 1;
+        if self.turns == ADJUST_TURNS {
+            // Half of them were never touched: the same memory again is better than more of it.
+            if self.left_min > self.offer / 2 {
+                self.offer = (self.offer / 2).max(OFFER_MIN.min(self.count));
+            }
+            self.turns = 0;
+            self.left_min = u16::MAX;
+        }
+    }
 }
 
 /// Bytes that a connection received. Gives its buffer back when dropped.
@@ -111,6 +140,9 @@ pub(super) fn install(submitter: &Submitter<'_>, count: u16) -> io::Result<()> {
             ring_entries: entries,
             tail: 0,
             offer: OFFER_MIN.min(count),
+            ran_out: false,
+            left_min: u16::MAX,
+            turns: 0,
             offered: 0,
             free: (0..count).rev().collect(),
             waiting: Vec::new(),
@@ -125,6 +157,7 @@ pub(super) fn install(submitter: &Submitter<'_>, count: u16) -> io::Result<()> {
 /// Hands free buffers to the kernel until it has enough. Called once a turn, before the ring is entered.
 pub(super) fn offer() {
     with_pool(|pool| {
+        pool.adjust();
         if pool.offered >= pool.offer {
             return;
         }
@@ -166,7 +199,7 @@ pub(super) fn take(id: u16, len: usize) -> RecvBuf {
 pub(super) fn ran_out() {
     with_pool(|pool| {
         pool.exhausted += 1;
-        pool.offer = pool.offer.saturating_mul(2).min(pool.count);
+        pool.ran_out = true;
     });
 }
 
