@@ -5,112 +5,27 @@
 
 use std::time::Duration;
 
+macro_rules! keywords {
+    ($(#[$doc:meta])* $table:ident, mode $mode:ident;
+     $($key:literal in $scopes:expr, $kind:expr, default $default:literal, haproxy $haproxy:literal;
+       $help:literal; $example:literal)*) => {
+        $(#[$doc])*
+        pub(super) static $table: &[Keyword] = &[$(Keyword {
+            key: $key, scopes: $scopes, kind: $kind, default: $default, help: $help, example: $example,
+            haproxy: $haproxy, mode: KeywordMode::$mode,
+        }),*];
+    };
+}
+
 mod docs;
+mod http;
+mod scopes;
 mod table;
 
 pub use docs::markdown;
 #[cfg(test)]
 pub(super) use docs::whole;
-pub use table::KEYWORDS;
-
-/// A kind of table that has keywords of its own.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Scope {
-    /// `[global]`
-    Global,
-    /// `[admin]`
-    Admin,
-    /// An entry of `admin.socket`
-    AdminSocket,
-    /// `[defaults]`
-    Defaults,
-    /// `[frontend.NAME]`
-    Frontend,
-    /// `[listen.NAME]`
-    Listen,
-    /// `[backend.NAME]`
-    Backend,
-    /// `[backend.NAME.server.NAME]`
-    Server,
-    /// `default-server = {...}`
-    DefaultServer,
-    /// An entry of `bind`
-    Bind,
-    /// An entry of `connection-rules`
-    ConnectionRule,
-    /// An entry of `rules`
-    Rule,
-    /// The value of `set-var`
-    SetVar,
-    /// An entry of `tcp-check`
-    TcpCheck,
-}
-
-impl Scope {
-    /// All of them, in the order of the documentation.
-    pub const ALL: &[Scope] = &[
-        Scope::Global,
-        Scope::Admin,
-        Scope::AdminSocket,
-        Scope::Defaults,
-        Scope::Frontend,
-        Scope::Listen,
-        Scope::Backend,
-        Scope::Bind,
-        Scope::ConnectionRule,
-        Scope::Rule,
-        Scope::SetVar,
-        Scope::Server,
-        Scope::DefaultServer,
-        Scope::TcpCheck,
-    ];
-
-    /// How the operator writes it.
-    pub fn title(self) -> &'static str {
-        match self {
-            Scope::Global => "[global]",
-            Scope::Admin => "[admin]",
-            Scope::AdminSocket => "admin socket",
-            Scope::Defaults => "[defaults]",
-            Scope::Frontend => "[frontend.NAME]",
-            Scope::Listen => "[listen.NAME]",
-            Scope::Backend => "[backend.NAME]",
-            Scope::Server => "[backend.NAME.server.NAME]",
-            Scope::DefaultServer => "default-server",
-            Scope::Bind => "bind",
-            Scope::ConnectionRule => "connection-rules",
-            Scope::Rule => "rules",
-            Scope::SetVar => "set-var",
-            Scope::TcpCheck => "tcp-check",
-        }
-    }
-
-    const fn bit(self) -> u32 {
-        1 << self as u8
-    }
-}
-
-/// A set of scopes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Scopes(u32);
-
-impl Scopes {
-    /// These scopes.
-    pub const fn of(scopes: &[Scope]) -> Scopes {
-        let mut bits = 0;
-        let mut at = 0;
-        while at < scopes.len() {
-            bits |= scopes[at].bit();
-            at += 1;
-        }
-        Scopes(bits)
-    }
-    /// Whether the scope is among them.
-    pub fn contains(self, scope: Scope) -> bool {
-        self.0 & scope.bit() != 0
-    }
-}
+pub use scopes::{Scope, Scopes};
 
 /// What a keyword takes.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -135,6 +50,12 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// A list of these strings.
     SomeOf(&'static [&'static str]),
+    /// true, or a table with the keywords of a scope.
+    TrueOrTable(Scope),
+    /// true or false, or such a table.
+    FlagOrTable(Scope),
+    /// A string, or such a table.
+    TextOrTable(Scope),
     /// A list of CPU numbers, a string like "0-3", or how many.
     Cpus,
     /// A file mode: an integer or a string of octal digits.
@@ -172,6 +93,9 @@ impl Kind {
                     choices.iter().map(|c| format!("\"{c}\"")).collect::<Vec<_>>().join(", ")
                 )
             }
+            Kind::TrueOrTable(_) => "true or a table".to_owned(),
+            Kind::FlagOrTable(_) => "true, false or a table".to_owned(),
+            Kind::TextOrTable(_) => "a string or a table".to_owned(),
             Kind::Cpus => "CPU numbers (a list or \"0-3\") or how many".to_owned(),
             Kind::FileMode => "a file mode like \"600\"".to_owned(),
             Kind::Table(_) => "a table".to_owned(),
@@ -208,16 +132,35 @@ pub struct Keyword {
     pub example: &'static str,
     /// HAProxy's keyword; empty if HAProxy has no such thing.
     pub haproxy: &'static str,
+    /// Which mode it needs.
+    pub mode: KeywordMode,
+}
+
+/// Whether HTTP mode may be configured and is documented: true once the data plane does all of it.
+pub const HTTP_AVAILABLE: bool = false;
+
+/// Which `mode` a keyword needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeywordMode {
+    /// Either.
+    Any,
+    /// `mode = "http"`.
+    Http,
+}
+
+/// Every keyword there is.
+pub fn all() -> impl Iterator<Item = &'static Keyword> {
+    table::KEYWORDS.iter().chain(http::KEYWORDS)
 }
 
 /// The keyword of a key in a scope.
 pub fn find(scope: Scope, key: &str) -> Option<&'static Keyword> {
-    KEYWORDS.iter().find(|keyword| keyword.scopes.contains(scope) && keyword.key == key)
+    of(scope).find(|keyword| keyword.key == key)
 }
 
 /// Keywords of a scope, in the order of the table.
 pub fn of(scope: Scope) -> impl Iterator<Item = &'static Keyword> {
-    KEYWORDS.iter().filter(move |keyword| keyword.scopes.contains(scope))
+    all().filter(move |keyword| keyword.scopes.contains(scope))
 }
 
 /// Whether a key is the first part of dotted keywords of the scope (`timeout`).

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Env;
 use super::diag::{Diagnostic, Severity, suggest};
 use super::file::{Data, Entry, File, Table, Value};
-use super::keywords::{self, Keyword, Kind, Scope};
+use super::keywords::{self, Keyword, KeywordMode, Kind, Scope};
 use super::units::{self, Problem};
 
 /// The file, its surroundings, and what was found wrong so far.
@@ -114,8 +114,8 @@ impl<'a> Context<'a> {
     /// The form of one value; the typed getters read it again and may rely on it.
     fn check_value(&self, keyword: &Keyword, value: &Value) {
         match (keyword.kind, &value.data) {
-            (Kind::Flag | Kind::FlagOrInteger(..), Data::Boolean(_)) => {}
-            (Kind::True, Data::Boolean(true)) => {}
+            (Kind::Flag | Kind::FlagOrInteger(..) | Kind::FlagOrTable(_), Data::Boolean(_)) => {}
+            (Kind::True | Kind::TrueOrTable(_), Data::Boolean(true)) => {}
             (Kind::Integer(low, high) | Kind::FlagOrInteger(low, high), Data::Integer(_)) => {
                 self.integer_in(keyword, value, low, high);
             }
@@ -126,7 +126,12 @@ impl<'a> Context<'a> {
                 self.size_of(keyword, value, low, high);
             }
             (
-                Kind::Text | Kind::Texts | Kind::TextsOrTables(_) | Kind::Cpus | Kind::FileMode,
+                Kind::Text
+                | Kind::Texts
+                | Kind::TextsOrTables(_)
+                | Kind::TextOrTable(_)
+                | Kind::Cpus
+                | Kind::FileMode,
                 Data::String(_),
             ) => {
                 self.text(value);
@@ -140,7 +145,13 @@ impl<'a> Context<'a> {
             }
             (Kind::Texts, Data::Array(items)) => self.check_texts(keyword, items),
             (Kind::Cpus | Kind::FileMode, Data::Integer(_)) | (Kind::Cpus, Data::Array(_)) => {}
-            (Kind::Table(scope), Data::Table(inner)) => self.check(scope, inner),
+            (
+                Kind::Table(scope)
+                | Kind::TrueOrTable(scope)
+                | Kind::FlagOrTable(scope)
+                | Kind::TextOrTable(scope),
+                Data::Table(inner),
+            ) => self.check(scope, inner),
             (Kind::Tables(scope) | Kind::TextsOrTables(scope), Data::Array(items)) => {
                 for item in items {
                     match &item.data {
@@ -278,6 +289,16 @@ impl<'a> Section<'a> {
     /// The section's own table.
     pub(super) fn own(&self) -> Option<&'a Table> {
         self.layers.first().copied()
+    }
+
+    /// Reports keywords of HTTP mode in a section of TCP mode. Inherited ones are meant for other sections.
+    pub(super) fn reject_http_keywords(&self) {
+        for entry in self.own().iter().flat_map(|own| &own.entries) {
+            if keywords::find(self.scope, &entry.key).is_some_and(|k| k.mode == KeywordMode::Http) {
+                let message = format!("{} needs mode = \"http\"", entry.key);
+                self.context.error(entry.key_span.start, message, None);
+            }
+        }
     }
 
     /// Whether a key of the section's own table was reported as unknown.

@@ -3,6 +3,8 @@
 //! `config::resolve` makes it, every core reads it. An `Option` here is part of the meaning (no limit, no timeout), never
 //! "use the default".
 
+pub mod http;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +33,8 @@ pub struct Model {
     pub variables: VariableTable,
     /// Pattern files, which the admin socket may change; the position is their id there.
     pub patterns: Vec<Arc<PatternFile>>,
+    /// Lists of users (`[userlist.NAME]`), in the order of the file.
+    pub userlists: Vec<http::Userlist>,
 }
 
 /// `[global]` and `[admin]`.
@@ -102,6 +106,8 @@ pub enum AdminLevel {
 pub enum Mode {
     /// Relay bytes.
     Tcp,
+    /// Understand requests and responses.
+    Http,
 }
 
 /// `[frontend.NAME]`, or the frontend half of `[listen.NAME]`.
@@ -135,6 +141,8 @@ pub struct Frontend {
     pub log_sessions: bool,
     /// Leave sessions that carried no byte out of the log.
     pub dontlognull: bool,
+    /// What it does with requests; there exactly in HTTP mode.
+    pub http: Option<Box<http::HttpFrontend>>,
 }
 
 /// `splice`.
@@ -268,6 +276,8 @@ pub struct Backend {
     pub allbackups: bool,
     /// How bytes are moved.
     pub splice: Splice,
+    /// What it does with requests; there exactly in HTTP mode.
+    pub http: Option<Box<http::HttpBackend>>,
 }
 
 /// `[backend.NAME.server.NAME]`.
@@ -305,6 +315,8 @@ pub struct Server {
     pub tcp_user_timeout: Option<Duration>,
     /// `file:line:col` where it is configured.
     pub origin: String,
+    /// What it has in HTTP mode.
+    pub http: http::HttpServer,
 }
 
 /// Where a server is.
@@ -384,6 +396,8 @@ pub enum CheckKind {
     Connect,
     /// A dialogue: send and expect, in order (`tcp-check`).
     Script(Vec<CheckStep>),
+    /// An HTTP exchange (`httpchk`, `http-check`).
+    Http(http::HttpCheck),
 }
 
 /// One step of a scripted check.

@@ -7,6 +7,7 @@ pub mod balance;
 pub mod converter;
 pub mod format;
 pub mod health;
+pub mod http_action;
 pub mod pattern;
 pub mod persist;
 pub mod ports;

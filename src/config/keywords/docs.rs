@@ -2,17 +2,18 @@
 
 use std::fmt::Write;
 
-use super::{Keyword, Scope};
+use super::{HTTP_AVAILABLE, Keyword, KeywordMode, Scope};
 
 /// The page.
 pub fn markdown() -> String {
     let mut page = String::from(include_str!("intro.md"));
-    for group in GROUPS {
+    let http = if HTTP_AVAILABLE { HTTP_GROUPS } else { &[] };
+    for group in GROUPS.iter().chain(http) {
         // Writing to a String cannot fail; the results are dropped.
         let _ = write!(page, "\n## {}\n\n{}\n", group.title, group.text);
         let mut seen = Vec::new();
         for scope in group.scopes {
-            for keyword in super::of(*scope) {
+            for keyword in super::of(*scope).filter(|k| documented(k)) {
                 if !seen.contains(&std::ptr::from_ref(keyword)) {
                     seen.push(std::ptr::from_ref(keyword));
                     entry(&mut page, *scope, keyword);
@@ -21,6 +22,10 @@ pub fn markdown() -> String {
         }
     }
     page
+}
+
+fn documented(keyword: &Keyword) -> bool {
+    HTTP_AVAILABLE || keyword.mode == KeywordMode::Any
 }
 
 /// Scopes that are documented together because most of their keywords are the same.
@@ -67,6 +72,48 @@ const GROUPS: &[Group] = &[
     },
 ];
 
+/// What HTTP mode adds.
+const HTTP_GROUPS: &[Group] = &[
+    Group {
+        title: "response rules",
+        text: "Entries of `response-rules`, in HTTP mode. They are tried in order on each response.",
+        scopes: &[Scope::ResponseRule],
+    },
+    Group {
+        title: "actions",
+        text: "The tables that actions of rules take in HTTP mode.",
+        scopes: &[
+            Scope::HeaderValue,
+            Scope::DelHeader,
+            Scope::ReplaceHeader,
+            Scope::ReplaceUri,
+            Scope::Reply,
+            Scope::Redirect,
+            Scope::Auth,
+            Scope::Capture,
+            Scope::WaitForBody,
+            Scope::SetTimeout,
+            Scope::SetStatus,
+        ],
+    },
+    Group {
+        title: "forwardfor",
+        text: "`forwardfor` and `originalto` as tables.",
+        scopes: &[Scope::AddressHeader],
+    },
+    Group { title: "cookie", text: "`cookie` of a backend.", scopes: &[Scope::Cookie] },
+    Group {
+        title: "http-check",
+        text: "`httpchk` as a table, and entries of `http-check`: what an HTTP health check does, in order.",
+        scopes: &[Scope::HttpChk, Scope::HttpCheck, Scope::HttpCheckSend, Scope::HttpCheckConnect],
+    },
+    Group {
+        title: "error pages and users",
+        text: "`[http-errors.NAME]` and `[userlist.NAME]`.",
+        scopes: &[Scope::HttpErrors, Scope::Userlist, Scope::User, Scope::Group],
+    },
+];
+
 fn entry(page: &mut String, scope: Scope, keyword: &Keyword) {
     let places: Vec<&str> =
         Scope::ALL.iter().filter(|s| keyword.scopes.contains(**s)).map(|s| s.title()).collect();
@@ -86,6 +133,9 @@ fn entry(page: &mut String, scope: Scope, keyword: &Keyword) {
 /// The example in the surroundings that show where it stands.
 fn snippet(scope: Scope, keyword: &Keyword) -> String {
     let example = keyword.example;
+    let rule = |list: &str, rule: &str| format!("[frontend.web]\n{list} = [\n  {rule},\n]\n");
+    let action = |name: &str| rule("rules", &format!("{{ {name} = {{ {example} }} }}"));
+    let check = |step: &str| format!("[backend.app]\nhttpchk = true\nhttp-check = [\n  {step},\n]\n");
     match scope {
         Scope::Global | Scope::Admin | Scope::Defaults => format!("{}\n{example}\n", scope.title()),
         Scope::AdminSocket => {
@@ -96,13 +146,39 @@ fn snippet(scope: Scope, keyword: &Keyword) -> String {
         Scope::Backend => format!("[backend.app]\n{example}\n"),
         Scope::Server => format!("[backend.app.server.s1]\n{example}\n"),
         Scope::DefaultServer => format!("[backend.app.default-server]\n{example}\n"),
+        Scope::HttpErrors => format!("[http-errors.site]\n{example}\n"),
+        Scope::Userlist => format!("[userlist.staff]\n{example}\n"),
+        Scope::User => format!("[userlist.staff.user.adam]\n{example}\n"),
+        Scope::Group => format!("[userlist.staff.group.admins]\n{example}\n"),
         Scope::Bind => {
             format!("[frontend.web]\nbind = [{{ {} }}]\n", entry_with("address", "127.0.0.1:8080", example))
         }
-        Scope::ConnectionRule => format!("[frontend.web]\nconnection-rules = [\n  {example},\n]\n"),
-        Scope::Rule => format!("[frontend.web]\nrules = [\n  {example},\n]\n"),
-        Scope::SetVar => format!("[frontend.web]\nrules = [\n  {{ set-var = {{ {example} }} }},\n]\n"),
+        Scope::ConnectionRule => rule("connection-rules", example),
+        Scope::Rule => rule("rules", example),
+        Scope::ResponseRule => rule("response-rules", example),
+        Scope::SetVar => action("set-var"),
+        Scope::HeaderValue => action("set-header"),
+        Scope::DelHeader => action("del-header"),
+        Scope::ReplaceHeader => action("replace-header"),
+        Scope::ReplaceUri => {
+            // The example is that of `replace-header`, which has a name before.
+            let unnamed = example.find("regex").map_or(example, |at| &example[at..]);
+            rule("rules", &format!("{{ replace-path = {{ {unnamed} }} }}"))
+        }
+        Scope::Reply => action("return"),
+        Scope::Redirect => action("redirect"),
+        Scope::Auth => action("auth"),
+        Scope::Capture => action("capture"),
+        Scope::WaitForBody => action("wait-for-body"),
+        Scope::SetTimeout => action("set-timeout"),
+        Scope::SetStatus => rule("response-rules", &format!("{{ set-status = {{ {example} }} }}")),
+        Scope::AddressHeader => format!("[frontend.web]\nforwardfor = {{ {example} }}\n"),
+        Scope::Cookie => format!("[backend.app]\ncookie = {{ {example} }}\n"),
         Scope::TcpCheck => format!("[backend.app]\ntcp-check = [\n  {example},\n]\n"),
+        Scope::HttpChk => format!("[backend.app]\nhttpchk = {{ {example} }}\n"),
+        Scope::HttpCheck => check(example),
+        Scope::HttpCheckSend => check(&format!("{{ send = {{ {example} }} }}")),
+        Scope::HttpCheckConnect => check(&format!("{{ connect = {{ {example} }} }}")),
     }
 }
 
@@ -113,59 +189,69 @@ fn entry_with(key: &str, value: &str, example: &str) -> String {
 /// A whole configuration around the example, for the test that loads every one.
 #[cfg(test)]
 pub(in crate::config) fn whole(scope: Scope, keyword: &Keyword) -> String {
-    let part = snippet(scope, keyword);
-    let needs =
-        |line: &str, text: &str| if part.contains(text) { String::new() } else { format!("{line}\n") };
-    let web_bind = needs("bind = \"127.0.0.1:8080\"", "bind =");
-    let web_route = needs("default-backend = \"app\"", "default-backend =");
-    let timeouts = "timeout = { client = \"30s\", connect = \"5s\", server = \"30s\" }";
-    let server = "[backend.app.server.s0]\naddress = \"127.0.0.1:9000\"\ncheck = true\n";
-    let frontend = "[frontend.web]\nbind = \"127.0.0.1:8080\"\ndefault-backend = \"app\"\n";
-    let defaults = |extra: &str| {
-        if extra.contains("timeout.") { String::new() } else { format!("[defaults]\n{timeouts}\n") }
+    let mut part = snippet(scope, keyword);
+    let needs = |part: &str, line: &str, text: &str| {
+        if part.contains(text) { String::new() } else { format!("{line}\n") }
     };
-    match scope {
-        Scope::Global | Scope::Admin | Scope::AdminSocket => {
-            format!("{part}{}{frontend}{server}", defaults(""))
-        }
-        Scope::Defaults => format!("{part}{frontend}{server}"),
-        Scope::Frontend | Scope::Bind | Scope::ConnectionRule | Scope::Rule | Scope::SetVar => {
-            format!("{part}{web_bind}{web_route}{}{server}", defaults(""))
-        }
-        Scope::Listen => {
-            let own_server = "[listen.web.server.s0]\naddress = \"127.0.0.1:9000\"\ncheck = true\n";
-            format!("{part}{web_bind}{own_server}{}{server}", defaults(""))
-        }
-        Scope::Server => {
-            let address = needs("address = \"127.0.0.1:9001\"", "address =");
-            format!("{part}{address}{}{frontend}", defaults(""))
-        }
-        Scope::Backend | Scope::DefaultServer | Scope::TcpCheck => {
-            format!("{part}{server}{}{frontend}", defaults(""))
-        }
+    let only_http = scope as u8 >= Scope::HttpErrors as u8;
+    let mode =
+        if only_http || keyword.mode == KeywordMode::Http { "mode = \"http\"" } else { "mode = \"tcp\"" };
+    let mut text = String::new();
+    if scope != Scope::Defaults {
+        let timeouts = "timeout = { client = \"30s\", connect = \"5s\", server = \"30s\" }";
+        text += &format!("[defaults]\n{timeouts}\n{mode}\n");
+    } else if keyword.key != "mode" {
+        part += &format!("{mode}\n");
     }
+    if keyword.key == "use-server" {
+        part = part.replace("[frontend.web]", "[backend.app]");
+    }
+    if part.starts_with("[frontend.web]") || part.starts_with("[listen.web]") {
+        part += &needs(&part, "bind = \"127.0.0.1:8080\"", "bind =");
+        part += &needs(&part, "default-backend = \"app\"", "default-backend =");
+    } else {
+        text += "[frontend.web]\nbind = \"127.0.0.1:8080\"\ndefault-backend = \"app\"\n";
+    }
+    if part.contains("server.s1]") {
+        part += &needs(&part, "address = \"127.0.0.1:9001\"", "address =");
+    }
+    text += &part;
+    text += "[backend.app.server.s0]\naddress = \"127.0.0.1:9000\"\ncheck = true\n";
+    if part.contains("\"site\"") {
+        text += "[http-errors.site]\nerrorfile.503 = \"/etc/503.http\"\n";
+    }
+    if part.contains("\"adam\"") {
+        text += "[userlist.staff.user.adam]\npassword = \"$6$a$b\"\n";
+    }
+    if part.contains("\"admins\"") {
+        text += "[userlist.staff.group.admins]\n";
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{KEYWORDS, Kind};
+    use super::super::{Kind, all};
     use super::*;
 
     #[test]
     fn every_row_is_documented_once() {
         let page = markdown();
-        for keyword in KEYWORDS {
+        for keyword in all().filter(|k| documented(k)) {
             let wanted = format!("### `{}`\n\n{}\n", keyword.key, keyword.help);
-            let rows = KEYWORDS.iter().filter(|k| k.key == keyword.key && k.help == keyword.help).count();
+            let rows = all()
+                .filter(|k| documented(k))
+                .filter(|k| k.key == keyword.key && k.help == keyword.help)
+                .count();
             assert_eq!(page.matches(&wanted).count(), rows, "{}", keyword.key);
         }
     }
 
     #[test]
     fn rows_are_complete_and_unique() {
-        for (index, keyword) in KEYWORDS.iter().enumerate() {
+        for (index, keyword) in all().enumerate() {
             assert!(keyword.help.ends_with('.') && !keyword.example.is_empty(), "{}", keyword.key);
-            for other in &KEYWORDS[..index] {
+            for other in all().take(index) {
                 let both =
                     Scope::ALL.iter().any(|s| keyword.scopes.contains(*s) && other.scopes.contains(*s));
                 assert!(!(both && other.key == keyword.key), "{} has two rows in one scope", keyword.key);

@@ -1,9 +1,9 @@
-//! The rows. Order within a scope is the order of the documentation.
+//! The rows of both modes. Order within a scope is the order of the documentation.
 
 use std::time::Duration;
 
 use super::Kind::*;
-use super::{Keyword, Kind, Scope, Scopes};
+use super::{Keyword, KeywordMode, Kind, Scope, Scopes};
 use crate::base::limits::{RETRIES_MAX, WEIGHT_MAX};
 
 const GLOBAL: Scopes = Scopes::of(&[Scope::Global]);
@@ -31,18 +31,10 @@ const POSITIVE: Kind = Integer(1, u32::MAX as i64);
 const ID: Kind = Integer(1, i32::MAX as i64);
 const PORT: Kind = Integer(1, u16::MAX as i64);
 
-macro_rules! keywords {
-    ($($key:literal in $scopes:expr, $kind:expr, default $default:literal, haproxy $haproxy:literal;
-       $help:literal; $example:literal)*) => {
-        /// Every keyword there is.
-        pub static KEYWORDS: &[Keyword] = &[$(Keyword {
-            key: $key, scopes: $scopes, kind: $kind, default: $default, help: $help, example: $example,
-            haproxy: $haproxy,
-        }),*];
-    };
-}
-
 keywords! {
+    /// Keywords of both modes.
+    KEYWORDS, mode Any;
+
     "cores" in GLOBAL, Cpus, default "all CPUs the process may use", haproxy "nbthread, cpu-map";
     "CPUs of the data cores: one pinned executor each. A list of CPU numbers, a string like \"0-3,8\", or how many of the allowed CPUs to take.";
     "cores = \"0\""

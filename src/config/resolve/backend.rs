@@ -1,11 +1,12 @@
 //! `[backend.NAME]`, and the backend half of `[listen.NAME]`.
 
-use super::balance;
 use super::language::Language;
 use super::layout::{Layout, Proxy};
+use super::{balance, http};
 use crate::base::id::BackendId;
 use crate::base::limits::SERVERS_PER_BACKEND_MAX;
 use crate::config::file::Data;
+use crate::config::keywords::HTTP_AVAILABLE;
 use crate::config::section::Section;
 use crate::model::{Backend, Mode, Splice};
 use crate::policy::sample::VariableTable;
@@ -21,7 +22,9 @@ pub(super) fn backend(
 ) -> Backend {
     let section = &proxy.section;
     let language = Language::new(layout, (proxy.frontend, Some(id)));
-    let (balance, hash_key) = balance::balance(section, &language, variables);
+    let mode = mode(section);
+    let language = language.with_acls(section, variables);
+    let (balance, hash_key, key) = balance::balance(section, mode, &language, variables);
     let servers = layout.server_ranges[id];
     let word = if proxy.frontend.is_some() { "listen" } else { "backend" };
     if servers.is_empty() && !routed_elsewhere(proxy) {
@@ -39,7 +42,7 @@ pub(super) fn backend(
     Backend {
         name: proxy.name.to_owned(),
         iid: proxy.iid,
-        mode: mode(section),
+        mode,
         servers,
         balance,
         hash_key,
@@ -52,6 +55,8 @@ pub(super) fn backend(
         redispatch: redispatch(section),
         allbackups: section.flag("allbackups").unwrap_or(false),
         splice: splice(section),
+        http: (mode == Mode::Http)
+            .then(|| Box::new(http::backend(layout, section, &language, key, id, variables))),
     }
 }
 
@@ -66,11 +71,15 @@ pub(super) fn timeout_or(section: &Section<'_>, key: &str, otherwise: &str) -> O
 }
 
 pub(super) fn mode(section: &Section<'_>) -> Mode {
-    if section.string("mode").as_deref() == Some("http") {
+    if section.string("mode").as_deref() != Some("http") {
+        return Mode::Tcp;
+    }
+    // Tests of this layer know HTTP mode before the data plane does.
+    if !HTTP_AVAILABLE && !cfg!(test) {
         let help = "use mode = \"tcp\": HTTP passes through unchanged".to_owned();
         section.error("mode", "mode = \"http\" is not available in this version", Some(help));
     }
-    Mode::Tcp
+    Mode::Http
 }
 
 pub(super) fn splice(section: &Section<'_>) -> Splice {

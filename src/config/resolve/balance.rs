@@ -5,7 +5,8 @@ use crate::config::diag::suggest;
 use crate::config::expr::Context as Place;
 use crate::config::section::Section;
 use crate::config::units::Problem;
-use crate::policy::balance::{Algorithm, HashFunction, HashMethod, HashType, Spec};
+use crate::model::Mode;
+use crate::policy::balance::{Algorithm, HashFunction, HashMethod, HashType, KeySource, Spec, UriKey};
 use crate::policy::sample::{Expr, VariableTable};
 
 /// What `random` draws without an argument: the best of two is close to the best of all (HAProxy's default too).
@@ -22,10 +23,18 @@ const HASH_TYPE_DEFAULT: HashType =
 
 pub(super) fn balance(
     section: &Section<'_>,
+    mode: Mode,
     language: &Language<'_>,
     variables: &mut VariableTable,
-) -> (Spec, Option<Expr>) {
-    let (algorithm, key) = algorithm(section, language, variables).unwrap_or((Algorithm::RoundRobin, None));
+) -> (Spec, Option<Expr>, Option<KeySource>) {
+    let source = http_key(section);
+    let (algorithm, key) = match &source {
+        Some(_) => (Algorithm::Hash, None),
+        None => algorithm(section, mode, language, variables).unwrap_or((Algorithm::RoundRobin, None)),
+    };
+    if source.is_some() && mode == Mode::Tcp {
+        section.error("balance", "this balance needs mode = \"http\"", None);
+    }
     let hash_type = section.parsed("hash-type", hash_type).unwrap_or(HASH_TYPE_DEFAULT);
     let balance_factor = section.limit("hash-balance-factor");
     let hashes = matches!(algorithm, Algorithm::Source | Algorithm::Hash);
@@ -45,11 +54,12 @@ pub(super) fn balance(
         let help = "it is for balance = \"source\" and balance = \"hash EXPR\"".to_owned();
         section.warning("hash-type", "hash-type has no effect with this balance", Some(help));
     }
-    (Spec { algorithm, hash_type, balance_factor }, key)
+    (Spec { algorithm, hash_type, balance_factor }, key, source)
 }
 
 fn algorithm(
     section: &Section<'_>,
+    mode: Mode,
     language: &Language<'_>,
     variables: &mut VariableTable,
 ) -> Option<(Algorithm, Option<Expr>)> {
@@ -81,8 +91,9 @@ fn algorithm(
             section.error("balance", "balance = \"hash\" needs an expression", Some(help));
             return None;
         }
+        let place = if mode == Mode::Http { Place::Request } else { Place::Content };
         let from = text.text.len() - key.trim_start().len();
-        let key = language.expression(&text, from, Place::Content, variables)?;
+        let key = language.expression(&text, from, place, variables)?;
         return Some((Algorithm::Hash, Some(key)));
     }
     let help = match text.text.as_str() {
@@ -92,6 +103,63 @@ fn algorithm(
     };
     section.error("balance", format!("unknown algorithm \"{}\"", text.text), help);
     None
+}
+
+/// `uri [len N] [depth N] [whole] [path-only]`, `url_param NAME` and `hdr(NAME) [use_domain_only]`.
+fn http_key(section: &Section<'_>) -> Option<KeySource> {
+    let text = section.string("balance")?;
+    let mut words = text.split_whitespace();
+    let first = words.next()?;
+    if first == "url_param" {
+        let name = words.next().filter(|_| words.clone().next().is_none());
+        if name.is_none() {
+            let help = "write balance = \"url_param NAME\"".to_owned();
+            section.error("balance", "url_param takes the name of one parameter", Some(help));
+        }
+        return Some(KeySource::UrlParam { name: name.unwrap_or_default().to_owned() });
+    }
+    if let Some(name) = first.strip_prefix("hdr(").and_then(|rest| rest.strip_suffix(')')) {
+        let rest: Vec<&str> = words.collect();
+        if !crate::proto::http::is_token(name.as_bytes())
+            || !matches!(rest.as_slice(), [] | ["use_domain_only"])
+        {
+            let help = "write balance = \"hdr(NAME)\" or \"hdr(NAME) use_domain_only\"".to_owned();
+            section.error("balance", format!("\"{text}\" is not a header to balance by"), Some(help));
+        }
+        return Some(KeySource::Header { name: name.to_owned(), domain_only: !rest.is_empty() });
+    }
+    if first != "uri" {
+        return None;
+    }
+    let mut key = UriKey::default();
+    while let Some(word) = words.next() {
+        let mut number = || words.next().and_then(|n| n.parse::<usize>().ok()).filter(|n| *n > 0);
+        let good = match word {
+            "whole" => {
+                key.whole = true;
+                true
+            }
+            "path-only" => {
+                key.path_only = true;
+                true
+            }
+            "len" => {
+                key.len = number();
+                key.len.is_some()
+            }
+            "depth" => {
+                key.depth = number();
+                key.depth.is_some()
+            }
+            _ => false,
+        };
+        if !good {
+            let help = "write balance = \"uri\" with any of len N, depth N, whole, path-only".to_owned();
+            section.error("balance", format!("\"{text}\" is not a way to balance by URI"), Some(help));
+            break;
+        }
+    }
+    Some(KeySource::Uri(key))
 }
 
 /// HAProxy's words in HAProxy's order: method, function, modifier.

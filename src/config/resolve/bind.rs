@@ -151,18 +151,22 @@ fn accept(section: &Section<'_>) -> Accept {
 /// The trusted networks, sorted and without those that lie in another one, so that the data plane may search in halves.
 fn accept_proxy(section: &Section<'_>) -> Option<Vec<Cidr>> {
     section.value("accept-proxy")?;
-    let texts = section.texts("accept-proxy");
-    let mut networks: Vec<Cidr> = Vec::new();
-    for (at, text) in &texts {
-        match units::cidr(&text.text) {
-            Ok(network) => networks.push(network),
-            Err(problem) => section.context.problem(*at, problem),
-        }
-    }
-    if texts.is_empty() {
+    if section.texts("accept-proxy").is_empty() {
         let help =
             "name the networks of the load balancers in front, for example [\"10.0.0.0/8\"]".to_owned();
         section.error("accept-proxy", "accept-proxy names no network", Some(help));
+    }
+    Some(networks(section, "accept-proxy"))
+}
+
+/// The networks of a keyword, sorted and without those that lie in another one.
+pub(super) fn networks(section: &Section<'_>, key: &str) -> Vec<Cidr> {
+    let mut networks: Vec<Cidr> = Vec::new();
+    for (at, text) in section.texts(key) {
+        match units::cidr(&text.text) {
+            Ok(network) => networks.push(network),
+            Err(problem) => section.context.problem(at, problem),
+        }
     }
     networks.sort_by_key(|network| (network.address, network.prefix));
     let mut disjoint: Vec<Cidr> = Vec::with_capacity(networks.len());
@@ -171,5 +175,5 @@ fn accept_proxy(section: &Section<'_>) -> Option<Vec<Cidr>> {
             disjoint.push(network);
         }
     }
-    Some(disjoint)
+    disjoint
 }

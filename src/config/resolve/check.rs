@@ -7,6 +7,7 @@ use crate::config::file::Value;
 use crate::config::keywords::Scope;
 use crate::config::section::Section;
 use crate::config::units;
+use crate::model::http::HttpCheck;
 use crate::model::{Check, CheckKind, CheckStep, SendProxy, ServerAddress};
 
 /// HAProxy's default.
@@ -22,10 +23,16 @@ pub(super) struct Traffic<'a> {
     pub(super) address: &'a ServerAddress,
 }
 
+/// What checks of the backend say and expect once connected.
+pub(super) struct Dialogue<'a> {
+    pub(super) script: &'a [CheckStep],
+    pub(super) http: Option<&'a HttpCheck>,
+}
+
 pub(super) fn check(
     section: &Section<'_>,
     backend: &Section<'_>,
-    script: &[CheckStep],
+    dialogue: &Dialogue<'_>,
     traffic: &Traffic<'_>,
 ) -> Option<Check> {
     if section.flag("check") != Some(true) {
@@ -50,7 +57,11 @@ pub(super) fn check(
         );
     }
     Some(Check {
-        kind: if script.is_empty() { CheckKind::Connect } else { CheckKind::Script(script.to_vec()) },
+        kind: match dialogue {
+            Dialogue { http: Some(http), .. } => CheckKind::Http((*http).clone()),
+            Dialogue { script: [], .. } => CheckKind::Connect,
+            Dialogue { script, .. } => CheckKind::Script(script.to_vec()),
+        },
         address,
         port,
         send_proxy: explicit.unwrap_or(traffic.send_proxy.is_some() && !elsewhere),

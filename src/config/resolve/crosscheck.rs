@@ -6,8 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use super::layout::Layout;
 use crate::base::id::{IdVec, ListenerId};
 use crate::config::section::Context;
-use crate::model::{BindAddress, Model};
+use crate::model::{BindAddress, Mode, Model};
 use crate::policy::acl::Condition;
+use crate::policy::http_action::RequestAction;
 use crate::policy::rule::{Rule, TcpAction};
 
 pub(super) fn crosscheck(
@@ -27,7 +28,11 @@ pub(super) fn crosscheck(
             context.error(proxy.at, format!("frontend \"{}\" has no bind", proxy.name), Some(help));
         }
         let routes =
-            frontend.content_rules.iter().any(|rule| matches!(rule.action, TcpAction::UseBackend(_)));
+            frontend.content_rules.iter().any(|rule| matches!(rule.action, TcpAction::UseBackend(_)))
+                || frontend
+                    .http
+                    .as_ref()
+                    .is_some_and(|http| http.rules.request.iter().any(|r| answers(&r.action)));
         // A misspelt keyword was reported and may be the one that is missing here.
         let wanted = proxy.section.value("default-backend").is_some() || proxy.section.has_unknown_keys();
         if frontend.default_backend.is_none() && !routes && !wanted {
@@ -36,9 +41,64 @@ pub(super) fn crosscheck(
             context.warning(proxy.at, message, Some(help));
         }
     }
+    modes(layout, model);
     inspection(layout, model);
     timeouts(context, layout);
     binds(context, model, binds_at);
+}
+
+/// Whether requests that a rule takes need no default backend.
+fn answers(action: &RequestAction) -> bool {
+    matches!(
+        action,
+        RequestAction::UseBackend(_)
+            | RequestAction::UseBackendNamed(_)
+            | RequestAction::Return(_)
+            | RequestAction::Redirect(_)
+            | RequestAction::Deny(_)
+    )
+}
+
+/// Sections understand what they pass on to each other, and keywords of HTTP stand where they are heeded.
+fn modes(layout: &Layout<'_>, model: &Model) {
+    let name = |mode| if mode == Mode::Http { "http" } else { "tcp" };
+    for (proxy, id) in layout.frontends() {
+        let frontend = &model.frontends[id];
+        let content = frontend.content_rules.iter().filter_map(|rule| match rule.action {
+            TcpAction::UseBackend(backend) => Some(backend),
+            _ => None,
+        });
+        let request =
+            frontend.http.iter().flat_map(|http| &http.rules.request).filter_map(|r| match r.action {
+                RequestAction::UseBackend(backend) => Some(backend),
+                _ => None,
+            });
+        let mut told = Vec::new();
+        for target in frontend.default_backend.into_iter().chain(content).chain(request) {
+            let backend = &model.backends[target];
+            if backend.mode != frontend.mode && !told.contains(&target) {
+                told.push(target);
+                let (here, there) = (name(frontend.mode), name(backend.mode));
+                let message = format!(
+                    "frontend \"{}\" has mode {here} and its backend \"{}\" mode {there}",
+                    frontend.name, backend.name
+                );
+                let help = "give both the same mode, for example in [defaults]".to_owned();
+                proxy.section.context.error(proxy.at, message, Some(help));
+            }
+        }
+    }
+    for proxy in &layout.proxies {
+        let http = proxy.frontend.is_some_and(|id| model.frontends[id].mode == Mode::Http)
+            || proxy.backend.is_some_and(|id| model.backends[id].mode == Mode::Http);
+        if !http {
+            proxy.section.reject_http_keywords();
+        } else if proxy.section.own().is_some_and(|own| own.entry("inspect-delay").is_some()) {
+            let help =
+                "rules are evaluated on whole requests; timeout.http-request limits the wait".to_owned();
+            proxy.section.warning("inspect-delay", "inspect-delay has no effect in HTTP mode", Some(help));
+        }
+    }
 }
 
 /// Rules that look at bytes of the client see what is there when they are evaluated: mostly nothing, without waiting.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::language::Language;
 use super::layout::{Layout, Proxy};
-use super::{backend, bind, rules};
+use super::{backend, bind, http, rules};
 use crate::base::id::{BackendId, FrontendId};
 use crate::config::expr::Context as Place;
 use crate::config::keywords::Scope;
-use crate::model::Frontend;
+use crate::model::{Frontend, Mode};
 use crate::policy::sample::VariableTable;
 
 pub(super) fn frontend(
@@ -20,6 +20,7 @@ pub(super) fn frontend(
 ) -> Frontend {
     let section = &proxy.section;
     let language = Language::new(layout, (Some(id), proxy.backend)).with_acls(section, variables);
+    let mode = backend::mode(section);
     let mut rules = |key, scope, place| {
         let mut reader = rules::Reader { layout, language: &language, place, variables: &mut *variables };
         section.tables(key, scope).iter().filter_map(|table| reader.rule(table)).collect()
@@ -27,18 +28,22 @@ pub(super) fn frontend(
     Frontend {
         name: proxy.name.to_owned(),
         iid: proxy.iid,
-        mode: backend::mode(section),
+        mode,
         binds: bind::binds(section, id, binds),
         maxconn: section.limit("maxconn"),
         timeout_client: section.timeout("timeout.client"),
         timeout_client_fin: backend::timeout_or(section, "timeout.client-fin", "timeout.client"),
         inspect_delay: section.duration("inspect-delay").unwrap_or(Duration::ZERO),
         connection_rules: rules("connection-rules", Scope::ConnectionRule, Place::Connection),
-        content_rules: rules("rules", Scope::Rule, Place::Content),
+        content_rules: match mode {
+            Mode::Tcp => rules("rules", Scope::Rule, Place::Content),
+            Mode::Http => Vec::new(),
+        },
         default_backend: default_backend(layout, proxy),
         splice: backend::splice(section),
         log_sessions: section.flag("log").unwrap_or(false),
         dontlognull: section.flag("dontlognull").unwrap_or(false),
+        http: (mode == Mode::Http).then(|| Box::new(http::frontend(layout, section, &language, variables))),
     }
 }
 

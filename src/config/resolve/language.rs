@@ -1,11 +1,12 @@
 //! The bridge to `expr`: names of this file become ids there, and byte offsets in a text become positions in the file.
 
-use super::layout::Layout;
+use super::layout::{Layout, Proxy};
 use crate::base::id::{BackendId, FrontendId, Id, ServerId};
 use crate::config::expr::{self, Acls, Context as Place, ExprError, NameKind, Resolver, Scope};
 use crate::config::file::Data;
 use crate::config::section::{Context, Section, Text, texts_of};
 use crate::policy::acl::Condition;
+use crate::policy::format::Format;
 use crate::policy::pattern::PatternTable;
 use crate::policy::sample::{Expr, VariableTable};
 
@@ -71,6 +72,34 @@ impl<'a> Language<'a> {
         let result = expr::parse_expr(&text.text[from..], &mut self.scope(&self.acls, place, variables));
         let shifted = result.map_err(|error| ExprError { offset: error.offset + from, ..error });
         shifted.map_err(|error| self.report(text, error)).ok()
+    }
+
+    /// Compiles a format that starts at byte `from` of a text.
+    pub(super) fn format(
+        &self,
+        text: &Text,
+        from: usize,
+        place: Place,
+        variables: &mut VariableTable,
+    ) -> Option<Format> {
+        let result = expr::parse_format(&text.text[from..], &mut self.scope(&self.acls, place, variables));
+        let shifted = result.map_err(|error| ExprError { offset: error.offset + from, ..error });
+        shifted.map_err(|error| self.report(text, error)).ok()
+    }
+
+    /// The backend half of a listen section, or the backend itself.
+    pub(super) fn own_backend(&self) -> Option<BackendId> {
+        self.here.1
+    }
+
+    /// Name of the section.
+    pub(super) fn section_name(&self) -> &str {
+        let (frontend, backend) = self.here;
+        let named = |proxy: &&Proxy<'_>| match frontend {
+            Some(_) => proxy.frontend == frontend,
+            None => proxy.backend == backend,
+        };
+        self.layout.proxies.iter().find(named).map_or("", |proxy| proxy.name)
     }
 
     fn scope<'s>(&'s self, acls: &'s Acls, context: Place, variables: &'s mut VariableTable) -> Scope<'s> {

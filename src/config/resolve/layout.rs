@@ -52,7 +52,8 @@ pub(super) struct Layout<'a> {
     pub(super) patterns: PatternTable,
 }
 
-const SECTIONS: &[&str] = &["global", "admin", "defaults", "frontend", "listen", "backend"];
+const SECTIONS: &[&str] =
+    &["global", "admin", "defaults", "frontend", "listen", "backend", "http-errors", "userlist"];
 
 /// What an absent section contains.
 pub(super) static EMPTY: Table = Table { entries: Vec::new() };
@@ -73,6 +74,9 @@ impl<'a> Layout<'a> {
         for entry in root.entries.iter().filter(|entry| !SECTIONS.contains(&entry.key.as_str())) {
             let help = suggest(&entry.key, SECTIONS.iter().copied());
             context.error(entry.key_span.start, format!("unknown section \"{}\"", entry.key), help);
+        }
+        for (word, scope) in [("http-errors", Scope::HttpErrors), ("userlist", Scope::Userlist)] {
+            check_named(context, root, word, scope);
         }
         let mut proxies = find_proxies(context, root, defaults);
         give_ids(&mut proxies);
@@ -111,6 +115,21 @@ fn section_table<'a>(context: &Context<'_>, entry: &'a Entry) -> Option<&'a Tabl
             let message = format!("{} is a section, not {}", entry.key, other.type_name());
             context.error(entry.key_span.start, message, Some(format!("write [{}]", entry.key)));
             None
+        }
+    }
+}
+
+/// Checks the sections `[word.NAME]`; what they mean is read where they are referred to.
+fn check_named(context: &Context<'_>, root: &Table, word: &str, scope: Scope) {
+    let Some(named) = root.entry(word).and_then(|entry| section_table(context, entry)) else { return };
+    for entry in &named.entries {
+        match &entry.value.data {
+            Data::Table(table) => context.check(scope, table),
+            other => {
+                let message = format!("{word} \"{}\" is a section, not {}", entry.key, other.type_name());
+                let help = format!("name the section, [{word}.NAME], and put its keywords below");
+                context.error(entry.key_span.start, message, Some(help));
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ mod check;
 mod crosscheck;
 mod frontend;
 mod global;
+mod http;
 mod language;
 mod layout;
 mod rules;
@@ -40,6 +41,7 @@ fn build(context: &Context<'_>, layout: &Layout<'_>) -> Model {
     let backends: IdVec<_, _> =
         layout.backends().map(|(proxy, id)| backend::backend(layout, proxy, id, &mut variables)).collect();
     let servers = server::servers(layout, &backends);
+    let userlists = http::userlists(context);
     let mut binds = bind::Binds::default();
     let frontends: IdVec<_, _> = layout
         .frontends()
@@ -48,7 +50,7 @@ fn build(context: &Context<'_>, layout: &Layout<'_>) -> Model {
     let global = global::global(&layout.global, &layout.admin, &context.env.cpus, &context.env.hostname);
     let bind::Binds { table: binds, at } = binds;
     let patterns = layout.patterns.files();
-    let model = Model { global, frontends, binds, backends, servers, variables, patterns };
+    let model = Model { global, frontends, binds, backends, servers, variables, patterns, userlists };
     crosscheck::crosscheck(context, layout, &model, &at);
     model
 }

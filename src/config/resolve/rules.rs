@@ -5,11 +5,11 @@ use super::layout::Layout;
 use crate::base::id::BackendId;
 use crate::config::diag::suggest;
 use crate::config::expr::Context as Place;
-use crate::config::keywords::Scope;
+use crate::config::keywords::{self, KeywordMode, Scope};
 use crate::config::section::Section;
 use crate::policy::acl::Condition;
 use crate::policy::rule::{Rule, TcpAction};
-use crate::policy::sample::{VariableScope, VariableTable};
+use crate::policy::sample::{Expr, VariableId, VariableScope, VariableTable};
 
 /// What a rule may do; one of them stands in each rule.
 const ACTIONS: &[&str] = &["accept", "reject", "silent-drop", "use-backend", "set-var"];
@@ -23,7 +23,7 @@ pub(super) struct Reader<'r, 'a> {
 }
 
 /// Whether a rule has a condition.
-enum When {
+pub(super) enum When {
     Always,
     If(Condition),
     /// There is one, and it is wrong: the rule must not become unconditional.
@@ -34,7 +34,7 @@ impl Reader<'_, '_> {
     pub(super) fn rule(&mut self, table: &Section<'_>) -> Option<Rule<TcpAction>> {
         let action = self.only_action(table);
         // The condition is read even if the action is wrong: its errors belong to the same run.
-        let condition = match self.condition(table) {
+        let condition = match condition(self.language, table, self.place, self.variables) {
             When::Always => None,
             When::If(condition) => Some(condition),
             When::Wrong => return None,
@@ -57,29 +57,12 @@ impl Reader<'_, '_> {
                 if own.entries.iter().all(|entry| entry.key == "if" || entry.key == "unless") {
                     let help = "add what it does, for example reject = true".to_owned();
                     table.context.error(table.at, "this rule does nothing", Some(help));
+                } else if let Some(entry) = own.entries.iter().find(|entry| needs_http(&entry.key)) {
+                    let message = format!("{} needs mode = \"http\"", entry.key);
+                    table.context.error(entry.key_span.start, message, None);
                 }
                 None
             }
-        }
-    }
-
-    fn condition(&mut self, table: &Section<'_>) -> When {
-        let (key, negated) = match (table.value("if"), table.value("unless")) {
-            (None, None) => return When::Always,
-            (Some(_), None) => ("if", false),
-            (None, Some(_)) => ("unless", true),
-            (Some(_), Some(_)) => {
-                let help = "write one condition: if = \"A and not ( B )\"".to_owned();
-                table.error("unless", "a rule has one condition, if or unless", Some(help));
-                return When::Wrong;
-            }
-        };
-        let condition =
-            table.text(key).and_then(|text| self.language.condition(&text, self.place, self.variables));
-        match condition {
-            Some(condition) if negated => When::If(condition.negated()),
-            Some(condition) => When::If(condition),
-            None => When::Wrong,
         }
     }
 
@@ -92,45 +75,95 @@ impl Reader<'_, '_> {
                 find_backend(self.layout, table, key, &table.string(key)?).map(TcpAction::UseBackend)
             }
             "set-var" => {
-                let inner = table.table(key)?;
-                let inner = Section::new(table.context, Scope::SetVar, table.value_at(key), vec![inner]);
-                self.set_var(&inner)
+                let (variable, value) = set_var(self.language, table, self.place, self.variables)?;
+                Some(TcpAction::SetVar { variable, value })
             }
             // `use-backend` before any byte was reported as an unknown keyword of that place.
             _ => None,
         }
     }
+}
 
-    fn set_var(&mut self, section: &Section<'_>) -> Option<TcpAction> {
-        for key in ["name", "value"] {
-            if section.value(key).is_none() {
-                let help = "write set-var = { name = \"sess.x\", value = \"src\" }".to_owned();
-                section.context.error(section.at, format!("set-var has no {key}"), Some(help));
-            }
+fn needs_http(key: &str) -> bool {
+    keywords::find(Scope::Rule, key).is_some_and(|keyword| keyword.mode == KeywordMode::Http)
+}
+
+/// Reads `if` or `unless` of a rule.
+pub(super) fn condition(
+    language: &Language<'_>,
+    table: &Section<'_>,
+    place: Place,
+    variables: &mut VariableTable,
+) -> When {
+    let (key, negated) = match (table.value("if"), table.value("unless")) {
+        (None, None) => return When::Always,
+        (Some(_), None) => ("if", false),
+        (None, Some(_)) => ("unless", true),
+        (Some(_), Some(_)) => {
+            let help = "write one condition: if = \"A and not ( B )\"".to_owned();
+            table.error("unless", "a rule has one condition, if or unless", Some(help));
+            return When::Wrong;
         }
-        let value =
-            section.text("value").and_then(|t| self.language.expression(&t, 0, self.place, self.variables));
-        let name = section.string("name")?;
-        let Some(scope) = variable_scope(&name) else {
-            let help = "a variable has a scope and a name of letters, digits, \"_\" and \".\": sess.NAME or txn.NAME";
-            section.error("name", format!("\"{name}\" is not a variable"), Some(help.into()));
-            return None;
-        };
-        let Some(variable) = self.variables.id(&name, scope) else {
-            section.error("name", "too many variables in this configuration", None);
-            return None;
-        };
-        Some(TcpAction::SetVar { variable, value: value? })
+    };
+    match table.text(key).and_then(|text| language.condition(&text, place, variables)) {
+        Some(condition) if negated => When::If(condition.negated()),
+        Some(condition) => When::If(condition),
+        None => When::Wrong,
     }
 }
 
-/// The scope of `sess.NAME`, if the whole is a variable that rules on connections may set.
-fn variable_scope(name: &str) -> Option<VariableScope> {
+/// Reads `set-var`: the variable and its value.
+pub(super) fn set_var(
+    language: &Language<'_>,
+    table: &Section<'_>,
+    place: Place,
+    variables: &mut VariableTable,
+) -> Option<(VariableId, Expr)> {
+    let inner = table.table("set-var")?;
+    let section = Section::new(table.context, Scope::SetVar, table.value_at("set-var"), vec![inner]);
+    for key in ["name", "value"] {
+        if section.value(key).is_none() {
+            let help = "write set-var = { name = \"sess.x\", value = \"src\" }".to_owned();
+            section.context.error(section.at, format!("set-var has no {key}"), Some(help));
+        }
+    }
+    let value = section.text("value").and_then(|text| language.expression(&text, 0, place, variables));
+    section.value("name")?;
+    Some((variable(&section, "name", place, variables)?, value?))
+}
+
+/// The variable that a keyword names.
+pub(super) fn variable(
+    section: &Section<'_>,
+    key: &str,
+    place: Place,
+    variables: &mut VariableTable,
+) -> Option<VariableId> {
+    let name = section.string(key)?;
+    let Some(scope) = variable_scope(&name, place) else {
+        let help =
+            "a variable has a scope and a name of letters, digits, \"_\" and \".\": sess.NAME or txn.NAME";
+        section.error(key, format!("\"{name}\" is not a variable"), Some(help.into()));
+        return None;
+    };
+    let id = variables.id(&name, scope);
+    if id.is_none() {
+        section.error(key, "too many variables in this configuration", None);
+    }
+    id
+}
+
+/// The scope of `sess.NAME`, if the whole is a variable that may be set in that place.
+fn variable_scope(name: &str, place: Place) -> Option<VariableScope> {
     let (scope, rest) = name.split_once('.')?;
     let named = !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.".contains(&b));
+    let http = matches!(place, Place::Request | Place::Response);
     match scope {
         "sess" if named => Some(VariableScope::Session),
         "txn" if named => Some(VariableScope::Transaction),
+        "proc" if named && http => Some(VariableScope::Proc),
+        "req" if named && http => Some(VariableScope::Request),
+        "res" if named && http => Some(VariableScope::Response),
         _ => None,
     }
 }

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use super::check;
 use super::layout::{Layout, Proxy, ServerEntry, numbers};
+use super::{check, http};
 use crate::base::id::{BackendId, IdVec, ServerId};
 use crate::config::file::{Data, Table};
 use crate::config::keywords::Scope;
 use crate::config::section::Section;
 use crate::config::units;
-use crate::model::{Backend, CheckStep, SendProxy, Server, ServerAddress, Source};
+use crate::model::http::HttpServer;
+use crate::model::{Backend, SendProxy, Server, ServerAddress, Source};
 
 pub(super) fn servers(layout: &Layout<'_>, backends: &IdVec<BackendId, Backend>) -> IdVec<ServerId, Server> {
     let mut servers = IdVec::new();
@@ -19,8 +20,13 @@ pub(super) fn servers(layout: &Layout<'_>, backends: &IdVec<BackendId, Backend>)
         let wanted: Vec<_> = sections.iter().map(|s| (s.count("id"), s.value_at("id"))).collect();
         let sids = numbers(proxy.section.context, &wanted, "the id of another server of this backend");
         let script = check::script(&proxy.section);
+        let http = backends[id].http.as_deref();
+        let http_check = if http.is_some() { http::check(&proxy.section) } else { None };
+        let dialogue = check::Dialogue { script: &script, http: http_check.as_ref() };
+        let cookie = http.and_then(|http| http.cookie.as_ref());
         for ((entry, section), sid) in entries.iter().zip(&sections).zip(sids) {
-            servers.push(server(proxy, entry, section, sid, &script));
+            let http = http::server(section, cookie);
+            servers.push(Server { sid, http, ..server(proxy, entry, section, &dialogue) });
         }
         if !script.is_empty()
             && !sections.is_empty()
@@ -53,8 +59,7 @@ fn server(
     proxy: &Proxy<'_>,
     entry: &ServerEntry<'_>,
     section: &Section<'_>,
-    sid: u32,
-    script: &[CheckStep],
+    dialogue: &check::Dialogue<'_>,
 ) -> Server {
     let send_proxy = send_proxy(section);
     if section.value("address").is_none() {
@@ -67,7 +72,9 @@ fn server(
     let traffic = check::Traffic { send_proxy, address: &address };
     Server {
         name: entry.name.to_owned(),
-        sid,
+        // The caller numbers it and adds what it has in HTTP mode.
+        sid: 0,
+        http: HttpServer::default(),
         backend: entry.backend,
         weight: section.count("weight").unwrap_or(1),
         backup: section.flag("backup").unwrap_or(false),
@@ -76,7 +83,7 @@ fn server(
         maxqueue: section.limit("maxqueue"),
         send_proxy,
         source: sources(section, &address),
-        check: check::check(section, &proxy.section, script, &traffic),
+        check: check::check(section, &proxy.section, dialogue, &traffic),
         slowstart: section.duration("slowstart").unwrap_or(Duration::ZERO),
         on_marked_down_shutdown: section.string("on-marked-down").as_deref() == Some("shutdown-sessions"),
         tcp_user_timeout: section.duration("tcp-ut"),
