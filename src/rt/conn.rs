@@ -51,7 +51,7 @@ impl Conn {
     /// that arrive at that moment: after that the connection is only good for closing. Where it has to stay usable, wait
     /// with [`readable`](Self::readable) first.
     pub fn recv(&self) -> Recv<'_> {
-        Recv { conn: self, op: None, starved: false }
+        Recv { conn: self, receiving: Receiving::default() }
     }
 
     /// Sends some of the bytes; gives them back, advanced by what was sent.
@@ -170,34 +170,25 @@ fn to_addr(addr: SockAddr) -> Addr {
     }
 }
 
-/// The future of [`Conn::recv`].
-#[derive(Debug)]
-#[must_use = "futures do nothing unless polled"]
-pub struct Recv<'a> {
-    conn: &'a Conn,
+/// A receive that borrows no connection: it may stay armed while the connection moves about, and be looked at later.
+/// Poll it with the same connection always.
+#[derive(Debug, Default)]
+pub struct Receiving {
     op: Option<Op>,
     /// The kernel found no buffer for it.
     starved: bool,
 }
 
-impl Recv<'_> {
-    fn start(&self) -> Op {
-        let len = u32::try_from(BUF_BYTES).expect("16 KiB");
-        let ioprio = if self.conn.likely_ready.get() { 0 } else { POLL_FIRST };
-        let entry = opcode::Recv::new(Fd(self.conn.fd), std::ptr::null_mut(), len)
-            .buf_group(bufs::GROUP)
-            .ioprio(ioprio)
-            .build()
-            .flags(Flags::BUFFER_SELECT);
-        // SAFETY: the entry points at no memory, the kernel picks a buffer of the pool.
-        unsafe { Op::submit(entry, Keep::Nothing, Yields::Count) }
+impl Receiving {
+    /// Arms it, unless it is; nobody is woken when it completes before it is polled.
+    pub fn arm(&mut self, conn: &Conn) {
+        if self.op.is_none() && !self.starved {
+            self.op = Some(start_recv(conn));
+        }
     }
-}
 
-impl Future for Recv<'_> {
-    type Output = io::Result<Option<RecvBuf>>;
-
-    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    /// Ready with what arrived; arms it if it is not. See [`Conn::recv`].
+    pub fn poll(&mut self, conn: &Conn, cx: &Context<'_>) -> Poll<io::Result<Option<RecvBuf>>> {
         loop {
             if self.starved {
                 // Asking again without a buffer would only fail again, however often this is polled.
@@ -206,24 +197,18 @@ impl Future for Recv<'_> {
                 }
                 self.starved = false;
             }
-            let op = match &mut self.op {
-                Some(op) => op,
-                None => {
-                    let op = self.start();
-                    self.op.insert(op)
-                }
-            };
+            let op = self.op.get_or_insert_with(|| start_recv(conn));
             let Poll::Ready((done, _)) = op.poll(cx) else { return Poll::Pending };
             self.op = None;
             let buffer = cqueue::buffer_select(done.flags);
             match done.count() {
                 Ok(n) => {
-                    self.conn.likely_ready.set(cqueue::sock_nonempty(done.flags));
+                    conn.likely_ready.set(cqueue::sock_nonempty(done.flags));
                     let received = buffer.map(|id| bufs::take(id, n));
                     return Poll::Ready(Ok(received.filter(|_| n > 0)));
                 }
                 Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
-                    self.conn.likely_ready.set(true);
+                    conn.likely_ready.set(true);
                     bufs::ran_out();
                     self.starved = true;
                 }
@@ -236,6 +221,84 @@ impl Future for Recv<'_> {
             }
         }
     }
+}
+
+fn start_recv(conn: &Conn) -> Op {
+    let len = u32::try_from(BUF_BYTES).expect("16 KiB");
+    let ioprio = if conn.likely_ready.get() { 0 } else { POLL_FIRST };
+    let entry = opcode::Recv::new(Fd(conn.fd), std::ptr::null_mut(), len)
+        .buf_group(bufs::GROUP)
+        .ioprio(ioprio)
+        .build()
+        .flags(Flags::BUFFER_SELECT);
+    // SAFETY: the entry points at no memory, the kernel picks a buffer of the pool.
+    unsafe { Op::submit(entry, Keep::Nothing, Yields::Count) }
+}
+
+/// The future of [`Conn::recv`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Recv<'a> {
+    conn: &'a Conn,
+    receiving: Receiving,
+}
+
+impl Future for Recv<'_> {
+    type Output = io::Result<Option<RecvBuf>>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Recv { conn, receiving } = &mut *self;
+        receiving.poll(conn, cx)
+    }
+}
+
+/// A send that borrows no connection. [`start`](Sending::start) hands it to the kernel with the next turn; it goes on
+/// whether it is polled or not, and wakes nobody who has not polled it.
+#[derive(Debug, Default)]
+pub struct Sending {
+    op: Option<Op>,
+}
+
+impl Sending {
+    /// Whether nothing is on its way.
+    pub fn is_idle(&self) -> bool {
+        self.op.is_none()
+    }
+
+    /// Starts to send bytes, which must not be empty. One at a time.
+    pub fn start(&mut self, conn: &Conn, data: SendBuf) {
+        assert!(self.op.is_none(), "one send at a time keeps the order");
+        self.op = Some(start_send(conn, data, false));
+    }
+
+    /// Ready with the bytes that were sent, all of them, or with what stopped it and what is left. Ready at once when
+    /// nothing is on its way.
+    pub fn poll(&mut self, conn: &Conn, cx: &Context<'_>) -> Poll<(io::Result<()>, Option<SendBuf>)> {
+        loop {
+            let Some(op) = &mut self.op else { return Poll::Ready((Ok(()), None)) };
+            let Poll::Ready((done, keep)) = op.poll(cx) else { return Poll::Pending };
+            self.op = None;
+            let Keep::Send(mut data) = keep else { unreachable!("a send keeps its bytes") };
+            match done.count() {
+                Ok(n) => data.advance(n),
+                Err(e) => return Poll::Ready((Err(e), Some(data))),
+            }
+            if data.remaining().is_empty() {
+                return Poll::Ready((Ok(()), Some(data)));
+            }
+            self.op = Some(start_send(conn, data, false));
+        }
+    }
+}
+
+fn start_send(conn: &Conn, data: SendBuf, more: bool) -> Op {
+    let bytes = data.remaining();
+    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let flags = libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
+    let entry = opcode::Send::new(Fd(conn.fd), bytes.as_ptr(), len).flags(flags).build();
+    // SAFETY: the entry points into `data`: a pool buffer, the heap block of a Vec or a constant, none of which
+    // moves when `data` does, and `data` is kept until the completion.
+    unsafe { Op::submit(entry, Keep::Send(data), Yields::Count) }
 }
 
 enum SendState {
@@ -260,13 +323,7 @@ impl Future for Send<'_> {
             let SendState::Start(data) = std::mem::replace(&mut self.state, SendState::Finished) else {
                 unreachable!("matched above")
             };
-            let bytes = data.remaining();
-            let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-            let flags = libc::MSG_NOSIGNAL | if self.more { libc::MSG_MORE } else { 0 };
-            let entry = opcode::Send::new(Fd(self.conn.fd), bytes.as_ptr(), len).flags(flags).build();
-            // SAFETY: the entry points into `data`: a pool buffer, the heap block of a Vec or a constant, none of which
-            // moves when `data` does, and `data` is kept until the completion.
-            let op = unsafe { Op::submit(entry, Keep::Send(data), Yields::Count) };
+            let op = start_send(self.conn, data, self.more);
             self.state = SendState::Running(op);
         }
         let SendState::Running(op) = &mut self.state else { panic!("send polled after its completion") };

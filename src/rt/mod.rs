@@ -21,7 +21,7 @@ mod time;
 mod wheel;
 
 pub use bufs::RecvBuf;
-pub use conn::{Conn, ConnectOptions, Recv, Send, Target, connect};
+pub use conn::{Conn, ConnectOptions, Receiving, Recv, Send, Sending, Target, connect};
 pub use cpu::{Booted, CoreSpec, Cores, StartError, boot, limits, machine, spawn};
 pub use listen::{Endpoint, ListenOptions, Listener, bound_addr, listen, share};
 pub use mailbox::{CoreWaker, Mailbox, Receiver, Sender};
