@@ -60,6 +60,17 @@ pub const CHUNK_EXTENSION_BYTES_MAX: usize = 256;
 /// Bytes of a trailer section.
 pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
+/// Idle server connections that a core keeps towards one place, whatever `pool-max-conn` allows: descriptors are shared by
+/// all pools, and more connections than this are not needed for any load that one core can serve.
+pub const IDLE_PER_POOL_MAX: usize = 1024;
+
+/// Memory of requests that a core keeps for the next ones: what is used at a time under load.
+pub const REQUEST_PADS_MAX: usize = 256;
+
+/// Idle HTTP sessions of a core that keep the memory of a busy one for a short while: those of a load generator or of
+/// chatty clients. The others give it back at once, so that thousands of quiet clients cost little.
+pub const BUSY_IDLE_MAX: usize = 128;
+
 /// Bytes of the first message that `inspect-delay` may look at; one receive buffer.
 pub const INSPECT_BYTES_MAX: usize = BUF_BYTES;
 

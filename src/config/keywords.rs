@@ -136,8 +136,50 @@ pub struct Keyword {
     pub mode: KeywordMode,
 }
 
-/// Whether HTTP mode may be configured and is documented: true once the data plane does all of it.
-pub const HTTP_AVAILABLE: bool = false;
+/// Keywords of HTTP mode that the data plane does not do yet: what loads must also be done.
+const NOT_YET: &[&str] = &[
+    "timeout.tarpit",
+    "forwardfor",
+    "originalto",
+    "forwarded",
+    "unique-id-format",
+    "unique-id-header",
+    "location",
+    "response-rules",
+    "rules",
+    "acl",
+    "cookie",
+    "dynamic-cookie-key",
+    "ignore-persist",
+    "force-persist",
+    "abortonclose",
+    "fullconn",
+    "minconn",
+    "httpchk",
+    "http-check",
+    "disable-on-404",
+    "user",
+    "group",
+    "auth",
+    "wait-for-body",
+    "set-timeout",
+    "early-hint",
+    "set-src",
+    "set-dst",
+    "normalize-uri",
+    "capture",
+    "set-log-level",
+    "set-priority-class",
+    "set-priority-offset",
+    "tarpit",
+];
+
+impl Keyword {
+    /// Whether the data plane does what it says.
+    pub fn is_done(&self) -> bool {
+        self.mode == KeywordMode::Any || !NOT_YET.contains(&self.key)
+    }
+}
 
 /// Which `mode` a keyword needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -37,7 +37,8 @@ impl Spec {
     /// The script of the dialogue; without steps when connecting is enough.
     pub(super) fn script(&self) -> Script {
         match &self.check.kind {
-            CheckKind::Connect => Script::new(&[]),
+            // `httpchk` is not available yet: it does not load.
+            CheckKind::Connect | CheckKind::Http(_) => Script::new(&[]),
             CheckKind::Script(steps) => Script::new(steps),
         }
     }

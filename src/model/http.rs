@@ -215,7 +215,7 @@ impl std::fmt::Debug for User {
 }
 
 /// A health check that speaks HTTP.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct HttpCheck {
     /// What is done in order. Without an expectation, statuses 200 to 399 are good.
     pub steps: Vec<HttpCheckStep>,
@@ -226,7 +226,7 @@ pub struct HttpCheck {
 }
 
 /// One step of an HTTP check.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum HttpCheckStep {
     /// Open a connection (`http-check connect`); what is `None` is as for the check.
     Connect {
@@ -249,7 +249,7 @@ pub enum HttpCheckStep {
 }
 
 /// A request of a check.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct HttpCheckRequest {
     /// Its method.
     pub method: String,
@@ -277,7 +277,7 @@ impl Default for HttpCheckRequest {
 }
 
 /// What a check expects of a response.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum Expect {
     /// The status lies in one of these ranges.
     Status(Vec<(u16, u16)>),

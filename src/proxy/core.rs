@@ -13,11 +13,13 @@ use slab::Slab;
 use crate::base::id::{BackendId, CoreId, IdVec, ServerId};
 use crate::base::rng::Rng;
 use crate::live::{Live, SESSION_BLOCK};
-use crate::model::{Model, Source};
+use crate::model::{Model, ServerAddress, Source};
 use crate::policy::balance::{self, Balancer, Tried};
 use crate::policy::ports::{RouteId, SourcePorts, SourceRange};
-use crate::policy::sample::Scratch;
+use crate::policy::sample::{Scratch, VariableId, VariableScope};
+use crate::proxy::idle::{PoolId, PoolKey, PoolTarget, Pools};
 use crate::proxy::message::{Event, ToControl, ToCore};
+use crate::proxy::pad::Pads;
 use crate::proxy::session::Info;
 use crate::proxy::worker::Setup;
 use crate::rt::Sender;
@@ -48,6 +50,14 @@ pub(super) struct Core {
     pub(super) acceptors: Cell<usize>,
     pub(super) scratch: RefCell<Scratch>,
     rng: RefCell<Rng>,
+    /// Idle server connections.
+    pub(super) pools: RefCell<Pools>,
+    /// Memory of requests that are over.
+    pub(super) pads: Pads,
+    /// HTTP sessions that keep the memory of a busy one.
+    pub(super) busy: Cell<usize>,
+    /// Variables that live as long as one request.
+    pub(super) request_variables: Vec<VariableId>,
 }
 
 /// One backend as this core sees it: a balancer and copies of what `live` says, read again when its epoch moves.
@@ -62,6 +72,8 @@ struct Backend {
 pub(super) struct Target {
     pub(super) address: Option<SocketAddr>,
     pub(super) route: Option<RouteId>,
+    /// Its idle connections.
+    pub(super) pool: Option<PoolId>,
 }
 
 /// A session of this core that waits for a slot.
@@ -104,6 +116,10 @@ impl Core {
             acceptors: Cell::new(0),
             scratch: RefCell::default(),
             rng: RefCell::new(Rng::new(seed)),
+            pools: RefCell::default(),
+            pads: Pads::default(),
+            busy: Cell::new(0),
+            request_variables: request_variables(&setup.model),
         })
     }
 
@@ -203,14 +219,39 @@ impl Core {
                     let sources: Vec<SourceRange> = sources.iter().map(source_range).collect();
                     ports.route(&sources, to)
                 });
-                Target { address, route }
+                let pool = self.pool_of(server, address);
+                Target { address, route, pool }
             })
             .collect();
     }
 }
 
+/// Variables of requests, in the order of their ids.
+fn request_variables(model: &Model) -> Vec<VariableId> {
+    let scopes = model.variables.iter().zip(0_u16..);
+    let is_short = |scope| !matches!(scope, VariableScope::Proc | VariableScope::Session);
+    scopes.filter(|((_, scope), _)| is_short(*scope)).map(|(_, id)| VariableId(id)).collect()
+}
+
 fn source_range(source: &Source) -> SourceRange {
     SourceRange { address: source.address, ports: source.ports }
+}
+
+impl Core {
+    /// The pool of a server's idle connections, by where they lead. A connection that began with a PROXY header speaks for
+    /// one client and is never shared.
+    fn pool_of(&self, server: ServerId, address: Option<SocketAddr>) -> Option<PoolId> {
+        let settings = &self.model.servers[server];
+        let target = match (&settings.address, address) {
+            _ if settings.send_proxy.is_some() => return None,
+            (ServerAddress::Unix(path), _) => PoolTarget::Unix(path.clone()),
+            (ServerAddress::Abstract(name), _) => PoolTarget::Abstract(name.clone()),
+            (_, address) => PoolTarget::Ip(address?),
+        };
+        let source = PoolKey::sources(&settings.source);
+        let key = PoolKey { target, source, tcp_user_timeout: settings.tcp_user_timeout };
+        Some(self.pools.borrow_mut().id(key))
+    }
 }
 
 /// What balancing says.

@@ -32,7 +32,6 @@ const PORTS_PER_ATTEMPT: u32 = 16;
 pub(super) struct ServerConn {
     pub(super) conn: Conn,
     pub(super) slot: Slot,
-    pub(super) backend: BackendId,
     #[expect(dead_code, reason = "a guard: dropping it counts")]
     assigned: Assigned,
     port: Option<Port>,
@@ -52,13 +51,13 @@ impl ServerConn {
 }
 
 /// The session counts as one of its backend, waiting or connected.
-struct Assigned {
+pub(super) struct Assigned {
     core: Rc<Core>,
     backend: BackendId,
 }
 
 impl Assigned {
-    fn new(core: &Rc<Core>, backend: BackendId) -> Assigned {
+    pub(super) fn new(core: &Rc<Core>, backend: BackendId) -> Assigned {
         let cells = &core.shard().backends[backend];
         cells.count(Stat::SessionsTotal);
         cells.enter(Stat::SessionsCur);
@@ -73,10 +72,10 @@ impl Drop for Assigned {
 }
 
 /// A source port of ours in use.
-struct Port {
+pub(super) struct Port {
     core: Rc<Core>,
     lease: Option<Lease>,
-    ended: Ended,
+    pub(super) ended: Ended,
 }
 
 impl Drop for Port {
@@ -116,7 +115,7 @@ pub(super) async fn connect(session: &Session, backend: BackendId, first: &[u8])
         let failure = match result {
             Ok((conn, port)) => {
                 connected(session, backend, server, started, &conn);
-                return Ok(ServerConn { conn, slot: taken, backend, assigned, port });
+                return Ok(ServerConn { conn, slot: taken, assigned, port });
             }
             Err(failure) => failure,
         };
@@ -147,7 +146,7 @@ pub(super) async fn connect(session: &Session, backend: BackendId, first: &[u8])
     }
 }
 
-fn given_up(failure: Failure) -> End {
+pub(super) fn given_up(failure: Failure) -> End {
     let kind = match failure {
         Failure::ConnectTimeout => Kind::Timeout,
         Failure::NoSourcePort => Kind::NoSourcePort,
@@ -157,7 +156,7 @@ fn given_up(failure: Failure) -> End {
 }
 
 /// Counts a connection that was made.
-fn connected(session: &Session, backend: BackendId, server: ServerId, started: Now, conn: &Conn) {
+pub(super) fn connected(session: &Session, backend: BackendId, server: ServerId, started: Now, conn: &Conn) {
     let shard = session.core.shard();
     let us = u64::try_from(rt::now().since(started).as_micros()).unwrap_or(u64::MAX);
     shard.backends[backend].time(Stat::ConnectTime, us);
@@ -168,8 +167,39 @@ fn connected(session: &Session, backend: BackendId, server: ServerId, started: N
     }
 }
 
+/// A slot of the server that balancing chooses, if one is free now.
+pub(super) fn try_slot(
+    session: &Session,
+    backend: BackendId,
+    key: Option<u64>,
+    tried: &Tried,
+) -> Option<Slot> {
+    let Pick::Server(server) = session.core.pick(backend, key, tried) else { return None };
+    let slot = Slot::try_take(&session.core, backend, server)?;
+    balanced(session, backend, &slot, None);
+    Some(slot)
+}
+
+/// Waits for a slot of one server; `None`: it is gone, balance instead.
+pub(super) async fn queue_for(
+    session: &Session,
+    backend: BackendId,
+    server: ServerId,
+    deadline: Option<Now>,
+) -> Result<Option<Slot>, End> {
+    let started = rt::now();
+    let outcome = queue::wait(&session.core, backend, Some(server), deadline).await;
+    session.info.queue_ms.set(rt::now().ms_since(started));
+    match outcome {
+        Waited::Slot(slot) => Ok(Some(slot)),
+        Waited::Again => Ok(None),
+        Waited::Timeout => Err(End::new(Side::Server, Phase::Queue, Kind::Timeout)),
+        Waited::Full => Err(End::new(Side::Proxy, Phase::Queue, Kind::QueueFull)),
+    }
+}
+
 /// A slot of the server that balancing chooses; waits in the queue where all are taken.
-async fn take_slot(
+pub(super) async fn take_slot(
     session: &Session,
     backend: BackendId,
     key: Option<u64>,
@@ -223,7 +253,7 @@ fn balanced(session: &Session, backend: BackendId, slot: &Slot, waited_since: Op
 }
 
 /// The key of the hashing algorithms.
-fn hash_of(session: &Session, settings: &Backend, first: &[u8]) -> Option<u64> {
+pub(super) fn hash_of(session: &Session, settings: &Backend, first: &[u8]) -> Option<u64> {
     let hash_type = settings.balance.hash_type;
     match settings.balance.algorithm {
         Algorithm::Source => {
@@ -243,7 +273,7 @@ fn hash_of(session: &Session, settings: &Backend, first: &[u8]) -> Option<u64> {
 }
 
 /// One connection attempt, PROXY header included.
-async fn attempt(
+pub(super) async fn attempt(
     session: &Session,
     settings: &Backend,
     backend: BackendId,

@@ -27,6 +27,8 @@ pub enum Phase {
     Queue,
     /// Connecting to a server.
     Connect,
+    /// Waiting for the head of a response.
+    Headers,
     /// Relaying bytes.
     Data,
 }
@@ -38,6 +40,12 @@ pub enum Kind {
     Normal,
     /// Reset or closed in the middle.
     Abort,
+    /// What `side` sent is not HTTP as we accept it.
+    Malformed,
+    /// Answered by a rule.
+    Intercepted,
+    /// A response refused by a rule.
+    DeniedResponse,
     /// Inactive for longer than the timeout.
     Timeout,
     /// Refused by a connection rule.
@@ -96,10 +104,15 @@ impl End {
         match (self.kind, self.side, self.phase) {
             (K::Normal, _, _) => "--",
             (K::Killed, _, P::Data) => "KD",
+            (K::Killed, _, P::Headers) => "KH",
             (K::Killed, _, P::Connect) => "KC",
             (K::Killed, _, P::Queue) => "KQ",
             (K::Killed, _, P::Inspect) => "KR",
+            (K::Intercepted, ..) => "LR",
+            (K::Malformed, S::Client, _) => "PR",
+            (K::Malformed | K::DeniedResponse, ..) => "PH",
             (K::Resource, _, P::Data) => "RD",
+            (K::Resource, _, P::Headers) => "RH",
             (K::Resource, _, P::Connect) => "RC",
             (K::Resource | K::NoSourcePort, _, _) => "RC",
             (K::DeniedConnection | K::Denied | K::ProxyHeader, _, _) => "PR",
@@ -109,11 +122,14 @@ impl End {
             (K::Timeout, S::Client, P::Inspect) => "cR",
             (K::Timeout, S::Client, _) => "cD",
             (K::Timeout, _, P::Connect) => "sC",
+            (K::Timeout, S::Server, P::Headers) => "sH",
             (K::Timeout, _, _) => "sD",
             (K::Abort, S::Client, P::Inspect) => "CR",
             (K::Abort, S::Client, P::Queue) => "CQ",
             (K::Abort, S::Client, P::Connect) => "CC",
+            (K::Abort, S::Client, P::Headers) => "CH",
             (K::Abort, S::Client, P::Data) => "CD",
+            (K::Abort, _, P::Headers) => "SH",
             (K::Abort, _, P::Connect) => "SC",
             (K::Abort, _, _) => "SD",
         }
@@ -126,6 +142,10 @@ impl End {
         use Side as S;
         match (self.kind, self.side, self.phase) {
             (K::Normal, ..) => "closed in order",
+            (K::Malformed, S::Client, _) => "malformed request",
+            (K::Malformed, ..) => "malformed response",
+            (K::Intercepted, ..) => "answered by a rule",
+            (K::DeniedResponse, ..) => "response refused by a rule",
             (K::Killed, ..) => "ended by the administrator or a server marked down",
             (K::Resource, ..) => "out of descriptors or memory",
             (K::DeniedConnection, ..) => "refused by a connection rule",
@@ -178,6 +198,20 @@ pub fn count(end: End, path: Path, shard: &Shard) {
     };
     match (end.kind, end.side, end.phase) {
         (K::Normal, ..) => {}
+        (K::Malformed, Side::Client, _) => {
+            frontend.count(Stat::RequestErrors);
+            bind.count(Stat::RequestErrors);
+        }
+        (K::Malformed, ..) => both(Stat::ResponseErrors),
+        (K::Intercepted, ..) => match backend {
+            Some(b) => b.count(Stat::Intercepted),
+            None => frontend.count(Stat::Intercepted),
+        },
+        (K::DeniedResponse, ..) => {
+            frontend.count(Stat::ResponsesDenied);
+            bind.count(Stat::ResponsesDenied);
+            both(Stat::ResponsesDenied);
+        }
         (K::DeniedConnection, ..) => {
             frontend.count(Stat::ConnectionsDenied);
             bind.count(Stat::ConnectionsDenied);
@@ -227,6 +261,7 @@ pub fn count(end: End, path: Path, shard: &Shard) {
             bind.count(Stat::RequestErrors);
         }
         (K::Abort, Side::Client, _) => both(Stat::ClientAborts),
+        (K::Abort, Side::Server, P::Headers) => both(Stat::ResponseErrors),
         (K::Abort, ..) => both(Stat::ServerAborts),
     }
 }

@@ -82,7 +82,7 @@ impl Acceptor {
             return;
         }
         if enter(&self.core, self.bind) {
-            start(&self.core, self.bind, conn);
+            session::start(&self.core, self.bind, conn);
             return;
         }
         // Who comes now waits in the kernel's accept queue, as with HAProxy.
@@ -146,7 +146,7 @@ impl Acceptor {
         }
         for conn in std::mem::take(&mut self.held) {
             enter_anyway(&self.core, self.bind);
-            start(&self.core, self.bind, conn);
+            session::start(&self.core, self.bind, conn);
         }
         self.core.acceptors.set(self.core.acceptors.get() - 1);
     }
@@ -167,11 +167,7 @@ impl Acceptor {
 pub(super) fn take_over(core: &Rc<Core>, bind: ListenerId, socket: OwnedFd) {
     core.shard().core.count(CoreStat::HandoversIn);
     enter_anyway(core, bind);
-    start(core, bind, Conn::from_fd(socket));
-}
-
-fn start(core: &Rc<Core>, bind: ListenerId, conn: Conn) {
-    rt::spawn(session::run(core.clone(), bind, conn));
+    session::start(core, bind, Conn::from_fd(socket));
 }
 
 fn is_paused(core: &Core, bind: ListenerId) -> bool {

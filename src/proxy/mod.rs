@@ -1,18 +1,28 @@
 //! Layer 5, the data plane: everything one core does.
 //!
 //! The way of a connection: `listener` accepts, `session` applies connection rules and the PROXY header, `tcp` routes,
-//! `dispatch` finds a server (waiting in `queue`), `relay` moves bytes, `end` says once how it ended.
+//! `dispatch` finds a server (waiting in `queue`), `relay` moves bytes, `end` says once how it ended. In HTTP mode `http`
+//! tells the way of a request: `client_h1`, `exchange` with the connections of `idle`, `forward`.
 
+mod client_h1;
 mod core;
 mod dispatch;
 pub mod end;
+mod exchange;
 mod facts;
 mod first_bytes;
+mod forward;
+mod http;
+mod idle;
+mod input;
 mod listener;
 pub mod message;
+mod pad;
+mod patience;
 mod proxy_header;
 pub mod queue;
 mod relay;
+mod reply;
 mod session;
 mod tcp;
 pub mod worker;

@@ -9,7 +9,7 @@ use std::task::{Poll, Waker};
 use crate::base::id::{BackendId, FrontendId, ListenerId, ServerId};
 use crate::base::net::Addr;
 use crate::base::time::Now;
-use crate::model::{Bind, Frontend};
+use crate::model::{Bind, Frontend, Mode};
 use crate::policy::rule::{TcpAction, Verdict, next_rule};
 use crate::policy::sample::{ConnFacts, Expr, FirstBytes, VariableId, Variables};
 use crate::proxy::core::Core;
@@ -17,7 +17,7 @@ use crate::proxy::end::{self, End, Kind, Path, Phase, Side};
 use crate::proxy::facts::{self, SessionFacts};
 use crate::proxy::first_bytes::FirstBuf;
 use crate::proxy::message::{Event, SessionRow};
-use crate::proxy::{proxy_header, tcp};
+use crate::proxy::{http, proxy_header, tcp};
 use crate::rt::{self, Conn};
 use crate::stats::process::CoreStat;
 use crate::stats::table::Stat;
@@ -39,6 +39,8 @@ pub(super) struct Info {
     pub(super) queue_ms: Cell<u64>,
     pub(super) connect_ms: Cell<u64>,
     killed: Cell<bool>,
+    /// Between two requests: nobody misses it when the core drains.
+    pub(super) resting: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     /// Addresses of the connection itself.
     peer: OnceCell<Box<ConnFacts>>,
@@ -51,6 +53,15 @@ impl Info {
     pub(super) fn kill(&self) {
         self.killed.set(true);
         if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Lets a session that rests between requests look around.
+    pub(super) fn nudge(&self) {
+        if self.resting.get()
+            && let Some(waker) = self.waker.take()
+        {
             waker.wake();
         }
     }
@@ -95,6 +106,7 @@ impl Info {
                 Phase::Inspect => "inspect",
                 Phase::Queue => "queue",
                 Phase::Connect => "connect",
+                Phase::Headers => "headers",
                 Phase::Data => "relay",
             },
         }
@@ -109,40 +121,65 @@ pub(super) struct Session {
     key: usize,
 }
 
-/// Serves a client connection from its first byte to its last.
-pub(super) async fn run(core: Rc<Core>, bind: ListenerId, client: Conn) {
-    let session = Session::open(core, bind, client);
-    let end = {
-        let mut serve = pin!(serve(&session));
-        poll_fn(|cx| {
-            if session.info.killed.get() {
-                return Poll::Ready(Err(End::new(Side::Proxy, session.info.phase.get(), Kind::Killed)));
-            }
-            let polled = serve.as_mut().poll(cx);
-            if polled.is_pending() {
-                let mut waker = session.info.waker.borrow_mut();
-                if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
-                    *waker = Some(cx.waker().clone());
-                }
-            }
-            polled
-        })
-        .await
-    };
-    session.close(match end {
-        Ok(end) | Err(end) => end,
-    });
+/// Serves a client connection from its first byte to its last. The modes are tasks of their own: a quiet HTTP session
+/// must not carry the memory of a relay.
+pub(super) fn start(core: &Rc<Core>, bind: ListenerId, client: Conn) {
+    let session = Session::open(core.clone(), bind, client);
+    match session.frontend().mode {
+        Mode::Tcp => rt::spawn(async move {
+            let end = until_killed(&session, serve_tcp(&session)).await;
+            session.close(end);
+        }),
+        Mode::Http => rt::spawn(async move {
+            let end = until_killed(&session, serve_http(&session)).await;
+            session.close(end);
+        }),
+    }
 }
 
-/// The way of a connection; `Err` leaves it early.
-async fn serve(session: &Session) -> Result<End, End> {
+/// Runs a session to its end, unless it is killed before.
+async fn until_killed(session: &Session, serve: impl Future<Output = Result<End, End>>) -> End {
+    let mut serve = pin!(serve);
+    let end = poll_fn(|cx| {
+        if session.info.killed.get() {
+            return Poll::Ready(Err(End::new(Side::Proxy, session.info.phase.get(), Kind::Killed)));
+        }
+        let polled = serve.as_mut().poll(cx);
+        if polled.is_pending() {
+            let mut waker = session.info.waker.borrow_mut();
+            if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
+        }
+        polled
+    })
+    .await;
+    match end {
+        Ok(end) | Err(end) => end,
+    }
+}
+
+/// The way of a connection in TCP mode; `Err` leaves it early.
+async fn serve_tcp(session: &Session) -> Result<End, End> {
+    let first = begin(session).await?;
+    tcp::serve(session, first).await
+}
+
+/// The way of a connection in HTTP mode.
+async fn serve_http(session: &Session) -> Result<End, End> {
+    let first = begin(session).await?;
+    http::serve(session, first).await
+}
+
+/// Connection rules and the PROXY header.
+async fn begin(session: &Session) -> Result<FirstBuf, End> {
     session.connection_rules()?;
     let mut first = FirstBuf::default();
     if session.bind().accept_proxy.is_some() {
         // Connection rules saw the peer itself; from here on the header speaks for the client.
         Box::pin(proxy_header::receive(session, &mut first)).await?;
     }
-    tcp::serve(session, first).await
+    Ok(first)
 }
 
 impl Session {
@@ -164,6 +201,7 @@ impl Session {
             queue_ms: Cell::new(0),
             connect_ms: Cell::new(0),
             killed: Cell::new(false),
+            resting: Cell::new(false),
             waker: RefCell::new(None),
             peer: OnceCell::new(),
             proxied: OnceCell::new(),
@@ -184,20 +222,95 @@ impl Session {
     /// The one place that records how a session ended.
     fn close(self, end: End) {
         let info = &self.info;
-        let path = Path {
-            frontend: info.frontend,
-            bind: info.bind,
-            backend: info.backend.get(),
-            server: info.server.get(),
-        };
-        end::count(end, path, self.core.shard());
-        if matches!(end.kind, Kind::Abort | Kind::Killed) && end.side != Side::Client {
+        end::count(end, self.path(), self.core.shard());
+        // In HTTP mode the client has an answer by now, which a reset would take away; a body that was cut short resets
+        // where it is cut.
+        let is_relay = self.frontend().mode == Mode::Tcp || info.phase.get() == Phase::Data;
+        if is_relay && matches!(end.kind, Kind::Abort | Kind::Killed) && end.side != Side::Client {
             info.client.reset_on_close();
         }
         let frontend = self.frontend();
         let silent = frontend.dontlognull && info.bytes_in.get() == 0 && info.bytes_out.get() == 0;
         if frontend.log_sessions && !silent {
             self.core.event(Event::SessionEnd(Box::new(info.row(&self.core)), end));
+        }
+    }
+
+    /// Counts the end of a request whose connection goes on.
+    pub(super) fn count_end(&self, end: End) {
+        end::count(end, self.path(), self.core.shard());
+    }
+
+    fn path(&self) -> Path {
+        let info = &self.info;
+        Path {
+            frontend: info.frontend,
+            bind: info.bind,
+            backend: info.backend.get(),
+            server: info.server.get(),
+        }
+    }
+
+    /// Counts bytes from the client.
+    pub(super) fn count_in(&self, bytes: u64) {
+        let (info, shard) = (&self.info, self.core.shard());
+        info.bytes_in.set(info.bytes_in.get() + bytes);
+        shard.frontends[info.frontend].add(Stat::BytesIn, bytes);
+        shard.listeners[info.bind].add(Stat::BytesIn, bytes);
+        if let Some(backend) = info.backend.get() {
+            shard.backends[backend].add(Stat::BytesIn, bytes);
+        }
+    }
+
+    /// Counts bytes to the client.
+    pub(super) fn count_out(&self, bytes: u64) {
+        let (info, shard) = (&self.info, self.core.shard());
+        info.bytes_out.set(info.bytes_out.get() + bytes);
+        shard.frontends[info.frontend].add(Stat::BytesOut, bytes);
+        shard.listeners[info.bind].add(Stat::BytesOut, bytes);
+        shard.core.add(CoreStat::BytesOut, bytes);
+        if let Some(backend) = info.backend.get() {
+            shard.backends[backend].add(Stat::BytesOut, bytes);
+        }
+        if let Some(server) = info.server.get() {
+            shard.servers[server].add(Stat::BytesOut, bytes);
+        }
+    }
+
+    /// Counts bytes of a request that go to a server.
+    pub(super) fn count_request_out(&self, bytes: u64, backend: BackendId, server: ServerId) {
+        let shard = self.core.shard();
+        shard.frontends[self.info.frontend].add(Stat::RequestBytesOut, bytes);
+        shard.backends[backend].add(Stat::RequestBytesOut, bytes);
+        shard.servers[server].add(Stat::RequestBytesOut, bytes);
+        shard.servers[server].add(Stat::BytesIn, bytes);
+    }
+
+    /// Counts bytes of a response that came from a server.
+    pub(super) fn count_response_in(&self, bytes: u64, backend: BackendId, server: ServerId) {
+        let shard = self.core.shard();
+        shard.frontends[self.info.frontend].add(Stat::ResponseBytesIn, bytes);
+        shard.backends[backend].add(Stat::ResponseBytesIn, bytes);
+        shard.servers[server].add(Stat::ResponseBytesIn, bytes);
+    }
+
+    /// Counts a response by its class; of a server, or our own.
+    pub(super) fn count_status(&self, status: u16, from: Option<(BackendId, ServerId)>) {
+        let shard = self.core.shard();
+        let stat = match status / 100 {
+            1 => Stat::Responses1xx,
+            2 => Stat::Responses2xx,
+            3 => Stat::Responses3xx,
+            4 => Stat::Responses4xx,
+            5 => Stat::Responses5xx,
+            _ => Stat::ResponsesOther,
+        };
+        shard.frontends[self.info.frontend].count(stat);
+        if let Some(backend) = from.map(|(backend, _)| backend).or(self.info.backend.get()) {
+            shard.backends[backend].count(stat);
+        }
+        if let Some((_, server)) = from {
+            shard.servers[server].count(stat);
         }
     }
 
@@ -245,6 +358,15 @@ impl Session {
             self.info.client.reset_on_close();
         }
         End::new(Side::Proxy, Phase::Inspect, kind)
+    }
+
+    /// Forgets what rules stored about the request before.
+    pub(super) fn forget_request_variables(&self) {
+        let ids = &self.core.request_variables;
+        if !ids.is_empty() {
+            let mut variables = self.variables.borrow_mut();
+            ids.iter().for_each(|id| variables.unset(*id));
+        }
     }
 
     /// `set-var`.

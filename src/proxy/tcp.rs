@@ -1,6 +1,6 @@
 //! TCP mode: rules on the first bytes choose a backend, then bytes are relayed.
 
-use crate::base::id::BackendId;
+use crate::base::id::{BackendId, ServerId};
 use crate::base::time::Now;
 use crate::policy::rule::{TcpAction, Verdict, next_rule};
 use crate::policy::sample::FirstBytes;
@@ -40,7 +40,7 @@ pub(super) async fn serve(session: &Session, mut first: FirstBuf) -> Result<End,
             tunnel: settings.timeout_tunnel,
         },
         splice: settings.splice,
-        count: counter(session, &server),
+        count: counter(session, backend, server.slot.server),
     };
     let end = relay::run(setup).await;
     server.finish(end);
@@ -104,13 +104,13 @@ async fn more(session: &Session, first: &mut FirstBuf, deadline: Now) -> Result<
 }
 
 /// Counts moved bytes on every object of the session, while it runs.
-fn counter<'a>(session: &'a Session, server: &'a dispatch::ServerConn) -> impl Fn(Count) + use<'a> {
+pub(super) fn counter(session: &Session, backend: BackendId, server: ServerId) -> impl Fn(Count) {
     let info = &session.info;
     let shard = session.core.shard();
     let frontend = &shard.frontends[info.frontend];
     let bind = &shard.listeners[info.bind];
-    let backend = &shard.backends[server.backend];
-    let server = &shard.servers[server.slot.server];
+    let backend = &shard.backends[backend];
+    let server = &shard.servers[server];
     move |count: Count| {
         if count.from_client > 0 {
             info.bytes_in.set(info.bytes_in.get() + count.from_client);

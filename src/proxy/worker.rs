@@ -11,7 +11,7 @@ use crate::model::Model;
 use crate::proxy::core::Core;
 use crate::proxy::message::{ToControl, ToCore};
 use crate::proxy::session::Info;
-use crate::proxy::{listener, queue};
+use crate::proxy::{idle, listener, queue};
 use crate::rt::{self, Mailbox, Sender};
 use crate::stats::counters::Shard;
 use crate::stats::process::CoreStat;
@@ -54,6 +54,7 @@ pub async fn run(mut setup: Setup) {
         rt::spawn(listener::run(core.clone(), bind, socket));
     }
     rt::spawn(publish_activity(core.clone()));
+    rt::spawn(idle::sweep(core.clone()));
     loop {
         let message = inbox.recv().await;
         core.shard().core.count(CoreStat::Messages);
@@ -83,6 +84,7 @@ fn handle(core: &Rc<Core>, message: ToCore) {
         ToCore::Drain => {
             core.draining.set(true);
             core.wake_room();
+            core.sessions.borrow().iter().for_each(|(_, info)| info.nudge());
             rt::spawn(report_drained(core.clone()));
         }
         ToCore::Kill => kill(core, |_| true),

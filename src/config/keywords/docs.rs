@@ -2,18 +2,17 @@
 
 use std::fmt::Write;
 
-use super::{HTTP_AVAILABLE, Keyword, KeywordMode, Scope};
+use super::{Keyword, Scope};
 
 /// The page.
 pub fn markdown() -> String {
     let mut page = String::from(include_str!("intro.md"));
-    let http = if HTTP_AVAILABLE { HTTP_GROUPS } else { &[] };
-    for group in GROUPS.iter().chain(http) {
+    let mut seen = Vec::new();
+    for group in GROUPS.iter().chain(HTTP_GROUPS) {
         // Writing to a String cannot fail; the results are dropped.
         let _ = write!(page, "\n## {}\n\n{}\n", group.title, group.text);
-        let mut seen = Vec::new();
         for scope in group.scopes {
-            for keyword in super::of(*scope).filter(|k| documented(k)) {
+            for keyword in super::of(*scope).filter(|k| k.is_done()) {
                 if !seen.contains(&std::ptr::from_ref(keyword)) {
                     seen.push(std::ptr::from_ref(keyword));
                     entry(&mut page, *scope, keyword);
@@ -22,10 +21,6 @@ pub fn markdown() -> String {
         }
     }
     page
-}
-
-fn documented(keyword: &Keyword) -> bool {
-    HTTP_AVAILABLE || keyword.mode == KeywordMode::Any
 }
 
 /// Scopes that are documented together because most of their keywords are the same.
@@ -76,7 +71,8 @@ const GROUPS: &[Group] = &[
 const HTTP_GROUPS: &[Group] = &[
     Group {
         title: "response rules",
-        text: "Entries of `response-rules`, in HTTP mode. They are tried in order on each response.",
+        text: "Entries of `response-rules`, in HTTP mode. They are tried in order on each response. Actions of [rules](#rules) that \
+               change headers or answer themselves are the same here.",
         scopes: &[Scope::ResponseRule],
     },
     Group {
@@ -194,8 +190,11 @@ pub(in crate::config) fn whole(scope: Scope, keyword: &Keyword) -> String {
         if part.contains(text) { String::new() } else { format!("{line}\n") }
     };
     let only_http = scope as u8 >= Scope::HttpErrors as u8;
-    let mode =
-        if only_http || keyword.mode == KeywordMode::Http { "mode = \"http\"" } else { "mode = \"tcp\"" };
+    let mode = if only_http || keyword.mode == super::KeywordMode::Http {
+        "mode = \"http\""
+    } else {
+        "mode = \"tcp\""
+    };
     let mut text = String::new();
     if scope != Scope::Defaults {
         let timeouts = "timeout = { client = \"30s\", connect = \"5s\", server = \"30s\" }";
@@ -237,10 +236,10 @@ mod tests {
     #[test]
     fn every_row_is_documented_once() {
         let page = markdown();
-        for keyword in all().filter(|k| documented(k)) {
+        for keyword in all().filter(|k| k.is_done()) {
             let wanted = format!("### `{}`\n\n{}\n", keyword.key, keyword.help);
             let rows = all()
-                .filter(|k| documented(k))
+                .filter(|k| k.is_done())
                 .filter(|k| k.key == keyword.key && k.help == keyword.help)
                 .count();
             assert_eq!(page.matches(&wanted).count(), rows, "{}", keyword.key);

@@ -6,7 +6,6 @@ use super::{balance, http};
 use crate::base::id::BackendId;
 use crate::base::limits::SERVERS_PER_BACKEND_MAX;
 use crate::config::file::Data;
-use crate::config::keywords::HTTP_AVAILABLE;
 use crate::config::section::Section;
 use crate::model::{Backend, Mode, Splice};
 use crate::policy::sample::VariableTable;
@@ -73,11 +72,6 @@ pub(super) fn timeout_or(section: &Section<'_>, key: &str, otherwise: &str) -> O
 pub(super) fn mode(section: &Section<'_>) -> Mode {
     if section.string("mode").as_deref() != Some("http") {
         return Mode::Tcp;
-    }
-    // Tests of this layer know HTTP mode before the data plane does.
-    if !HTTP_AVAILABLE && !cfg!(test) {
-        let help = "use mode = \"tcp\": HTTP passes through unchanged".to_owned();
-        section.error("mode", "mode = \"http\" is not available in this version", Some(help));
     }
     Mode::Http
 }

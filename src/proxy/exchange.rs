@@ -1,0 +1,521 @@
+//! One request and the head of its response: finds a server, takes an idle connection or opens one, sends, waits, and tries
+//! again where that can do no harm. The only place with a retry loop for HTTP; `policy::retry` decides.
+
+use std::future::poll_fn;
+use std::mem;
+use std::task::{Context, Poll, Waker};
+
+use crate::base::id::{BackendId, ServerId};
+use crate::base::time::Now;
+use crate::model::http::{KeepAlive, Reuse};
+use crate::model::{Backend, Frontend};
+use crate::policy::balance::{Algorithm, Tried};
+use crate::policy::retry::{self, Attempt, Decision as Next, Failure, Policy, RetryOn};
+use crate::proto::h1::encode::{self, BodyHeaders, ConnectionHeader, HeadOut};
+use crate::proto::h1::framing::{self, Asked, Decision, Framing};
+use crate::proto::h1::head::{Ambiguous, HeadOptions, parse_response};
+use crate::proto::headers::Head;
+use crate::proto::http::{StatusCode, Version};
+use crate::proxy::client_h1::Client;
+use crate::proxy::dispatch::{self, Assigned};
+use crate::proxy::end::{End, Kind, Phase, Side};
+use crate::proxy::forward::{Broken, Link, Pump, Waits};
+use crate::proxy::http::Stop;
+use crate::proxy::idle::{self, PoolId, Upstream};
+use crate::proxy::pad::Pad;
+use crate::proxy::queue::Slot;
+use crate::proxy::session::Session;
+use crate::rt::{self, SendBuf};
+use crate::stats::table::Stat;
+
+/// A request that is ready to be sent; its head is in the pad's `out`, with as much of the body as was there.
+pub(super) struct Job {
+    pub(super) backend: BackendId,
+    /// The key of hashing algorithms.
+    pub(super) key: Option<u64>,
+    /// The server that persistence or a rule names.
+    pub(super) wanted: Option<Wanted>,
+    pub(super) asked: Asked,
+    pub(super) version: Version,
+    /// The rest of the body.
+    pub(super) upload: Pump,
+    pub(super) ambiguous: Ambiguous,
+}
+
+/// A server that is used instead of balancing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) server: ServerId,
+    /// Even when it is down (`force-persist`).
+    pub(super) force: bool,
+}
+
+/// A response head, and what its body comes over.
+pub(super) struct Answered {
+    pub(super) up: Upstream,
+    pub(super) slot: Slot,
+    pub(super) upload: Pump,
+    pub(super) decision: Decision,
+    pub(super) pool: Option<PoolId>,
+    #[expect(dead_code, reason = "a guard: dropping it counts")]
+    assigned: Assigned,
+}
+
+/// How an attempt failed.
+enum Failed {
+    /// In a way that another attempt may cure.
+    Server(Failure),
+    /// By the client, or beyond repair.
+    Stop(Stop),
+}
+
+/// Sends a request and waits for the head of its final response, which is in the pad then.
+pub(super) async fn run(
+    session: &Session,
+    client: &mut Client,
+    pad: &mut Pad,
+    job: &Job,
+) -> Result<Answered, Stop> {
+    let (core, info) = (&session.core, &session.info);
+    let settings = &core.model.backends[job.backend];
+    let assigned = Assigned::new(core, job.backend);
+    let policy = policy_of(settings);
+    let mut tried = Tried::new();
+    let mut slot: Option<Slot> = None;
+    let mut fresh = false;
+    let mut retries = 0;
+    loop {
+        let taken = match slot.take() {
+            Some(slot) => slot,
+            None => take_slot(session, job, &tried).await?,
+        };
+        let server = taken.server;
+        info.server.set(Some(server));
+        let pool = core.target(job.backend, server).pool;
+        let mut sent = false;
+        let mut reused = false;
+        let mut replayable = true;
+        let failure = match connect(session, client, job, settings, server, fresh).await {
+            Err(failure) => failure,
+            Ok((mut up, is_reused)) => {
+                reused = is_reused;
+                let mut upload = job.upload.clone();
+                let result = attempt(session, client, pad, job, &mut up, &mut upload).await;
+                match result {
+                    Ok(decision) => {
+                        let status =
+                            pad.response.view(up.link.input.bytes()).status().map_or(0, StatusCode::code);
+                        let wants_retry =
+                            RetryOn::status(status).is_some_and(|s| policy.retry_on.contains(s));
+                        if !wants_retry
+                            || !retry_helps(session, job, &policy, retries, Failure::Status(status), &upload)
+                        {
+                            info.retries.set(info.retries.get() + retries);
+                            return Ok(Answered { up, slot: taken, upload, decision, pool, assigned });
+                        }
+                        sent = true;
+                        recover(pad, &mut up, &mut upload).await;
+                        Failure::Status(status)
+                    }
+                    Err(Failed::Stop(stop)) => return Err(stop),
+                    Err(Failed::Server(failure)) => {
+                        sent = recover(pad, &mut up, &mut upload).await;
+                        replayable = upload.taken == job.upload.taken;
+                        failure
+                    }
+                }
+            }
+        };
+        tried.insert(server);
+        let facts = Attempt {
+            retries_done: retries,
+            response_started: false,
+            request_sent: sent,
+            idempotent: job.asked.method.is_idempotent() && !job.asked.upgrade,
+            replayable: replayable && !pad.out.is_empty(),
+            reused,
+            persistent: job.wanted.is_some(),
+            force_persist: job.wanted.is_some_and(|w| w.force),
+            takes_turns: settings.balance.algorithm == Algorithm::RoundRobin,
+            ..Attempt::tcp(retries, failure, core.usable_servers(job.backend) > 1)
+        };
+        let cells = (&core.shard().backends[job.backend], &core.shard().servers[server]);
+        match retry::decide(&policy, &facts) {
+            Next::GiveUp => return Err(given_up(failure)),
+            Next::Refresh => {
+                fresh = true;
+                slot = Some(taken);
+                continue;
+            }
+            Next::Retry { delay } => {
+                cells.0.count(Stat::Retries);
+                cells.1.count(Stat::Retries);
+                rt::sleep_until(rt::now() + delay).await;
+                slot = core.live.servers[server].is_usable().then_some(taken);
+            }
+            Next::Redispatch => {
+                for cell in [Stat::Retries, Stat::Redispatches] {
+                    cells.0.count(cell);
+                    cells.1.count(cell);
+                }
+                drop(taken);
+            }
+        }
+        retries += 1;
+    }
+}
+
+fn policy_of(settings: &Backend) -> Policy {
+    Policy {
+        retries: settings.retries,
+        redispatch: settings.redispatch,
+        retry_on: settings.http.as_ref().map_or(RetryOn::CONN_FAILURE, |http| http.retry_on),
+        timeout_connect: settings.timeout_connect,
+    }
+}
+
+/// Whether a response with a status of `retry-on` would be asked for again; if not it goes to the client.
+fn retry_helps(
+    session: &Session,
+    job: &Job,
+    policy: &Policy,
+    retries: u32,
+    failure: Failure,
+    upload: &Pump,
+) -> bool {
+    let facts = Attempt {
+        request_sent: true,
+        idempotent: job.asked.method.is_idempotent() && !job.asked.upgrade,
+        replayable: upload.taken == job.upload.taken,
+        ..Attempt::tcp(retries, failure, session.core.usable_servers(job.backend) > 1)
+    };
+    retry::decide(policy, &facts) != Next::GiveUp
+}
+
+/// What the client gets when nothing helped.
+fn given_up(failure: Failure) -> Stop {
+    let server = |phase, kind| End::new(Side::Server, phase, kind);
+    let (status, end) = match failure {
+        Failure::ConnectRefused | Failure::ConnectTimeout | Failure::NoSourcePort => {
+            (503, dispatch::given_up(failure))
+        }
+        Failure::EmptyResponse => (502, server(Phase::Headers, Kind::Abort)),
+        Failure::JunkResponse => (502, server(Phase::Headers, Kind::Malformed)),
+        Failure::ResponseTimeout => (504, server(Phase::Headers, Kind::Timeout)),
+        Failure::EarlyDataRejected | Failure::Status(_) => (502, server(Phase::Headers, Kind::Abort)),
+    };
+    Stop::Reply { status, end }
+}
+
+/// A slot of the server that is wanted, or of the one that balancing chooses.
+async fn take_slot(session: &Session, job: &Job, tried: &Tried) -> Result<Slot, Stop> {
+    let (core, info) = (&session.core, &session.info);
+    let unavailable = |end| Stop::Reply { status: 503, end };
+    if let Some(Wanted { server, force }) = job.wanted
+        && (force || takes_persistent(session, server))
+        && !tried.contains(server)
+    {
+        if let Some(slot) = Slot::try_take(core, job.backend, server) {
+            return Ok(slot);
+        }
+        let deadline = core.model.backends[job.backend].timeout_queue.map(|t| rt::now() + t);
+        info.phase.set(Phase::Queue);
+        return match Box::pin(dispatch::queue_for(session, job.backend, server, deadline)).await {
+            Ok(Some(slot)) => Ok(slot),
+            Ok(None) => dispatch::take_slot(session, job.backend, job.key, tried).await.map_err(unavailable),
+            Err(end) => Err(unavailable(end)),
+        };
+    }
+    // The first pick is made here: waiting in the queue is the rare case, and its state is large.
+    if let Some(slot) = dispatch::try_slot(session, job.backend, job.key, tried) {
+        return Ok(slot);
+    }
+    Box::pin(dispatch::take_slot(session, job.backend, job.key, tried)).await.map_err(unavailable)
+}
+
+/// Drained servers keep the clients that persistence sends them.
+fn takes_persistent(session: &Session, server: ServerId) -> bool {
+    let live = &session.core.live.servers[server];
+    live.is_up() && live.admin() != crate::live::AdminState::Maint
+}
+
+/// A connection to the server: idle, where reuse allows it, or a new one. True: it was used before.
+async fn connect(
+    session: &Session,
+    client: &mut Client,
+    job: &Job,
+    settings: &Backend,
+    server: ServerId,
+    fresh: bool,
+) -> Result<(Upstream, bool), Failure> {
+    let core = &session.core;
+    let shard = core.shard();
+    if !fresh && let Some(up) = reuse(session, client, job.backend, settings, server) {
+        shard.backends[job.backend].count(Stat::Reuses);
+        shard.servers[server].count(Stat::Reuses);
+        shard.servers[server].count(Stat::SessionsTotal);
+        return Ok((up, true));
+    }
+    session.info.phase.set(Phase::Connect);
+    let started = rt::now();
+    let result = Box::pin(dispatch::attempt(session, settings, job.backend, server)).await;
+    session.info.connect_ms.set(session.info.connect_ms.get() + rt::now().ms_since(started));
+    let (conn, port) = result?;
+    dispatch::connected(session, job.backend, server, started, &conn);
+    Ok((Upstream { link: Link::default(), conn, port, server, uses: 0 }, false))
+}
+
+/// An idle connection to the server that this request may use.
+fn reuse(
+    session: &Session,
+    client: &mut Client,
+    backend: BackendId,
+    settings: &Backend,
+    server: ServerId,
+) -> Option<Upstream> {
+    if let Some(mut own) = client.own.take() {
+        if own.server == server && own.is_quiet() {
+            return Some(*own);
+        }
+        return None;
+    }
+    let pool = session.core.target(backend, server).pool?;
+    let is_first = client.requests <= 1;
+    match settings.http.as_ref().map_or(Reuse::Never, |http| http.reuse) {
+        Reuse::Never => None,
+        // A stale connection cannot be told from a server that refuses this client: its first request takes no risk.
+        Reuse::Safe if is_first => None,
+        Reuse::Aggressive if is_first => idle::take(&session.core, pool, 2),
+        Reuse::Safe | Reuse::Aggressive | Reuse::Always => idle::take(&session.core, pool, 0),
+    }
+}
+
+/// Sends the request and waits for the head of the final response, passing interim ones on.
+async fn attempt(
+    session: &Session,
+    client: &mut Client,
+    pad: &mut Pad,
+    job: &Job,
+    up: &mut Upstream,
+    upload: &mut Pump,
+) -> Result<Decision, Failed> {
+    let info = &session.info;
+    let settings = &session.core.model.backends[job.backend];
+    info.phase.set(Phase::Headers);
+    up.uses += 1;
+    let started = rt::now();
+    let request = mem::take(&mut pad.out);
+    session.count_request_out(request.len() as u64, job.backend, up.server);
+    up.link.sending.start(&up.conn, SendBuf::from(request));
+    up.link.recv.arm(&up.conn);
+    pad.response.clear();
+    let options = HeadOptions { ambiguous: job.ambiguous, ..HeadOptions::default() };
+    loop {
+        let arrived = Waiting { session, client, up, upload, started, backend: job.backend };
+        arrived.head(settings, &options, &mut pad.response).await?;
+        let bytes = up.link.input.bytes();
+        let mut edit = pad.response.edit(bytes);
+        let decision = framing::response(&mut edit, job.asked, job.ambiguous);
+        let decision = decision.map_err(|_| Failed::Server(Failure::JunkResponse))?;
+        if !pad.response.view(bytes).status().is_some_and(StatusCode::is_interim) {
+            let us = u64::try_from(rt::now().since(started).as_micros()).unwrap_or(u64::MAX);
+            session.core.shard().backends[job.backend].time(Stat::ResponseTime, us);
+            session.core.shard().servers[up.server].time(Stat::ResponseTime, us);
+            return Ok(decision);
+        }
+        interim(session, client, job, up, &mut pad.response)
+            .await
+            .map_err(|end| Failed::Stop(Stop::End(end)))?;
+    }
+}
+
+/// Passes a 1xx on; old clients do not know them.
+async fn interim(
+    session: &Session,
+    client: &mut Client,
+    job: &Job,
+    up: &mut Upstream,
+    head: &mut Head,
+) -> Result<(), End> {
+    let mut out = session.core.pads.buffer();
+    let how = HeadOut { body: BodyHeaders::Neither, connection: ConnectionHeader::None };
+    encode::response(&mut head.edit(up.link.input.bytes()), how, &mut out);
+    up.link.input.consume(head.len());
+    head.clear();
+    if job.version == Version::Http10 {
+        return Ok(());
+    }
+    client.send(session, SendBuf::from(out)).await
+}
+
+/// Waiting for a response head while the body of the request goes up.
+struct Waiting<'a> {
+    session: &'a Session,
+    client: &'a mut Client,
+    up: &'a mut Upstream,
+    upload: &'a mut Pump,
+    started: Now,
+    backend: BackendId,
+}
+
+impl Waiting<'_> {
+    async fn head(self, settings: &Backend, options: &HeadOptions, head: &mut Head) -> Result<(), Failed> {
+        let Waiting { session, client, up, upload, started, backend } = self;
+        let frontend = session.frontend();
+        let mut uploading = !upload.is_done();
+        poll_fn(|cx| {
+            if uploading {
+                match poll_upload(cx, session, client, up, upload, backend) {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(())) => uploading = false,
+                    // What the server has to say about it may still come.
+                    Poll::Ready(Err(Broken::Sink(_))) => uploading = false,
+                    Poll::Ready(Err(broken)) => {
+                        return Poll::Ready(Err(Failed::Stop(upload_broken(&broken))));
+                    }
+                }
+            }
+            if let Poll::Ready(result) = poll_head(cx, up, head, options) {
+                return Poll::Ready(result.map_err(Failed::Server));
+            }
+            let (deadline, side) = deadline_of(frontend, settings, upload, uploading, started);
+            match client.patience.poll(cx, deadline) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(()) if side == Side::Client => {
+                    let end = End::new(Side::Client, Phase::Data, Kind::Timeout);
+                    Poll::Ready(Err(Failed::Stop(Stop::Reply { status: 408, end })))
+                }
+                Poll::Ready(()) => Poll::Ready(Err(Failed::Server(Failure::ResponseTimeout))),
+            }
+        })
+        .await
+    }
+}
+
+/// Moves the request's body.
+pub(super) fn poll_upload(
+    cx: &Context<'_>,
+    session: &Session,
+    client: &mut Client,
+    up: &mut Upstream,
+    upload: &mut Pump,
+    backend: BackendId,
+) -> Poll<Result<(), Broken>> {
+    let before = (upload.taken, upload.given);
+    let polled = upload.poll(cx, (&session.info.client, &mut client.link), (&up.conn, &mut up.link.sending));
+    session.count_in(upload.taken - before.0);
+    session.count_request_out(upload.given - before.1, backend, up.server);
+    polled
+}
+
+/// Who has to act next while a request is on its way, and until when.
+fn deadline_of(
+    frontend: &Frontend,
+    settings: &Backend,
+    upload: &Pump,
+    uploading: bool,
+    started: Now,
+) -> (Option<Now>, Side) {
+    if uploading && upload.waits == Waits::Source {
+        return (frontend.timeout_client.map(|t| upload.active + t), Side::Client);
+    }
+    let since = upload.active.max(started);
+    (settings.timeout_server.map(|t| since + t), Side::Server)
+}
+
+/// How a broken upload ends the session.
+pub(super) fn upload_broken(broken: &Broken) -> Stop {
+    match broken {
+        Broken::Malformed(refusal) => {
+            let end = End::new(Side::Client, Phase::Data, Kind::Malformed);
+            Stop::Reply { status: refusal.reason.status(), end }
+        }
+        Broken::Source(e) => Stop::End(End::io(Side::Client, Phase::Data, e)),
+        Broken::Cut => Stop::End(End::new(Side::Client, Phase::Data, Kind::Abort)),
+        Broken::Sink(e) => Stop::End(End::io(Side::Server, Phase::Data, e)),
+    }
+}
+
+fn poll_head(
+    cx: &Context<'_>,
+    up: &mut Upstream,
+    head: &mut Head,
+    options: &HeadOptions,
+) -> Poll<Result<(), Failure>> {
+    loop {
+        if !up.link.input.is_empty() {
+            match parse_response(up.link.input.bytes(), options, head) {
+                Ok(parsed) if !parsed.is_partial() => return Poll::Ready(Ok(())),
+                Ok(_) => up.link.input.detach(),
+                Err(_) => return Poll::Ready(Err(Failure::JunkResponse)),
+            }
+        }
+        let Poll::Ready(received) = up.link.recv.poll(&up.conn, cx) else { return Poll::Pending };
+        match received {
+            Ok(Some(buf)) => up.link.input.push(buf),
+            // It said something and not all of it: that is not the quiet close of an idle connection.
+            Ok(None) | Err(_) if !up.link.input.is_empty() => return Poll::Ready(Err(Failure::JunkResponse)),
+            Ok(None) | Err(_) => return Poll::Ready(Err(Failure::EmptyResponse)),
+        }
+    }
+}
+
+/// Gets the bytes of a failed request back for another attempt. True: the server may have seen some of them.
+async fn recover(pad: &mut Pad, up: &mut Upstream, upload: &mut Pump) -> bool {
+    if let Some(bytes) = upload.first_sent.take() {
+        pad.out = bytes;
+        return true;
+    }
+    if up.link.sending.is_idle() {
+        return true;
+    }
+    // Whoever waits for its completion must know that it comes.
+    let _ = up.conn.shutdown();
+    let (result, data) = poll_fn(|cx| up.link.sending.poll(&up.conn, cx)).await;
+    let Some(SendBuf::Heap { bytes, start }) = data else { return true };
+    pad.out = bytes;
+    result.is_ok() || start > 0
+}
+
+/// Takes the memory of the request back, once its response is here.
+pub(super) fn settle(session: &Session, up: &mut Upstream) {
+    let cx = Context::from_waker(Waker::noop());
+    if let Poll::Ready((_, data)) = up.link.sending.poll(&up.conn, &cx) {
+        session.core.pads.keep(data);
+    }
+}
+
+/// Keeps a connection after a whole exchange, if it may be used again.
+pub(super) fn release(
+    session: &Session,
+    client: &mut Client,
+    backend: BackendId,
+    pool: Option<PoolId>,
+    up: Upstream,
+) {
+    let core = &session.core;
+    let Some(http) = &core.model.backends[backend].http else { return };
+    let server = &core.model.servers[up.server].http;
+    let worn_out = server.max_reuse.is_some_and(|max| up.uses > max);
+    let is_dirty = !up.link.input.is_empty() || !up.link.sending.is_idle();
+    if worn_out || is_dirty || http.keep_alive != KeepAlive::Both {
+        return;
+    }
+    match pool.filter(|_| http.reuse != Reuse::Never) {
+        Some(pool) => {
+            let cores = core.shards.len();
+            let max = server.pool_max_conn.map_or(usize::MAX, |max| (max as usize).div_ceil(cores));
+            idle::put(core, pool, up, idle::Keep { max, purge_delay: server.pool_purge_delay });
+        }
+        None => {
+            let mut up = Box::new(up);
+            up.link.recv.arm(&up.conn);
+            client.own = Some(up);
+        }
+    }
+}
+
+/// What the body of a response makes of its connection.
+pub(super) fn is_tunnel(decision: &Decision) -> bool {
+    decision.framing == Framing::Tunnel
+}

@@ -1,0 +1,173 @@
+//! Idle server connections of one core, by where they lead: resolved address, source and what else makes connections
+//! different, never a configured name. Backends that share a target share its connections.
+//!
+//! An idle connection keeps a receive armed: if the server closes it or says something unasked, that is known before it
+//! is used again, without a further operation.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use ahash::AHashMap;
+
+use crate::base::id::ServerId;
+use crate::base::limits::IDLE_PER_POOL_MAX;
+use crate::base::time::Now;
+use crate::model::Source;
+use crate::proxy::core::Core;
+use crate::proxy::dispatch::Port;
+use crate::proxy::forward::Link;
+use crate::rt::{self, Conn};
+use crate::stats::table::Stat;
+
+/// How often idle connections are looked through.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// A connection to a server that speaks HTTP/1. Fields in order of their drop: operations before the connection.
+pub(super) struct Upstream {
+    pub(super) link: Link,
+    pub(super) conn: Conn,
+    #[expect(dead_code, reason = "a guard: dropping it gives the port back")]
+    pub(super) port: Option<Port>,
+    /// The server whose idle connection it counts as.
+    pub(super) server: ServerId,
+    /// Requests that were sent over it.
+    pub(super) uses: u32,
+}
+
+impl Upstream {
+    /// Whether nothing arrived while it was idle. What did makes it useless: an end, an error, or bytes nobody asked for.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let cx = Context::from_waker(Waker::noop());
+        self.link.input.is_empty() && self.link.recv.poll(&self.conn, &cx).is_pending()
+    }
+}
+
+/// Where connections lead.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct PoolKey {
+    pub(super) target: PoolTarget,
+    pub(super) source: Vec<(std::net::IpAddr, Option<(u16, u16)>)>,
+    pub(super) tcp_user_timeout: Option<Duration>,
+}
+
+impl PoolKey {
+    pub(super) fn sources(source: &[Source]) -> Vec<(std::net::IpAddr, Option<(u16, u16)>)> {
+        source.iter().map(|s| (s.address, s.ports)).collect()
+    }
+}
+
+/// The address of a pool.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum PoolTarget {
+    Ip(SocketAddr),
+    Unix(PathBuf),
+    Abstract(String),
+}
+
+/// Names a pool of this core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct PoolId(u32);
+
+/// The pools of a core.
+#[derive(Default)]
+pub(super) struct Pools {
+    index: AHashMap<PoolKey, PoolId>,
+    pools: Vec<Pool>,
+}
+
+#[derive(Default)]
+struct Pool {
+    /// The one used last is used first: those at the front are the ones nobody needs.
+    idle: Vec<Upstream>,
+    /// The fewest that were idle since the last purge: so many were not needed.
+    spare: usize,
+    purge_at: Now,
+}
+
+/// What becomes of connections that nobody needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keep {
+    /// Idle connections at most.
+    pub(super) max: usize,
+    /// How often half of those that were not needed are closed.
+    pub(super) purge_delay: Duration,
+}
+
+impl Pools {
+    /// The pool of a key.
+    pub(super) fn id(&mut self, key: PoolKey) -> PoolId {
+        let next = PoolId(u32::try_from(self.pools.len()).unwrap_or(u32::MAX));
+        *self.index.entry(key).or_insert_with(|| {
+            self.pools.push(Pool::default());
+            next
+        })
+    }
+
+    fn pool(&mut self, id: PoolId) -> &mut Pool {
+        &mut self.pools[id.0 as usize]
+    }
+}
+
+/// Takes an idle connection that served at least `uses_min` requests.
+pub(super) fn take(core: &Core, id: PoolId, uses_min: u32) -> Option<Upstream> {
+    let mut pools = core.pools.borrow_mut();
+    let pool = pools.pool(id);
+    loop {
+        let at = pool.idle.iter().rposition(|up| up.uses >= uses_min)?;
+        let mut up = pool.idle.remove(at);
+        pool.spare = pool.spare.min(pool.idle.len());
+        core.shard().servers[up.server].leave(Stat::IdleConnections);
+        if up.is_quiet() {
+            return Some(up);
+        }
+    }
+}
+
+/// Keeps a connection for the next request, unless there are enough.
+pub(super) fn put(core: &Core, id: PoolId, mut up: Upstream, keep: Keep) {
+    let mut pools = core.pools.borrow_mut();
+    let pool = pools.pool(id);
+    if pool.idle.len() >= keep.max.min(IDLE_PER_POOL_MAX) || core.draining.get() {
+        return;
+    }
+    up.link.recv.arm(&up.conn);
+    if pool.idle.is_empty() {
+        pool.spare = 0;
+        pool.purge_at = rt::now() + keep.purge_delay;
+    }
+    core.shard().servers[up.server].enter(Stat::IdleConnections);
+    pool.idle.push(up);
+}
+
+/// Closes idle connections that their servers closed, and from time to time half of those that nobody needed.
+pub(super) async fn sweep(core: Rc<Core>) {
+    loop {
+        rt::sleep_until(rt::now() + SWEEP_EVERY).await;
+        let now = rt::now();
+        let mut gone = Vec::new();
+        for pool in &mut core.pools.borrow_mut().pools {
+            let mut quiet = Vec::with_capacity(pool.idle.len());
+            for mut up in pool.idle.drain(..) {
+                if !core.draining.get() && up.is_quiet() { quiet.push(up) } else { gone.push(up) }
+            }
+            pool.idle = quiet;
+            pool.spare = pool.spare.min(pool.idle.len());
+            if now >= pool.purge_at {
+                gone.extend(pool.idle.drain(..pool.spare.div_ceil(2)));
+                pool.spare = pool.idle.len();
+                let delay = gone.last().or(pool.idle.last()).map(|up| purge_delay(&core, up.server));
+                pool.purge_at = now + delay.unwrap_or(SWEEP_EVERY);
+            }
+        }
+        for up in gone {
+            core.shard().servers[up.server].leave(Stat::IdleConnections);
+        }
+    }
+}
+
+fn purge_delay(core: &Core, server: ServerId) -> Duration {
+    core.model.servers[server].http.pool_purge_delay.max(SWEEP_EVERY)
+}

@@ -1,0 +1,92 @@
+//! Memory of one request, used again by the next: heads, and buffers for what is written. The one given back last is
+//! taken first, so that a core works on the same few cache lines however many connections it has.
+
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
+
+use crate::base::limits::{HEAD_BYTES_MAX, REQUEST_PADS_MAX};
+use crate::proto::headers::Head;
+use crate::proxy::core::Core;
+use crate::rt::SendBuf;
+
+/// Buffers larger than this are freed rather than kept: one large message must not cost memory for ever.
+const KEPT_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
+
+/// Memory of requests that are over.
+#[derive(Default)]
+pub(super) struct Pads {
+    #[expect(
+        clippy::vec_box,
+        reason = "a pad moves between sessions; its address does not matter but its size does"
+    )]
+    pads: RefCell<Vec<Box<Memory>>>,
+    buffers: RefCell<Vec<Vec<u8>>>,
+}
+
+/// What one request works with.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub(super) request: Head,
+    pub(super) response: Head,
+    /// The request as it is sent, kept for another attempt.
+    pub(super) out: Vec<u8>,
+    /// Text that rules make.
+    pub(super) text: Vec<u8>,
+}
+
+impl Pads {
+    /// An empty buffer.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        self.buffers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps the memory of what was sent.
+    pub(super) fn keep(&self, sent: Option<SendBuf>) {
+        if let Some(SendBuf::Heap { mut bytes, .. }) = sent {
+            let mut buffers = self.buffers.borrow_mut();
+            if bytes.capacity() <= KEPT_BYTES_MAX && buffers.len() < REQUEST_PADS_MAX {
+                bytes.clear();
+                buffers.push(bytes);
+            }
+        }
+    }
+}
+
+/// The memory of one request; goes back when it is over.
+pub(super) struct Pad {
+    memory: Option<Box<Memory>>,
+    core: Rc<Core>,
+}
+
+impl Pad {
+    pub(super) fn take(core: &Rc<Core>) -> Pad {
+        let memory = core.pads.pads.borrow_mut().pop().unwrap_or_default();
+        Pad { memory: Some(memory), core: core.clone() }
+    }
+}
+
+impl Deref for Pad {
+    type Target = Memory;
+    fn deref(&self) -> &Memory {
+        self.memory.as_ref().expect("present until drop")
+    }
+}
+
+impl DerefMut for Pad {
+    fn deref_mut(&mut self) -> &mut Memory {
+        self.memory.as_mut().expect("present until drop")
+    }
+}
+
+impl Drop for Pad {
+    fn drop(&mut self) {
+        let Some(mut memory) = self.memory.take() else { return };
+        let mut pads = self.core.pads.pads.borrow_mut();
+        if pads.len() < REQUEST_PADS_MAX && memory.out.capacity() <= KEPT_BYTES_MAX {
+            memory.out.clear();
+            memory.text.clear();
+            pads.push(memory);
+        }
+    }
+}

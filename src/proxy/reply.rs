@@ -1,0 +1,80 @@
+//! Answers of our own: error pages and what rules return. Makes bytes; sending them is the client side's.
+
+use std::io::Write;
+
+use crate::model::http::ErrorPages;
+use crate::proto::http::StatusCode;
+
+/// One sentence for whoever reads the page of a status.
+fn sentence(status: u16) -> &'static str {
+    match status {
+        400 => "The request could not be understood.",
+        401 => "This page needs a user name and a password.",
+        403 => "Access to this page is refused.",
+        404 => "There is no such page.",
+        405 => "This method is not allowed here.",
+        408 => "The request took too long to arrive.",
+        410 => "This page is gone.",
+        413 => "The request is too large.",
+        414 => "The address of the page is too long.",
+        425 => "The request came too early; please send it again.",
+        429 => "There were too many requests in a short time.",
+        431 => "The headers of the request are too large.",
+        500 => "Something went wrong inside the proxy.",
+        501 => "The request asks for something that is not implemented.",
+        502 => "The server gave no usable answer.",
+        503 => "No server is available to handle this request.",
+        504 => "The server took too long to answer.",
+        505 => "This version of HTTP is not supported.",
+        _ => "",
+    }
+}
+
+/// Appends a whole error response: the configured page of its status, or the built-in one.
+pub(super) fn error(status: u16, pages: &[&ErrorPages], close: bool, is_head: bool, out: &mut Vec<u8>) {
+    if let Some(page) = pages.iter().find_map(|pages| pages.page(status)) {
+        out.extend_from_slice(page);
+        return;
+    }
+    let reason = StatusCode::new(status).map_or("Error", StatusCode::reason);
+    let text = sentence(status);
+    let len = "<html><body><h1>".len()
+        + 3
+        + 1
+        + reason.len()
+        + "</h1>\n".len()
+        + text.len()
+        + "\n</body></html>\n".len();
+    // Writing to memory does not fail.
+    let _ = write!(
+        out,
+        "HTTP/1.1 {status} {reason}\r\nContent-Length: {len}\r\nCache-Control: no-cache\r\nContent-Type: text/html\r\n{}\r\n",
+        if close { "Connection: close\r\n" } else { "" }
+    );
+    if !is_head {
+        let _ = write!(out, "<html><body><h1>{status} {reason}</h1>\n{text}\n</body></html>\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_of_every_page_is_the_one_it_says() {
+        for status in [400, 401, 403, 404, 408, 413, 414, 431, 499, 500, 501, 502, 503, 504, 505, 999] {
+            let mut out = Vec::new();
+            error(status, &[], true, false, &mut out);
+            let text = String::from_utf8(out).expect("text");
+            let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+            assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{text}");
+            assert!(
+                head.starts_with(&format!("HTTP/1.1 {status} ")) && head.ends_with("Connection: close"),
+                "{text}"
+            );
+            let mut out = Vec::new();
+            error(status, &[], false, true, &mut out);
+            assert!(out.ends_with(b"text/html\r\n\r\n"), "no body for HEAD, no close");
+        }
+    }
+}
