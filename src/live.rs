@@ -121,7 +121,7 @@ impl ProcessLive {
 /// Facts of a frontend.
 #[derive(Debug)]
 pub struct FrontendLive {
-    /// Connections against `maxconn`; counted only if there is a limit.
+    /// Connections against `maxconn`.
     pub connections: Level,
     /// `disable frontend`, or stopped: its listeners do not accept.
     pub paused: AtomicBool,
@@ -142,7 +142,7 @@ pub enum BindState {
 /// Facts of a bind.
 #[derive(Debug)]
 pub struct BindLive {
-    /// Connections against the bind's `maxconn`; counted only if there is a limit.
+    /// Connections against the bind's `maxconn`.
     pub connections: Level,
     state: AtomicU8,
 }
@@ -212,13 +212,12 @@ pub enum AdminState {
 /// Facts of a server.
 #[derive(Debug)]
 pub struct ServerLive {
-    /// Sessions over all cores against `maxconn`; counted if there is a limit or the balancing algorithm needs it
-    /// ([`track`](Self::track)).
+    /// Sessions over all cores against `maxconn`; counted only if there is a limit or the balancing algorithm needs it,
+    /// so that nothing shared is written per request otherwise.
     pub sessions: Level,
     /// Sessions that wait for this server alone.
     pub queued: AtomicU32,
-    /// Whether `sessions` is kept.
-    pub track: bool,
+    track: AtomicBool,
     /// Whether it is a backup.
     pub backup: bool,
     /// Its configured number: what identifies it to consistent hashing.
@@ -233,6 +232,25 @@ pub struct ServerLive {
 }
 
 impl ServerLive {
+    /// Takes a place for a session; `None`: the server is full. `Some(true)`: it was counted, so it has to leave.
+    pub fn enter(&self) -> Option<bool> {
+        if !self.track.load(Ordering::Relaxed) {
+            return Some(false);
+        }
+        self.sessions.try_enter().then_some(true)
+    }
+    /// Whether there is a place.
+    pub fn has_place(&self) -> bool {
+        !self.track.load(Ordering::Relaxed) || self.sessions.has_room()
+    }
+    /// Sets the limit of sessions; `None` removes it. Sessions that were not counted so far never are: the limit is exact
+    /// once they are over.
+    pub fn set_maxconn(&self, limit: Option<u32>) {
+        self.sessions.set_limit(limit);
+        if limit.is_some() {
+            self.track.store(true, Ordering::Relaxed);
+        }
+    }
     /// Whether its checks say that it works.
     pub fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
@@ -359,7 +377,7 @@ impl ServerView for View<'_> {
     }
     fn free_slot(&self, id: ServerId) -> bool {
         let server = &self.live.servers[id];
-        !server.track || (server.sessions.has_room() && server.queued.load(Ordering::Relaxed) == 0)
+        server.has_place() && server.queued.load(Ordering::Relaxed) == 0
     }
     fn load_total(&self) -> u32 {
         let backend = &self.live.backends[self.backend];
@@ -396,7 +414,7 @@ fn server(model: &Model, id: ServerId) -> ServerLive {
     ServerLive {
         sessions: Level::new(server.maxconn),
         queued: AtomicU32::new(0),
-        track: server.maxconn.is_some() || by_load,
+        track: AtomicBool::new(server.maxconn.is_some() || by_load),
         backup: server.backup,
         sid: server.sid,
         up: AtomicBool::new(resolved),

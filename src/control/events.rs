@@ -86,6 +86,10 @@ fn text(event: &Event, model: &Model) -> (Level, String) {
             let (frontend, bind) = names(model, *bind);
             (Level::Notice, format!("core {} accepts again on {frontend}/{bind}", core.0))
         }
+        Event::Shortage { core, error } => {
+            let help = "raise the limit of open files (LimitNOFILE in the unit) or lower maxconn";
+            (Level::Alert, format!("core {} cannot open connections to servers: {error}; {help}", core.0))
+        }
         Event::SourcePortsExhausted { server, used, waiting } => {
             let server = &model.servers[*server];
             let backend = &model.backends[server.backend].name;

@@ -48,8 +48,7 @@ impl Control {
         };
         let weight = live.user_weight();
         live.set_weight(slow.map_or(weight * WEIGHT_SCALE, |slow| slow.weight(weight, now)));
-        live.sessions
-            .set_limit(maxconn.map(|maxconn| slow.map_or(maxconn, |slow| slow.maxconn(maxconn, now))));
+        live.set_maxconn(maxconn.map(|maxconn| slow.map_or(maxconn, |slow| slow.maxconn(maxconn, now))));
         let backend = self.model.servers[id].backend;
         self.live.changed(backend);
         queue::pump(&self.live, &self.cores, backend, id, now);

@@ -264,7 +264,7 @@ pub struct Backend {
     pub timeout_server: Option<Duration>,
     /// Inactivity of a server that we have half-closed (`timeout server-fin`); default `timeout server`.
     pub timeout_server_fin: Option<Duration>,
-    /// Inactivity once bytes went both ways (`timeout tunnel`); replaces client and server timeouts then.
+    /// Inactivity once both sides are connected (`timeout tunnel`); replaces client and server timeouts then.
     pub timeout_tunnel: Option<Duration>,
     /// Time in the queue (`timeout queue`); default `timeout connect`.
     pub timeout_queue: Option<Duration>,

@@ -105,6 +105,8 @@ pub enum Failure {
     ConnectTimeout,
     /// No source port is free towards this server; says nothing about the server.
     NoSourcePort,
+    /// No descriptor or memory is free for a connection; says nothing about the server.
+    NoResources,
     /// The server closed or reset before the first byte of a response.
     EmptyResponse,
     /// The response is not HTTP.
@@ -216,7 +218,9 @@ fn repeatable(attempt: &Attempt) -> bool {
 
 fn kind(failure: Failure) -> RetryOn {
     match failure {
-        Failure::ConnectRefused | Failure::ConnectTimeout | Failure::NoSourcePort => RetryOn::CONN_FAILURE,
+        Failure::ConnectRefused | Failure::ConnectTimeout | Failure::NoSourcePort | Failure::NoResources => {
+            RetryOn::CONN_FAILURE
+        }
         Failure::EmptyResponse => RetryOn::EMPTY_RESPONSE,
         Failure::JunkResponse => RetryOn::JUNK_RESPONSE,
         Failure::ResponseTimeout => RetryOn::RESPONSE_TIMEOUT,

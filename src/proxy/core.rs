@@ -6,12 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
+use std::time::Duration;
 
 use ahash::AHashMap;
 use slab::Slab;
 
 use crate::base::id::{BackendId, CoreId, IdVec, ServerId};
 use crate::base::rng::Rng;
+use crate::base::time::Now;
 use crate::live::{Live, SESSION_BLOCK};
 use crate::model::{Model, ServerAddress, Source};
 use crate::policy::balance::{self, Balancer, Tried};
@@ -22,8 +24,11 @@ use crate::proxy::message::{Event, ToControl, ToCore};
 use crate::proxy::pad::Pads;
 use crate::proxy::session::Info;
 use crate::proxy::worker::Setup;
-use crate::rt::Sender;
+use crate::rt::{self, Sender};
 use crate::stats::counters::Shard;
+
+/// How long accepting rests when descriptors or memory are short.
+pub(super) const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Seeds differ between cores by this; any odd constant would do.
 const SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -46,6 +51,8 @@ pub(super) struct Core {
     pub(super) draining: Cell<bool>,
     /// Accept loops; each wakes when a place under a maxconn is free, its frontend is paused, or the core drains.
     room: RefCell<Vec<Waker>>,
+    /// Accepting rests until then: descriptors or memory are short.
+    pub(super) short_until: Cell<Now>,
     /// Accept loops that run.
     pub(super) acceptors: Cell<usize>,
     pub(super) scratch: RefCell<Scratch>,
@@ -80,7 +87,7 @@ pub(super) struct Target {
 #[derive(Default)]
 pub(super) struct Waiter {
     /// The slot that arrived: of which server, or "look again".
-    pub(super) granted: Option<Option<ServerId>>,
+    pub(super) granted: Option<Option<(ServerId, bool)>>,
     pub(super) waker: Option<Waker>,
 }
 
@@ -113,6 +120,7 @@ impl Core {
             session_ids: Cell::new((0, 0)),
             draining: Cell::new(false),
             room: RefCell::default(),
+            short_until: Cell::default(),
             acceptors: Cell::new(0),
             scratch: RefCell::default(),
             rng: RefCell::new(Rng::new(seed)),
@@ -141,6 +149,15 @@ impl Core {
     /// A fresh random number.
     pub(super) fn random(&self) -> u64 {
         self.rng.borrow_mut().bits()
+    }
+
+    /// Descriptors or memory are short: accepting rests for a while. Told to the operator once a rest.
+    pub(super) fn short_of(&self, error: &std::io::Error) {
+        let now = rt::now();
+        if now >= self.short_until.get() {
+            self.event(Event::Shortage { core: self.id, error: error.to_string() });
+        }
+        self.short_until.set(now + SHORTAGE_PAUSE);
     }
 
     /// Wakes the task at the next change that accept loops care about.

@@ -110,7 +110,7 @@ pub(super) async fn connect(session: &Session, backend: BackendId, first: &[u8])
         info.server.set(Some(server));
         let started = rt::now();
         info.phase.set(Phase::Connect);
-        let result = attempt(session, settings, backend, server).await;
+        let result = attempt(session, settings, backend, server, first).await;
         info.connect_ms.set(info.connect_ms.get() + rt::now().ms_since(started));
         let failure = match result {
             Ok((conn, port)) => {
@@ -150,6 +150,7 @@ pub(super) fn given_up(failure: Failure) -> End {
     let kind = match failure {
         Failure::ConnectTimeout => Kind::Timeout,
         Failure::NoSourcePort => Kind::NoSourcePort,
+        Failure::NoResources => Kind::Resource,
         _ => Kind::Abort,
     };
     End::new(Side::Server, Phase::Connect, kind)
@@ -226,8 +227,12 @@ pub(super) async fn take_slot(
         waited = true;
         info.phase.set(Phase::Queue);
         info.server.set(wanted);
-        let outcome = queue::wait(core, backend, wanted, deadline).await;
+        // A client that half-closed still wants its answer; one that is gone gives its place up.
+        let outcome = rt::select(queue::wait(core, backend, wanted, deadline), info.client.closed()).await;
         info.queue_ms.set(rt::now().ms_since(started));
+        let rt::Either::First(outcome) = outcome else {
+            return Err(End::new(Side::Client, Phase::Queue, Kind::Abort));
+        };
         match outcome {
             Waited::Slot(slot) => {
                 balanced(session, backend, &slot, Some(started));
@@ -278,6 +283,7 @@ pub(super) async fn attempt(
     settings: &Backend,
     backend: BackendId,
     server: ServerId,
+    first: &[u8],
 ) -> Result<(Conn, Option<Port>), Failure> {
     let core = &session.core;
     let shard = core.shard();
@@ -288,7 +294,7 @@ pub(super) async fn attempt(
     let result = rt::with_deadline(open(core, server, target), deadline).await;
     let failure = match result {
         Ok(Ok((conn, port))) => {
-            return match greet(session, server, &conn).await {
+            return match greet(session, server, &conn, first).await {
                 Ok(()) => Ok((conn, port)),
                 Err(_) => Err(refused(core, backend, server)),
             };
@@ -299,7 +305,11 @@ pub(super) async fn attempt(
             core.event(Event::SourcePortsExhausted { server, used, waiting });
             Failure::NoSourcePort
         }
-        Ok(Err(OpenError::Io)) => refused(core, backend, server),
+        Ok(Err(OpenError::Shortage(error))) => {
+            core.short_of(&error);
+            Failure::NoResources
+        }
+        Ok(Err(OpenError::Refused)) => refused(core, backend, server),
         Err(rt::Elapsed) => {
             shard.backends[backend].count(Stat::ConnectTimeouts);
             shard.servers[server].count(Stat::ConnectTimeouts);
@@ -316,14 +326,30 @@ fn refused(core: &Core, backend: BackendId, server: ServerId) -> Failure {
 }
 
 /// Says who the client is, if the server wants to know.
-async fn greet(session: &Session, server: ServerId, conn: &Conn) -> io::Result<()> {
+async fn greet(session: &Session, server: ServerId, conn: &Conn, first: &[u8]) -> io::Result<()> {
     let Some(options) = session.core.model.servers[server].send_proxy else { return Ok(()) };
-    conn.send_all(proxy_header::for_server(options, session.info.conn_facts())).await
+    conn.send_all(proxy_header::for_server(options, &session.info, first)).await
 }
 
 enum OpenError {
-    NoSourcePort { used: u32, waiting: u32 },
-    Io,
+    NoSourcePort {
+        used: u32,
+        waiting: u32,
+    },
+    /// No descriptor or memory for a socket: says nothing about the server.
+    Shortage(io::Error),
+    /// The server or the network said no.
+    Refused,
+}
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        // The kernel's own search found no source port.
+        if error.kind() == io::ErrorKind::AddrNotAvailable {
+            return OpenError::NoSourcePort { used: 0, waiting: 0 };
+        }
+        if rt::error::is_shortage(&error) { OpenError::Shortage(error) } else { OpenError::Refused }
+    }
 }
 
 /// Connects, from a source port of ours where the server has `source`.
@@ -334,11 +360,10 @@ async fn open(core: &Rc<Core>, server: ServerId, target: Target) -> Result<(Conn
         (ServerAddress::Unix(path), _) => rt::Target::Unix(path),
         (ServerAddress::Abstract(name), _) => rt::Target::Abstract(name),
         (_, Some(address)) => rt::Target::Ip(address),
-        (_, None) => return Err(OpenError::Io),
+        (_, None) => return Err(OpenError::Refused),
     };
     let Some(route) = target.route else {
-        let conn = rt::connect(to, options).await.map_err(|_| OpenError::Io)?;
-        return Ok((conn, None));
+        return Ok((rt::connect(to, options).await?, None));
     };
     for _ in 0..PORTS_PER_ATTEMPT {
         let leased = core.ports.borrow_mut().allocate(route, rt::now());
@@ -349,9 +374,9 @@ async fn open(core: &Rc<Core>, server: ServerId, target: Target) -> Result<(Conn
             Ok(conn) => return Ok((conn, Some(port))),
             // The kernel still knows this port, from before our time or from somebody else: take another.
             Err(e) if matches!(e.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => {}
-            Err(_) => {
+            Err(e) => {
                 port.ended = Ended::Free;
-                return Err(OpenError::Io);
+                return Err(e.into());
             }
         }
     }

@@ -228,6 +228,7 @@ pub fn count(end: End, path: Path, shard: &Shard) {
         (K::NoServer, ..) => {
             if let Some(b) = backend {
                 b.count(Stat::NoServer);
+                b.count(Stat::ConnectErrors);
             }
         }
         (K::QueueFull, ..) => both(Stat::QueueFull),

@@ -196,7 +196,7 @@ fn retry_helps(
 fn given_up(failure: Failure) -> Stop {
     let server = |phase, kind| End::new(Side::Server, phase, kind);
     let (status, end) = match failure {
-        Failure::ConnectRefused | Failure::ConnectTimeout | Failure::NoSourcePort => {
+        Failure::ConnectRefused | Failure::ConnectTimeout | Failure::NoSourcePort | Failure::NoResources => {
             (503, dispatch::given_up(failure))
         }
         Failure::EmptyResponse => (502, server(Phase::Headers, Kind::Abort)),
@@ -258,7 +258,7 @@ async fn connect(
     }
     session.info.phase.set(Phase::Connect);
     let started = rt::now();
-    let result = Box::pin(dispatch::attempt(session, settings, job.backend, server)).await;
+    let result = Box::pin(dispatch::attempt(session, settings, job.backend, server, &[])).await;
     session.info.connect_ms.set(session.info.connect_ms.get() + rt::now().ms_since(started));
     let (conn, port) = result?;
     dispatch::connected(session, job.backend, server, started, &conn);

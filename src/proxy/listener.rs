@@ -7,18 +7,14 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Duration;
 
 use crate::base::id::{CoreId, Id, ListenerId};
 use crate::model::Accept;
-use crate::proxy::core::Core;
+use crate::proxy::core::{Core, SHORTAGE_PAUSE};
 use crate::proxy::message::{Event, ToCore};
 use crate::proxy::session;
 use crate::rt::{self, Conn, Listener};
 use crate::stats::process::CoreStat;
-
-/// How long accepting rests when descriptors or memory are short and no session of this core ends meanwhile.
-const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// `accept = "balanced"` hands a connection over when this core has so many sessions more than the least loaded one:
 /// below it the cost of moving is more than it saves.
@@ -41,6 +37,7 @@ pub(super) async fn run(core: Rc<Core>, bind: ListenerId, socket: OwnedFd) {
     let mut acceptor = Acceptor { core, bind, listener, held: VecDeque::new(), paused: false };
     while !acceptor.core.draining.get() {
         acceptor.wait_until_enabled().await;
+        acceptor.wait_for_descriptors().await;
         match acceptor.next().await {
             Ok(Some(conn)) => acceptor.admit(conn).await,
             Ok(None) => {}
@@ -124,6 +121,18 @@ impl Acceptor {
         rt::sleep_until(rt::now() + SHORTAGE_PAUSE).await;
     }
 
+    /// Sessions of this core found no descriptor for their server: who is accepted now would not find one either.
+    async fn wait_for_descriptors(&mut self) {
+        if rt::now() >= self.core.short_until.get() {
+            return;
+        }
+        self.core.shard().core.count(CoreStat::AcceptPauses);
+        self.stop_accepting().await;
+        while rt::now() < self.core.short_until.get() && !self.core.draining.get() {
+            rt::sleep_until(self.core.short_until.get()).await;
+        }
+    }
+
     async fn wait_until_enabled(&mut self) {
         if !is_paused(&self.core, self.bind) {
             return;
@@ -185,15 +194,13 @@ fn enter(core: &Core, bind: ListenerId) -> bool {
     if !process.try_enter() {
         return false;
     }
-    if f.limit().is_some() && !f.try_enter() {
+    if !f.try_enter() {
         process.leave();
         return false;
     }
-    if b.limit().is_some() && !b.try_enter() {
+    if !b.try_enter() {
         process.leave();
-        if f.limit().is_some() {
-            f.leave();
-        }
+        f.leave();
         return false;
     }
     true
@@ -204,9 +211,7 @@ fn enter_anyway(core: &Core, bind: ListenerId) {
     let frontend = core.model.binds[bind].frontend;
     core.live.process.connections.enter();
     for level in [&core.live.frontends[frontend].connections, &core.live.binds[bind].connections] {
-        if level.limit().is_some() {
-            level.enter();
-        }
+        level.enter();
     }
 }
 
@@ -225,15 +230,10 @@ pub(super) fn leave(core: &Core, bind: ListenerId) {
         &core.live.frontends[frontend].connections,
         &core.live.binds[bind].connections,
     );
-    let limited = |l: &crate::live::Level| l.limit().is_some();
     let was_full = [process, f, b].iter().any(|l| !l.has_room());
     process.leave();
-    if limited(f) {
-        f.leave();
-    }
-    if limited(b) {
-        b.leave();
-    }
+    f.leave();
+    b.leave();
     if was_full {
         for (id, peer) in core.peers.iter().enumerate() {
             if id != core.id.index() {

@@ -14,8 +14,8 @@ pub enum ToCore {
     Grant {
         /// Its number among the waiters of that core.
         waiter: u64,
-        /// The server whose slot it gets.
-        server: Option<ServerId>,
+        /// The server whose slot it gets, and whether that raised the server's level.
+        server: Option<(ServerId, bool)>,
     },
     /// A fresh connection that another core accepted.
     Accepted {
@@ -94,6 +94,13 @@ pub enum Event {
         core: CoreId,
         /// Where.
         bind: ListenerId,
+    },
+    /// A session found no descriptor or memory for a connection; accepting rests.
+    Shortage {
+        /// On which core.
+        core: CoreId,
+        /// What the kernel said.
+        error: String,
     },
     /// All source ports towards a server are in use.
     SourcePortsExhausted {

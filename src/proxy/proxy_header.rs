@@ -5,11 +5,11 @@ use crate::base::net::Addr;
 use crate::base::time::Now;
 use crate::model::{Bind, SendProxy};
 use crate::policy::sample::ConnFacts;
-use crate::proto::Parsed;
 use crate::proto::proxy_header::{self, Command, ProxyHeader, V2_BYTES_MIN, V2Fields, V2Ssl};
+use crate::proto::{Parsed, client_hello};
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::first_bytes::FirstBuf;
-use crate::proxy::session::Session;
+use crate::proxy::session::{Info, Session};
 use crate::rt;
 
 const BAD: End = End::new(Side::Client, Phase::Inspect, Kind::ProxyHeader);
@@ -61,18 +61,25 @@ fn facts_of(header: &ProxyHeader<'_>, real: &ConnFacts) -> ConnFacts {
     }
 }
 
-/// The header for a server. A client that connected in clear goes without the SSL field's version, as the
-/// specification wants it.
-pub(super) fn for_server(options: SendProxy, facts: &ConnFacts) -> Vec<u8> {
+/// The header for a server. `first`: what the client sent so far; the name in a ClientHello is what it asked for.
+pub(super) fn for_server(options: SendProxy, info: &Info, first: &[u8]) -> Vec<u8> {
+    let facts = info.conn_facts();
     // Two values of up to 255 bytes (a host name) and 128 bytes (an id) fit beside the largest addresses.
     let mut out = vec![0; V2_BYTES_MIN + 512];
     let written = match options {
         SendProxy::V1 => proxy_header::encode_v1(&facts.src, &facts.dst, &mut out),
         SendProxy::V2 { crc32c, authority, unique_id, ssl } => {
+            let mut scratch = Vec::new();
+            let sni = match client_hello::parse(first, &mut scratch) {
+                Ok(Parsed::Complete { value, .. }) if authority => value.sni.map(str::as_bytes),
+                _ => None,
+            };
+            let own_id = format!("{:016x}", info.id);
             let fields = V2Fields {
                 alpn: None,
-                authority: facts.pp_authority.as_deref().filter(|a| authority && a.len() <= 255),
-                unique_id: facts.pp_unique_id.as_deref().filter(|_| unique_id),
+                authority: sni.or(facts.pp_authority.as_deref()).filter(|a| authority && a.len() <= 255),
+                unique_id: unique_id.then_some(facts.pp_unique_id.as_deref().unwrap_or(own_id.as_bytes())),
+                // A client that connected in clear goes without a version, as the specification wants it.
                 ssl: ssl.then(V2Ssl::default),
                 crc32c,
             };

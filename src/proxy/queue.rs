@@ -22,21 +22,24 @@ pub(super) struct Slot {
     core: Rc<Core>,
     pub(super) server: ServerId,
     backend: BackendId,
+    /// It raised the server's level.
+    counted: bool,
 }
 
 impl Slot {
     /// Takes a slot if there is one. Exact over all cores.
     pub(super) fn try_take(core: &Rc<Core>, backend: BackendId, server: ServerId) -> Option<Slot> {
-        enter(&core.live, server).then(|| Slot::adopt(core, backend, server))
+        let counted = core.live.servers[server].enter()?;
+        Some(Slot::adopt(core, backend, server, counted))
     }
 
     /// Holds a slot whose level was raised by whoever granted it.
-    fn adopt(core: &Rc<Core>, backend: BackendId, server: ServerId) -> Slot {
+    fn adopt(core: &Rc<Core>, backend: BackendId, server: ServerId, counted: bool) -> Slot {
         if core.model.backends[backend].balance.balance_factor.is_some() {
             core.live.backends[backend].sessions.enter();
         }
         core.shard().servers[server].enter(Stat::SessionsCur);
-        Slot { core: core.clone(), server, backend }
+        Slot { core: core.clone(), server, backend, counted }
     }
 }
 
@@ -47,18 +50,20 @@ impl Drop for Slot {
             core.live.backends[self.backend].sessions.leave();
         }
         core.shard().servers[self.server].leave(Stat::SessionsCur);
-        release(&core.live, &core.peers, self.backend, self.server, rt::now());
+        release(&core.live, &core.peers, self.backend, self.server, self.counted, rt::now());
     }
 }
 
-fn enter(live: &Live, server: ServerId) -> bool {
-    let server = &live.servers[server];
-    !server.track || server.sessions.try_enter()
-}
-
 /// Lowers a server's level and hands the room on.
-fn release(live: &Live, peers: &[Sender<ToCore>], backend: BackendId, server: ServerId, now: Now) {
-    if live.servers[server].track {
+fn release(
+    live: &Live,
+    peers: &[Sender<ToCore>],
+    backend: BackendId,
+    server: ServerId,
+    counted: bool,
+    now: Now,
+) {
+    if counted {
         live.servers[server].sessions.leave();
     }
     pump(live, peers, backend, server, now);
@@ -69,7 +74,8 @@ fn release(live: &Live, peers: &[Sender<ToCore>], backend: BackendId, server: Se
 pub fn pump(live: &Live, peers: &[Sender<ToCore>], backend: BackendId, server: ServerId, now: Now) {
     let shared = &live.backends[backend];
     // Pairs with the store in `wait`: either this load sees the waiter, or its own pump sees the room.
-    while shared.queued.load(Ordering::SeqCst) > 0 && takes_sessions(live, server) && enter(live, server) {
+    while shared.queued.load(Ordering::SeqCst) > 0 && takes_sessions(live, server) {
+        let Some(counted) = live.servers[server].enter() else { return };
         let next = {
             let mut queue = shared.queue();
             // Who waits for any server must not get one that is drained or a backup that stands by; who waits for this
@@ -81,11 +87,11 @@ pub fn pump(live: &Live, peers: &[Sender<ToCore>], backend: BackendId, server: S
         };
         match next {
             Some(waiting) => {
-                let grant = ToCore::Grant { waiter: waiting.waiter, server: Some(server) };
+                let grant = ToCore::Grant { waiter: waiting.waiter, server: Some((server, counted)) };
                 peers[waiting.core.0 as usize].send(grant);
             }
             None => {
-                if live.servers[server].track {
+                if counted {
                     live.servers[server].sessions.leave();
                 }
                 return;
@@ -158,7 +164,7 @@ pub(super) async fn wait(
     }
     let granted = rt::with_deadline(poll_fn(|cx| place.poll(cx)), deadline).await;
     match granted {
-        Ok(Some(server)) => Waited::Slot(Slot::adopt(core, backend, server)),
+        Ok(Some((server, counted))) => Waited::Slot(Slot::adopt(core, backend, server, counted)),
         Ok(None) => Waited::Again,
         Err(rt::Elapsed) => Waited::Timeout,
     }
@@ -201,7 +207,7 @@ impl Place {
     }
 
     /// Ready with the server of the slot that was granted, or `None` to look again.
-    fn poll(&self, cx: &std::task::Context<'_>) -> Poll<Option<ServerId>> {
+    fn poll(&self, cx: &std::task::Context<'_>) -> Poll<Option<(ServerId, bool)>> {
         let mut waiters = self.core.waiters.borrow_mut();
         let waiter = waiters.get_mut(&self.waiter).expect("listed until this place is dropped");
         match waiter.granted.take() {
@@ -228,23 +234,23 @@ impl Drop for Place {
             publish(&core.live, self.backend, self.server, &queue);
         }
         // Granted but not taken. A grant that is still on its way finds no waiter and is passed on by `deliver`.
-        if let Some(Some(Some(server))) = waiter.map(|w| w.granted) {
-            release(&core.live, &core.peers, self.backend, server, rt::now());
+        if let Some(Some(Some((server, counted)))) = waiter.map(|w| w.granted) {
+            release(&core.live, &core.peers, self.backend, server, counted, rt::now());
         }
     }
 }
 
 /// Hands a grant to its waiter on this core, or passes it on if nobody waits any more.
-pub(super) fn deliver(core: &Core, waiter: u64, server: Option<ServerId>) {
+pub(super) fn deliver(core: &Core, waiter: u64, server: Option<(ServerId, bool)>) {
     let waker = match core.waiters.borrow_mut().get_mut(&waiter) {
         Some(entry) => {
             entry.granted = Some(server);
             entry.waker.take()
         }
         None => {
-            if let Some(server) = server {
+            if let Some((server, counted)) = server {
                 let backend = core.model.servers[server].backend;
-                release(&core.live, &core.peers, backend, server, rt::now());
+                release(&core.live, &core.peers, backend, server, counted, rt::now());
             }
             None
         }

@@ -66,7 +66,6 @@ struct Shared<C> {
 /// State of one direction as the idle timeout judges it.
 #[derive(Default)]
 struct Direction {
-    moved: Cell<bool>,
     /// Waiting for the receiving side to take bytes.
     blocked: Cell<bool>,
     ended: Cell<bool>,
@@ -82,10 +81,6 @@ pub(super) async fn run<C: Fn(Count)>(setup: Setup<'_, C>) -> End {
         downstream: Direction::default(),
         first_ended: Cell::new(None),
         count,
-    };
-    let splice = match splice {
-        Splice::Auto if is_local(client) || is_local(server) => Splice::Never,
-        other => other,
     };
     let mut up = pin!(pump(&shared, client, server, Side::Client, first, splice));
     let mut down = pin!(pump(&shared, server, client, Side::Server, None, splice));
@@ -214,17 +209,8 @@ fn other(side: Side) -> Side {
     if side == Side::Client { Side::Server } else { Side::Client }
 }
 
-/// Over loopback, and between addresses of one host, splicing saves no copy and costs more calls (measured).
-fn is_local(conn: &Conn) -> bool {
-    match (conn.local_addr().ip(), conn.peer_addr().ip()) {
-        (Some(local), Some(peer)) => local.is_loopback() || local == peer,
-        _ => true,
-    }
-}
-
 impl<C: Fn(Count)> Shared<C> {
     fn moved(&self, from: Side, len: usize, spliced: bool) {
-        self.direction(from).moved.set(true);
         let len = len as u64;
         let mut count = Count { spliced: if spliced { len } else { 0 }, ..Count::default() };
         match from {
@@ -276,15 +262,14 @@ impl Idle {
         }
     }
 
-    /// The timeout in force and whose inactivity it is. `tunnel` replaces `client` and `server` once bytes went both
-    /// ways; a `-fin` timeout holds for the side that was half-closed; of two the shorter one counts.
+    /// The timeout in force and whose inactivity it is. `tunnel` replaces `client` and `server`, as in HAProxy, from
+    /// the moment both sides are connected; a `-fin` timeout holds for the side that was half-closed; of two the shorter one counts.
     fn current<C>(&self, shared: &Shared<C>) -> Option<(Duration, Side)> {
         let t = &self.timeouts;
-        let tunnel = t.tunnel.filter(|_| shared.upstream.moved.get() && shared.downstream.moved.get());
         let client_fin = t.client_fin.filter(|_| shared.downstream.ended.get());
         let server_fin = t.server_fin.filter(|_| shared.upstream.ended.get());
-        let client = client_fin.or(tunnel).or(t.client);
-        let server = server_fin.or(tunnel).or(t.server);
+        let client = client_fin.or(t.tunnel).or(t.client);
+        let server = server_fin.or(t.tunnel).or(t.server);
         match (client, server) {
             (None, None) => None,
             (Some(c), None) => Some((c, Side::Client)),

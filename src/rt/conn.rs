@@ -80,6 +80,13 @@ impl Conn {
         self.ready(libc::POLLIN | libc::POLLRDHUP).await
     }
 
+    /// Waits until the connection is over in both directions: reset, or closed by both. Data and a half-close do not
+    /// count.
+    pub async fn closed(&self) -> io::Result<()> {
+        // POLLHUP and POLLERR are always reported.
+        self.ready(0).await
+    }
+
     /// Waits until a send would not block.
     pub async fn writable(&self) -> io::Result<()> {
         self.ready(libc::POLLOUT).await
