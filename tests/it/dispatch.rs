@@ -144,6 +144,24 @@ fn hash_of_an_expression_and_random_use_all_servers() {
 }
 
 #[test]
+fn a_backup_serves_only_when_no_other_can() {
+    let refusing = Refusing::new();
+    let [a, b, _] = three();
+    let check = "check = true\ninter = \"50ms\"\nfall = 1";
+    let body = backend("", &[(at(&a), ""), (at(&b), "backup = true")]);
+    let gate = Shardgate::start(&body);
+    assert_eq!(tally(&gate, 6), BTreeMap::from([('a', 6)]));
+    gate.finish();
+
+    let body = backend("", &[(refusing.address.to_string(), check), (at(&b), "backup = true")]);
+    let gate = Shardgate::start(&body);
+    gate.wait_stat("be/s0", "status", "DOWN");
+    assert_eq!(tally(&gate, 4), BTreeMap::from([('b', 4)]));
+    assert_eq!(gate.count("be/BACKEND", "bck"), 1);
+    gate.finish();
+}
+
+#[test]
 fn a_refused_connection_is_retried_on_the_same_server() {
     let refusing = Refusing::new();
     let body = backend("retries = 2", &[(refusing.address.to_string(), "")]);
@@ -217,5 +235,18 @@ fn a_listen_section_is_both_halves() {
     until("the session to be counted", || gate.count("all/s0", "stot") == 1);
     assert_eq!(gate.count("all/FRONTEND", "stot"), 1);
     assert_eq!(gate.count("all/BACKEND", "stot"), 1);
+    gate.finish();
+}
+
+#[test]
+fn a_server_by_name_is_resolved_and_one_that_does_not_exist_stops_nothing() {
+    let origin = Origin::named("a");
+    let port = origin.address.port();
+    let body =
+        backend("", &[(format!("localhost:{port}"), ""), (format!("no-such-host.invalid:{port}"), "")]);
+    let gate = Shardgate::start(&body);
+    until("localhost to be resolved", || gate.stat("be/s0", "status") != "MAINT (resolution)");
+    assert_eq!(tally(&gate, 4), BTreeMap::from([('a', 4)]));
+    assert_eq!(gate.stat("be/s1", "status"), "MAINT (resolution)");
     gate.finish();
 }
