@@ -182,6 +182,33 @@ default-backend = "c""#;
 }
 
 #[test]
+fn the_name_goes_into_the_proxy_header() {
+    let origin = Origin::recorder();
+    let body = format!(
+        r#"
+[frontend.fe]
+bind = "127.0.0.1:0"
+inspect-delay = "10s"
+rules = [{{ use-backend = "be", if = "{{ req.ssl_sni -m found }}" }}]
+[backend.be.server.s1]
+address = "{}"
+send-proxy-v2 = true
+proxy-v2-options = ["authority"]
+"#,
+        origin.address
+    );
+    let gate = Shardgate::start(&body);
+    let hello = client_hello("name.example", None);
+    deliver(&gate, &[&hello]);
+    let note = origin.wait_for_notes(1)[0].clone();
+    assert!(note.starts_with(b"\r\n\r\n\0\r\nQUIT\n\x21\x11") && note.ends_with(&hello));
+    // PP2_TYPE_AUTHORITY is 0x02, followed by a 16-bit length.
+    let tlv = b"\x02\0\x0cname.example";
+    assert!(note.windows(tlv.len()).any(|w| w == tlv), "{}", note.escape_ascii());
+    gate.finish();
+}
+
+#[test]
 fn an_rdp_cookie_is_a_condition() {
     let (origins, addresses) = recorders();
     let lines = r#"inspect-delay = "10s"

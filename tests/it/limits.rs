@@ -2,9 +2,91 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
 
 use crate::harness::gate::relay;
-use crate::harness::{Origin, Shardgate, until};
+use crate::harness::{Origin, Shardgate, program, until};
+
+/// Sessions, more or less, for which the table gets room.
+const ROOM: usize = 12;
+
+/// Clients that want in.
+const CROWD: usize = 60;
+
+#[test]
+fn a_full_fd_table_pauses_accepting_and_nothing_is_lost() {
+    let origin = Origin::echo();
+    let gate = Shardgate::relay(origin.address);
+    let address = gate.address("fe");
+    // The limit shrinks while it runs: at start it would have fitted its own maxconn to it.
+    limit_files(gate.pid(), limit_with_room(gate.pid(), 2 * ROOM));
+    // An accept operation keeps the limit of the moment in which it was submitted; these are submitted anew.
+    assert_eq!(gate.ask("disable frontend fe").trim(), "");
+    assert_eq!(gate.ask("enable frontend fe").trim(), "");
+    let mut clients: Vec<TcpStream> = (0..CROWD).map(|_| crate::harness::connect(address)).collect();
+    until("the log to say that the table is full", || complaints(&gate) > 0);
+    let cpu_before = cpu_ticks(gate.pid());
+    // Some are served, some wait, and some may have been refused because no descriptor was left for the server side.
+    let served = clients.iter_mut().filter_map(|c| speaks(c).then_some(())).count();
+    assert!(served > 0, "nobody is served; log:\n{}", gate.log());
+    assert!(served < CROWD, "the table was not full: the test shows nothing");
+    // Waiting for descriptors is not spinning: the looks above took a while, of which the proxy used little.
+    let used = cpu_ticks(gate.pid()) - cpu_before;
+    assert!(used < 50, "{used} ticks of CPU while it could do nothing");
+    assert!(complaints(&gate) < 20, "{} lines say that the table is full", complaints(&gate));
+    clients.clear();
+    limit_files(gate.pid(), 1000);
+    gate.wait_stat("fe/FRONTEND", "scur", "0");
+    // It accepts again, as many as it should.
+    for _ in 0..CROWD {
+        let mut client = gate.connect("fe");
+        client.write_all(b"x").expect("the proxy takes it");
+        client.read_exact(&mut [0; 1]).expect("served again");
+    }
+    gate.finish();
+}
+
+/// The limit below which so many numbers are free: those in use may have holes between them.
+fn limit_with_room(pid: u32, room: usize) -> usize {
+    let used: Vec<usize> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("our own child")
+        .filter_map(|entry| entry.ok()?.file_name().to_string_lossy().parse().ok())
+        .collect();
+    (0..).filter(|fd| !used.contains(fd)).nth(room).expect("numbers do not end")
+}
+
+/// Sets the soft limit of open files of a running process.
+fn limit_files(pid: u32, limit: usize) {
+    let status = Command::new(program("prlimit"))
+        .args(["--pid", &pid.to_string(), &format!("--nofile={limit}:")])
+        .status()
+        .expect("prlimit runs");
+    assert!(status.success());
+}
+
+/// Lines of the log that speak of the table.
+fn complaints(gate: &Shardgate) -> usize {
+    let log = gate.log().to_lowercase();
+    log.lines()
+        .filter(|l| {
+            l.contains("file descriptor") || l.contains("too many open files") || l.contains("open files")
+        })
+        .count()
+}
+
+/// Whether the connection is served within a moment.
+fn speaks(client: &mut TcpStream) -> bool {
+    client.set_read_timeout(Some(Duration::from_millis(20))).expect("not zero");
+    client.write_all(b"x").is_ok() && matches!(client.read(&mut [0; 1]), Ok(1))
+}
+
+/// CPU time in clock ticks (10 ms), user and system.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("our own child");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("one").split_whitespace().collect();
+    fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime")
+}
 
 #[test]
 fn maxconn_is_derived_from_the_limit_of_open_files() {

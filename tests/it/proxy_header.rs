@@ -205,13 +205,18 @@ fn ask_http(mut client: TcpStream) -> (String, u16) {
 
 #[test]
 fn haproxy_understands_what_we_send() {
-    for keyword in
-        ["send-proxy = true", "send-proxy-v2 = true", "send-proxy-v2 = true\nproxy-v2-options = [\"crc32c\"]"]
-    {
+    for keyword in [
+        "send-proxy = true",
+        "send-proxy-v2 = true",
+        "send-proxy-v2 = true\nproxy-v2-options = [\"crc32c\", \"unique-id\"]",
+    ] {
         let haproxy = haproxy_that_tells();
         let gate = Shardgate::start(&relay(haproxy.address, keyword));
         let (answer, port) = ask_http(gate.connect("fe"));
         assert!(answer.contains(&format!("src=127.0.0.1 port={port} dst=127.0.0.1")), "{keyword}: {answer}");
+        if keyword.contains("unique-id") {
+            assert!(!answer.contains("id= "), "{answer}");
+        }
         gate.finish();
     }
 }

@@ -6,6 +6,12 @@ use std::net::TcpStream;
 use crate::harness::gate::relay;
 use crate::harness::{Origin, Shardgate, connect, until};
 
+/// One exchange to its end, which the origin or we make.
+fn exchange(mut client: TcpStream) {
+    client.write_all(b"x").expect("the proxy takes it");
+    client.read_exact(&mut [0; 1]).expect("served, maybe after waiting");
+}
+
 /// Many clients at once, each with one exchange after the other, which the origin ends.
 fn crowd(address: std::net::SocketAddr, clients: usize, exchanges: usize) {
     let clients: Vec<_> = (0..clients)
@@ -30,7 +36,7 @@ fn crowd(address: std::net::SocketAddr, clients: usize, exchanges: usize) {
 fn maxconn_of_a_server_is_exact_over_all_cores() {
     let origin = Origin::one_exchange();
     let gate =
-        Shardgate::with(&relay(origin.address, "maxconn = 3")).defaults("timeout.queue = \"20s\"").start();
+        Shardgate::with(&relay(origin.address, "maxconn = 3")).defaults("timeout.queue = \"60s\"").start();
     crowd(gate.address("fe"), 60, 5);
     assert!(origin.most_inside() <= 3, "{} connections at once", origin.most_inside());
     assert_eq!(origin.accepted(), 300);
@@ -44,7 +50,7 @@ fn maxconn_of_a_server_is_exact_over_all_cores() {
 fn a_session_that_ends_lets_the_next_one_in_on_whatever_core() {
     let origin = Origin::echo();
     let gate =
-        Shardgate::with(&relay(origin.address, "maxconn = 1")).defaults("timeout.queue = \"20s\"").start();
+        Shardgate::with(&relay(origin.address, "maxconn = 1")).defaults("timeout.queue = \"60s\"").start();
     let mut first = gate.connect("fe");
     first.write_all(b"x").expect("open");
     first.read_exact(&mut [0; 1]).expect("served");
@@ -90,6 +96,27 @@ fn timeout_queue_ends_who_waits_too_long() {
 }
 
 #[test]
+fn a_client_that_leaves_the_queue_leaves_no_trace() {
+    let origin = Origin::echo();
+    let gate =
+        Shardgate::with(&relay(origin.address, "maxconn = 1")).defaults("timeout.queue = \"60s\"").start();
+    let mut first = gate.connect("fe");
+    first.write_all(b"x").expect("open");
+    first.read_exact(&mut [0; 1]).expect("served");
+    let leaving: Vec<TcpStream> = (0..5).map(|_| gate.connect("fe")).collect();
+    until("all to wait", || gate.count("be/BACKEND", "qcur") + gate.count("be/s1", "qcur") >= 5);
+    for client in leaving {
+        crate::harness::origin::reset(client);
+    }
+    gate.wait_stat("be/BACKEND", "qcur", "0");
+    gate.wait_stat("be/s1", "qcur", "0");
+    drop(first);
+    exchange(gate.connect("fe"));
+    assert_eq!(origin.accepted(), 2, "nobody connected for a client that had left");
+    gate.finish();
+}
+
+#[test]
 fn maxqueue_sends_the_next_one_elsewhere() {
     let [a, b] = [Origin::named("a"), Origin::named("b")];
     let body = format!(
@@ -108,7 +135,7 @@ address = "{}"
 "#,
         a.address, b.address
     );
-    let gate = Shardgate::with(&body).defaults("timeout.queue = \"20s\"").start();
+    let gate = Shardgate::with(&body).defaults("timeout.queue = \"60s\"").start();
     let mut held: Vec<TcpStream> = Vec::new();
     for expected in [b'a', b'b', b'b'] {
         let mut client = gate.connect("fe");

@@ -119,25 +119,37 @@ fn timeout_server_fin_ends_a_server_that_never_closes() {
 }
 
 #[test]
-fn timeout_tunnel_replaces_the_others_once_bytes_went_both_ways() {
+fn timeout_tunnel_replaces_the_others_once_both_sides_are_connected() {
     let origin = Origin::echo();
-    let gate = with_timeouts(
-        &origin,
-        "timeout.client = \"150ms\"\ntimeout.server = \"150ms\"\ntimeout.tunnel = \"60s\"",
-    );
-    // One session becomes a tunnel, the other one does not: when the second has ended the first must still be there.
-    let mut tunnel = gate.connect("fe");
-    tunnel.write_all(b"x").expect("open");
-    tunnel.read_exact(&mut [0; 1]).expect("the echo");
-    let mut quiet = gate.connect("fe");
-    assert!(ended(&mut quiet));
-    for _ in 0..3 {
-        let mut another = gate.connect("fe");
-        assert!(ended(&mut another));
+    let short = "timeout.client = \"150ms\"\ntimeout.server = \"150ms\"";
+    let gate = with_timeouts(&origin, &format!("{short}\ntimeout.tunnel = \"60s\""));
+    let clock = with_timeouts(&origin, short);
+    // Neither of them carries a byte at first. While the tunnels live, sessions without one end several times over.
+    let mut tunnels = [gate.connect("fe"), gate.connect("fe")];
+    tunnels[0].write_all(b"x").expect("open");
+    tunnels[0].read_exact(&mut [0; 1]).expect("the echo");
+    for _ in 0..4 {
+        assert!(ended(&mut clock.connect("fe")));
     }
-    tunnel.write_all(b"y").expect("still open after several times its timeouts");
-    tunnel.read_exact(&mut [0; 1]).expect("the echo");
-    drop((tunnel, quiet));
+    for tunnel in &mut tunnels {
+        tunnel.write_all(b"y").expect("still open after several times its timeouts");
+        tunnel.read_exact(&mut [0; 1]).expect("the echo");
+    }
+    drop(tunnels);
+    clock.finish();
+    gate.finish();
+}
+
+#[test]
+fn timeout_tunnel_ends_a_tunnel() {
+    let origin = Origin::echo();
+    let gate = with_timeouts(&origin, "timeout.tunnel = \"150ms\"");
+    let mut client = gate.connect("fe");
+    client.write_all(b"x").expect("open");
+    client.read_exact(&mut [0; 1]).expect("the echo");
+    assert!(ended(&mut client));
+    until("the origin's connection to end", || origin.open() == 0);
+    drop(client);
     gate.finish();
 }
 
