@@ -138,20 +138,7 @@ pub struct Keyword {
 
 /// Keywords of HTTP mode that the data plane does not do yet: what loads must also be done.
 const NOT_YET: &[&str] = &[
-    "timeout.tarpit",
-    "forwardfor",
-    "originalto",
-    "forwarded",
-    "unique-id-format",
-    "unique-id-header",
     "location",
-    "response-rules",
-    "rules",
-    "acl",
-    "cookie",
-    "dynamic-cookie-key",
-    "ignore-persist",
-    "force-persist",
     "abortonclose",
     "fullconn",
     "minconn",
@@ -171,7 +158,6 @@ const NOT_YET: &[&str] = &[
     "set-log-level",
     "set-priority-class",
     "set-priority-offset",
-    "tarpit",
 ];
 
 impl Keyword {

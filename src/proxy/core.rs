@@ -17,6 +17,7 @@ use crate::base::time::Now;
 use crate::live::{Live, SESSION_BLOCK};
 use crate::model::{Model, ServerAddress, Source};
 use crate::policy::balance::{self, Balancer, Tried};
+use crate::policy::persist;
 use crate::policy::ports::{RouteId, SourcePorts, SourceRange};
 use crate::policy::sample::{Scratch, VariableId, VariableScope};
 use crate::proxy::idle::{PoolId, PoolKey, PoolTarget, Pools};
@@ -63,6 +64,8 @@ pub(super) struct Core {
     pub(super) pads: Pads,
     /// HTTP sessions that keep the memory of a busy one.
     pub(super) busy: Cell<usize>,
+    /// Backends in HTTP mode by name, for names that are made at run time.
+    http_backends: AHashMap<Box<str>, BackendId>,
     /// Variables that live as long as one request.
     pub(super) request_variables: Vec<VariableId>,
 }
@@ -72,6 +75,8 @@ struct Backend {
     epoch: u32,
     balancer: Balancer,
     targets: Vec<Target>,
+    /// The cookies of its servers.
+    cookies: persist::Table,
 }
 
 /// Where a server is now, and the source ports towards it.
@@ -103,7 +108,12 @@ impl Core {
                 seed,
             };
             let balancer = Balancer::new(&backend.balance, balance, &setup.live.view(id));
-            RefCell::new(Backend { epoch: 0, balancer, targets: Vec::new() })
+            RefCell::new(Backend {
+                epoch: 0,
+                balancer,
+                targets: Vec::new(),
+                cookies: persist::Table::default(),
+            })
         });
         Rc::new(Core {
             id: setup.core,
@@ -127,6 +137,7 @@ impl Core {
             pools: RefCell::default(),
             pads: Pads::default(),
             busy: Cell::new(0),
+            http_backends: http_backends(&setup.model),
             request_variables: request_variables(&setup.model),
         })
     }
@@ -240,7 +251,13 @@ impl Core {
                 Target { address, route, pool }
             })
             .collect();
+        state.cookies = self.cookies_of(id);
     }
+}
+
+fn http_backends(model: &Model) -> AHashMap<Box<str>, BackendId> {
+    let http = model.backends.iter().filter(|(_, backend)| backend.http.is_some());
+    http.map(|(id, backend)| (backend.name.as_str().into(), id)).collect()
 }
 
 /// Variables of requests, in the order of their ids.
@@ -255,6 +272,30 @@ fn source_range(source: &Source) -> SourceRange {
 }
 
 impl Core {
+    /// The cookies of a backend's servers: configured, or made of their addresses.
+    fn cookies_of(&self, id: BackendId) -> persist::Table {
+        let Some(http) = &self.model.backends[id].http else { return persist::Table::default() };
+        let key = http.dynamic_cookie_key.as_deref();
+        persist::Table::new(self.model.backends[id].servers.iter().filter_map(|server| {
+            let fixed = self.model.servers[server].http.cookie.clone();
+            let made = || Some(persist::dynamic_cookie(key?, self.live.servers[server].address()?));
+            Some((server, fixed.or_else(made)?))
+        }))
+    }
+
+    /// Looks at the cookies of a backend's servers.
+    pub(super) fn with_cookies<R>(&self, id: BackendId, look: impl FnOnce(&persist::Table) -> R) -> R {
+        let state = &mut *self.backends[id].borrow_mut();
+        self.refresh(id, state);
+        look(&state.cookies)
+    }
+
+    /// The backend of a name, if it takes HTTP.
+    pub(super) fn http_backend(&self, name: &[u8]) -> Option<BackendId> {
+        let name = std::str::from_utf8(name).ok()?;
+        self.http_backends.get(name).copied()
+    }
+
     /// The pool of a server's idle connections, by where they lead. A connection that began with a PROXY header speaks for
     /// one client and is never shared.
     fn pool_of(&self, server: ServerId, address: Option<SocketAddr>) -> Option<PoolId> {

@@ -9,6 +9,7 @@ use crate::base::id::{BackendId, FrontendId, IdRange, ServerId};
 use crate::policy::sample::{
     ConnFacts, Expr, Facts, FirstBytes, Live, Named, Scratch, ServerLevels, Value, VariableId, Variables,
 };
+use crate::proto::headers::HeadView;
 use crate::proxy::core::Core;
 use crate::proxy::session::Session;
 use crate::rt;
@@ -20,6 +21,18 @@ pub(super) struct SessionFacts<'a> {
     pub(super) session: &'a Session,
     pub(super) variables: &'a Variables,
     pub(super) first: FirstBytes<'a>,
+    /// What is there in HTTP mode.
+    pub(super) message: Message<'a>,
+}
+
+/// The messages of an exchange, as far as they are here.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Message<'a> {
+    pub(super) request: Option<HeadView<'a>>,
+    pub(super) response: Option<HeadView<'a>>,
+    pub(super) body: &'a [u8],
+    pub(super) is_first: Option<bool>,
+    pub(super) unique_id: Option<&'a [u8]>,
 }
 
 impl Facts for SessionFacts<'_> {
@@ -64,6 +77,21 @@ impl Facts for SessionFacts<'_> {
     }
     fn is_local(&self, address: IpAddr) -> bool {
         rt::machine::is_local(address)
+    }
+    fn request(&self) -> Option<HeadView<'_>> {
+        self.message.request
+    }
+    fn response(&self) -> Option<HeadView<'_>> {
+        self.message.response
+    }
+    fn body(&self) -> &[u8] {
+        self.message.body
+    }
+    fn is_first_request(&self) -> Option<bool> {
+        self.message.is_first
+    }
+    fn unique_id(&self) -> Option<&[u8]> {
+        self.message.unique_id
     }
 }
 

@@ -3,34 +3,24 @@
 //! receive a head -> judge it -> rules and route -> `exchange` (server, send, retry) -> response rules -> head and body back.
 //! While a client is quiet the session is a few words: what a request needs is made when its first byte arrives.
 
-use std::future::poll_fn;
-use std::task::Poll;
 use std::time::Duration;
 
 use crate::base::id::BackendId;
 use crate::base::limits::BUSY_IDLE_MAX;
 use crate::base::time::Now;
-use crate::model::http::{self as model, HttpBackend, HttpFrontend, KeepAlive};
+use crate::model::http::{self as model, ErrorPages, HttpBackend, HttpFrontend};
 use crate::model::{Backend, Frontend};
-use crate::proto::h1::connection;
-use crate::proto::h1::encode::{self, BodyHeaders, ConnectionHeader, HeadOut};
-use crate::proto::h1::framing::{self, Asked, Decision, Framing};
+use crate::policy::persist;
+use crate::proto::h1::framing::Asked;
 use crate::proto::h1::head::{Ambiguous, HeadOptions};
-use crate::proto::h1::outgoing::{self, BodyForm, ResponsePlan};
 use crate::proto::headers::HeadLimits;
-use crate::proto::http::{Method, StatusCode, Version};
-use crate::proxy::client_h1::{Client, NoHead, Waited};
-use crate::proxy::dispatch;
+use crate::proto::http::{Method, Version};
+use crate::proxy::client_h1::{Client, Waited};
 use crate::proxy::end::{End, Kind, Phase, Side};
-use crate::proxy::exchange::{self, Answered, Job};
 use crate::proxy::first_bytes::FirstBuf;
-use crate::proxy::forward::{Broken, Pump, Waits};
-use crate::proxy::idle::Upstream;
 use crate::proxy::pad::Pad;
-use crate::proxy::relay::{self, Timeouts};
-use crate::proxy::reply;
 use crate::proxy::session::Session;
-use crate::proxy::tcp;
+use crate::proxy::{exchange, http_request, http_response, reply};
 use crate::rt::{self, SendBuf};
 use crate::stats::table::Stat;
 
@@ -48,6 +38,20 @@ pub(super) enum Stop {
         /// What is counted.
         end: End,
     },
+    /// The client gets what a rule made.
+    Made(Box<Made>),
+}
+
+/// An answer of a rule.
+pub(super) struct Made {
+    pub(super) bytes: Vec<u8>,
+    pub(super) status: u16,
+    /// What is counted.
+    pub(super) end: End,
+    /// Whether the connection may stay open behind it.
+    pub(super) may_stay: bool,
+    /// How long the client waits for it (`tarpit`).
+    pub(super) delay: Option<Duration>,
 }
 
 /// What became of a busy session.
@@ -64,6 +68,8 @@ pub(super) struct Turn {
     pub(super) may_stay: bool,
     /// Whether bytes of this request may still come.
     pub(super) unread: bool,
+    /// What its persistence cookie came to.
+    pub(super) persist: persist::Request,
 }
 
 const CLIENT_DONE: End = End::new(Side::Client, Phase::Data, Kind::Normal);
@@ -175,7 +181,13 @@ fn head_options(http: &HttpFrontend) -> HeadOptions {
 async fn request(session: &Session, client: &mut Client) -> Result<bool, End> {
     let mut pad = Pad::take(&session.core);
     session.forget_request_variables();
-    let mut turn = Turn { asked: Asked::default(), version: Version::Http11, may_stay: false, unread: true };
+    let mut turn = Turn {
+        asked: Asked::default(),
+        version: Version::Http11,
+        may_stay: false,
+        unread: true,
+        persist: persist::Request::NONE,
+    };
     let stop = match exchange(session, client, &mut pad, &mut turn).await {
         Ok(stays) => {
             drop(pad);
@@ -201,7 +213,31 @@ async fn request(session: &Session, client: &mut Client) -> Result<bool, End> {
             client.close_politely(session, turn.unread).await;
             Err(end)
         }
+        Stop::Made(made) => {
+            let Made { bytes, status, end, may_stay, delay } = *made;
+            if let Some(delay) = delay {
+                // Whoever leaves meanwhile needs no answer.
+                if client.wait(session, Some(rt::now() + delay)).await == Waited::Closed {
+                    return Err(end);
+                }
+            }
+            session.count_status(status, None);
+            client.send(session, SendBuf::from(bytes)).await?;
+            if may_stay {
+                session.count_end(end);
+                return Ok(true);
+            }
+            client.close_politely(session, turn.unread).await;
+            Err(end)
+        }
     }
+}
+
+/// The pages of errors: the backend's, then the frontend's.
+pub(super) fn pages(session: &Session, backend: Option<BackendId>) -> [&ErrorPages; 2] {
+    let frontend = &http_of(session.frontend()).error_pages;
+    let own = backend.map(|id| &backend_http(&session.core.model.backends[id]).error_pages);
+    [own.unwrap_or(frontend), frontend]
 }
 
 /// Sends an error page. False: the connection has to be closed behind it.
@@ -213,12 +249,9 @@ async fn answer(
     close: bool,
     is_head: bool,
 ) -> Result<bool, End> {
-    let core = &session.core;
-    let own = backend.map(|id| &backend_http(&core.model.backends[id]).error_pages);
-    let frontend = &http_of(session.frontend()).error_pages;
-    let pages = [own.unwrap_or(frontend), frontend];
+    let pages = pages(session, backend);
     let is_page = pages.iter().any(|pages| pages.page(status).is_some());
-    let mut out = core.pads.buffer();
+    let mut out = session.core.pads.buffer();
     reply::error(status, &pages, close, is_head, &mut out);
     session.count_status(status, None);
     client.send(session, SendBuf::from(out)).await?;
@@ -235,264 +268,9 @@ async fn exchange(
 ) -> Result<bool, Stop> {
     let http = http_of(session.frontend());
     let options = head_options(http);
-    receive(session, client, pad, &options).await?;
-    let decision = judge(session, client, pad, turn, options.ambiguous)?;
-    let backend = route(session)?;
-    let job = prepare(session, client, pad, turn, &decision, backend, options.ambiguous)?;
+    http_request::receive(session, client, pad, &options).await?;
+    let decision = http_request::judge(session, client, pad, turn, options.ambiguous)?;
+    let job = http_request::plan(session, client, pad, turn, &decision, options.ambiguous)?;
     let answered = exchange::run(session, client, pad, &job).await?;
-    respond(session, client, pad, turn, &job, answered).await
-}
-
-/// Receives the head.
-async fn receive(
-    session: &Session,
-    client: &mut Client,
-    pad: &mut Pad,
-    options: &HeadOptions,
-) -> Result<(), Stop> {
-    let http = http_of(session.frontend());
-    let began = if client.requests == 0 { session.info.started } else { rt::now() };
-    let deadline = http.timeout_request.map(|t| began + t);
-    let ended = |kind| End::new(Side::Client, Phase::Inspect, kind);
-    client.receive_head(session, options, deadline, &mut pad.request).await.map_err(|no| match no {
-        NoHead::Refused(refusal) => {
-            Stop::Reply { status: refusal.reason.status(), end: ended(Kind::Malformed) }
-        }
-        NoHead::Timeout => Stop::Reply { status: 408, end: ended(Kind::Timeout) },
-        NoHead::Closed | NoHead::Failed => Stop::End(ended(Kind::Abort)),
-    })
-}
-
-/// What the head says about its body and its connection.
-fn judge(
-    session: &Session,
-    client: &mut Client,
-    pad: &mut Pad,
-    turn: &mut Turn,
-    ambiguous: Ambiguous,
-) -> Result<Decision, Stop> {
-    let shard = session.core.shard();
-    client.requests = client.requests.saturating_add(1);
-    shard.frontends[session.info.frontend].count(Stat::Requests);
-    shard.frontends[session.info.frontend].count(Stat::RequestsH1);
-    shard.listeners[session.info.bind].count(Stat::RequestsH1);
-    let bytes = client.link.input.bytes();
-    let decision =
-        framing::request(&mut pad.request.edit(bytes), ambiguous).map_err(|refusal| Stop::Reply {
-            status: refusal.reason.status(),
-            end: End::new(Side::Client, Phase::Inspect, Kind::Malformed),
-        })?;
-    let view = pad.request.view(bytes);
-    turn.asked = Asked { method: view.method(), upgrade: connection::upgrade(view).is_some() };
-    turn.version = view.version();
-    turn.may_stay = framing::stays_open(view, &decision)
-        && http_of(session.frontend()).keep_alive != KeepAlive::Neither
-        && !session.core.draining.get();
-    turn.unread = !matches!(decision.framing, Framing::None | Framing::Length(0));
-    Ok(decision)
-}
-
-/// The backend of a request.
-fn route(session: &Session) -> Result<BackendId, Stop> {
-    let unrouted = End::new(Side::Proxy, Phase::Inspect, Kind::Unrouted);
-    session.frontend().default_backend.ok_or(Stop::Reply { status: 503, end: unrouted })
-}
-
-/// Writes the request for the server; its bytes in the receive buffer are not needed afterwards.
-fn prepare(
-    session: &Session,
-    client: &mut Client,
-    pad: &mut Pad,
-    turn: &mut Turn,
-    decision: &Decision,
-    backend: BackendId,
-    ambiguous: Ambiguous,
-) -> Result<Job, Stop> {
-    let info = &session.info;
-    info.backend.set(Some(backend));
-    let settings = &session.core.model.backends[backend];
-    let http = backend_http(settings);
-    turn.may_stay &= http.keep_alive != KeepAlive::Neither;
-    session.core.shard().backends[backend].count(Stat::Requests);
-    let connection = match (turn.asked.upgrade, http.keep_alive) {
-        (true, _) => ConnectionHeader::Upgrade,
-        (false, KeepAlive::Both) => ConnectionHeader::None,
-        (false, _) => ConnectionHeader::Close,
-    };
-    let key = dispatch::hash_of(session, settings, &[]);
-    let pad = &mut **pad;
-    if pad.out.capacity() == 0 {
-        pad.out = session.core.pads.buffer();
-    }
-    pad.out.clear();
-    let mut head = pad.request.edit(client.link.input.bytes());
-    encode::request(&mut head, HeadOut { body: BodyHeaders::Keep, connection }, &mut pad.out);
-    let len = pad.request.len();
-    client.link.input.consume(len);
-    session.count_in(len as u64);
-    let mut upload = Pump::new(decision.framing, BodyForm::AsIs);
-    upload.append_to(&mut pad.out, &mut client.link.input).map_err(|refusal| Stop::Reply {
-        status: refusal.reason.status(),
-        end: End::new(Side::Client, Phase::Data, Kind::Malformed),
-    })?;
-    session.count_in(upload.taken);
-    // Whatever follows waits for this response: it must not keep a receive buffer of the core meanwhile.
-    client.link.input.detach();
-    let Turn { asked, version, .. } = *turn;
-    Ok(Job { backend, key, wanted: None, asked, version, upload, ambiguous })
-}
-
-/// Sends the response. True: the connection stays open.
-async fn respond(
-    session: &Session,
-    client: &mut Client,
-    pad: &mut Pad,
-    turn: &mut Turn,
-    job: &Job,
-    answered: Answered,
-) -> Result<bool, Stop> {
-    let Answered { mut up, mut upload, decision, pool, slot, .. } = answered;
-    exchange::settle(session, &mut up);
-    session.info.phase.set(Phase::Data);
-    let bytes = up.link.input.bytes();
-    let view = pad.response.view(bytes);
-    let status = view.status().map_or(0, StatusCode::code);
-    let server_stays = framing::stays_open(view, &decision);
-    let may_stay = turn.may_stay && upload.is_done();
-    let plan = outgoing::plan(
-        view,
-        &decision,
-        outgoing::Client { asked: turn.asked, version: turn.version, may_stay },
-    );
-    let mut out = session.core.pads.buffer();
-    encode::response(&mut pad.response.edit(bytes), plan.head, &mut out);
-    let len = pad.response.len();
-    up.link.input.consume(len);
-    session.count_status(status, Some((job.backend, up.server)));
-    session.count_response_in(len as u64, job.backend, up.server);
-    if exchange::is_tunnel(&decision) {
-        return tunnel(session, client, job, up, upload, out).await;
-    }
-    let download = Pump::new(decision.framing, plan.body);
-    let mut body = Body { session, client, job, upload: &mut upload, download };
-    body.run(&mut up, out, &plan).await.map_err(Stop::End)?;
-    let Body { download, .. } = body;
-    debug_assert!(download.is_done());
-    turn.unread = !upload.is_done();
-    if server_stays && upload.is_done() {
-        exchange::release(session, client, job.backend, pool, up);
-    }
-    drop(slot);
-    Ok(!plan.close && upload.is_done())
-}
-
-/// A response body on its way, beside what is left of the request's.
-struct Body<'a> {
-    session: &'a Session,
-    client: &'a mut Client,
-    job: &'a Job,
-    upload: &'a mut Pump,
-    download: Pump,
-}
-
-impl Body<'_> {
-    /// Sends the head with what is there of the body, then the rest.
-    async fn run(&mut self, up: &mut Upstream, mut out: Vec<u8>, plan: &ResponsePlan) -> Result<(), End> {
-        let junk = End::new(Side::Server, Phase::Data, Kind::Malformed);
-        self.download.append_to(&mut out, &mut up.link.input).map_err(|_| junk)?;
-        self.session.count_response_in(self.download.taken, self.job.backend, up.server);
-        self.client.send(self.session, SendBuf::from(out)).await?;
-        if self.download.is_done() {
-            return Ok(());
-        }
-        let broken = self.rest(up).await;
-        let Err(end) = broken else { return Ok(()) };
-        // The client must not take what it has for the whole: where only the close says the end, it has to be a reset.
-        if plan.close && end.side == Side::Server {
-            self.session.info.client.reset_on_close();
-        }
-        Err(end)
-    }
-
-    async fn rest(&mut self, up: &mut Upstream) -> Result<(), End> {
-        let Body { session, client, job, upload, download } = self;
-        let settings = &session.core.model.backends[job.backend];
-        let frontend = session.frontend();
-        let mut uploading = !upload.is_done();
-        poll_fn(|cx| {
-            if uploading
-                && let Poll::Ready(result) =
-                    exchange::poll_upload(cx, session, client, up, upload, job.backend)
-            {
-                match result {
-                    Ok(()) | Err(Broken::Sink(_)) => uploading = false,
-                    Err(_) => return Poll::Ready(Err(End::new(Side::Client, Phase::Data, Kind::Abort))),
-                }
-            }
-            let before = (download.taken, download.given);
-            let conn = &session.info.client;
-            let polled = download.poll(cx, (&up.conn, &mut up.link), (conn, &mut client.link.sending));
-            session.count_response_in(download.taken - before.0, job.backend, up.server);
-            session.count_out(download.given - before.1);
-            if let Poll::Ready(result) = polled {
-                return Poll::Ready(result.map_err(|broken| download_broken(&broken)));
-            }
-            let (timeout, side) = match download.waits {
-                Waits::Source => (settings.timeout_server, Side::Server),
-                Waits::Sink => (frontend.timeout_client, Side::Client),
-            };
-            let deadline = timeout.map(|t| download.active.max(upload.active) + t);
-            let elapsed = client.patience.poll(cx, deadline);
-            elapsed.map(|()| Err(End::new(side, Phase::Data, Kind::Timeout)))
-        })
-        .await
-    }
-}
-
-fn download_broken(broken: &Broken) -> End {
-    match broken {
-        Broken::Source(e) => End::io(Side::Server, Phase::Data, e),
-        Broken::Sink(e) => End::io(Side::Client, Phase::Data, e),
-        Broken::Cut => End::new(Side::Server, Phase::Data, Kind::Abort),
-        Broken::Malformed(_) => End::new(Side::Server, Phase::Data, Kind::Malformed),
-    }
-}
-
-/// Relays bytes after a 101 or an answered CONNECT.
-async fn tunnel(
-    session: &Session,
-    client: &mut Client,
-    job: &Job,
-    mut up: Upstream,
-    upload: Pump,
-    mut out: Vec<u8>,
-) -> Result<bool, Stop> {
-    if !upload.is_done() {
-        let end = End::new(Side::Server, Phase::Headers, Kind::Malformed);
-        return Err(Stop::Reply { status: 502, end });
-    }
-    out.extend_from_slice(up.link.input.bytes());
-    session.count_response_in(up.link.input.bytes().len() as u64, job.backend, up.server);
-    up.link.input = Default::default();
-    client.send(session, SendBuf::from(out)).await.map_err(Stop::End)?;
-    client.flush(session).await.map_err(Stop::End)?;
-    let frontend = session.frontend();
-    let settings = &session.core.model.backends[job.backend];
-    let len = client.link.input.bytes().len();
-    let first = (len > 0).then(|| client.link.input.take_front(len));
-    let setup = relay::Setup {
-        client: &session.info.client,
-        server: &up.conn,
-        first,
-        timeouts: Timeouts {
-            client: frontend.timeout_client,
-            server: settings.timeout_server,
-            client_fin: frontend.timeout_client_fin,
-            server_fin: settings.timeout_server_fin,
-            tunnel: settings.timeout_tunnel,
-        },
-        splice: settings.splice,
-        count: tcp::counter(session, job.backend, up.server),
-    };
-    Err(Stop::End(Box::pin(relay::run(setup)).await))
+    http_response::respond(session, client, pad, turn, &job, answered).await
 }

@@ -33,6 +33,8 @@ pub(super) struct Memory {
     pub(super) out: Vec<u8>,
     /// Text that rules make.
     pub(super) text: Vec<u8>,
+    /// The unique id of the request.
+    pub(super) unique_id: Vec<u8>,
 }
 
 impl Pads {
@@ -86,6 +88,7 @@ impl Drop for Pad {
         if pads.len() < REQUEST_PADS_MAX && memory.out.capacity() <= KEPT_BYTES_MAX {
             memory.out.clear();
             memory.text.clear();
+            memory.unique_id.clear();
             pads.push(memory);
         }
     }

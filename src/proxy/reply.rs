@@ -1,9 +1,12 @@
 //! Answers of our own: error pages and what rules return. Makes bytes; sending them is the client side's.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use crate::model::http::ErrorPages;
-use crate::proto::http::StatusCode;
+use crate::policy::http_action::{Redirect, Reply, ReplyContent};
+use crate::proto::http::{StatusCode, is_value};
+use crate::proxy::http_rules::Subject;
 
 /// One sentence for whoever reads the page of a status.
 fn sentence(status: u16) -> &'static str {
@@ -53,6 +56,94 @@ pub(super) fn error(status: u16, pages: &[&ErrorPages], close: bool, is_head: bo
     );
     if !is_head {
         let _ = write!(out, "<html><body><h1>{status} {reason}</h1>\n{text}\n</body></html>\n");
+    }
+}
+
+/// Appends the reply of a rule. False: the connection has to be closed behind it.
+pub(super) fn made(
+    reply: &Reply,
+    subject: &Subject<'_>,
+    pages: &[&ErrorPages],
+    (close, is_head): (bool, bool),
+    out: &mut Vec<u8>,
+) -> bool {
+    let status = reply.status;
+    let mut body: Cow<'_, [u8]> = Cow::Borrowed(&[]);
+    let mut media_type = "";
+    match &reply.content {
+        ReplyContent::ErrorPage if reply.headers.is_empty() => {
+            let is_page = pages.iter().any(|pages| pages.page(status).is_some());
+            error(status, pages, close, is_head, out);
+            return !is_page;
+        }
+        ReplyContent::ErrorPage => {
+            media_type = "text/html";
+            let reason = StatusCode::new(status).map_or("Error", StatusCode::reason);
+            let text = sentence(status);
+            let page = format!("<html><body><h1>{status} {reason}</h1>\n{text}\n</body></html>\n");
+            body = Cow::Owned(page.into_bytes());
+        }
+        ReplyContent::Empty => {}
+        ReplyContent::Bytes { content_type, body: bytes } => {
+            media_type = content_type;
+            body = Cow::Borrowed(bytes);
+        }
+        ReplyContent::Format { content_type, body: format } => {
+            media_type = content_type;
+            let mut text = Vec::new();
+            subject.append(format, &mut text);
+            body = Cow::Owned(text);
+        }
+    }
+    start(status, body.len(), close, out);
+    if !media_type.is_empty() {
+        line(b"Content-Type", media_type.as_bytes(), out);
+    }
+    for (name, value) in &reply.headers {
+        let mut text = Vec::new();
+        subject.append(value, &mut text);
+        line(name, &text, out);
+    }
+    out.extend_from_slice(b"\r\n");
+    if !is_head {
+        out.extend_from_slice(&body);
+    }
+    true
+}
+
+/// Appends a redirect. False: where it leads cannot stand in a header.
+pub(super) fn redirect(redirect: &Redirect, subject: &Subject<'_>, close: bool, out: &mut Vec<u8>) -> bool {
+    let mut location = Vec::new();
+    subject.location(redirect, &mut location);
+    if !is_value(&location) {
+        return false;
+    }
+    start(redirect.status, 0, close, out);
+    line(b"Location", &location, out);
+    if let Some(cookie) = &redirect.set_cookie {
+        line(b"Set-Cookie", cookie.as_bytes(), out);
+    }
+    out.extend_from_slice(b"\r\n");
+    true
+}
+
+fn start(status: u16, len: usize, close: bool, out: &mut Vec<u8>) {
+    let reason = StatusCode::new(status).map_or("Error", StatusCode::reason);
+    // Writing to memory does not fail.
+    let _ = write!(
+        out,
+        "HTTP/1.1 {status} {reason}\r\nContent-Length: {len}\r\n{}",
+        if close { "Connection: close\r\n" } else { "" }
+    );
+}
+
+/// Appends a header; one whose value would break the message is left out.
+fn line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    let value = value.trim_ascii();
+    if is_value(value) {
+        for part in [name, b": ", value, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
     }
 }
 

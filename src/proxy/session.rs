@@ -14,7 +14,7 @@ use crate::policy::rule::{TcpAction, Verdict, next_rule};
 use crate::policy::sample::{ConnFacts, Expr, FirstBytes, VariableId, Variables};
 use crate::proxy::core::Core;
 use crate::proxy::end::{self, End, Kind, Path, Phase, Side};
-use crate::proxy::facts::{self, SessionFacts};
+use crate::proxy::facts::{self, Message, SessionFacts};
 use crate::proxy::first_bytes::FirstBuf;
 use crate::proxy::message::{Event, SessionRow};
 use crate::proxy::{http, proxy_header, tcp};
@@ -314,6 +314,12 @@ impl Session {
         }
     }
 
+    /// UNIX time in seconds.
+    pub(super) fn unix_s(&self) -> u64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |since| since.as_secs())
+    }
+
     pub(super) fn frontend(&self) -> &Frontend {
         &self.core.model.frontends[self.info.frontend]
     }
@@ -324,7 +330,7 @@ impl Session {
 
     /// What rules read, with the first bytes as they are.
     pub(super) fn facts<'a>(&'a self, variables: &'a Variables, first: FirstBytes<'a>) -> SessionFacts<'a> {
-        SessionFacts { session: self, variables, first }
+        SessionFacts { session: self, variables, first, message: Message::default() }
     }
 
     /// Rules on a fresh connection, before any byte.

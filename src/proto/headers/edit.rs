@@ -126,6 +126,24 @@ impl HeadEdit<'_> {
             !field.known.is_some_and(frames) && is_wanted(head.text(input, field.name))
         })
     }
+    /// Deletes the lines of a name whose value is as wanted: how many went. Framing headers stay, as with
+    /// [`HeadEdit::delete`].
+    pub fn delete_lines<'n>(
+        &mut self,
+        name: impl Into<Name<'n>>,
+        mut is_wanted: impl FnMut(&[u8]) -> bool,
+    ) -> usize {
+        let name = name.into();
+        if let Name::Known(known) = name
+            && frames(known)
+        {
+            return 0;
+        }
+        self.delete_indexed(self.head.fields.len(), |head, input, i| {
+            let field = &head.fields[i];
+            head.is_named(input, field, name) && is_wanted(head.text(input, field.value))
+        })
+    }
     /// Deletes received lines of a name and leaves those that we added: what a peer says about its own connection must
     /// not undo what rules added.
     pub(crate) fn delete_received(&mut self, name: Name<'_>) -> usize {

@@ -108,7 +108,14 @@ pub(super) fn backend(
         },
         error_pages: reply::error_pages(section),
         cookie: cookie(section),
-        dynamic_cookie_key: section.string("dynamic-cookie-key"),
+        dynamic_cookie_key: section.string("dynamic-cookie-key").filter(|_| {
+            let table = section.table("cookie");
+            let flag = |table| {
+                Section::new(section.context, Scope::Cookie, section.value_at("cookie"), vec![table])
+                    .flag("dynamic")
+            };
+            table.and_then(flag) == Some(true)
+        }),
         ignore_persist: condition(section, "ignore-persist", language, variables),
         force_persist: condition(section, "force-persist", language, variables),
         key,

@@ -34,10 +34,6 @@ pub(super) fn read(
 ) -> HttpRules {
     let mut reader = Reader { layout, language, place: Place::Request, variables, backend };
     let request = section.tables("rules", Scope::Rule);
-    // Tests of this layer know rules before the data plane does.
-    if !request.is_empty() && !cfg!(test) {
-        section.error("rules", "rules in HTTP mode are not available in this version", None);
-    }
     let request = request.iter().filter_map(|table| reader.rule(table, Reader::request)).collect();
     reader.place = Place::Response;
     let response = section.tables("response-rules", Scope::ResponseRule);

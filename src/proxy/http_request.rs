@@ -1,0 +1,311 @@
+//! From the head of a request to what is sent to a server: its framing, the rules of frontend and backend, headers of our
+//! own, persistence. Everything here is done before a server is chosen; `exchange` does that.
+
+use crate::base::id::BackendId;
+use crate::model::Backend;
+use crate::model::http::{HttpBackend, HttpFrontend, KeepAlive};
+use crate::policy::acl::{Condition, Truth};
+use crate::policy::balance::KeySource;
+use crate::policy::balance::hash_key;
+use crate::policy::persist::Binding;
+use crate::policy::sample::FirstBytes;
+use crate::proto::h1::connection;
+use crate::proto::h1::encode::{self, BodyHeaders, ConnectionHeader, HeadOut};
+use crate::proto::h1::framing::{self, Asked, Decision, Framing};
+use crate::proto::h1::head::{Ambiguous, HeadOptions};
+use crate::proto::h1::outgoing::BodyForm;
+use crate::proto::headers::Head;
+use crate::proto::http::{Method, Name};
+use crate::proxy::client_h1::{Client, NoHead};
+use crate::proxy::end::{End, Kind, Phase, Side};
+use crate::proxy::exchange::{Job, Wanted};
+use crate::proxy::facts::{Message, SessionFacts};
+use crate::proxy::forward::Pump;
+use crate::proxy::http::{Made, Stop, Turn, backend_http, http_of, pages};
+use crate::proxy::http_rules::{Halt, Route, Subject};
+use crate::proxy::pad::{Memory, Pad};
+use crate::proxy::session::Session;
+use crate::proxy::{dispatch, http_insert, reply};
+use crate::rt;
+use crate::stats::table::Stat;
+
+/// Receives the head.
+pub(super) async fn receive(
+    session: &Session,
+    client: &mut Client,
+    pad: &mut Pad,
+    options: &HeadOptions,
+) -> Result<(), Stop> {
+    let http = http_of(session.frontend());
+    let began = if client.requests == 0 { session.info.started } else { rt::now() };
+    let deadline = http.timeout_request.map(|t| began + t);
+    let ended = |kind| End::new(Side::Client, Phase::Inspect, kind);
+    client.receive_head(session, options, deadline, &mut pad.request).await.map_err(|no| match no {
+        NoHead::Refused(refusal) => {
+            Stop::Reply { status: refusal.reason.status(), end: ended(Kind::Malformed) }
+        }
+        NoHead::Timeout => Stop::Reply { status: 408, end: ended(Kind::Timeout) },
+        NoHead::Closed | NoHead::Failed => Stop::End(ended(Kind::Abort)),
+    })
+}
+
+/// What the head says about its body and its connection.
+pub(super) fn judge(
+    session: &Session,
+    client: &mut Client,
+    pad: &mut Pad,
+    turn: &mut Turn,
+    ambiguous: Ambiguous,
+) -> Result<Decision, Stop> {
+    let shard = session.core.shard();
+    client.requests = client.requests.saturating_add(1);
+    shard.frontends[session.info.frontend].count(Stat::Requests);
+    shard.frontends[session.info.frontend].count(Stat::RequestsH1);
+    shard.listeners[session.info.bind].count(Stat::RequestsH1);
+    let bytes = client.link.input.bytes();
+    let decision =
+        framing::request(&mut pad.request.edit(bytes), ambiguous).map_err(|refusal| Stop::Reply {
+            status: refusal.reason.status(),
+            end: End::new(Side::Client, Phase::Inspect, Kind::Malformed),
+        })?;
+    let view = pad.request.view(bytes);
+    turn.asked = Asked { method: view.method(), upgrade: connection::upgrade(view).is_some() };
+    turn.version = view.version();
+    turn.may_stay = framing::stays_open(view, &decision)
+        && http_of(session.frontend()).keep_alive != KeepAlive::Neither
+        && !session.core.draining.get();
+    turn.unread = !matches!(decision.framing, Framing::None | Framing::Length(0));
+    Ok(decision)
+}
+
+/// Rules, route and persistence, then the bytes for the server; those in the receive buffer are not needed afterwards.
+pub(super) fn plan(
+    session: &Session,
+    client: &mut Client,
+    pad: &mut Pad,
+    turn: &mut Turn,
+    decision: &Decision,
+    ambiguous: Ambiguous,
+) -> Result<Job, Stop> {
+    let memory = &mut **pad;
+    let mut out = std::mem::take(&mut memory.out);
+    if out.capacity() == 0 {
+        out = session.core.pads.buffer();
+    }
+    out.clear();
+    let is_first = client.requests == 1;
+    let bytes = client.link.input.bytes();
+    let planned =
+        Planning { session, turn, is_first, bytes, body_at: memory.request.len() }.run(memory, &mut out);
+    let len = memory.request.len();
+    client.link.input.consume(len);
+    session.count_in(len as u64);
+    let (backend, key, wanted) = match planned {
+        Ok(planned) => planned,
+        Err(stop) => {
+            memory.out = out;
+            return Err(stop);
+        }
+    };
+    memory.out = out;
+    let mut upload = Pump::new(decision.framing, BodyForm::AsIs);
+    upload.append_to(&mut memory.out, &mut client.link.input).map_err(|refusal| Stop::Reply {
+        status: refusal.reason.status(),
+        end: End::new(Side::Client, Phase::Data, Kind::Malformed),
+    })?;
+    turn.unread = !upload.is_done();
+    session.count_in(upload.taken);
+    // Whatever follows waits for this response: it must not keep a receive buffer of the core meanwhile.
+    client.link.input.detach();
+    let method = memory.request.view(&[]).method();
+    let asked = Asked { method, ..turn.asked };
+    Ok(Job { backend, key, wanted, asked, version: turn.version, upload, ambiguous })
+}
+
+/// A request that is being planned.
+struct Planning<'a> {
+    session: &'a Session,
+    turn: &'a mut Turn,
+    is_first: bool,
+    bytes: &'a [u8],
+    body_at: usize,
+}
+
+impl Planning<'_> {
+    fn run(
+        self,
+        memory: &mut Memory,
+        out: &mut Vec<u8>,
+    ) -> Result<(BackendId, Option<u64>, Option<Wanted>), Stop> {
+        let session = self.session;
+        let http = http_of(session.frontend());
+        self.make_unique_id(memory, http)?;
+        let mut route = Route::default();
+        self.rules(memory, &http.rules.request, &mut route, None)?;
+        let unrouted = End::new(Side::Proxy, Phase::Inspect, Kind::Unrouted);
+        let backend = route.backend.or(session.frontend().default_backend);
+        let backend = backend.ok_or(Stop::Reply { status: 503, end: unrouted })?;
+        session.info.backend.set(Some(backend));
+        session.core.shard().backends[backend].count(Stat::Requests);
+        let settings = &session.core.model.backends[backend];
+        let own = backend_http(settings);
+        self.turn.may_stay &= own.keep_alive != KeepAlive::Neither;
+        self.rules(memory, &own.rules.request, &mut route, Some(backend))?;
+        let failed =
+            |_| Stop::Reply { status: 500, end: End::new(Side::Proxy, Phase::Inspect, Kind::Resource) };
+        self.insert(memory, http, own).map_err(failed)?;
+        let key = self.key(&memory.request, settings, own);
+        let binding = self.binding(memory, own);
+        let Memory { request, text, .. } = memory;
+        let head = (&mut *request, self.bytes);
+        self.turn.persist =
+            http_insert::persist_request(session, backend, own, binding, head, text).map_err(failed)?;
+        let named = |server, force| Wanted { server, force };
+        let wanted = self
+            .turn
+            .persist
+            .server
+            .map(|server| named(server, binding == Binding::Force))
+            .or(route.server.map(|server| named(server, false)));
+        let connection = match (self.turn.asked.upgrade, own.keep_alive) {
+            (true, _) => ConnectionHeader::Upgrade,
+            (false, KeepAlive::Both) => ConnectionHeader::None,
+            (false, _) => ConnectionHeader::Close,
+        };
+        let how = HeadOut { body: BodyHeaders::Keep, connection };
+        encode::request(&mut request.edit(self.bytes), how, out);
+        Ok((backend, key, wanted))
+    }
+
+    fn message<'m>(&self, unique_id: &'m [u8]) -> Message<'m>
+    where
+        Self: 'm,
+    {
+        Message { is_first: Some(self.is_first), unique_id: Some(unique_id), ..Message::default() }
+    }
+
+    /// Walks one list of rules.
+    fn rules(
+        &self,
+        memory: &mut Memory,
+        rules: &[crate::policy::rule::Rule<crate::policy::http_action::RequestAction>],
+        route: &mut Route,
+        backend: Option<BackendId>,
+    ) -> Result<(), Stop> {
+        if rules.is_empty() {
+            return Ok(());
+        }
+        let Memory { request, text, unique_id, .. } = memory;
+        let body = self.bytes.get(self.body_at..).unwrap_or_default();
+        let message =
+            Message { is_first: Some(self.is_first), unique_id: Some(unique_id), body, ..Message::default() };
+        let (session, bytes) = (self.session, self.bytes);
+        let mut subject = Subject { session, head: request, bytes, is_response: false, message, text };
+        subject.on_request(rules, route).map_err(|halt| halted(&halt, &subject, self.turn, backend))
+    }
+
+    fn make_unique_id(&self, memory: &mut Memory, http: &HttpFrontend) -> Result<(), Stop> {
+        let Some(format) = &http.unique_id else { return Ok(()) };
+        let mut id = std::mem::take(&mut memory.unique_id);
+        id.clear();
+        let Memory { request, text, .. } = memory;
+        let message = Message { is_first: Some(self.is_first), ..Message::default() };
+        let (session, bytes) = (self.session, self.bytes);
+        Subject { session, head: request, bytes, is_response: false, message, text }.append(format, &mut id);
+        memory.unique_id = id;
+        Ok(())
+    }
+
+    /// Headers of our own, after all rules.
+    fn insert(
+        &self,
+        memory: &mut Memory,
+        http: &HttpFrontend,
+        own: &HttpBackend,
+    ) -> Result<(), crate::proto::headers::EditError> {
+        let Memory { request, text, unique_id, .. } = memory;
+        http_insert::addresses(self.session, &http.insert, request, self.bytes, text)?;
+        http_insert::addresses(self.session, &own.insert, request, self.bytes, text)?;
+        match &http.unique_id_header {
+            Some(name) if !unique_id.is_empty() => request.edit(self.bytes).set_as(name, unique_id),
+            _ => Ok(()),
+        }
+    }
+
+    /// The key of hashing algorithms.
+    fn key(&self, head: &Head, settings: &Backend, own: &HttpBackend) -> Option<u64> {
+        let Some(source) = &own.key else { return self.expression_key(head, settings) };
+        let view = head.view(self.bytes);
+        let header = match source {
+            KeySource::Header { name, .. } => view.line(Name::of(name.as_bytes())),
+            _ => None,
+        };
+        let bytes = source.bytes(view.target(), header)?;
+        Some(hash_key(bytes, settings.balance.hash_type))
+    }
+
+    /// The key of `balance = "hash EXPR"`, and the one of the client's address.
+    fn expression_key(&self, head: &Head, settings: &Backend) -> Option<u64> {
+        let Some(expr) = &settings.hash_key else { return dispatch::hash_of(self.session, settings, &[]) };
+        let message = Message { request: Some(head.view(self.bytes)), ..self.message(&[]) };
+        let variables = self.session.variables.borrow();
+        let mut scratch = self.session.core.scratch.borrow_mut();
+        let first = FirstBytes { data: &[], complete: true };
+        let facts = SessionFacts { session: self.session, variables: &variables, first, message };
+        let bytes = crate::proxy::facts::bytes_of(&facts, expr, &mut scratch)?;
+        Some(hash_key(&bytes, settings.balance.hash_type))
+    }
+
+    /// `ignore-persist` and `force-persist`.
+    fn binding(&self, memory: &Memory, own: &HttpBackend) -> Binding {
+        let holds = |condition: &Option<Condition>| {
+            let Some(condition) = condition else { return false };
+            let message =
+                Message { request: Some(memory.request.view(self.bytes)), ..self.message(&memory.unique_id) };
+            let variables = self.session.variables.borrow();
+            let mut scratch = self.session.core.scratch.borrow_mut();
+            let first = FirstBytes { data: &[], complete: true };
+            let facts = SessionFacts { session: self.session, variables: &variables, first, message };
+            condition.eval(&facts, &mut scratch) == Truth::True
+        };
+        if holds(&own.ignore_persist) {
+            Binding::Ignore
+        } else if holds(&own.force_persist) {
+            Binding::Force
+        } else {
+            Binding::Normal
+        }
+    }
+}
+
+/// What rules that end a request make of it.
+fn halted(halt: &Halt<'_>, subject: &Subject<'_>, turn: &Turn, backend: Option<BackendId>) -> Stop {
+    let session = subject.session;
+    let ended = |kind| End::new(Side::Proxy, Phase::Inspect, kind);
+    let close = !turn.may_stay || turn.unread;
+    let is_head = turn.asked.method == Method::Head;
+    let mut bytes = session.core.pads.buffer();
+    let (reply, kind) = match halt {
+        Halt::Deny(reply) | Halt::Tarpit(reply) => (reply, Kind::Denied),
+        Halt::Return(reply) => (reply, Kind::Intercepted),
+        Halt::Redirect(redirect) => {
+            if !reply::redirect(redirect, subject, close, &mut bytes) {
+                return Stop::Reply { status: 500, end: ended(Kind::Resource) };
+            }
+            let (status, end) = (redirect.status, ended(Kind::Intercepted));
+            return Stop::Made(Box::new(Made { bytes, status, end, may_stay: !close, delay: None }));
+        }
+        Halt::Reject => return Stop::End(ended(Kind::Denied)),
+        Halt::SilentDrop => return Stop::End(session.drop_silently(Kind::Denied)),
+        Halt::Failed => return Stop::Reply { status: 500, end: ended(Kind::Resource) },
+    };
+    let delay = match halt {
+        Halt::Tarpit(_) => http_of(session.frontend()).timeout_tarpit,
+        _ => None,
+    };
+    // Who is held in the tarpit may send on; nothing of it is read.
+    let close = close || delay.is_some();
+    let may_stay = reply::made(reply, subject, &pages(session, backend), (close, is_head), &mut bytes);
+    let may_stay = may_stay && !close;
+    Stop::Made(Box::new(Made { bytes, status: reply.status, end: ended(kind), may_stay, delay }))
+}

@@ -1,0 +1,233 @@
+//! From the head of a response to its last byte at the client: response rules, persistence, framing for this client, body,
+//! and what becomes of both connections.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use crate::proto::h1::encode;
+use crate::proto::h1::framing::{self, Framing};
+use crate::proto::h1::outgoing::{self, ResponsePlan};
+use crate::proto::http::{Method, StatusCode};
+use crate::proxy::client_h1::Client;
+use crate::proxy::end::{End, Kind, Phase, Side};
+use crate::proxy::exchange::{self, Answered, Job};
+use crate::proxy::facts::Message;
+use crate::proxy::forward::{Broken, Pump, Waits};
+use crate::proxy::http::{Made, Stop, Turn, backend_http, http_of, pages};
+use crate::proxy::http_rules::{Halt, Subject};
+use crate::proxy::idle::Upstream;
+use crate::proxy::pad::{Memory, Pad};
+use crate::proxy::relay::{self, Timeouts};
+use crate::proxy::session::Session;
+use crate::proxy::{http_insert, reply, tcp};
+use crate::rt::SendBuf;
+
+/// Sends the response. True: the connection stays open.
+pub(super) async fn respond(
+    session: &Session,
+    client: &mut Client,
+    pad: &mut Pad,
+    turn: &mut Turn,
+    job: &Job,
+    answered: Answered,
+) -> Result<bool, Stop> {
+    let Answered { mut up, mut upload, decision, pool, slot, .. } = answered;
+    exchange::settle(session, &mut up);
+    session.info.phase.set(Phase::Data);
+    let bytes = up.link.input.bytes();
+    // The server's words about its connection, before rules change them.
+    let server_stays = framing::stays_open(pad.response.view(bytes), &decision);
+    if !exchange::is_tunnel(&decision) {
+        rules(session, turn, job, pad, &up, upload.is_done())?;
+    }
+    let view = pad.response.view(bytes);
+    let status = view.status().map_or(0, StatusCode::code);
+    let may_stay = turn.may_stay && upload.is_done();
+    let plan = outgoing::plan(
+        view,
+        &decision,
+        outgoing::Client { asked: turn.asked, version: turn.version, may_stay },
+    );
+    let mut out = session.core.pads.buffer();
+    encode::response(&mut pad.response.edit(bytes), plan.head, &mut out);
+    let len = pad.response.len();
+    up.link.input.consume(len);
+    session.count_status(status, Some((job.backend, up.server)));
+    session.count_response_in(len as u64, job.backend, up.server);
+    if exchange::is_tunnel(&decision) {
+        return tunnel(session, client, job, up, upload, out).await;
+    }
+    // A HEAD that a rule turned into another method is still one for the client: what the server sends with it is left out.
+    let is_unwanted = turn.asked.method == Method::Head && job.asked.method != Method::Head;
+    let framing = if is_unwanted { Framing::None } else { decision.framing };
+    let download = Pump::new(framing, plan.body);
+    let mut body = Body { session, client, job, upload: &mut upload, download };
+    body.run(&mut up, out, &plan).await.map_err(Stop::End)?;
+    let Body { download, .. } = body;
+    debug_assert!(download.is_done());
+    turn.unread = !upload.is_done();
+    if server_stays && !is_unwanted && upload.is_done() {
+        exchange::release(session, client, job.backend, pool, up);
+    }
+    drop(slot);
+    Ok(!plan.close && upload.is_done())
+}
+
+/// Response rules of backend and frontend, and the cookie of persistence.
+fn rules(
+    session: &Session,
+    turn: &Turn,
+    job: &Job,
+    pad: &mut Pad,
+    up: &Upstream,
+    uploaded: bool,
+) -> Result<(), Stop> {
+    let own = backend_http(&session.core.model.backends[job.backend]);
+    let frontend = http_of(session.frontend());
+    let bytes = up.link.input.bytes();
+    let Memory { response, text, unique_id, .. } = &mut **pad;
+    let is_plain = own.rules.response.is_empty() && frontend.rules.response.is_empty();
+    if !is_plain {
+        let message = Message { unique_id: Some(unique_id), ..Message::default() };
+        let mut subject = Subject { session, head: &mut *response, bytes, is_response: true, message, text };
+        for rules in [&own.rules.response, &frontend.rules.response] {
+            subject.on_response(rules).map_err(|halt| halted(&halt, &subject, turn, job, uploaded))?;
+        }
+    }
+    let answered = (&turn.persist, up.server, turn.asked.method);
+    let failed = |_| failed_rewrite();
+    http_insert::persist_response(session, job.backend, own, answered, (response, bytes), text)
+        .map_err(failed)
+}
+
+fn failed_rewrite() -> Stop {
+    Stop::Reply { status: 500, end: End::new(Side::Proxy, Phase::Headers, Kind::Resource) }
+}
+
+/// What rules that end a response make of it.
+fn halted(halt: &Halt<'_>, subject: &Subject<'_>, turn: &Turn, job: &Job, uploaded: bool) -> Stop {
+    let session = subject.session;
+    let (reply, kind) = match halt {
+        Halt::Deny(reply) => (reply, Kind::DeniedResponse),
+        Halt::Return(reply) => (reply, Kind::Intercepted),
+        _ => return failed_rewrite(),
+    };
+    let close = !turn.may_stay || !uploaded;
+    let is_head = turn.asked.method == Method::Head;
+    let mut bytes = session.core.pads.buffer();
+    let pages = pages(session, Some(job.backend));
+    let may_stay = reply::made(reply, subject, &pages, (close, is_head), &mut bytes) && !close;
+    let end = End::new(Side::Proxy, Phase::Headers, kind);
+    Stop::Made(Box::new(Made { bytes, status: reply.status, end, may_stay, delay: None }))
+}
+
+/// A response body on its way, beside what is left of the request's.
+struct Body<'a> {
+    session: &'a Session,
+    client: &'a mut Client,
+    job: &'a Job,
+    upload: &'a mut Pump,
+    download: Pump,
+}
+
+impl Body<'_> {
+    /// Sends the head with what is there of the body, then the rest.
+    async fn run(&mut self, up: &mut Upstream, mut out: Vec<u8>, plan: &ResponsePlan) -> Result<(), End> {
+        let junk = End::new(Side::Server, Phase::Data, Kind::Malformed);
+        self.download.append_to(&mut out, &mut up.link.input).map_err(|_| junk)?;
+        self.session.count_response_in(self.download.taken, self.job.backend, up.server);
+        self.client.send(self.session, SendBuf::from(out)).await?;
+        if self.download.is_done() {
+            return Ok(());
+        }
+        let broken = self.rest(up).await;
+        let Err(end) = broken else { return Ok(()) };
+        // The client must not take what it has for the whole: where only the close says the end, it has to be a reset.
+        if plan.close && end.side == Side::Server {
+            self.session.info.client.reset_on_close();
+        }
+        Err(end)
+    }
+
+    async fn rest(&mut self, up: &mut Upstream) -> Result<(), End> {
+        let Body { session, client, job, upload, download } = self;
+        let settings = &session.core.model.backends[job.backend];
+        let frontend = session.frontend();
+        let mut uploading = !upload.is_done();
+        poll_fn(|cx| {
+            if uploading
+                && let Poll::Ready(result) =
+                    exchange::poll_upload(cx, session, client, up, upload, job.backend)
+            {
+                match result {
+                    Ok(()) | Err(Broken::Sink(_)) => uploading = false,
+                    Err(_) => return Poll::Ready(Err(End::new(Side::Client, Phase::Data, Kind::Abort))),
+                }
+            }
+            let before = (download.taken, download.given);
+            let conn = &session.info.client;
+            let polled = download.poll(cx, (&up.conn, &mut up.link), (conn, &mut client.link.sending));
+            session.count_response_in(download.taken - before.0, job.backend, up.server);
+            session.count_out(download.given - before.1);
+            if let Poll::Ready(result) = polled {
+                return Poll::Ready(result.map_err(|broken| download_broken(&broken)));
+            }
+            let (timeout, side) = match download.waits {
+                Waits::Source => (settings.timeout_server, Side::Server),
+                Waits::Sink => (frontend.timeout_client, Side::Client),
+            };
+            let deadline = timeout.map(|t| download.active.max(upload.active) + t);
+            let elapsed = client.patience.poll(cx, deadline);
+            elapsed.map(|()| Err(End::new(side, Phase::Data, Kind::Timeout)))
+        })
+        .await
+    }
+}
+
+fn download_broken(broken: &Broken) -> End {
+    match broken {
+        Broken::Source(e) => End::io(Side::Server, Phase::Data, e),
+        Broken::Sink(e) => End::io(Side::Client, Phase::Data, e),
+        Broken::Cut => End::new(Side::Server, Phase::Data, Kind::Abort),
+        Broken::Malformed(_) => End::new(Side::Server, Phase::Data, Kind::Malformed),
+    }
+}
+
+/// Relays bytes after a 101 or an answered CONNECT.
+async fn tunnel(
+    session: &Session,
+    client: &mut Client,
+    job: &Job,
+    mut up: Upstream,
+    upload: Pump,
+    mut out: Vec<u8>,
+) -> Result<bool, Stop> {
+    if !upload.is_done() {
+        let end = End::new(Side::Server, Phase::Headers, Kind::Malformed);
+        return Err(Stop::Reply { status: 502, end });
+    }
+    out.extend_from_slice(up.link.input.bytes());
+    session.count_response_in(up.link.input.bytes().len() as u64, job.backend, up.server);
+    up.link.input = Default::default();
+    client.send(session, SendBuf::from(out)).await.map_err(Stop::End)?;
+    client.flush(session).await.map_err(Stop::End)?;
+    let frontend = session.frontend();
+    let settings = &session.core.model.backends[job.backend];
+    let len = client.link.input.bytes().len();
+    let first = (len > 0).then(|| client.link.input.take_front(len));
+    let setup = relay::Setup {
+        client: &session.info.client,
+        server: &up.conn,
+        first,
+        timeouts: Timeouts {
+            client: frontend.timeout_client,
+            server: settings.timeout_server,
+            client_fin: frontend.timeout_client_fin,
+            server_fin: settings.timeout_server_fin,
+            tunnel: settings.timeout_tunnel,
+        },
+        splice: settings.splice,
+        count: tcp::counter(session, job.backend, up.server),
+    };
+    Err(Stop::End(Box::pin(relay::run(setup)).await))
+}
