@@ -7,7 +7,7 @@ use crate::base::limits::BUF_BYTES;
 use crate::control::core::Control;
 use crate::control::servers::Report;
 use crate::live::{AdminState, BindState};
-use crate::model::{BindAddress, ServerAddress};
+use crate::model::{BindAddress, Mode, ServerAddress};
 use crate::policy::admission::default_fullconn;
 use crate::policy::balance::{Algorithm, WEIGHT_SCALE};
 use crate::policy::health::{CheckStatus, State};
@@ -30,23 +30,47 @@ impl Control {
         let mut entries = Vec::new();
         for (id, frontend) in self.model.frontends.iter() {
             let facts = Facts::Frontend(self.frontend_facts(id));
-            entries.push(entry(&frontend.name, "", (frontend.iid, 0), facts, collector.sums::<Frontend>(id)));
+            entries.push(entry(
+                &frontend.name,
+                "",
+                (frontend.iid, 0, frontend.mode),
+                facts,
+                collector.sums::<Frontend>(id),
+            ));
         }
         for (id, bind) in self.model.binds.iter() {
             let frontend = &self.model.frontends[bind.frontend];
             let facts = Facts::Listener(self.listener_facts(id));
             let sums = collector.sums::<Listener>(id);
-            entries.push(entry(&frontend.name, &bind.name, (frontend.iid, bind.sid), facts, sums));
+            entries.push(entry(
+                &frontend.name,
+                &bind.name,
+                (frontend.iid, bind.sid, frontend.mode),
+                facts,
+                sums,
+            ));
         }
         for (id, server) in self.model.servers.iter() {
             let backend = &self.model.backends[server.backend];
             let facts = Facts::Server(Box::new(self.server_facts(id)));
             let sums = collector.sums::<Server>(id);
-            entries.push(entry(&backend.name, &server.name, (backend.iid, server.sid), facts, sums));
+            entries.push(entry(
+                &backend.name,
+                &server.name,
+                (backend.iid, server.sid, backend.mode),
+                facts,
+                sums,
+            ));
         }
         for (id, backend) in self.model.backends.iter() {
             let facts = Facts::Backend(self.backend_facts(id));
-            entries.push(entry(&backend.name, "", (backend.iid, 0), facts, collector.sums::<Backend>(id)));
+            entries.push(entry(
+                &backend.name,
+                "",
+                (backend.iid, 0, backend.mode),
+                facts,
+                collector.sums::<Backend>(id),
+            ));
         }
         let sums = collector.process_sums();
         drop(collector);
@@ -135,7 +159,7 @@ impl Control {
             last_change: clock.last_change(now),
             downtime: clock.downtime(now),
             algorithm: algorithm(backend.balance.algorithm).to_owned(),
-            cookie: None,
+            cookie: backend.http.as_ref().and_then(|http| Some(http.cookie.as_ref()?.name.clone())),
         }
     }
 
@@ -186,13 +210,14 @@ impl Control {
                 ServerAddress::Name { host, .. } => Some(host.clone()),
                 _ => None,
             },
-            cookie: None,
+            cookie: server.http.cookie.clone(),
         }
     }
 }
 
-fn entry(proxy: &str, name: &str, (iid, sid): (u32, u32), facts: Facts, sums: Sums) -> Entry {
-    Entry { proxy: proxy.to_owned(), name: name.to_owned(), iid, sid, http: false, facts, sums }
+fn entry(proxy: &str, name: &str, (iid, sid, mode): (u32, u32, Mode), facts: Facts, sums: Sums) -> Entry {
+    let http = mode == Mode::Http;
+    Entry { proxy: proxy.to_owned(), name: name.to_owned(), iid, sid, http, facts, sums }
 }
 
 /// A weight in whole units, as HAProxy shows it: rounded up, so that only a weight of 0 shows as 0.
