@@ -137,33 +137,35 @@ pub struct Keyword {
 }
 
 /// Keywords of HTTP mode that the data plane does not do yet: what loads must also be done.
-const NOT_YET: &[&str] = &[
-    "location",
-    "abortonclose",
-    "fullconn",
-    "minconn",
-    "httpchk",
-    "http-check",
-    "disable-on-404",
-    "user",
-    "group",
-    "auth",
-    "wait-for-body",
-    "set-timeout",
-    "early-hint",
-    "set-src",
-    "set-dst",
-    "normalize-uri",
-    "capture",
-    "set-log-level",
-    "set-priority-class",
-    "set-priority-offset",
+const NOT_YET: &[(Scope, &[&str])] = &[
+    (Scope::Frontend, &["location"]),
+    (Scope::Backend, &["abortonclose", "fullconn", "httpchk", "http-check", "disable-on-404"]),
+    (Scope::Server, &["minconn"]),
+    (Scope::Userlist, &["user", "group"]),
+    (
+        Scope::Rule,
+        &[
+            "auth",
+            "capture",
+            "early-hint",
+            "normalize-uri",
+            "set-dst",
+            "set-log-level",
+            "set-priority-class",
+            "set-priority-offset",
+            "set-src",
+            "set-timeout",
+            "wait-for-body",
+        ],
+    ),
 ];
 
 impl Keyword {
     /// Whether the data plane does what it says.
     pub fn is_done(&self) -> bool {
-        self.mode == KeywordMode::Any || !NOT_YET.contains(&self.key)
+        let is_open =
+            |(scope, keys): &(Scope, &[&str])| self.scopes.contains(*scope) && keys.contains(&self.key);
+        self.mode == KeywordMode::Any || !NOT_YET.iter().any(is_open)
     }
 }
 

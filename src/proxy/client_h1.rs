@@ -81,6 +81,17 @@ impl Client {
         .await
     }
 
+    /// Keeps the client waiting, whatever it sends. False: it left.
+    pub(super) async fn hold(&mut self, session: &Session, until: Now) -> bool {
+        loop {
+            match self.wait(session, Some(until)).await {
+                Waited::Arrived => self.link.input.consume(self.link.input.bytes().len()),
+                Waited::Closed => return false,
+                Waited::Elapsed => return true,
+            }
+        }
+    }
+
     /// Receives a whole head.
     pub(super) async fn receive_head(
         &mut self,

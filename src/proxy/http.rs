@@ -217,7 +217,7 @@ async fn request(session: &Session, client: &mut Client) -> Result<bool, End> {
             let Made { bytes, status, end, may_stay, delay } = *made;
             if let Some(delay) = delay {
                 // Whoever leaves meanwhile needs no answer.
-                if client.wait(session, Some(rt::now() + delay)).await == Waited::Closed {
+                if !client.hold(session, rt::now() + delay).await {
                     return Err(end);
                 }
             }
