@@ -10,6 +10,8 @@ mod close;
 mod config;
 mod content;
 mod dispatch;
+mod http;
+mod http_rules;
 mod limits;
 mod listen;
 mod proxy_header;

@@ -215,7 +215,13 @@ impl Shardgate {
                 .filter(|(_, row)| row.get("scur").is_some_and(|v| !v.is_empty() && v != "0"))
                 .map(|(name, row)| format!("{name} scur={}", row["scur"]))
                 .collect();
-            let (now, start) = (self.sockets(), self.sockets_at_start);
+            // Idle connections to servers outlive the sessions that opened them.
+            let idle = self
+                .stats()
+                .values()
+                .filter_map(|row| row.get("srv_icur")?.parse::<usize>().ok())
+                .sum::<usize>();
+            let (now, start) = (self.sockets(), self.sockets_at_start + idle);
             let current = self.info("CurrConns");
             if busy.is_empty() && now <= start && current == "0" {
                 return;
@@ -359,7 +365,10 @@ impl Start {
             text.push_str(&format!("cores = {cores:?}\n"));
         }
         text.push_str(&self.global);
-        text.push_str("[admin]\nsocket = [{ path = \"@DIR@/admin.sock\", level = \"admin\" }]\n[defaults]\nmode = \"tcp\"\n");
+        text.push_str("[admin]\nsocket = [{ path = \"@DIR@/admin.sock\", level = \"admin\" }]\n[defaults]\n");
+        if !self.defaults.contains("mode = ") {
+            text.push_str("mode = \"tcp\"\n");
+        }
         for (key, value) in [("connect", "5s"), ("client", "60s"), ("server", "60s")] {
             if !self.defaults.contains(&format!("timeout.{key} ")) {
                 text.push_str(&format!("timeout.{key} = \"{value}\"\n"));

@@ -5,6 +5,7 @@
 
 pub(crate) mod bytes;
 pub(crate) mod gate;
+pub(crate) mod http;
 pub(crate) mod origin;
 pub(crate) mod peers;
 
