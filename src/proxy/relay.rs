@@ -6,18 +6,18 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::base::time::Now;
 use crate::model::Splice;
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::rt::splice::{Moved, Pipe};
-use crate::rt::{self, Conn, SendBuf, Timer};
+use crate::rt::{self, Conn, Receiving, SendBuf, Sending, Timer};
 
 /// Bytes that a direction copies before `auto` considers splicing: short flows never pay for a pipe.
-const SPLICE_AFTER_BYTES: u64 = 256 * 1024;
+const SPLICE_AFTER_BYTES: usize = 256 * 1024;
 /// A flow is bulk when its receives fill this much of a buffer.
 const BULK_RECV_BYTES: usize = crate::base::limits::BUF_BYTES / 2;
 
@@ -82,24 +82,16 @@ pub(super) async fn run<C: Fn(Count)>(setup: Setup<'_, C>) -> End {
         first_ended: Cell::new(None),
         count,
     };
-    let mut up = pin!(pump(&shared, client, server, Side::Client, first, splice));
-    let mut down = pin!(pump(&shared, server, client, Side::Server, None, splice));
-    let (mut up_done, mut down_done) = (false, false);
+    let mut up = Pump::new(&shared, client, server, Side::Client, splice, first);
+    let mut down = Pump::new(&shared, server, client, Side::Server, splice, None);
     let mut idle = Idle::new(timeouts);
     poll_fn(|cx| {
-        if !up_done && let Poll::Ready(result) = up.as_mut().poll(cx) {
-            if let Err(end) = result {
+        for pump in [&mut up, &mut down] {
+            if let Poll::Ready(Err(end)) = pump.poll(cx) {
                 return Poll::Ready(end);
             }
-            up_done = true;
         }
-        if !down_done && let Poll::Ready(result) = down.as_mut().poll(cx) {
-            if let Err(end) = result {
-                return Poll::Ready(end);
-            }
-            down_done = true;
-        }
-        if up_done && down_done {
+        if shared.upstream.ended.get() && shared.downstream.ended.get() {
             let first = shared.first_ended.get().unwrap_or(Side::Client);
             return Poll::Ready(End::new(first, Phase::Data, Kind::Normal));
         }
@@ -108,63 +100,124 @@ pub(super) async fn run<C: Fn(Count)>(setup: Setup<'_, C>) -> End {
     .await
 }
 
-/// Moves one direction to its end. `from` names the side that `source` belongs to.
-async fn pump<C: Fn(Count)>(
-    shared: &Shared<C>,
-    source: &Conn,
-    sink: &Conn,
+/// The rest of a bulk flow, out of line: few directions have one.
+type Splicing<'a> = Pin<Box<dyn Future<Output = Result<(), End>> + 'a>>;
+
+/// One direction. A state machine by hand: thousands of them wait at a time, and what waits is a few words.
+///
+/// ```text
+/// receiving -> sending -> receiving ... -> ended
+///                  +----> splicing ------> ended
+/// ```
+struct Pump<'a, C> {
+    shared: &'a Shared<C>,
+    source: &'a Conn,
+    sink: &'a Conn,
+    /// The side that `source` belongs to.
     from: Side,
-    first: Option<SendBuf>,
     splice: Splice,
-) -> Result<(), End> {
-    let direction = shared.direction(from);
-    if let Some(first) = first {
-        let len = first.remaining().len();
-        deliver(shared, sink, from, first).await?;
-        shared.moved(from, len, false);
-    }
-    let mut bulk_bytes = 0;
-    let mut pipe = if splice == Splice::Always { Pipe::take() } else { None };
-    loop {
-        if let Some(pipe) = &mut pipe {
-            // The rest of the flow, unless it ended or failed, is spliced.
-            splice_rest(shared, source, sink, from, pipe).await?;
-            break;
-        }
-        let Some(data) = source.recv().await.map_err(|e| broken(from, sink, &e))? else { break };
-        let len = data.len();
-        deliver(shared, sink, from, data.into()).await?;
-        shared.moved(from, len, false);
-        bulk_bytes = if len >= BULK_RECV_BYTES { bulk_bytes + len as u64 } else { 0 };
-        if splice == Splice::Auto && bulk_bytes >= SPLICE_AFTER_BYTES {
-            pipe = Pipe::take();
-            bulk_bytes = 0;
-        }
-    }
-    direction.ended.set(true);
-    if shared.first_ended.get().is_none() {
-        shared.first_ended.set(Some(from));
-    }
-    shared.rearm.set(true);
-    if !shared.direction(other(from)).ended.get() {
-        // Both ended: closing says it all. A peer that is gone already needs no half-close either.
-        let _ = sink.shutdown_write();
-    }
-    Ok(())
+    receiving: Receiving,
+    sending: Sending,
+    /// Bytes on their way to the sink.
+    in_flight: usize,
+    /// Bytes of an unbroken run of large receives.
+    bulk_bytes: usize,
+    splicing: Option<Splicing<'a>>,
 }
 
-/// Sends everything.
-async fn deliver<C>(shared: &Shared<C>, sink: &Conn, from: Side, mut data: SendBuf) -> Result<(), End> {
-    let blocked = &shared.direction(from).blocked;
-    blocked.set(true);
-    while !data.remaining().is_empty() {
-        let (sent, rest) = sink.send(data).await;
-        sent.map_err(|e| End::io(other(from), Phase::Data, &e))?;
-        shared.last_activity.set(rt::now());
-        data = rest;
+impl<'a, C: Fn(Count)> Pump<'a, C> {
+    fn new(
+        shared: &'a Shared<C>,
+        source: &'a Conn,
+        sink: &'a Conn,
+        from: Side,
+        splice: Splice,
+        first: Option<SendBuf>,
+    ) -> Self {
+        let (receiving, sending) = (Receiving::default(), Sending::default());
+        let mut pump = Pump {
+            shared,
+            source,
+            sink,
+            from,
+            splice,
+            receiving,
+            sending,
+            in_flight: 0,
+            bulk_bytes: 0,
+            splicing: None,
+        };
+        match first {
+            Some(first) => pump.send(first),
+            None if splice == Splice::Always => pump.start_splicing(),
+            None => {}
+        }
+        pump
     }
-    blocked.set(false);
-    Ok(())
+
+    /// Moves what can be moved now. Ready at the end of this direction, and then every time.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let direction = self.shared.direction(self.from);
+        while !direction.ended.get() {
+            if let Some(splicing) = &mut self.splicing {
+                ready!(splicing.as_mut().poll(cx))?;
+                self.end();
+                break;
+            }
+            if self.in_flight > 0 {
+                let (sent, _) = ready!(self.sending.poll(self.sink, cx));
+                sent.map_err(|e| End::io(other(self.from), Phase::Data, &e))?;
+                self.sent();
+                continue;
+            }
+            match ready!(self.receiving.poll(self.source, cx)) {
+                Ok(Some(data)) => self.send(data.into()),
+                Ok(None) => self.end(),
+                Err(e) => return Poll::Ready(Err(broken(self.from, self.sink, &e))),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn send(&mut self, data: SendBuf) {
+        self.in_flight = data.remaining().len();
+        self.shared.direction(self.from).blocked.set(true);
+        self.sending.start(self.sink, data);
+    }
+
+    /// Everything received so far is with the kernel of the sink.
+    fn sent(&mut self) {
+        let len = std::mem::take(&mut self.in_flight);
+        self.shared.direction(self.from).blocked.set(false);
+        self.shared.last_activity.set(rt::now());
+        self.shared.moved(self.from, len, false);
+        self.bulk_bytes = if len >= BULK_RECV_BYTES { self.bulk_bytes + len } else { 0 };
+        let is_bulk = self.splice == Splice::Auto && self.bulk_bytes >= SPLICE_AFTER_BYTES;
+        if is_bulk || self.splice == Splice::Always {
+            self.bulk_bytes = 0;
+            self.start_splicing();
+        }
+    }
+
+    /// Splices the rest of the flow, if there is a pipe for it.
+    fn start_splicing(&mut self) {
+        if let Some(pipe) = Pipe::take() {
+            self.splicing = Some(Box::pin(splice_rest(self.shared, self.source, self.sink, self.from, pipe)));
+        }
+    }
+
+    /// The source has closed: the sink reads to the end of what was sent.
+    fn end(&self) {
+        self.shared.direction(self.from).ended.set(true);
+        self.shared.rearm.set(true);
+        if self.shared.first_ended.get().is_none() {
+            self.shared.first_ended.set(Some(self.from));
+        }
+        if !self.shared.direction(other(self.from)).ended.get() {
+            // Both ended: closing says it all. A peer that is gone already needs no half-close either.
+            let _ = self.sink.shutdown_write();
+        }
+    }
 }
 
 async fn splice_rest<C: Fn(Count)>(
@@ -172,7 +225,7 @@ async fn splice_rest<C: Fn(Count)>(
     source: &Conn,
     sink: &Conn,
     from: Side,
-    pipe: &mut Pipe,
+    mut pipe: Pipe,
 ) -> Result<(), End> {
     let blocked = &shared.direction(from).blocked;
     loop {

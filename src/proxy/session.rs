@@ -401,3 +401,20 @@ impl Drop for Session {
         crate::proxy::listener::leave(core, self.info.bind);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes<'a, F: Future>(_: impl Fn(&'a Session) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_session_that_waits_is_small() {
+        // Thousands of them wait at a time; a growth here is memory of every idle connection.
+        assert!(bytes(serve_tcp) <= 900, "a TCP session takes {} bytes", bytes(serve_tcp));
+        assert!(bytes(serve_http) <= 300, "an HTTP session takes {} bytes", bytes(serve_http));
+        assert!(size_of::<Info>() <= 176, "{}", size_of::<Info>());
+    }
+}

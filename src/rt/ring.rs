@@ -53,7 +53,8 @@ struct Slot {
     keep: Keep,
     yields: Yields,
     /// Completions of a multishot operation that nobody has taken yet; `false` marks the last.
-    multi: Option<VecDeque<(Done, bool)>>,
+    #[allow(clippy::box_collection, reason = "few slots have one; inline it would be a third of every slot")]
+    multi: Option<Box<VecDeque<(Done, bool)>>>,
     /// Tells a completion for an earlier use of this slot apart.
     generation: u32,
 }
@@ -175,7 +176,7 @@ impl Ring {
     /// Queues an operation and returns its slot.
     pub(super) fn push_op(&mut self, entry: squeue::Entry, keep: Keep, yields: Yields, multi: bool) -> u32 {
         let state = State::Waiting(None);
-        let multi = multi.then(VecDeque::new);
+        let multi = multi.then(Box::default);
         let (key, generation) = match self.free.pop() {
             Some(key) => {
                 let slot = &mut self.slots[key as usize];
@@ -247,7 +248,7 @@ impl Ring {
         let mut left = Reaped::default();
         let slot = &mut self.slots[key as usize];
         let mut complete = false;
-        for (done, more) in slot.multi.take().into_iter().flatten() {
+        for (done, more) in slot.multi.take().into_iter().flat_map(|queue| *queue) {
             left.discarded.push((done, slot.yields, Keep::Nothing));
             complete |= !more;
         }
