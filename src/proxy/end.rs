@@ -219,6 +219,10 @@ pub fn count(end: End, path: Path, shard: &Shard) {
         (K::Denied, ..) => {
             frontend.count(Stat::RequestsDenied);
             bind.count(Stat::RequestsDenied);
+            // Only rules of the backend itself, in HTTP mode, come after the route.
+            if let Some(b) = backend {
+                b.count(Stat::RequestsDenied);
+            }
         }
         (K::ProxyHeader, ..) => {
             frontend.count(Stat::ProxyHeaderErrors);

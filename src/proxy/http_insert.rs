@@ -13,28 +13,34 @@ use crate::proto::headers::{EditError, Head};
 use crate::proto::http::{Known, Method, Name};
 use crate::proxy::session::Session;
 
-/// `forwardfor`, `originalto`, `forwarded`.
+/// `forwardfor`, `originalto`, `forwarded`: once a request, whether frontend, backend or both say so. The name is the
+/// backend's; exceptions of both hold.
 pub(super) fn addresses(
     session: &Session,
-    insert: &Insert,
+    (frontend, backend): (&Insert, &Insert),
     head: &mut Head,
     bytes: &[u8],
     text: &mut Vec<u8>,
 ) -> Result<(), EditError> {
-    if insert.forward_for.is_none() && insert.original_to.is_none() && !insert.forwarded {
+    let is_plain =
+        |insert: &Insert| insert.forward_for.is_none() && insert.original_to.is_none() && !insert.forwarded;
+    if is_plain(frontend) && is_plain(backend) {
         return Ok(());
     }
     let facts = session.info.conn_facts();
-    for (header, address) in [(&insert.forward_for, facts.src), (&insert.original_to, facts.dst)] {
-        if let (Some(header), Some(ip)) = (header, address.ip())
-            && applies(header, ip, head, bytes)
+    for (own, other, address) in [
+        (&backend.forward_for, &frontend.forward_for, facts.src),
+        (&backend.original_to, &frontend.original_to, facts.dst),
+    ] {
+        if let (Some(header), Some(ip)) = (own.as_ref().or(other.as_ref()), address.ip())
+            && [own, other].into_iter().flatten().all(|header| applies(header, ip, head, bytes))
         {
             text.clear();
             write_ip(ip, text);
             head.edit(bytes).add_as(&header.name, text)?;
         }
     }
-    if insert.forwarded {
+    if frontend.forwarded || backend.forwarded {
         text.clear();
         text.extend_from_slice(b"proto=http;for=");
         match facts.src {

@@ -224,8 +224,7 @@ impl Planning<'_> {
         own: &HttpBackend,
     ) -> Result<(), crate::proto::headers::EditError> {
         let Memory { request, text, unique_id, .. } = memory;
-        http_insert::addresses(self.session, &http.insert, request, self.bytes, text)?;
-        http_insert::addresses(self.session, &own.insert, request, self.bytes, text)?;
+        http_insert::addresses(self.session, (&http.insert, &own.insert), request, self.bytes, text)?;
         match &http.unique_id_header {
             Some(name) if !unique_id.is_empty() => request.edit(self.bytes).set_as(name, unique_id),
             _ => Ok(()),

@@ -63,6 +63,31 @@ rules = [
 }
 
 #[test]
+fn an_address_is_told_once_and_not_where_it_is_excepted() {
+    for (both, backend, expected) in [
+        (
+            "forwardfor = true\noriginalto = true",
+            "",
+            vec!["X-Forwarded-For: 127.0.0.1", "X-Original-To: 127.0.0.1"],
+        ),
+        ("forwardfor = true", "forwardfor = { header = \"X-Client\" }", vec!["X-Client: 127.0.0.1"]),
+        ("forwardfor = { except = [\"127.0.0.0/8\"] }", "", vec![]),
+        ("forwardfor = true", "forwardfor = { if-none = true, header = \"Host\" }", vec![]),
+        ("forwarded = true", "", vec!["Forwarded: proto=http;for=127.0.0.1"]),
+    ] {
+        let origin = mirror();
+        let gate = Shardgate::with(&sections(&origin, "", backend, ""))
+            .defaults(&format!("mode = \"http\"\n{both}"))
+            .start();
+        let mut client = gate.wire("fe");
+        let seen = lines(&client.get("/"));
+        assert_eq!(seen[2..], expected, "{both} {backend}");
+        drop(client);
+        gate.finish();
+    }
+}
+
+#[test]
 fn rules_answer_themselves() {
     let origin = mirror();
     let frontend = r#"rules = [
