@@ -1,6 +1,6 @@
 //! Slots of servers and the queue for them, exact over all cores.
 //!
-//! A [`Slot`] is the right to use a server; dropping it lowers the server's level and hands the room to the first who
+//! A `Slot` is the right to use a server; dropping it lowers the server's level and hands the room to the first who
 //! waits, on whatever core. The shared lock is taken only while somebody waits.
 
 use std::future::poll_fn;

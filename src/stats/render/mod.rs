@@ -1,4 +1,4 @@
-//! How a [`Snapshot`](super::snapshot::Snapshot) is printed: which lines and columns are chosen, and one file per format.
+//! How a [`Snapshot`] is printed: which lines and columns are chosen, and one file per format.
 
 pub mod csv;
 pub mod doc;
