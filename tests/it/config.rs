@@ -23,6 +23,22 @@ fn a_good_file_checks_with_0() {
 }
 
 #[test]
+fn the_examples_of_the_readme_are_valid() {
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("it is there");
+    let examples: Vec<&str> =
+        readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(examples.len() >= 2, "the README shows TCP and HTTP");
+    let dir = tempfile::tempdir().expect("a directory");
+    for example in examples {
+        let file = dir.path().join("example.toml");
+        std::fs::write(&file, example).expect("written");
+        let done = Command::new(binary()).arg("check").arg("-c").arg(&file).output().expect("check runs");
+        assert_eq!(done.status.code(), Some(0), "{}\n{example}", text(&done));
+    }
+}
+
+#[test]
 fn every_mistake_is_told_in_one_run_with_place_and_help() {
     let done = check(
         "[frontend.fe]\nbimd = \"127.0.0.1:0\"\nbind = \"127.0.0.1:99999\"\ndefault-backend = \"bee\"\nmaxconn = \"many\"\n\
