@@ -129,17 +129,29 @@ impl Live for Core {
     }
 }
 
-/// Evaluates an expression and stores its value; without a value the variable is left as it is.
-pub(super) fn store(
-    facts: &SessionFacts<'_>,
-    variables: &mut Variables,
+/// `set-var`: evaluates and stores; without a value the variable is left as it is. `text` holds the bytes of the value on
+/// the way, because it may be made of variables: they are read to the end before one is written.
+pub(super) fn set_variable(
+    session: &Session,
+    (first, message): (FirstBytes<'_>, Message<'_>),
     variable: VariableId,
     value: &Expr,
-    scratch: &mut Scratch,
+    text: &mut Vec<u8>,
 ) {
-    if let Some(value) = value.eval(facts, scratch).value {
-        variables.set(variable, value);
-    }
+    text.clear();
+    let detached = {
+        let variables = session.variables.borrow();
+        let mut scratch = session.core.scratch.borrow_mut();
+        let facts = SessionFacts { session, variables: &variables, first, message };
+        value.eval(&facts, &mut scratch).value.map(|value| detach(value, text))
+    };
+    let value = match detached {
+        None => return,
+        Some(Detached::Scalar(value)) => value,
+        Some(Detached::Str) => Value::Str(text),
+        Some(Detached::Bin) => Value::Bin(text),
+    };
+    session.variables.borrow_mut().set(variable, value);
 }
 
 /// The bytes of an expression as hashing sees them: text as it is, addresses in network order, numbers in decimal.
@@ -155,4 +167,27 @@ pub(super) fn bytes_of(
         Value::Int(n) => SmallVec::from_slice(n.to_string().as_bytes()),
         Value::Bool(b) => SmallVec::from_slice(if b { b"1" } else { b"0" }),
     })
+}
+
+/// A value without its bytes, which are in a buffer.
+enum Detached {
+    Scalar(Value<'static>),
+    Str,
+    Bin,
+}
+
+fn detach(value: Value<'_>, text: &mut Vec<u8>) -> Detached {
+    match value {
+        Value::Bool(b) => Detached::Scalar(Value::Bool(b)),
+        Value::Int(i) => Detached::Scalar(Value::Int(i)),
+        Value::Ip(ip) => Detached::Scalar(Value::Ip(ip)),
+        Value::Str(bytes) => {
+            text.extend_from_slice(bytes);
+            Detached::Str
+        }
+        Value::Bin(bytes) => {
+            text.extend_from_slice(bytes);
+            Detached::Bin
+        }
+    }
 }

@@ -11,11 +11,11 @@ use crate::policy::http_action::{
     HeaderEdit, LineEdit, NameMatch, Redirect, Reply, RequestAction, ResponseAction,
 };
 use crate::policy::rule::{Rule, Verdict, next_rule};
-use crate::policy::sample::{Expr, FirstBytes, Value, VariableId};
+use crate::policy::sample::{Expr, FirstBytes, VariableId};
 use crate::proto::headers::{EditError, Head, HeadEdit};
 use crate::proto::http::{Method, Name, StatusCode};
 use crate::proto::target;
-use crate::proxy::facts::{Message, SessionFacts};
+use crate::proxy::facts::{self, Message, SessionFacts};
 use crate::proxy::session::Session;
 use crate::stats::table::Stat;
 
@@ -203,27 +203,7 @@ impl<'a> Subject<'a> {
 
     fn set_variable(&mut self, variable: VariableId, value: &Expr) {
         let mut text = std::mem::take(self.text);
-        text.clear();
-        // The value may be made of variables: it is evaluated over the old ones and stored after.
-        let stored = {
-            let variables = self.session.variables.borrow();
-            let mut scratch = self.session.core.scratch.borrow_mut();
-            let facts = SessionFacts {
-                session: self.session,
-                variables: &variables,
-                first: NO_BYTES,
-                message: self.message(),
-            };
-            value.eval(&facts, &mut scratch).value.map(|value| detach(value, &mut text))
-        };
-        if let Some(stored) = stored {
-            let value = match stored {
-                Detached::Scalar(value) => value,
-                Detached::Str => Value::Str(&text),
-                Detached::Bin => Value::Bin(&text),
-            };
-            self.session.variables.borrow_mut().set(variable, value);
-        }
+        facts::set_variable(self.session, (NO_BYTES, self.message()), variable, value, &mut text);
         *self.text = text;
     }
 
@@ -354,29 +334,6 @@ impl<'a> Subject<'a> {
         }
         if !redirect.drop_query {
             out.extend_from_slice(rest);
-        }
-    }
-}
-
-/// A value without its bytes, which are in a buffer.
-enum Detached {
-    Scalar(Value<'static>),
-    Str,
-    Bin,
-}
-
-fn detach(value: Value<'_>, text: &mut Vec<u8>) -> Detached {
-    match value {
-        Value::Bool(b) => Detached::Scalar(Value::Bool(b)),
-        Value::Int(i) => Detached::Scalar(Value::Int(i)),
-        Value::Ip(ip) => Detached::Scalar(Value::Ip(ip)),
-        Value::Str(bytes) => {
-            text.extend_from_slice(bytes);
-            Detached::Str
-        }
-        Value::Bin(bytes) => {
-            text.extend_from_slice(bytes);
-            Detached::Bin
         }
     }
 }

@@ -381,16 +381,8 @@ impl Session {
 
     /// `set-var`.
     pub(super) fn set_variable(&self, variable: VariableId, value: &Expr, first: FirstBytes<'_>) {
-        // The value may be made of variables: it is evaluated over the old ones and stored after.
-        let old = self.variables.borrow().clone();
-        let mut scratch = self.core.scratch.borrow_mut();
-        facts::store(
-            &self.facts(&old, first),
-            &mut self.variables.borrow_mut(),
-            variable,
-            value,
-            &mut scratch,
-        );
+        let around = (first, Message::default());
+        facts::set_variable(self, around, variable, value, &mut Vec::new());
     }
 }
 
