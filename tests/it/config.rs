@@ -23,6 +23,25 @@ fn a_good_file_checks_with_0() {
 }
 
 #[test]
+fn too_little_locked_memory_is_one_line_that_says_what_to_do() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("gate.toml");
+    std::fs::write(&file, GOOD).expect("written");
+    let run = Command::new(crate::harness::program("prlimit"))
+        .arg("--memlock=65536:65536")
+        .arg(binary())
+        .args(["run", "-c"])
+        .arg(&file)
+        .output()
+        .expect("prlimit runs");
+    assert_eq!(run.status.code(), Some(1), "{}", text(&run));
+    let told = text(&run);
+    let errors: Vec<&str> = told.lines().filter(|l| l.contains("error")).collect();
+    assert_eq!(errors.len(), 1, "{told}");
+    assert!(errors[0].contains("locked-memory") && errors[0].contains("LimitMEMLOCK"), "{told}");
+}
+
+#[test]
 fn the_examples_of_the_readme_are_valid() {
     let readme =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("it is there");

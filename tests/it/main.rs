@@ -20,3 +20,4 @@ mod relay;
 mod source;
 mod stop;
 mod timeouts;
+mod transparent;
