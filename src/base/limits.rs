@@ -74,6 +74,10 @@ pub const BUSY_IDLE_MAX: usize = 128;
 /// Bytes of the first message that `inspect-delay` may look at; one receive buffer.
 pub const INSPECT_BYTES_MAX: usize = BUF_BYTES;
 
+/// Batches of durations of one core that wait for the control core, 64 KiB each: seconds of a fully loaded core. Beyond it
+/// durations are dropped and counted (`timers_lost` of `show activity`).
+pub const TIMER_BATCHES_MAX: usize = 64;
+
 /// Longest line the admin socket accepts. HAProxy's is its buffer size; payloads of `<<` count as lines each.
 pub const ADMIN_LINE_BYTES_MAX: usize = 64 * 1024;
 

@@ -25,6 +25,7 @@ use crate::proxy::message::{ToControl, ToCore};
 use crate::rt::{self, Mailbox, Receiver, Sender, Signal, Signals};
 use crate::stats::collector::Collector;
 use crate::stats::counters::Shard;
+use crate::stats::latency::Latency;
 use crate::stats::process::CoreStat;
 
 /// Time between looks at rates, repeated events and binds that wait.
@@ -88,6 +89,7 @@ pub(super) struct Control {
     pub(super) cores: Vec<Sender<ToCore>>,
     pub(super) notices: Sender<Notice>,
     pub(super) collector: RefCell<Collector>,
+    pub(super) latency: RefCell<Latency>,
     pub(super) states: RefCell<States>,
     pub(super) probes: RefCell<Probes>,
     pub(super) addresses: RefCell<IdVec<ListenerId, String>>,
@@ -128,6 +130,7 @@ impl Control {
         let data_cores = shards.len().saturating_sub(1);
         let control = Rc::new_cyclic(|me| Control {
             collector: RefCell::new(Collector::new(shards, data_cores, now)),
+            latency: RefCell::default(),
             states: RefCell::new(States::new(&model, now)),
             probes: RefCell::default(),
             addresses: RefCell::new(addresses),
@@ -194,6 +197,7 @@ impl Control {
     fn tick(&self) {
         let now = rt::now();
         self.collector.borrow_mut().tick(now);
+        self.latency.borrow_mut().tick();
         self.events.tick();
         self.cells.core.set(CoreStat::DroppedLogs, self.log.dropped());
         self.cells.core.set(CoreStat::Panics, rt::limits::panics());
@@ -250,6 +254,10 @@ pub(super) async fn read_mail(control: Rc<Control>, inbox: Receiver<ToControl>) 
             ToControl::Event(event) => control.events.report(event, &control.model),
             ToControl::Sessions { reply, rows } => control.gathers.answer(reply, rows),
             ToControl::Ports { .. } => {}
+            ToControl::Timers { core, mut batch } => {
+                control.latency.borrow_mut().take(&mut batch);
+                control.cores[core.0 as usize].send(ToCore::Timers(batch));
+            }
             ToControl::Drained(core) => control.notices.send(Notice::Drained(core)),
         }
     }

@@ -12,6 +12,7 @@ use ahash::AHashMap;
 use slab::Slab;
 
 use crate::base::id::{BackendId, CoreId, IdVec, ServerId};
+use crate::base::limits::TIMER_BATCHES_MAX;
 use crate::base::rng::Rng;
 use crate::base::time::Now;
 use crate::live::{Live, SESSION_BLOCK};
@@ -27,6 +28,8 @@ use crate::proxy::session::Info;
 use crate::proxy::worker::Setup;
 use crate::rt::{self, Sender};
 use crate::stats::counters::Shard;
+use crate::stats::process::CoreStat;
+use crate::stats::timers::{Batch, Lap};
 
 /// How long accepting rests when descriptors or memory are short.
 pub(super) const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
@@ -58,6 +61,8 @@ pub(super) struct Core {
     pub(super) acceptors: Cell<usize>,
     pub(super) scratch: RefCell<Scratch>,
     rng: RefCell<Rng>,
+    /// Durations since they were last handed over.
+    timers: RefCell<Timers>,
     /// Idle server connections.
     pub(super) pools: RefCell<Pools>,
     /// Memory of requests that are over.
@@ -86,6 +91,16 @@ pub(super) struct Target {
     pub(super) route: Option<RouteId>,
     /// Its idle connections.
     pub(super) pool: Option<PoolId>,
+}
+
+/// Durations on their way to the control core.
+#[derive(Default)]
+struct Timers {
+    batch: Batch,
+    /// Batches that came back.
+    spare: Vec<Batch>,
+    /// Batches that are with the control core.
+    away: usize,
 }
 
 /// A session of this core that waits for a slot.
@@ -134,6 +149,7 @@ impl Core {
             acceptors: Cell::new(0),
             scratch: RefCell::default(),
             rng: RefCell::new(Rng::new(seed)),
+            timers: RefCell::default(),
             pools: RefCell::default(),
             pads: Pads::default(),
             busy: Cell::new(0),
@@ -155,6 +171,42 @@ impl Core {
     /// Tells the operator.
     pub(super) fn event(&self, event: Event) {
         self.tell(ToControl::Event(event));
+    }
+
+    /// Counts a duration in microseconds of a server.
+    pub(super) fn record_time(&self, server: ServerId, lap: Lap, us: u32) {
+        let mut timers = self.timers.borrow_mut();
+        if timers.batch.add(self.shard().servers[server].row(), lap, us) {
+            self.flush_timers(&mut timers);
+        }
+    }
+
+    /// Hands the durations over that were counted.
+    pub(super) fn hand_over_times(&self) {
+        let mut timers = self.timers.borrow_mut();
+        if !timers.batch.is_empty() {
+            self.flush_timers(&mut timers);
+        }
+    }
+
+    /// A batch that comes back empty.
+    pub(super) fn take_back(&self, batch: Batch) {
+        let mut timers = self.timers.borrow_mut();
+        timers.away = timers.away.saturating_sub(1);
+        timers.spare.push(batch);
+    }
+
+    fn flush_timers(&self, timers: &mut Timers) {
+        if timers.away >= TIMER_BATCHES_MAX {
+            // The control core does not keep up: these are lost rather than memory.
+            timers.batch = Batch::default();
+            self.shard().core.count(CoreStat::TimersLost);
+            return;
+        }
+        let fresh = timers.spare.pop().unwrap_or_default();
+        timers.away += 1;
+        let batch = std::mem::replace(&mut timers.batch, fresh);
+        self.tell(ToControl::Timers { core: self.id, batch });
     }
 
     /// A fresh random number.

@@ -21,8 +21,10 @@ use crate::proxy::message::Event;
 use crate::proxy::proxy_header;
 use crate::proxy::queue::{self, Slot, Waited};
 use crate::proxy::session::Session;
+use crate::proxy::timings::{self, Micros};
 use crate::rt::{self, Conn, ConnectOptions};
 use crate::stats::table::Stat;
+use crate::stats::timers::Lap;
 
 /// Source ports tried for one attempt when the kernel still knows one of ours: after a restart TIME_WAIT of the process
 /// before us is not in our ledger.
@@ -111,7 +113,7 @@ pub(super) async fn connect(session: &Session, backend: BackendId, first: &[u8])
         let started = rt::now();
         info.phase.set(Phase::Connect);
         let result = attempt(session, settings, backend, server, first).await;
-        info.connect_ms.set(info.connect_ms.get() + rt::now().ms_since(started));
+        info.time(|t| t.connected(started, rt::now()));
         let failure = match result {
             Ok((conn, port)) => {
                 connected(session, backend, server, started, &conn);
@@ -162,6 +164,7 @@ pub(super) fn connected(session: &Session, backend: BackendId, server: ServerId,
     let us = u64::try_from(rt::now().since(started).as_micros()).unwrap_or(u64::MAX);
     shard.backends[backend].time(Stat::ConnectTime, us);
     shard.servers[server].time(Stat::ConnectTime, us);
+    timings::record(session, server, Lap::Connect, Micros::between(started, rt::now()));
     shard.servers[server].count(Stat::SessionsTotal);
     if session.info.remote.get() == Addr::Unknown && session.frontend().log_sessions {
         session.info.remote.set(conn.peer_addr());
@@ -190,7 +193,7 @@ pub(super) async fn queue_for(
 ) -> Result<Option<Slot>, End> {
     let started = rt::now();
     let outcome = queue::wait(&session.core, backend, Some(server), deadline).await;
-    session.info.queue_ms.set(rt::now().ms_since(started));
+    session.info.time(|t| t.queued(started, rt::now()));
     match outcome {
         Waited::Slot(slot) => Ok(Some(slot)),
         Waited::Again => Ok(None),
@@ -227,9 +230,10 @@ pub(super) async fn take_slot(
         waited = true;
         info.phase.set(Phase::Queue);
         info.server.set(wanted);
+        let asked = rt::now();
         // A client that half-closed still wants its answer; one that is gone gives its place up.
         let outcome = rt::select(queue::wait(core, backend, wanted, deadline), info.client.closed()).await;
-        info.queue_ms.set(rt::now().ms_since(started));
+        info.time(|t| t.queued(asked, rt::now()));
         let rt::Either::First(outcome) = outcome else {
             return Err(End::new(Side::Client, Phase::Queue, Kind::Abort));
         };
@@ -251,8 +255,13 @@ fn balanced(session: &Session, backend: BackendId, slot: &Slot, waited_since: Op
     let (b, s) = (&shard.backends[backend], &shard.servers[slot.server]);
     b.count(Stat::LoadBalanced);
     s.count(Stat::LoadBalanced);
-    let us =
-        waited_since.map_or(0, |since| u64::try_from(rt::now().since(since).as_micros()).unwrap_or(u64::MAX));
+    let now = rt::now();
+    let waited = Micros::between(waited_since.unwrap_or(now), now);
+    if waited_since.is_none() {
+        session.info.time(|t| t.queued(now, now));
+    }
+    timings::record(session, slot.server, Lap::Queue, waited);
+    let us = waited.us().unwrap_or(0).into();
     b.time(Stat::QueueTime, us);
     s.time(Stat::QueueTime, us);
 }

@@ -25,8 +25,10 @@ use crate::proxy::idle::{self, PoolId, Upstream};
 use crate::proxy::pad::Pad;
 use crate::proxy::queue::Slot;
 use crate::proxy::session::Session;
+use crate::proxy::timings::{self, Micros};
 use crate::rt::{self, SendBuf};
 use crate::stats::table::Stat;
+use crate::stats::timers::Lap;
 
 /// A request that is ready to be sent; its head is in the pad's `out`, with as much of the body as was there.
 pub(super) struct Job {
@@ -259,7 +261,7 @@ async fn connect(
     session.info.phase.set(Phase::Connect);
     let started = rt::now();
     let result = Box::pin(dispatch::attempt(session, settings, job.backend, server, &[])).await;
-    session.info.connect_ms.set(session.info.connect_ms.get() + rt::now().ms_since(started));
+    session.info.time(|t| t.connected(started, rt::now()));
     let (conn, port) = result?;
     dispatch::connected(session, job.backend, server, started, &conn);
     Ok((Upstream { link: Link::default(), conn, port, server, uses: 0 }, false))
@@ -321,6 +323,8 @@ async fn attempt(
             let us = u64::try_from(rt::now().since(started).as_micros()).unwrap_or(u64::MAX);
             session.core.shard().backends[job.backend].time(Stat::ResponseTime, us);
             session.core.shard().servers[up.server].time(Stat::ResponseTime, us);
+            info.time(|t| t.answered(started, rt::now()));
+            timings::record(session, up.server, Lap::FirstByte, Micros::between(started, rt::now()));
             return Ok(decision);
         }
         interim(session, client, job, up, &mut pad.response)

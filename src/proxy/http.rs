@@ -20,6 +20,7 @@ use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::first_bytes::FirstBuf;
 use crate::proxy::pad::Pad;
 use crate::proxy::session::Session;
+use crate::proxy::timings::{self, Timings};
 use crate::proxy::{exchange, http_request, http_response, reply};
 use crate::rt::{self, SendBuf};
 use crate::stats::table::Stat;
@@ -180,6 +181,7 @@ fn head_options(http: &HttpFrontend) -> HeadOptions {
 /// One request. True: the connection stays open for another.
 async fn request(session: &Session, client: &mut Client) -> Result<bool, End> {
     let mut pad = Pad::take(&session.core);
+    session.info.timings.set(Timings::new(rt::now()));
     session.forget_request_variables();
     let mut turn = Turn {
         asked: Asked::default(),
@@ -188,7 +190,9 @@ async fn request(session: &Session, client: &mut Client) -> Result<bool, End> {
         unread: true,
         persist: persist::Request::NONE,
     };
-    let stop = match exchange(session, client, &mut pad, &mut turn).await {
+    let outcome = exchange(session, client, &mut pad, &mut turn).await;
+    timings::finish(session);
+    let stop = match outcome {
         Ok(stays) => {
             drop(pad);
             if !stays {

@@ -46,7 +46,9 @@ pub(super) async fn receive(
         }
         NoHead::Timeout => Stop::Reply { status: 408, end: ended(Kind::Timeout) },
         NoHead::Closed | NoHead::Failed => Stop::End(ended(Kind::Abort)),
-    })
+    })?;
+    session.info.time(|t| t.received(rt::now()));
+    Ok(())
 }
 
 /// What the head says about its body and its connection.

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use crate::base::id::{BackendId, CoreId, FrontendId, ListenerId, ServerId};
 use crate::base::net::Addr;
 use crate::proxy::end::End;
+use crate::stats::timers::Batch;
 
 /// To a data core.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub enum ToCore {
     Sessions(u64),
     /// Send the ledger of source ports to the control core with this number.
     Ports(u64),
+    /// A batch of durations that was read; it is empty.
+    Timers(Batch),
     /// Take what waits in the accept queues, close the listeners, and report when the last session is over.
     Drain,
     /// End all sessions now.
@@ -71,6 +74,13 @@ pub enum ToControl {
         reply: u64,
         /// The ledger of one core.
         rows: Vec<crate::policy::ports::Ledger>,
+    },
+    /// Durations that a core counted; the batch is wanted back.
+    Timers {
+        /// The core.
+        core: CoreId,
+        /// What it counted.
+        batch: Batch,
     },
     /// After [`ToCore::Drain`]: no session is left on this core.
     Drained(CoreId),

@@ -29,4 +29,5 @@ mod relay;
 mod reply;
 mod session;
 mod tcp;
+pub mod timings;
 pub mod worker;

@@ -17,6 +17,7 @@ use crate::proxy::end::{self, End, Kind, Path, Phase, Side};
 use crate::proxy::facts::{self, Message, SessionFacts};
 use crate::proxy::first_bytes::FirstBuf;
 use crate::proxy::message::{Event, SessionRow};
+use crate::proxy::timings::{self, Timings};
 use crate::proxy::{http, proxy_header, tcp};
 use crate::rt::{self, Conn};
 use crate::stats::process::CoreStat;
@@ -36,8 +37,8 @@ pub(super) struct Info {
     pub(super) bytes_in: Cell<u64>,
     pub(super) bytes_out: Cell<u64>,
     pub(super) retries: Cell<u32>,
-    pub(super) queue_ms: Cell<u64>,
-    pub(super) connect_ms: Cell<u64>,
+    /// Of the stream in hand.
+    pub(super) timings: Cell<Timings>,
     killed: Cell<bool>,
     /// Between two requests: nobody misses it when the core drains.
     pub(super) resting: Cell<bool>,
@@ -64,6 +65,13 @@ impl Info {
         {
             waker.wake();
         }
+    }
+
+    /// Notes a step of the stream in hand.
+    pub(super) fn time(&self, note: impl FnOnce(&mut Timings)) {
+        let mut timings = self.timings.get();
+        note(&mut timings);
+        self.timings.set(timings);
     }
 
     /// Who the client is; asked of the kernel only once something needs it.
@@ -97,8 +105,8 @@ impl Info {
             local: facts.dst,
             remote: self.remote.get(),
             age_ms: rt::now().ms_since(self.started),
-            queue_ms: self.queue_ms.get(),
-            connect_ms: self.connect_ms.get(),
+            queue_ms: self.timings.get().queue.ms().unwrap_or(0).into(),
+            connect_ms: self.timings.get().connect.ms().unwrap_or(0).into(),
             retries: self.retries.get(),
             bytes_in: self.bytes_in.get(),
             bytes_out: self.bytes_out.get(),
@@ -202,8 +210,7 @@ impl Session {
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
             retries: Cell::new(0),
-            queue_ms: Cell::new(0),
-            connect_ms: Cell::new(0),
+            timings: Cell::new(Timings::new(rt::now())),
             killed: Cell::new(false),
             resting: Cell::new(false),
             waker: RefCell::new(None),
@@ -227,6 +234,7 @@ impl Session {
     fn close(self, end: End) {
         let info = &self.info;
         end::count(end, self.path(), self.core.shard());
+        timings::finish(&self);
         // In HTTP mode the client has an answer by now, which a reset would take away; a body that was cut short resets
         // where it is cut.
         let is_relay = self.frontend().mode == Mode::Tcp || info.phase.get() == Phase::Data;
@@ -411,6 +419,6 @@ mod tests {
         // Thousands of them wait at a time; a growth here is memory of every idle connection.
         assert!(bytes(run_tcp) <= 1000, "a TCP session takes {} bytes", bytes(run_tcp));
         assert!(bytes(run_http) <= 450, "an HTTP session takes {} bytes", bytes(run_http));
-        assert!(size_of::<Info>() <= 176, "{}", size_of::<Info>());
+        assert!(size_of::<Info>() <= 232, "{}", size_of::<Info>());
     }
 }

@@ -12,6 +12,7 @@ use crate::proxy::session::Session;
 use crate::rt;
 use crate::stats::process::CoreStat;
 use crate::stats::table::Stat;
+use crate::stats::timers::Lap;
 
 /// Routes, connects and relays.
 pub(super) async fn serve(session: &Session, mut first: FirstBuf) -> Result<End, End> {
@@ -110,6 +111,7 @@ pub(super) fn counter(session: &Session, backend: BackendId, server: ServerId) -
     let frontend = &shard.frontends[info.frontend];
     let bind = &shard.listeners[info.bind];
     let backend = &shard.backends[backend];
+    let (core, server_id, connected) = (&session.core, server, rt::now());
     let server = &shard.servers[server];
     move |count: Count| {
         if count.from_client > 0 {
@@ -120,6 +122,11 @@ pub(super) fn counter(session: &Session, backend: BackendId, server: ServerId) -
             server.add(Stat::BytesIn, count.from_client);
         }
         if count.to_client > 0 {
+            if info.timings.get().answered.is_none() {
+                let now = rt::now();
+                info.time(|t| t.answered(connected, now));
+                core.record_time(server_id, Lap::FirstByte, info.timings.get().response.us().unwrap_or(0));
+            }
             info.bytes_out.set(info.bytes_out.get() + count.to_client);
             frontend.add(Stat::BytesOut, count.to_client);
             bind.add(Stat::BytesOut, count.to_client);

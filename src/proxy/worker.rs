@@ -81,6 +81,7 @@ fn handle(core: &Rc<Core>, message: ToCore) {
             let rows = core.ports.borrow_mut().ledger(rt::now()).collect();
             core.tell(ToControl::Ports { reply, rows });
         }
+        ToCore::Timers(batch) => core.take_back(batch),
         ToCore::Drain => {
             core.draining.set(true);
             core.wake_room();
@@ -122,6 +123,7 @@ async fn publish_activity(core: Rc<Core>) {
         cells.set(CoreStat::Panics, rt::limits::panics());
         cells.set(CoreStat::Pipes, u64::from(pipes - free));
         cells.set(CoreStat::PipesFree, u64::from(free));
+        core.hand_over_times();
         rt::sleep_until(rt::now() + ACTIVITY_EVERY).await;
     }
 }

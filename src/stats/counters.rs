@@ -74,9 +74,21 @@ kinds! {
 /// ```
 pub struct Cells<K: Kind> {
     block: CachePadded<K::Block>,
+    row: u32,
 }
 
 impl<K: Kind> Cells<K> {
+    fn new(row: u32) -> Self {
+        Cells { block: CachePadded::new(K::zeroed()), row }
+    }
+
+    /// What names the object in histograms and in the history: the same on all cores and for as long as the object stays
+    /// over reloads; never given to another object of its kind.
+    #[inline]
+    pub fn row(&self) -> u32 {
+        self.row
+    }
+
     #[inline]
     fn cell(&self, stat: Stat) -> &AtomicU64 {
         debug_assert!(has_cell(K::OBJECT, stat), "{stat:?} has no cell in a {:?}", K::OBJECT);
@@ -174,7 +186,7 @@ fn has_cell(object: Object, stat: Stat) -> bool {
 
 impl<K: Kind> Default for Cells<K> {
     fn default() -> Self {
-        Cells { block: CachePadded::new(K::zeroed()) }
+        Cells::new(0)
     }
 }
 
@@ -243,6 +255,8 @@ pub struct Shard {
     pub servers: IdVec<ServerId, Arc<ServerCells>>,
     /// Binds.
     pub listeners: IdVec<ListenerId, Arc<ListenerCells>>,
+    /// The row of the next new object, by `Object as usize`.
+    next_rows: [u32; 4],
 }
 
 /// For each object of a model the id it had in the model before, if it was there: what a reload keeps. At the first start
@@ -291,14 +305,34 @@ impl Shard {
     /// The shard of the next model: the same cells where the object stays, new ones for the rest. Start with
     /// `Shard::default().next(&Origins::none(..))`.
     pub fn next(&self, origins: &Origins) -> Shard {
+        let mut next_rows = self.next_rows;
         Shard {
             core: Arc::clone(&self.core),
-            frontends: carry(&self.frontends, &origins.frontends),
-            backends: carry(&self.backends, &origins.backends),
-            servers: carry(&self.servers, &origins.servers),
-            listeners: carry(&self.listeners, &origins.listeners),
+            frontends: keep_cells(&self.frontends, &origins.frontends, &mut next_rows),
+            backends: keep_cells(&self.backends, &origins.backends, &mut next_rows),
+            servers: keep_cells(&self.servers, &origins.servers, &mut next_rows),
+            listeners: keep_cells(&self.listeners, &origins.listeners, &mut next_rows),
+            next_rows,
         }
     }
+}
+
+/// The cells of a new table: those of the origin where there is one, else new ones. All cores go through the same models, so
+/// that an object has the same row on each.
+fn keep_cells<K: Kind>(
+    old: &IdVec<K::Id, Arc<Cells<K>>>,
+    origins: &IdVec<K::Id, Option<K::Id>>,
+    next_rows: &mut [u32; 4],
+) -> IdVec<K::Id, Arc<Cells<K>>> {
+    let next = &mut next_rows[K::OBJECT as usize];
+    let mut fresh = || {
+        *next += 1;
+        Arc::new(Cells::new(*next - 1))
+    };
+    origins
+        .values()
+        .map(|origin| origin.and_then(|id| old.get(id)).cloned().unwrap_or_else(&mut fresh))
+        .collect()
 }
 
 /// The values of a new table: those of the origin where there is one, else a default.
@@ -373,6 +407,8 @@ mod tests {
         assert_eq!(second.frontends[FrontendId(0)].get(Stat::SessionsTotal), 2);
         assert_eq!(second.frontends[FrontendId(1)].get(Stat::SessionsTotal), 0);
         assert_eq!((second.servers.len(), second.core.get(CoreStat::Turns)), (0, 1));
+        let rows = |shard: &Shard| shard.frontends.values().map(|cells| cells.row()).collect::<Vec<_>>();
+        assert_eq!((rows(&first), rows(&second)), (vec![0, 1], vec![1, 2]));
     }
 
     #[test]

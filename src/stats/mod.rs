@@ -7,8 +7,10 @@
 
 pub mod collector;
 pub mod counters;
+pub mod latency;
 pub mod process;
 pub mod render;
 pub mod snapshot;
 pub mod status;
 pub mod table;
+pub mod timers;

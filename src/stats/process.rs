@@ -63,6 +63,7 @@ core_table! {
     TlsConnections     "tls_cur"          true  "TLS connections open, both sides.";
     TlsTotal           "tls_tot"          false "TLS connections since the start, both sides.";
     Panics             "panics"           false "Sessions that ended by a panic of ours.";
+    TimersLost         "timers_lost"      false "Batches of durations dropped because the control core did not keep up.";
     DroppedLogs        "dropped_logs"     false "Log lines dropped because the sink was full.";
     Resolutions        "resolutions_failed" false "Name resolutions that failed (control core).";
 }
