@@ -81,6 +81,10 @@ impl<K: Id, V> IdVec<K, V> {
     pub fn get(&self, id: K) -> Option<&V> {
         self.items.get(id.index())
     }
+    /// The entry, writable, if the id is in the table.
+    pub fn get_mut(&mut self, id: K) -> Option<&mut V> {
+        self.items.get_mut(id.index())
+    }
     /// Entries in id order.
     pub fn values(&self) -> std::slice::Iter<'_, V> {
         self.items.iter()

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::base::id::{BackendId, FrontendId, ListenerId, ServerId};
+use crate::base::id::{BackendId, FrontendId, IdVec, ListenerId, ServerId};
 use crate::base::limits::BUF_BYTES;
 use crate::control::core::Control;
 use crate::control::servers::Report;
@@ -14,6 +14,7 @@ use crate::policy::health::{CheckStatus, State};
 use crate::rt;
 use crate::stats::collector::Sums;
 use crate::stats::counters::{Backend, Frontend, Listener, Server};
+use crate::stats::latency::{Histograms, Laps, Window, summed_up};
 use crate::stats::process::CoreStat;
 use crate::stats::snapshot::{
     BackendFacts, CheckFacts, Entry, Facts, FrontendFacts, ListenerFacts, ProcessFacts, ServerFacts, Snapshot,
@@ -24,8 +25,9 @@ use crate::stats::status::{Admin, CheckResult, Health, ListenStatus};
 const RELEASE_DATE: &str = "2026/11/21";
 
 impl Control {
-    /// All statistics now.
-    pub(super) fn snapshot(&self) -> Snapshot {
+    /// All statistics now, with percentiles over a window of time.
+    pub(super) fn snapshot(&self, window: Window) -> Snapshot {
+        let mut laps = self.percentiles(window);
         let collector = self.collector.borrow();
         let mut entries = Vec::new();
         for (id, frontend) in self.model.frontends.iter() {
@@ -54,27 +56,38 @@ impl Control {
             let backend = &self.model.backends[server.backend];
             let facts = Facts::Server(Box::new(self.server_facts(id)));
             let sums = collector.sums::<Server>(id);
-            entries.push(entry(
-                &backend.name,
-                &server.name,
-                (backend.iid, server.sid, backend.mode),
-                facts,
-                sums,
-            ));
+            let numbers = (backend.iid, server.sid, backend.mode);
+            let entry = entry(&backend.name, &server.name, numbers, facts, sums);
+            entries.push(Entry { latency: laps.servers.get_mut(id).and_then(Option::take), ..entry });
         }
         for (id, backend) in self.model.backends.iter() {
             let facts = Facts::Backend(self.backend_facts(id));
-            entries.push(entry(
-                &backend.name,
-                "",
-                (backend.iid, 0, backend.mode),
-                facts,
-                collector.sums::<Backend>(id),
-            ));
+            let sums = collector.sums::<Backend>(id);
+            let entry = entry(&backend.name, "", (backend.iid, 0, backend.mode), facts, sums);
+            entries.push(Entry { latency: laps.backends.get_mut(id).and_then(Option::take), ..entry });
         }
         let sums = collector.process_sums();
         drop(collector);
         Snapshot::new(rt::now(), self.process_facts(), sums, entries)
+    }
+
+    /// Percentiles of all servers and backends that have any.
+    fn percentiles(&self, window: Window) -> Percentiles {
+        let latency = self.latency.borrow();
+        let mut reader = latency.window(window);
+        let (mut own, mut all) = (Histograms::default(), Histograms::default());
+        let mut found = Percentiles::default();
+        for backend in self.model.backends.values() {
+            let mut any = false;
+            for id in backend.servers.iter() {
+                let row = self.cells.servers[id].row();
+                let here = reader.add(row, &mut [&mut own, &mut all]);
+                any |= here;
+                found.servers.push(here.then(|| Box::new(summed_up(&mut own))));
+            }
+            found.backends.push(any.then(|| Box::new(summed_up(&mut all))));
+        }
+        found
     }
 
     /// The facts about the process.
@@ -215,9 +228,16 @@ impl Control {
     }
 }
 
+/// Percentiles of what has some.
+#[derive(Default)]
+struct Percentiles {
+    servers: IdVec<ServerId, Option<Box<Laps>>>,
+    backends: IdVec<BackendId, Option<Box<Laps>>>,
+}
+
 fn entry(proxy: &str, name: &str, (iid, sid, mode): (u32, u32, Mode), facts: Facts, sums: Sums) -> Entry {
     let http = mode == Mode::Http;
-    Entry { proxy: proxy.to_owned(), name: name.to_owned(), iid, sid, http, facts, sums }
+    Entry { proxy: proxy.to_owned(), name: name.to_owned(), iid, sid, http, facts, sums, latency: None }
 }
 
 /// A weight in whole units, as HAProxy shows it: rounded up, so that only a weight of 0 shows as 0.

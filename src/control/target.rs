@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use crate::base::id::{FrontendId, ServerId};
+use crate::base::id::{FrontendId, IdRange, ServerId};
 use crate::control::cli::{AdminTarget, HealthOrder};
 use crate::control::core::Control;
 use crate::control::events::Level;
@@ -12,6 +12,7 @@ use crate::live::AdminState;
 use crate::model::Model;
 use crate::policy::health::State;
 use crate::proxy::message::ToCore;
+use crate::stats::latency::{Laps, Window, summed_up};
 use crate::stats::process::{CORE_CELLS, CORE_TABLE};
 use crate::stats::snapshot::{ProcessFacts, ServerFacts, Snapshot};
 use crate::stats::status::Admin;
@@ -26,8 +27,14 @@ impl AdminTarget for Target {
         &self.control.model
     }
 
-    fn snapshot(&self) -> Snapshot {
-        self.control.snapshot()
+    fn snapshot(&self, window: Window) -> Snapshot {
+        self.control.snapshot(window)
+    }
+
+    fn latency(&self, servers: IdRange<ServerId>, window: Window) -> Laps {
+        let cells = &self.control.cells.servers;
+        let rows = servers.iter().map(|id| cells[id].row());
+        summed_up(&mut self.control.latency.borrow().histograms(window, rows))
     }
 
     fn process(&self) -> ProcessFacts {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::base::time::Now;
 use crate::stats::collector::{ProcessSums, Sums};
+use crate::stats::latency::Laps;
 use crate::stats::status::{Admin, CheckResult, Health, ListenStatus, server_status};
 use crate::stats::table::{Object, Stat};
 
@@ -102,6 +103,8 @@ pub struct Entry {
     pub facts: Facts,
     /// What was counted for it.
     pub sums: Sums,
+    /// Percentiles of its durations over the snapshot's window, if there were any.
+    pub latency: Option<Box<Laps>>,
 }
 
 /// What the control core knows about an object.
@@ -303,6 +306,9 @@ impl Entry {
         if !row.objects.contains(self.facts.object()) || (row.objects.http_only() && !self.http) {
             return Value::Empty;
         }
+        if let Some((lap, percentile)) = stat.percentile() {
+            return self.percentile(lap, percentile);
+        }
         if let Some(n) = self.sums.get(stat) {
             return n.into();
         }
@@ -312,6 +318,13 @@ impl Entry {
             Facts::Server(facts) => facts.value(stat),
             Facts::Listener(facts) => facts.value(stat),
         })
+    }
+
+    fn percentile(&self, lap: usize, percentile: usize) -> Value<'_> {
+        match self.latency.as_ref().map(|laps| laps[lap]) {
+            Some(q) if q.count > 0 => [q.p50, q.p90, q.p99, q.p999, q.max][percentile].into(),
+            _ => Value::Empty,
+        }
     }
 
     /// Columns that every kind of object answers alike.

@@ -73,6 +73,8 @@ pub enum Nature {
     State,
     /// An average over the last 1024 samples.
     Average,
+    /// A percentile of durations over a window of time.
+    Quantile,
     /// Seconds since something happened.
     Age,
     /// A duration.
@@ -102,6 +104,7 @@ impl Nature {
             N::Config => ("CGS", "Config", "Gauge", "Service"),
             N::State => ("SGP", "Status", "Gauge", "Process"),
             N::Average => ("MaP", "Metric", "Avg", "Process"),
+            N::Quantile => ("MDP", "Metric", "Duration", "Process"),
             N::Age => ("MAP", "Metric", "Age", "Process"),
             N::Duration => ("MDP", "Metric", "Duration", "Process"),
             N::Output => ("MOP", "Metric", "Output", "Process"),
@@ -138,6 +141,8 @@ pub enum Unit {
     Bytes,
     /// Milliseconds.
     Ms,
+    /// Microseconds.
+    Micros,
     /// Seconds.
     Secs,
     /// Seconds, -1 for never.
@@ -149,7 +154,7 @@ impl Unit {
     pub const fn type_name(self) -> &'static str {
         match self {
             Unit::Text => "str",
-            Unit::Number | Unit::Ms | Unit::Secs => "u32",
+            Unit::Number | Unit::Ms | Unit::Micros | Unit::Secs => "u32",
             Unit::Total | Unit::Bytes => "u64",
             Unit::SignedSecs => "s32",
         }
@@ -161,6 +166,7 @@ impl Unit {
             Unit::Number | Unit::Total => "number",
             Unit::Bytes => "bytes",
             Unit::Ms => "ms",
+            Unit::Micros => "µs",
             Unit::Secs | Unit::SignedSecs => "seconds",
         }
     }
@@ -370,18 +376,57 @@ table! {
     ServerTimeouts       "srv_timeout"       "server_timeouts_total"             [F B S]     Counter    Total  Count   "Sessions ended by inactivity of the server.";
     Killed               "killed"            "killed_sessions_total"             [F B S]     Counter    Total  Count   "Sessions ended by the administrator, by a server marked down, or at a hard stop.";
     SplicedBytes         "spliced"           "spliced_bytes_total"               [F B S]     Counter    Bytes  Count   "Bytes moved by splice(2), both directions.";
+    // Percentiles of durations: steps in the order of `timers::Lap`, five of each.
+    QueueP50             "queue_p50"         ""                                  [B S]       Quantile   Micros Derived "Time in the queue: half of them took no longer.";
+    QueueP90             "queue_p90"         ""                                  [B S]       Quantile   Micros Derived "Time in the queue: 90 % took no longer.";
+    QueueP99             "queue_p99"         ""                                  [B S]       Quantile   Micros Derived "Time in the queue: 99 % took no longer.";
+    QueueP999            "queue_p999"        ""                                  [B S]       Quantile   Micros Derived "Time in the queue: 99.9 % took no longer.";
+    QueueHighest         "queue_max"         ""                                  [B S]       Quantile   Micros Derived "Time in the queue: none took longer.";
+    ConnectP50           "connect_p50"       ""                                  [B S]       Quantile   Micros Derived "Time to connect: half of them took no longer.";
+    ConnectP90           "connect_p90"       ""                                  [B S]       Quantile   Micros Derived "Time to connect: 90 % took no longer.";
+    ConnectP99           "connect_p99"       ""                                  [B S]       Quantile   Micros Derived "Time to connect: 99 % took no longer.";
+    ConnectP999          "connect_p999"      ""                                  [B S]       Quantile   Micros Derived "Time to connect: 99.9 % took no longer.";
+    ConnectHighest       "connect_max"       ""                                  [B S]       Quantile   Micros Derived "Time to connect: none took longer.";
+    TlsP50               "tls_p50"           ""                                  [B S]       Quantile   Micros Derived "Time of the TLS handshake with the server: half of them took no longer.";
+    TlsP90               "tls_p90"           ""                                  [B S]       Quantile   Micros Derived "Time of the TLS handshake with the server: 90 % took no longer.";
+    TlsP99               "tls_p99"           ""                                  [B S]       Quantile   Micros Derived "Time of the TLS handshake with the server: 99 % took no longer.";
+    TlsP999              "tls_p999"          ""                                  [B S]       Quantile   Micros Derived "Time of the TLS handshake with the server: 99.9 % took no longer.";
+    TlsHighest           "tls_max"           ""                                  [B S]       Quantile   Micros Derived "Time of the TLS handshake with the server: none took longer.";
+    FirstByteP50         "first_byte_p50"    ""                                  [B S]       Quantile   Micros Derived "Time from the request sent to the head of the response (in TCP mode from the connection to the first byte): half of them took no longer.";
+    FirstByteP90         "first_byte_p90"    ""                                  [B S]       Quantile   Micros Derived "Time from the request sent to the head of the response (in TCP mode from the connection to the first byte): 90 % took no longer.";
+    FirstByteP99         "first_byte_p99"    ""                                  [B S]       Quantile   Micros Derived "Time from the request sent to the head of the response (in TCP mode from the connection to the first byte): 99 % took no longer.";
+    FirstByteP999        "first_byte_p999"   ""                                  [B S]       Quantile   Micros Derived "Time from the request sent to the head of the response (in TCP mode from the connection to the first byte): 99.9 % took no longer.";
+    FirstByteHighest     "first_byte_max"    ""                                  [B S]       Quantile   Micros Derived "Time from the request sent to the head of the response (in TCP mode from the connection to the first byte): none took longer.";
+    TransferP50          "transfer_p50"      ""                                  [B S]       Quantile   Micros Derived "Time from there to the end of the response: half of them took no longer.";
+    TransferP90          "transfer_p90"      ""                                  [B S]       Quantile   Micros Derived "Time from there to the end of the response: 90 % took no longer.";
+    TransferP99          "transfer_p99"      ""                                  [B S]       Quantile   Micros Derived "Time from there to the end of the response: 99 % took no longer.";
+    TransferP999         "transfer_p999"     ""                                  [B S]       Quantile   Micros Derived "Time from there to the end of the response: 99.9 % took no longer.";
+    TransferHighest      "transfer_max"      ""                                  [B S]       Quantile   Micros Derived "Time from there to the end of the response: none took longer.";
+    TotalP50             "total_p50"         ""                                  [B S]       Quantile   Micros Derived "Time from the first byte of the request (in TCP mode from the accept) to the end: half of them took no longer.";
+    TotalP90             "total_p90"         ""                                  [B S]       Quantile   Micros Derived "Time from the first byte of the request (in TCP mode from the accept) to the end: 90 % took no longer.";
+    TotalP99             "total_p99"         ""                                  [B S]       Quantile   Micros Derived "Time from the first byte of the request (in TCP mode from the accept) to the end: 99 % took no longer.";
+    TotalP999            "total_p999"        ""                                  [B S]       Quantile   Micros Derived "Time from the first byte of the request (in TCP mode from the accept) to the end: 99.9 % took no longer.";
+    TotalHighest         "total_max"         ""                                  [B S]       Quantile   Micros Derived "Time from the first byte of the request (in TCP mode from the accept) to the end: none took longer.";
     BindErrors           "ebind"             "bind_errors_total"                 [L]         Counter    Total  Count   "Times that this address could not be bound or accepted from.";
 }
 
 /// Columns that HAProxy has too; ours come after them, behind the `-` column.
 pub const COMPATIBLE_COLUMNS: usize = Stat::CacheHintHits as usize + 1;
 
+const _: () = assert!(Stat::TotalHighest as usize - Stat::QueueP50 as usize + 1 == 5 * super::timers::LAPS);
 const _: () = assert!(TABLE.len() < 200, "Stat and the index of a cell are u8");
 
 impl Stat {
     /// The row of this column.
     pub const fn row(self) -> &'static Row {
         &TABLE[self as usize]
+    }
+
+    /// The step and the percentile (by position in `Quantiles`) that this row shows.
+    pub(crate) const fn percentile(self) -> Option<(usize, usize)> {
+        let (first, last) = (Stat::QueueP50 as usize, Stat::TotalHighest as usize);
+        let at = self as usize;
+        if at < first || at > last { None } else { Some(((at - first) / 5, (at - first) % 5)) }
     }
 
     /// The row that keeps the highest value of this level or duration, if there is one.

@@ -18,6 +18,7 @@ mod proxy_header;
 mod queue;
 mod relay;
 mod source;
+mod stats;
 mod stop;
 mod timeouts;
 mod transparent;

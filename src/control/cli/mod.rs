@@ -2,6 +2,7 @@
 //! commands ([`table`]); what the commands see and change is a trait ([`target`]) that the control core implements.
 
 mod frontends;
+mod latency;
 mod parse;
 mod servers;
 pub mod session;

@@ -9,12 +9,13 @@ use crate::control::cli::parse;
 use crate::control::cli::session::{Answer, Call, Reply, done};
 use crate::control::cli::target::HealthOrder;
 use crate::model::Model;
+use crate::stats::latency::Window;
 use crate::stats::snapshot::{Facts, ServerFacts};
 use crate::stats::status::{Admin, Health};
 use crate::stats::table::Stat;
 
 /// The server that the first argument names: `backend/server`, each by name or as `#number`.
-fn server(call: &Call<'_>) -> Result<ServerId, String> {
+pub(super) fn server(call: &Call<'_>) -> Result<ServerId, String> {
     let Some((backend, server)) = call.arg(0).split_once('/') else {
         return Err("Require 'backend/server'.".to_owned());
     };
@@ -24,7 +25,7 @@ fn server(call: &Call<'_>) -> Result<ServerId, String> {
     model.backends[backend].servers.iter().find(named).ok_or_else(|| "No such server.".to_owned())
 }
 
-fn backend_by_name(model: &Model, name: &str) -> Option<BackendId> {
+pub(super) fn backend_by_name(model: &Model, name: &str) -> Option<BackendId> {
     model.backends.iter().find(|(_, backend)| is_named(name, &backend.name, backend.iid)).map(|(id, _)| id)
 }
 
@@ -271,7 +272,7 @@ pub(super) fn show_conn(call: &mut Call<'_>) -> Answer {
     );
     let model = call.target.model();
     let iids: Vec<u32> = chosen_backends(call)?.into_iter().map(|id| model.backends[id].iid).collect();
-    for entry in call.target.snapshot().entries {
+    for entry in call.target.snapshot(Window::default()).entries {
         let Facts::Server(facts) = &entry.facts else { continue };
         if !iids.contains(&entry.iid) {
             continue;

@@ -8,6 +8,7 @@ use crate::control::cli::session::{Answer, Call, Reply};
 use crate::control::cli::table::level_name;
 use crate::control::cli::target::{Job, Outcome, SessionInfo};
 use crate::model::AdminLevel;
+use crate::stats::latency::Window;
 use crate::stats::process::CORE_TABLE;
 use crate::stats::render::{Filter, ProxyChoice, csv, info as info_text, json, typed};
 use crate::stats::snapshot::Facts;
@@ -18,7 +19,7 @@ pub(super) fn version(call: &mut Call<'_>) -> Answer {
 
 pub(super) fn info(call: &mut Call<'_>) -> Answer {
     let has = |word: &str| call.args.iter().any(|arg| arg == word);
-    let (snapshot, mut out) = (call.target.snapshot(), String::new());
+    let (snapshot, mut out) = (call.target.snapshot(Window::default()), String::new());
     match () {
         _ if has("json") => json::info(&snapshot, &mut out),
         _ if has("typed") => typed::info(&snapshot, has("desc"), &mut out),
@@ -38,13 +39,15 @@ pub(super) fn stat(call: &mut Call<'_>) -> Answer {
     };
     if let [proxy, types, sid, ..] = call.args
         && !KEYWORDS.contains(&proxy.as_str())
+        && Window::of(proxy).is_none()
     {
         // HAProxy reads a type that is no number as 0, which matches nothing.
         filter.proxy = proxy_choice(call, proxy)?;
         filter.types = u32::try_from(types.parse().unwrap_or(0i64)).ok();
         filter.sid = u32::try_from(sid.parse().unwrap_or(0i64)).ok();
     }
-    let (snapshot, mut out) = (call.target.snapshot(), String::new());
+    let window = call.args.iter().find_map(|arg| Window::of(arg)).unwrap_or_default();
+    let (snapshot, mut out) = (call.target.snapshot(window), String::new());
     match () {
         _ if has("json") => json::stat(&snapshot, &filter, &mut out),
         _ if has("typed") => typed::stat(&snapshot, &filter, &mut out),
@@ -78,7 +81,7 @@ pub(super) fn backend(call: &mut Call<'_>) -> Answer {
 
 pub(super) fn listeners(call: &mut Call<'_>) -> Answer {
     let mut out = "# frontend bind address state\n".to_owned();
-    for entry in call.target.snapshot().entries {
+    for entry in call.target.snapshot(Window::default()).entries {
         if let Facts::Listener(listener) = &entry.facts {
             // Writing to a String cannot fail.
             let _ = writeln!(out, "{} {} {} {}", entry.proxy, entry.name, listener.address, listener.status);
@@ -98,7 +101,7 @@ pub(super) fn cli_sockets(call: &mut Call<'_>) -> Answer {
 
 /// One line a number: the sum, then each core's part.
 pub(super) fn activity(call: &mut Call<'_>) -> Answer {
-    let (totals, cores) = (call.target.snapshot().process_sums.totals, call.target.cores());
+    let (totals, cores) = (call.target.snapshot(Window::default()).process_sums.totals, call.target.cores());
     let mut out = String::new();
     for (row, total) in CORE_TABLE.iter().zip(totals) {
         let parts: Vec<String> = cores.iter().map(|core| core[row.stat as usize].to_string()).collect();

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::control::cli::session::{Answer, Call};
-use crate::control::cli::{frontends, servers, settings, show};
+use crate::control::cli::{frontends, latency, servers, settings, show};
 use crate::model::AdminLevel::{self, Admin, Operator, User};
 
 /// One command.
@@ -53,11 +53,12 @@ commands! {
     ["show" "cli" "level"]        "show cli level"                      User     settings::show_level, "level of this connection";
     ["show" "cli" "sockets"]      "show cli sockets"                    Operator show::cli_sockets, "admin sockets and their levels";
     ["show" "info"]               "show info [typed|json] [desc]"       User     show::info, "the process: versions, limits, totals, rates";
+    ["show" "latency"]            "show latency [<backend>[/<server>]] [10s|1m|5m|start]" User latency::show, "percentiles of durations in microseconds, step by step";
     ["show" "listeners"]          "show listeners"                      User     show::listeners, "binds: frontend, name, address in use, state";
     ["show" "servers" "conn"]     "show servers conn [<backend>]"       User     servers::show_conn, "connections to servers";
     ["show" "servers" "state"]    "show servers state [<backend>]"      User     servers::show_state, "states of servers in HAProxy's state file format";
     ["show" "sess"]               "show sess [<id>|all]"                Operator show::sessions, "live sessions";
-    ["show" "stat"]               "show stat [<iid> <type> <sid>] [typed|json] [desc|up|no-maint]*" User show::stat, "counters of frontends, servers, backends";
+    ["show" "stat"]               "show stat [<iid> <type> <sid>] [typed|json] [desc|up|no-maint|10s|1m|5m|start]*" User show::stat, "counters of frontends, servers, backends; percentiles over the window (1m)";
     ["show" "version"]            "show version"                        User     show::version, "the version";
     ["shutdown" "session"]        "shutdown session <id>"               Admin    frontends::shutdown_session, "end a session (see show sess)";
     ["shutdown" "sessions" "server"] "shutdown sessions server <bk>/<srv>" Admin servers::shutdown_sessions, "end all sessions of a server";

@@ -4,9 +4,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::base::id::{FrontendId, ServerId};
+use crate::base::id::{FrontendId, IdRange, ServerId};
 use crate::base::net::Addr;
 use crate::model::Model;
+use crate::stats::latency::{Laps, Window};
 use crate::stats::process::CORE_CELLS;
 use crate::stats::snapshot::{ProcessFacts, ServerFacts, Snapshot};
 use crate::stats::status::Admin;
@@ -15,8 +16,10 @@ use crate::stats::status::Admin;
 pub trait AdminTarget {
     /// What runs: names, numbers and configured values.
     fn model(&self) -> &Model;
-    /// All statistics now.
-    fn snapshot(&self) -> Snapshot;
+    /// All statistics now, percentiles over this window.
+    fn snapshot(&self, window: Window) -> Snapshot;
+    /// What is said of the steps of a server, or of the servers of a backend, over a window.
+    fn latency(&self, servers: IdRange<ServerId>, window: Window) -> Laps;
     /// The facts about the process alone.
     fn process(&self) -> ProcessFacts;
     /// The numbers of each core, data cores first.

@@ -6,12 +6,13 @@ use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use super::*;
-use crate::base::id::{FrontendId, ServerId};
+use crate::base::id::{FrontendId, IdRange, ServerId};
 use crate::base::limits::{ADMIN_LINE_BYTES_MAX, ADMIN_PAYLOAD_BYTES_MAX};
 use crate::base::net::Addr;
 use crate::config::{self, Env};
 use crate::control::ctl;
 use crate::model::{AdminLevel, Model};
+use crate::stats::latency::{Laps, Window};
 use crate::stats::process::CORE_CELLS;
 use crate::stats::render::tests::{assert_golden, snapshot};
 use crate::stats::snapshot::{Facts, ProcessFacts, ServerFacts, Snapshot};
@@ -29,8 +30,15 @@ impl AdminTarget for Fixture {
     fn model(&self) -> &Model {
         &self.model
     }
-    fn snapshot(&self) -> Snapshot {
+    fn snapshot(&self, _: Window) -> Snapshot {
         self.snapshot.clone()
+    }
+    fn latency(&self, servers: IdRange<ServerId>, _: Window) -> Laps {
+        if servers.start != ServerId(0) {
+            return Laps::default();
+        }
+        let laps = self.snapshot.entries.iter().find_map(|entry| entry.latency.as_deref());
+        laps.copied().unwrap_or_default()
     }
     fn process(&self) -> ProcessFacts {
         self.snapshot.process.clone()
@@ -296,6 +304,7 @@ fn shows_are_the_golden_ones() {
         "show servers conn web",
         "show backend",
         "show listeners",
+        "show latency web 1m",
         "show activity",
         "show sess",
         "show version",

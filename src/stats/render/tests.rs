@@ -8,12 +8,14 @@ use crate::base::id::{BackendId, FrontendId, ListenerId, ServerId};
 use crate::base::time::Now;
 use crate::stats::collector::Collector;
 use crate::stats::counters::{Backend, Frontend, Listener, Origins, Server, Shard, Sizes};
+use crate::stats::latency::{Laps, Latency, Window, summed_up};
 use crate::stats::process::CoreStat;
 use crate::stats::snapshot::{
     BackendFacts, CheckFacts, FrontendFacts, ListenerFacts, ProcessFacts, ServerFacts,
 };
 use crate::stats::status::{Admin, CheckResult, Health, ListenStatus};
 use crate::stats::table::Unit;
+use crate::stats::timers::{Batch, Lap};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -66,6 +68,7 @@ pub(crate) fn snapshot() -> Snapshot {
                 protocol: "tcpv4",
             }),
             sums: collector.sums::<Listener>(ListenerId(0)),
+            latency: None,
         },
         Entry {
             proxy: "public".to_owned(),
@@ -75,6 +78,7 @@ pub(crate) fn snapshot() -> Snapshot {
             http: false,
             facts: Facts::Frontend(FrontendFacts { status: ListenStatus::Open, limit: 2000, rate_limit: 0 }),
             sums: collector.sums::<Frontend>(FrontendId(0)),
+            latency: None,
         },
     ];
     Snapshot::new(Now(3 * SECOND), process(), collector.process_sums(), entries)
@@ -124,7 +128,19 @@ fn backend_entry(collector: &Collector) -> Entry {
             cookie: None,
         }),
         sums: collector.sums::<Backend>(BackendId(0)),
+        latency: None,
     }
+}
+
+/// A hundred connections, 1 ms to 100 ms.
+fn latency() -> Box<Laps> {
+    let (mut latency, mut batch) = (Latency::default(), Batch::default());
+    for ms in 1..=100 {
+        batch.add(0, Lap::Connect, ms * 1000);
+    }
+    latency.take(&mut batch);
+    latency.tick();
+    Box::new(summed_up(&mut latency.histograms(Window::default(), std::iter::once(0))))
 }
 
 /// `web1` is checked, `web2` is a backup without check, `web3` is disabled.
@@ -162,6 +178,7 @@ fn server_entry(collector: &Collector, id: u32, name: &str, checked_at: Option<&
             cookie: None,
         })),
         sums: collector.sums::<Server>(ServerId(id)),
+        latency: (id == 0).then(latency),
     }
 }
 

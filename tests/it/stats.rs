@@ -1,0 +1,114 @@
+//! Statistics from outside: what is shown is what clients saw, to the last request and byte.
+
+use std::io::{Read, Write};
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::http::{http_gate, ok};
+use crate::harness::{Origin, Shardgate, eventually};
+
+#[test]
+fn a_slow_server_shows_in_the_percentiles() {
+    const SLOW: Duration = Duration::from_millis(30);
+    let origin = Origin::http(|request| {
+        if request.start().contains("/slow") {
+            thread::sleep(SLOW);
+        }
+        ok("x")
+    });
+    let gate = http_gate(&origin, "", "", "");
+    let mut client = gate.wire("fe");
+    for _ in 0..8 {
+        client.get("/fast");
+        client.get("/fast");
+        client.get("/slow");
+    }
+    drop(client);
+    let latency = eventually("all requests are in", || {
+        let text = gate.ask("show latency be/s1 start");
+        let total = text.lines().find(|line| line.contains(" total "))?.to_owned();
+        total.contains(" 24 ").then_some(text)
+    });
+    // count, p50, p90, p99, p99.9, max
+    let numbers = |step: &str| -> Vec<u64> {
+        let line = latency.lines().find(|line| line.contains(&format!(" {step} "))).expect("a line");
+        line.split_whitespace().skip(3).map(|word| word.parse().expect("a number")).collect()
+    };
+    let slow = u64::try_from(SLOW.as_micros()).expect("small");
+    let first_byte = numbers("first_byte");
+    assert!(first_byte[1] < slow && first_byte[2] >= slow * 15 / 16, "{latency}");
+    assert!(first_byte.is_sorted_by(|a, b| a <= b || *a == 24), "{latency}");
+    assert_eq!((numbers("queue")[0], numbers("connect")[0]), (24, 1), "{latency}");
+    assert_eq!(numbers("queue")[5], 0, "{latency}");
+    assert!(numbers("total")[2] >= first_byte[2] * 15 / 16, "{latency}");
+    for row in ["be/s1", "be/BACKEND"] {
+        assert!(gate.count(row, "total_p90") >= slow * 15 / 16);
+        assert!(gate.count(row, "ttime") > 0);
+    }
+    assert_eq!(gate.stat("be/s1", "tls_p50"), "", "there was no TLS");
+    gate.finish();
+}
+
+#[test]
+fn sessions_in_tcp_mode_are_timed_too() {
+    let server = Origin::echo();
+    let gate = Shardgate::relay(server.address);
+    for _ in 0..3 {
+        let mut client = gate.connect("fe");
+        client.write_all(b"hello").expect("sent");
+        client.read_exact(&mut [0; 5]).expect("echoed");
+    }
+    let steps = eventually("all sessions are in", || {
+        let text = gate.ask("show latency be start");
+        let server = text.lines().filter(|line| line.starts_with("be/"));
+        let counts: Vec<_> = server
+            .map(|l| l.split_whitespace().skip(1).step_by(2).take(2).collect::<Vec<_>>().join(" "))
+            .collect();
+        (counts.len() == 5).then_some(counts)
+    });
+    assert_eq!(steps, ["queue 3", "connect 3", "first_byte 3", "transfer 3", "total 3"]);
+    gate.finish();
+}
+
+#[test]
+fn the_sum_over_cores_is_what_clients_counted() {
+    const CLIENTS: usize = 8;
+    const REQUESTS: usize = 250;
+    let origin = Origin::http(|_| ok(&"b".repeat(100)));
+    let gate = http_gate(&origin, "", "", "");
+    let received: u64 = thread::scope(|scope| {
+        let work = |client: usize| {
+            let gate = &gate;
+            scope.spawn(move || {
+                let mut received = 0;
+                // Several connections each, so that both cores accept some.
+                for part in 0..5 {
+                    let mut wire = gate.wire("fe");
+                    for number in 0..REQUESTS / 5 {
+                        let answer = wire.get(&format!("/{client}/{part}/{number}"));
+                        received += (answer.head.len() + 4 + answer.body.len()) as u64;
+                    }
+                }
+                received
+            })
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(work).collect();
+        clients.into_iter().map(|client| client.join().expect("no panic")).sum()
+    });
+    let all = (CLIENTS * REQUESTS).to_string();
+    gate.wait_stat("fe/FRONTEND", "bout", &received.to_string());
+    for (row, column) in [
+        ("fe/FRONTEND", "req_tot"),
+        ("fe/FRONTEND", "hrsp_2xx"),
+        ("fe/FRONTEND", "h1req"),
+        ("be/BACKEND", "req_tot"),
+        ("be/BACKEND", "hrsp_2xx"),
+        ("be/s1", "hrsp_2xx"),
+        ("be/s1", "lbtot"),
+    ] {
+        assert_eq!(gate.stat(row, column), all, "{row} {column}");
+    }
+    assert_eq!(gate.stat("fe/FRONTEND", "stot"), (CLIENTS * 5).to_string());
+    assert_eq!(gate.stat("be/s1", "bout"), received.to_string());
+    gate.finish();
+}
