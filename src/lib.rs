@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 0 | [`base`] | ids, buffers, time as an argument, limits |
 //! | 1 | [`proto`], [`policy`], [`stats`] | wire formats, decisions, counters: pure, no IO, no clock |
-//! | 2 | [`model`], [`live`], [`config`] | what to run, shared facts about servers, text -> model |
+//! | 2 | [`model`], [`live`], [`config`], [`import`] | what to run, shared facts about servers, text -> model, haproxy.cfg -> text |
 //! | 3 | `rt` | the only layer that touches the kernel |
 //! | 5 | `proxy` | the data plane: everything one core does |
 //! | 6 | `control` | the control core: checks, statistics, admin socket |
@@ -20,6 +20,7 @@ pub mod proto;
 pub mod stats;
 
 pub mod config;
+pub mod import;
 pub mod live;
 pub mod model;
 

@@ -1,5 +1,6 @@
 //! argv -> subcommand -> exit code. What a subcommand does is in the library.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,17 +21,26 @@ struct Arguments {
 enum Command {
     /// Run until SIGTERM (finishes what runs) or a second SIGINT (now)
     Run {
-        /// Configuration file
-        #[arg(short, long, value_name = "FILE")]
-        config: PathBuf,
+        #[command(flatten)]
+        source: Source,
     },
     /// Start three origin servers with a proxy in front of them, and say what to try
     Demo,
     /// Say everything that is wrong with a configuration file
     Check {
-        /// Configuration file
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Write HAProxy's configuration as TOML, and say of each directive how well it is kept
+    ///
+    /// Exits with 0 if all is exact or harmless, 2 if something is approximate, 3 if something is not supported.
+    Import {
+        /// HAProxy's configuration files, or directories with *.cfg
+        #[arg(required = true, value_name = "HAPROXY_CFG")]
+        files: Vec<PathBuf>,
+        /// Where to write the TOML; standard output without it
         #[arg(short, long, value_name = "FILE")]
-        config: PathBuf,
+        output: Option<PathBuf>,
     },
     /// Send commands to the admin socket of a running process and print its answers
     Ctl {
@@ -42,24 +52,37 @@ enum Command {
     },
 }
 
+/// Where the configuration is.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Source {
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// HAProxy's configuration file, or a directory with *.cfg; several are read as one
+    #[arg(short = 'f', long = "haproxy", value_name = "HAPROXY_CFG")]
+    haproxy: Vec<PathBuf>,
+}
+
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { config } => run(&config),
+        Command::Run { source } => run(&source),
         Command::Demo => control::demo(),
-        Command::Check { config } => check(&config),
+        Command::Check { source } => check(&source),
+        Command::Import { files, output } => import(&files, output.as_deref()),
         Command::Ctl { socket, commands } => control_client(&socket, &commands),
     }
 }
 
-fn run(config: &std::path::Path) -> ExitCode {
-    match load(config) {
+fn run(source: &Source) -> ExitCode {
+    match load(source) {
         Ok((model, warnings)) => control::run(model, control::Options { warnings, ..Default::default() }),
         Err(code) => code,
     }
 }
 
-fn check(config: &std::path::Path) -> ExitCode {
-    match load(config) {
+fn check(source: &Source) -> ExitCode {
+    match load(source) {
         Ok(_) => {
             println!("Configuration file is valid");
             ExitCode::SUCCESS
@@ -69,8 +92,12 @@ fn check(config: &std::path::Path) -> ExitCode {
 }
 
 /// Loads a configuration and prints what there is to say about it; the model and the number of warnings.
-fn load(config: &std::path::Path) -> Result<(Model, u64), ExitCode> {
-    let (model, diagnostics) = control::load::load(config).map_err(|message| {
+fn load(source: &Source) -> Result<(Model, u64), ExitCode> {
+    let loaded = match &source.config {
+        Some(config) => control::load::load(config),
+        None => control::load::load_haproxy(&source.haproxy),
+    };
+    let (model, diagnostics) = loaded.map_err(|message| {
         eprintln!("error: {message}");
         ExitCode::FAILURE
     })?;
@@ -78,6 +105,26 @@ fn load(config: &std::path::Path) -> Result<(Model, u64), ExitCode> {
         eprintln!("{diagnostic}");
     }
     Ok((model.ok_or(ExitCode::FAILURE)?, diagnostics.len() as u64))
+}
+
+fn import(files: &[PathBuf], output: Option<&std::path::Path>) -> ExitCode {
+    let imported = match control::load::import(files) {
+        Ok(imported) => imported,
+        Err(message) => {
+            eprintln!("error: {message}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let written = match output {
+        Some(path) => std::fs::write(path, &imported.toml).map_err(|e| format!("{}: {e}", path.display())),
+        None => write!(std::io::stdout(), "{}", imported.toml).map_err(|e| e.to_string()),
+    };
+    if let Err(error) = written {
+        eprintln!("error: cannot write {error}");
+        return ExitCode::FAILURE;
+    }
+    eprint!("{}", imported.report.text());
+    ExitCode::from(imported.report.exit_code())
 }
 
 fn control_client(socket: &std::path::Path, commands: &[String]) -> ExitCode {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::limits::{CONFIG_FILE_BYTES_MAX, PATTERN_FILE_BYTES_MAX};
 use crate::config::{self, Diagnostic, Env};
+use crate::import::{self, Imported};
 use crate::model::Model;
 use crate::rt::machine;
 
@@ -23,6 +24,55 @@ pub fn load(path: &Path) -> Result<(Option<Model>, Vec<Diagnostic>), String> {
     let cpus = machine::cpus().map_err(|error| format!("cannot read the CPU affinity: {error}"))?;
     let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
     Ok(config::load(&path.display().to_string(), &text, &env(base, cpus)))
+}
+
+/// Reads HAProxy's configuration files, in order as one; a directory stands for its files `*.cfg` in the order of their names.
+///
+/// # Errors
+/// A file cannot be read; the text says which and why.
+pub fn import(paths: &[PathBuf]) -> Result<Imported, String> {
+    let mut files = Vec::new();
+    for path in haproxy_files(paths)? {
+        let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
+        let bytes = read_at_most(&path, CONFIG_FILE_BYTES_MAX).map_err(failed)?;
+        // Comments of old files are in any encoding; what matters is ASCII.
+        files.push((path.display().to_string(), String::from_utf8_lossy(&bytes).into_owned()));
+    }
+    Ok(import::import(&files, &env(PathBuf::new(), Vec::new())))
+}
+
+fn haproxy_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
+        let entries =
+            std::fs::read_dir(path).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let is_cfg = |path: &PathBuf| path.extension().is_some_and(|e| e == "cfg") && path.is_file();
+        let mut found: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).filter(is_cfg).collect();
+        found.sort();
+        files.extend(found);
+    }
+    if files.is_empty() {
+        return Err("there is no file *.cfg in it".to_owned());
+    }
+    Ok(files)
+}
+
+/// Reads and resolves HAProxy's configuration. There is a model exactly if no diagnostic is an error. Relative paths in it are
+/// relative to the working directory, as in HAProxy.
+///
+/// # Errors
+/// A file cannot be read; the text says which and why.
+pub fn load_haproxy(paths: &[PathBuf]) -> Result<(Option<Model>, Vec<Diagnostic>), String> {
+    let imported = import(paths)?;
+    let (model, diagnostics) = from_text("haproxy.cfg", &imported.toml)?;
+    let diagnostics = imported.diagnostics(&diagnostics);
+    let wrong = diagnostics.iter().any(Diagnostic::is_error);
+    Ok((model.filter(|_| !wrong), diagnostics))
 }
 
 /// Resolves a configuration that is no file; `name` stands for it in messages.

@@ -1,0 +1,89 @@
+//! Layer 2, haproxy.cfg -> TOML and a report. No IO: the texts of the files and the environment come in.
+//!
+//! `words` cuts lines, `condition` decides `.if`, `source` makes sections of directives; `coverage` knows every keyword of HAProxy
+//! and its fate; `proxy`, `options`, `rules`, `checks`, `global` and `legacy` translate what is `Mapped`; `toml` writes it down. What comes
+//! out is loaded by `config` as any other file, so that there is one meaning of everything; [`Imported::locate`] leads its messages back to haproxy.cfg.
+
+mod checks;
+mod condition;
+mod coverage;
+mod docs;
+mod global;
+mod legacy;
+mod options;
+mod proxy;
+mod report;
+mod rules;
+mod source;
+#[cfg(test)]
+mod tests;
+mod toml;
+mod value;
+mod words;
+
+pub use docs::markdown;
+pub use report::{Note, Report, State};
+
+use crate::config::{Diagnostic, Env, Severity};
+use source::Place;
+use words::Variables;
+
+/// What an import comes to.
+#[derive(Debug)]
+pub struct Imported {
+    /// The configuration.
+    pub toml: String,
+    /// What became of each directive.
+    pub report: Report,
+    origins: Vec<Place>,
+}
+
+/// Translates HAProxy's configuration files, names and texts, read in order as one.
+pub fn import(files: &[(String, String)], env: &Env) -> Imported {
+    let mut variables = Variables::new(&env.variable);
+    let mut report = Report::new(files.iter().map(|(name, _)| name.clone()).collect());
+    let sections = source::read(files, &mut variables, &mut report);
+    let writer = proxy::translate(&sections, &variables, &mut report);
+    report.finish();
+    Imported { toml: writer.text, report, origins: writer.origins }
+}
+
+/// Whether a condition of `-cc` holds.
+///
+/// # Errors
+/// It is no condition; the text says why.
+pub fn check_condition(text: &str, env: &Env) -> Result<bool, String> {
+    condition::evaluate(text, &Variables::new(&env.variable))
+}
+
+impl Imported {
+    /// What there is to say before anything runs: the notes that matter, and what `config` said of the TOML, both as places in haproxy.cfg.
+    pub fn diagnostics(&self, of_toml: &[Diagnostic]) -> Vec<Diagnostic> {
+        let notes = self.report.notes().filter_map(|note| {
+            let severity = note.severity()?;
+            let message = format!("{}: {}", note.directive, note.text);
+            Some(diagnostic(severity, note.file.clone(), note.line, message, None))
+        });
+        let mut all: Vec<Diagnostic> = notes.collect();
+        all.extend(of_toml.iter().map(|d| self.locate(d)));
+        all
+    }
+
+    /// The same message at the line of haproxy.cfg that its line of TOML came from.
+    fn locate(&self, d: &Diagnostic) -> Diagnostic {
+        let place =
+            d.line.checked_sub(1).and_then(|line| self.origins.get(line)).copied().unwrap_or_default();
+        let file = self.report.files.get(place.file).cloned().unwrap_or_default();
+        diagnostic(d.severity, file, place.line, d.message.clone(), d.help.clone())
+    }
+}
+
+fn diagnostic(
+    severity: Severity,
+    file: String,
+    line: usize,
+    message: String,
+    help: Option<String>,
+) -> Diagnostic {
+    Diagnostic { severity, file, offset: 0, line, column: 1, message, help }
+}

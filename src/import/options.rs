@@ -1,0 +1,368 @@
+//! `bind`, `server`, `default-server` and `source`: an address and a row of options, each of which the table of keywords knows by HAProxy's name.
+
+use super::coverage::{self, Fate, Row};
+use super::proxy::{Outcome, Proxy, split, unknown};
+use super::source::{Directive, Prefix};
+use super::toml::Val;
+use super::value::{self, Bad};
+use super::words;
+use crate::config::keywords::Scope;
+
+/// Whether a directive is `default-server`.
+pub(super) fn is_default_server(words: &[String]) -> bool {
+    words.first().is_some_and(|word| word == "default-server")
+}
+
+/// `bind ADDRESS[,ADDRESS] [OPTIONS]`.
+pub(super) fn bind(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
+    let Some(address) = d.words.get(1) else { return Outcome::Wrong("an address is missing".to_owned()) };
+    let address = match listening(address) {
+        Ok(address) => address,
+        Err(outcome) => return outcome,
+    };
+    let mut options = Options::new(proxy, Scope::Bind, coverage::BIND);
+    let worst = options.read(&d.words[2..]);
+    let mut entries = options.entries;
+    if let Some(wrong) = worst.wrong {
+        return wrong;
+    }
+    entries.insert(0, ("address".to_owned(), Val::Text(address)));
+    proxy.table.push("bind", Val::Table(entries), d.place, &d.comments);
+    worst.outcome
+}
+
+/// An address as ours are written.
+fn listening(address: &str) -> Result<String, Outcome> {
+    let mut out = Vec::new();
+    for part in address.split(',') {
+        let part = ["ipv4@", "ipv6@", "tcp@", "tcp4@", "tcp6@", "mptcp@"]
+            .iter()
+            .find_map(|p| part.strip_prefix(p))
+            .unwrap_or(part);
+        if let Some(kind) = ["quic4@", "quic6@", "udp@", "udp4@", "udp6@", "rhttp@", "sockpair@", "rev@"]
+            .iter()
+            .find(|p| part.starts_with(**p))
+        {
+            return Err(Outcome::No(format!("addresses with {kind} are not in this version")));
+        }
+        out.push(if part == "*" || part.starts_with(':') && part.len() == 1 {
+            "*:0".to_owned()
+        } else {
+            part.to_owned()
+        });
+    }
+    Ok(out.join(","))
+}
+
+/// `server NAME ADDRESS[:PORT] [OPTIONS]`.
+pub(super) fn server(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
+    let [_, name, address, options @ ..] = d.words.as_slice() else {
+        return Outcome::Wrong("write server NAME ADDRESS:PORT".to_owned());
+    };
+    let name = proxy.variables.expand(name);
+    let address = match with_port(proxy, address) {
+        Ok(address) => address,
+        Err(outcome) => return outcome,
+    };
+    let mut reader = Options::new(proxy, Scope::Server, coverage::SERVER);
+    let worst = reader.read(options);
+    let mut entries = reader.entries;
+    if let Some(wrong) = worst.wrong {
+        return wrong;
+    }
+    entries.insert(0, ("address".to_owned(), Val::Text(address)));
+    proxy.table.set(&["server", &name], Val::Table(entries), d.place, &d.comments);
+    worst.outcome
+}
+
+/// The address of a server, with the port of the one bind that leads to it if it has none.
+fn with_port(proxy: &Proxy<'_, '_>, address: &str) -> Result<String, Outcome> {
+    let plain = ["ipv4@", "ipv6@", "tcp@", "tcp4@", "tcp6@", "mptcp@"]
+        .iter()
+        .find_map(|p| address.strip_prefix(p))
+        .unwrap_or(address);
+    if let Some(kind) =
+        ["quic4@", "quic6@", "udp@", "rhttp@", "sockpair@"].iter().find(|p| plain.starts_with(**p))
+    {
+        return Err(Outcome::No(format!("addresses with {kind} are not in this version")));
+    }
+    if plain.starts_with(['/', '@']) || plain.starts_with("unix@") || plain.starts_with("abns@") {
+        return Ok(plain.to_owned());
+    }
+    if words::has_variables(plain) {
+        return Ok(plain.to_owned());
+    }
+    let (host, port) = match plain.rfind(':') {
+        Some(at) if plain.starts_with('[') && !plain[at..].contains(']') || !plain[..at].contains(':') => {
+            (&plain[..at], &plain[at + 1..])
+        }
+        _ => (plain, ""),
+    };
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if is_number(port) {
+        return Ok(plain.to_owned());
+    }
+    let host =
+        if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
+    let ports = ports_leading_to(proxy);
+    match ports.as_slice() {
+        [one] => {
+            let offset: i64 = if port.is_empty() { 0 } else { port.parse().map_err(|_| Outcome::Wrong(format!("\"{port}\" is no port")))? };
+            Ok(format!("{host}:{}", one + offset))
+        }
+        _ => Err(Outcome::No("give the server a port: HAProxy would take that of the client's connection, and several binds lead here".to_owned())),
+    }
+}
+
+/// Ports of the binds whose connections may come to this section.
+fn ports_leading_to(proxy: &Proxy<'_, '_>) -> Vec<i64> {
+    let mut ports = Vec::new();
+    for section in proxy.sections {
+        let leads = section.name == proxy.name
+            || section.directives.iter().any(|d| {
+                matches!(d.words[0].as_str(), "use_backend" | "default_backend")
+                    && d.words.get(1).is_some_and(|n| n == proxy.name)
+            });
+        if !leads {
+            continue;
+        }
+        let binds = section.directives.iter().filter(|d| d.words[0] == "bind").filter_map(|d| d.words.get(1));
+        for address in binds.chain(section.rest.first()).flat_map(|list| list.split(',')) {
+            match address.rsplit(':').next().and_then(|port| port.parse().ok()) {
+                Some(port) if !ports.contains(&port) => ports.push(port),
+                Some(_) => {}
+                None => ports.extend([-1, -1]),
+            }
+        }
+    }
+    ports
+}
+
+/// `default-server [OPTIONS]`; several add up.
+pub(super) fn default_server(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
+    let mut reader = Options::new(proxy, Scope::DefaultServer, coverage::SERVER);
+    let worst = reader.read(&d.words[1..]);
+    let entries = reader.entries;
+    if let Some(wrong) = worst.wrong {
+        return wrong;
+    }
+    for (key, value) in entries {
+        let mut path = vec!["default-server"];
+        path.extend(split(&key));
+        proxy.table.set(&path, value, d.place, &d.comments);
+    }
+    worst.outcome
+}
+
+/// `source ADDRESS [usesrc ...]` holds for all servers of a backend.
+pub(super) fn source(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
+    match source_of(&d.words[1..]) {
+        Ok((value, used)) if used == d.words.len() - 1 => proxy.put(&["default-server", "source"], value, d),
+        Ok(_) => Outcome::No("interface and usesrc other than client are not in this version".to_owned()),
+        Err(outcome) => outcome,
+    }
+}
+
+/// What `source` at a server or in a backend means, and how many words it takes.
+fn source_of(words: &[String]) -> Result<(Val, usize), Outcome> {
+    match words {
+        [_, usesrc, client, ..] if usesrc == "usesrc" => match client.as_str() {
+            "clientip" | "client" => Ok((Val::text("client"), 3)),
+            _ => Err(Outcome::No("usesrc takes client or clientip in this version".to_owned())),
+        },
+        [_, interface, ..] if interface == "interface" => {
+            Err(Outcome::No("source ... interface is not in this version".to_owned()))
+        }
+        [address, ..] => Ok((Val::text(address.strip_suffix(":0").unwrap_or(address)), 1)),
+        [] => Err(Outcome::Wrong("source needs an address".to_owned())),
+    }
+}
+
+struct Worst {
+    outcome: Outcome,
+    /// The line cannot be used at all.
+    wrong: Option<Outcome>,
+}
+
+/// Reads a row of options into entries of a table.
+struct Options<'p, 'a, 'e> {
+    proxy: &'p Proxy<'a, 'e>,
+    scope: Scope,
+    table: &'static [Row],
+    entries: Vec<(String, Val)>,
+    ignored: Vec<String>,
+    near: Vec<String>,
+    no: Vec<String>,
+}
+
+impl<'p, 'a, 'e> Options<'p, 'a, 'e> {
+    fn new(proxy: &'p Proxy<'a, 'e>, scope: Scope, table: &'static [Row]) -> Self {
+        Options {
+            proxy,
+            scope,
+            table,
+            entries: Vec::new(),
+            ignored: Vec::new(),
+            near: Vec::new(),
+            no: Vec::new(),
+        }
+    }
+
+    fn read(&mut self, words: &[String]) -> Worst {
+        let mut at = 0;
+        while at < words.len() {
+            match self.option(&words[at..]) {
+                Ok(used) => at += used,
+                Err(wrong) => return Worst { outcome: Outcome::Exact, wrong: Some(wrong) },
+            }
+        }
+        let join = |list: &[String]| list.join("; ");
+        let outcome = if !self.no.is_empty() {
+            Outcome::No(join(&self.no))
+        } else if !self.near.is_empty() {
+            Outcome::Near(join(&self.near))
+        } else {
+            Outcome::Exact
+        };
+        Worst { outcome, wrong: None }
+    }
+
+    /// Reads one option; how many words it took.
+    fn option(&mut self, words: &[String]) -> Result<usize, Outcome> {
+        let word = words[0].as_str();
+        if let Some(used) = self.special(word, words)? {
+            return Ok(used);
+        }
+        let Some((_, _, fate)) = self.table.iter().find(|(keyword, ..)| *keyword == word) else {
+            return Err(unknown(word, self.table));
+        };
+        let takes = if FLAGS.contains(&word) { 1 } else { 2 };
+        match fate {
+            Fate::Ignored(why) => {
+                self.ignored.push(format!("{word}: {why}"));
+                return Ok(takes);
+            }
+            Fate::Near(how) => {
+                self.near.push(format!("{word}: {how}"));
+                return Ok(takes);
+            }
+            Fate::No(instead) => {
+                self.no.push(format!("{word}: {instead}"));
+                return Ok(takes);
+            }
+            Fate::Mapped => {}
+        }
+        let (name, prefix) = match word.strip_prefix("no-") {
+            Some(rest) if value::keyword(self.scope, &words[..1]).is_none() => (rest, Prefix::No),
+            _ => (word, Prefix::None),
+        };
+        let named = [name.to_owned()];
+        let Some((keyword, _)) = value::keyword(self.scope, &named) else {
+            self.no.push(format!("{word} is not in this version"));
+            return Ok(takes);
+        };
+        if !self.proxy.http && self.proxy.needs_http_in(self.scope, keyword.key) {
+            return Ok(takes);
+        }
+        let used = value::arity(keyword.kind);
+        let Some(arguments) = words.get(1..=used) else {
+            return Err(Outcome::Wrong(format!("{word} needs a value")));
+        };
+        match value::value(keyword.kind, arguments, prefix, self.proxy.variables) {
+            Ok(value) => {
+                self.entries.retain(|(key, _)| key != keyword.key);
+                self.entries.push((keyword.key.to_owned(), value));
+            }
+            Err(Bad::Arguments(message)) => return Err(Outcome::Wrong(format!("{word}: {message}"))),
+            Err(Bad::Unknown) => self.no.push(format!("{word} is not in this version")),
+        }
+        Ok(used + 1)
+    }
+
+    /// Options that take more than one word, or mean something else here.
+    fn special(&mut self, word: &str, words: &[String]) -> Result<Option<usize>, Outcome> {
+        Ok(match (self.scope, word) {
+            (Scope::Server | Scope::DefaultServer, "source") => {
+                let (value, used) = source_of(&words[1..])?;
+                self.entries.push(("source".to_owned(), value));
+                Some(used + 1)
+            }
+            (Scope::Server | Scope::DefaultServer, "enabled" | "no-disabled") => Some(1),
+            (Scope::Bind, "accept-proxy") => {
+                self.entries
+                    .push((word.to_owned(), Val::List(vec![Val::text("0.0.0.0/0"), Val::text("::/0")])));
+                Some(1)
+            }
+            (Scope::Bind, "process" | "thread" | "nice") => Some(2),
+            _ => None,
+        })
+    }
+}
+
+/// Options without a value.
+const FLAGS: &[&str] = &[
+    "accept-netscaler-cip-flag",
+    "agent-check",
+    "allow-0rtt",
+    "backup",
+    "check",
+    "check-reuse-pool",
+    "check-send-proxy",
+    "check-sni-auto",
+    "check-ssl",
+    "check-via-socks4",
+    "defer-accept",
+    "disabled",
+    "enabled",
+    "force-sslv3",
+    "force-tlsv10",
+    "force-tlsv11",
+    "force-tlsv12",
+    "force-tlsv13",
+    "generate-certificates",
+    "no-agent-check",
+    "no-alpn",
+    "no-backup",
+    "no-ca-names",
+    "no-check",
+    "no-check-reuse-pool",
+    "no-check-send-proxy",
+    "no-check-sni-auto",
+    "no-check-ssl",
+    "no-renegotiate",
+    "no-send-proxy",
+    "no-send-proxy-v2",
+    "no-send-proxy-v2-ssl",
+    "no-send-proxy-v2-ssl-cn",
+    "no-sni-auto",
+    "no-ssl",
+    "no-ssl-reuse",
+    "no-sslv3",
+    "no-strict-sni",
+    "no-tfo",
+    "no-tls-tickets",
+    "no-tlsv10",
+    "no-tlsv11",
+    "no-tlsv12",
+    "no-tlsv13",
+    "no-verifyhost",
+    "non-stick",
+    "prefer-client-ciphers",
+    "quic-force-retry",
+    "renegotiate",
+    "send-proxy",
+    "send-proxy-v2",
+    "send-proxy-v2-ssl",
+    "send-proxy-v2-ssl-cn",
+    "sni-auto",
+    "ssl",
+    "ssl-reuse",
+    "stick",
+    "strict-maxconn",
+    "strict-sni",
+    "tfo",
+    "tls-tickets",
+    "transparent",
+    "v4v6",
+    "v6only",
+];

@@ -1,0 +1,532 @@
+//! Sections of proxies and the order of everything: `global`, what `defaults` say, then each section in the order of the file.
+//! One directive at a time: its fate from `coverage`, then the translation that knows it, then the table of keywords.
+
+use std::collections::BTreeSet;
+
+use super::coverage::{self, Fate};
+use super::report::{Report, State};
+use super::source::{Directive, Place, Prefix, Section};
+use super::toml::{Table, Val, Writer};
+use super::value::{self, Bad};
+use super::words::{self, Variables};
+use super::{checks, global, legacy, options, rules};
+use crate::config::keywords::{self, KeywordMode, Scope};
+
+/// What a translation came to.
+pub(super) enum Outcome {
+    Exact,
+    Ignored(String),
+    Near(String),
+    No(String),
+    /// The line is wrong, for HAProxy as well.
+    Wrong(String),
+}
+
+/// A section on its way to TOML.
+pub(super) struct Proxy<'a, 'e> {
+    pub(super) scope: Scope,
+    pub(super) name: &'a str,
+    pub(super) http: bool,
+    pub(super) table: Table,
+    /// Rules by the phase in which HAProxy runs them.
+    pub(super) rules: rules::Phases,
+    pub(super) checks: checks::Checks,
+    pub(super) sections: &'a [Section],
+    pub(super) variables: &'a Variables<'e>,
+}
+
+/// Translates all sections.
+pub(super) fn translate(sections: &[Section], variables: &Variables<'_>, report: &mut Report) -> Writer {
+    let mut writer = Writer::default();
+    let mut defaults = Table::new(&["defaults"], Place::default(), Vec::new());
+    for section in sections.iter().filter(|s| s.kind == "global") {
+        for table in global::translate(section, &mut defaults, variables, report) {
+            writer.table(&table);
+        }
+    }
+    let shared = shared_defaults(sections);
+    let translated: Vec<Table> = sections
+        .iter()
+        .filter(|section| !section.twice)
+        .flat_map(|section| match section.kind.as_str() {
+            "frontend" | "backend" | "listen" => proxy(sections, section, shared, variables, report),
+            "userlist" => userlist(section, variables, report),
+            "http-errors" => http_errors(section, report),
+            "global" | "defaults" => Vec::new(),
+            kind => other(section, kind, report),
+        })
+        .collect();
+    if let Some(section) = shared.map(|at| &sections[at]) {
+        defaults.place = section.place;
+        defaults.comments = section.comments.clone();
+        fill_defaults(&mut defaults, section, sections, variables, report);
+    }
+    if sections.iter().any(|s| matches!(s.kind.as_str(), "frontend" | "listen")) {
+        // What HAProxy does about the two ambiguities that may be repaired.
+        defaults.set(&["ambiguous-messages"], Val::text("repair"), defaults.place, &[]);
+    }
+    if !defaults.is_empty() {
+        writer.table(&defaults);
+    }
+    translated.iter().for_each(|table| writer.table(table));
+    writer
+}
+
+/// The `defaults` section that can stay one: all proxies have the same.
+fn shared_defaults(sections: &[Section]) -> Option<usize> {
+    let proxies = sections.iter().filter(|s| matches!(s.kind.as_str(), "frontend" | "backend" | "listen"));
+    let used: BTreeSet<Option<usize>> = proxies.map(|s| s.defaults).collect();
+    match used.iter().collect::<Vec<_>>().as_slice() {
+        [Some(one)] if sections[*one].defaults.is_none() => Some(*one),
+        // Without a proxy they are still worth checking.
+        [] => sections.iter().position(|s| s.kind == "defaults"),
+        _ => None,
+    }
+}
+
+/// The directives of the `defaults` of a section, those that they build on first.
+fn inherited(sections: &[Section], section: &Section) -> Vec<Directive> {
+    let Some(defaults) = section.defaults.and_then(|at| sections.get(at)) else { return Vec::new() };
+    let mut all = inherited(sections, defaults);
+    all.extend(defaults.directives.iter().cloned());
+    all
+}
+
+/// Whether a directive can stay in `[defaults]`; otherwise it is written into each section that it holds for.
+fn stays(words: &[String]) -> bool {
+    if options::is_default_server(words)
+        || words.first().is_some_and(|w| w == "errorfile" || w == "cookie" || w == "mode")
+    {
+        return true;
+    }
+    if ["option forwardfor", "option originalto", "option httpchk", "option redispatch"]
+        .iter()
+        .any(|k| coverage::begins(words, k))
+    {
+        return true;
+    }
+    let by_table = value::keyword(Scope::Defaults, words).is_some() || legacy::renamed(words).is_some();
+    by_table || coverage::find(coverage::PROXY, words).is_none_or(|(.., fate)| *fate != Fate::Mapped)
+}
+
+fn fill_defaults(
+    table: &mut Table,
+    section: &Section,
+    sections: &[Section],
+    variables: &Variables<'_>,
+    report: &mut Report,
+) {
+    let http = mode_of(section, sections, variables);
+    let mut proxy = Proxy {
+        scope: Scope::Defaults,
+        name: &section.name,
+        http,
+        table: std::mem::take(table),
+        rules: rules::Phases::default(),
+        checks: checks::Checks::default(),
+        sections,
+        variables,
+    };
+    for directive in section.directives.iter().filter(|d| stays(&d.words)) {
+        proxy.directive(directive, report);
+    }
+    proxy.checks.finish(&mut proxy.table);
+    *table = proxy.table;
+}
+
+/// Whether a section is in HTTP mode.
+fn mode_of(section: &Section, sections: &[Section], variables: &Variables<'_>) -> bool {
+    let inherited = inherited(sections, section);
+    let mode = inherited.iter().chain(&section.directives).rfind(|d| d.words[0] == "mode");
+    mode.and_then(|d| d.words.get(1)).is_some_and(|mode| variables.expand(mode) == "http")
+}
+
+fn proxy(
+    sections: &[Section],
+    section: &Section,
+    shared: Option<usize>,
+    variables: &Variables<'_>,
+    report: &mut Report,
+) -> Vec<Table> {
+    let scope = match section.kind.as_str() {
+        "frontend" => Scope::Frontend,
+        "backend" => Scope::Backend,
+        _ => Scope::Listen,
+    };
+    let inherited = inherited(sections, section);
+    let own_disabled =
+        section.directives.iter().rfind(|d| matches!(d.words[0].as_str(), "disabled" | "enabled"));
+    let disabled =
+        own_disabled.or(inherited.iter().rfind(|d| matches!(d.words[0].as_str(), "disabled" | "enabled")));
+    if disabled.is_some_and(|d| d.words[0] == "disabled") {
+        report.add(
+            section.place,
+            &format!("{} {}", section.kind, section.name),
+            State::Ignored,
+            "the section is disabled",
+        );
+        return Vec::new();
+    }
+    let http = mode_of(section, sections, variables);
+    let table = Table::new(&[&section.kind, &section.name], section.place, section.comments.clone());
+    let mut proxy = Proxy {
+        scope,
+        name: &section.name,
+        http,
+        table,
+        rules: rules::Phases::default(),
+        checks: checks::Checks::default(),
+        sections,
+        variables,
+    };
+    report.add(section.place, &format!("{} {}", section.kind, section.name), State::Exact, "");
+    if !section.rest.is_empty() {
+        // `listen NAME ADDRESS` of old.
+        let words: Vec<String> =
+            std::iter::once("bind".to_owned()).chain(section.rest.iter().cloned()).collect();
+        proxy.directive(
+            &Directive { place: section.place, words, prefix: Prefix::None, comments: Vec::new() },
+            report,
+        );
+    }
+    for directive in &inherited {
+        let is_kept = shared.is_some() && section.defaults == shared && stays(&directive.words);
+        if !is_kept && proxy.may_hold(&directive.words) {
+            proxy.directive(directive, report);
+        }
+    }
+    for directive in &section.directives {
+        proxy.directive(directive, report);
+    }
+    proxy.finish()
+}
+
+impl Proxy<'_, '_> {
+    /// Whether a directive of `defaults` says something about a section of this kind.
+    fn may_hold(&self, words: &[String]) -> bool {
+        let letter = match self.scope {
+            Scope::Frontend => 'F',
+            Scope::Backend => 'B',
+            _ => 'L',
+        };
+        coverage::find(coverage::PROXY, words).is_none_or(|(_, sections, _)| sections.contains(letter))
+    }
+
+    fn directive(&mut self, directive: &Directive, report: &mut Report) {
+        let outcome = self.translate(directive);
+        let prefix = match directive.prefix {
+            Prefix::None => "",
+            Prefix::No => "no ",
+            Prefix::Default => "default ",
+        };
+        tell(report, directive.place, &format!("{prefix}{}", directive.words.join(" ")), outcome);
+    }
+
+    fn translate(&mut self, d: &Directive) -> Outcome {
+        let Some((keyword, sections, fate)) = coverage::find(coverage::PROXY, &d.words) else {
+            return unknown(&d.words[0], coverage::PROXY);
+        };
+        let (letter, kind) = match self.scope {
+            Scope::Defaults => ('D', "defaults"),
+            Scope::Frontend => ('F', "a frontend"),
+            Scope::Backend => ('B', "a backend"),
+            _ => ('L', "a listen section"),
+        };
+        if !sections.contains(letter) {
+            return Outcome::Wrong(format!("{keyword} cannot stand in {kind}"));
+        }
+        match fate {
+            Fate::Ignored(why) => return Outcome::Ignored((*why).to_owned()),
+            // Switching off what there is not changes nothing.
+            Fate::Near(_) | Fate::No(_) if d.prefix != Prefix::None => return Outcome::Exact,
+            Fate::Near(how) => return Outcome::Near((*how).to_owned()),
+            Fate::No(instead) => return Outcome::No((*instead).to_owned()),
+            Fate::Mapped => {}
+        }
+        if let Some(outcome) = self.special(keyword, d) {
+            return outcome;
+        }
+        self.by_table(&d.words, d)
+    }
+
+    /// Directives whose words need more than the table of keywords.
+    fn special(&mut self, keyword: &str, d: &Directive) -> Option<Outcome> {
+        if let Some(outcome) =
+            rules::directive(self, keyword, d).or_else(|| checks::directive(self, keyword, d))
+        {
+            return Some(outcome);
+        }
+        Some(match keyword {
+            "bind" => options::bind(self, d),
+            "server" => options::server(self, d),
+            "server-template" => Outcome::No("write one server for each address; a name with several addresses is not spread over servers in this version".to_owned()),
+            "default-server" => options::default_server(self, d),
+            "source" => options::source(self, d),
+            "acl" => return Some(self.acl(d)),
+            "cookie" => self.cookie(d),
+            "errorfile" => match d.words.as_slice() {
+                [_, code, file] => self.put(&["errorfile", code], Val::text(file), d),
+                _ => Outcome::Wrong("write errorfile CODE FILE".to_owned()),
+            },
+            "option forwardfor" | "option originalto" => self.address_header(d),
+            "option splice-auto" | "option splice-request" | "option splice-response" => {
+                let value = if d.prefix == Prefix::No { "never" } else { "auto" };
+                self.put(&["splice"], Val::text(value), d)
+            }
+            "option forceclose" => self.by_table(&["option".to_owned(), "httpclose".to_owned()], d),
+            "disabled" => Outcome::Exact,
+            "ignore-persist" | "force-persist" => match rules::condition(&d.words[1..]) {
+                Ok(Some((false, condition))) => self.put(&[keyword], Val::Text(condition), d),
+                Ok(Some((true, condition))) => self.put(&[keyword], Val::Text(format!("not ({condition})")), d),
+                Ok(None) => Outcome::Wrong(format!("{keyword} needs a condition")),
+                Err(message) => Outcome::Wrong(message),
+            },
+            "balance" => self.balance(d),
+            "stats enable" if !value::exists(self.scope, "stats") => return None,
+            _ => {
+                let words = legacy::renamed(&d.words)?;
+                self.by_table(&words, d)
+            }
+        })
+    }
+
+    /// Sets a key.
+    pub(super) fn put(&mut self, path: &[&str], value: Val, d: &Directive) -> Outcome {
+        self.table.set(path, value, d.place, &d.comments);
+        Outcome::Exact
+    }
+
+    /// What the table of keywords makes of it.
+    fn by_table(&mut self, words: &[String], d: &Directive) -> Outcome {
+        match value::simple(self.scope, words, d.prefix, self.variables) {
+            Ok((key, _)) if !self.http && self.needs_http(key) => {
+                Outcome::Ignored("only HTTP mode looks at it".to_owned())
+            }
+            Ok((key, Val::Flag(false)))
+                if self.scope == Scope::Defaults && self.table.get(&split(key)).is_none() =>
+            {
+                Outcome::Exact
+            }
+            Ok((key, value)) => self.put(&split(key), value, d),
+            Err(Bad::Unknown) if d.prefix != Prefix::None => Outcome::Exact,
+            Err(Bad::Unknown) => Outcome::No("not in this version".to_owned()),
+            Err(Bad::Arguments(message)) => Outcome::Wrong(message),
+        }
+    }
+
+    /// Whether only HTTP mode looks at a key.
+    pub(super) fn needs_http(&self, key: &str) -> bool {
+        self.scope != Scope::Defaults
+            && keywords::find(self.scope, key).is_some_and(|keyword| keyword.mode == KeywordMode::Http)
+    }
+
+    /// The same for another table.
+    pub(super) fn needs_http_in(&self, scope: Scope, key: &str) -> bool {
+        self.scope != Scope::Defaults
+            && keywords::find(scope, key).is_some_and(|keyword| keyword.mode == KeywordMode::Http)
+    }
+
+    fn acl(&mut self, d: &Directive) -> Outcome {
+        let [_, name, words @ ..] = d.words.as_slice() else {
+            return Outcome::Wrong("write acl NAME FETCH PATTERNS".to_owned());
+        };
+        let text = rules::join(words);
+        self.table.add_text(&["acl", &self.variables.expand(name)], &text, d.place, &d.comments);
+        Outcome::Exact
+    }
+
+    fn balance(&mut self, d: &Directive) -> Outcome {
+        let words: Vec<String> = d.words[1..].iter().map(|word| self.variables.expand(word)).collect();
+        match words.first().map(String::as_str) {
+            None => Outcome::Wrong("an algorithm is missing".to_owned()),
+            Some("sticky" | "log-hash") => Outcome::No("it balances logs, which are not received".to_owned()),
+            Some(_) => self.put(&["balance"], Val::Text(words.join(" ")), d),
+        }
+    }
+
+    /// `cookie NAME [OPTIONS]`.
+    fn cookie(&mut self, d: &Directive) -> Outcome {
+        if !self.http && self.scope != Scope::Defaults {
+            return Outcome::Ignored("only HTTP mode looks at it".to_owned());
+        }
+        let mut words = d.words[1..].iter();
+        let Some(name) = words.next() else { return Outcome::Wrong("write cookie NAME".to_owned()) };
+        let mut entries = vec![("name".to_owned(), Val::text(name))];
+        let mut lists: Vec<(String, Vec<String>)> = Vec::new();
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "insert" | "rewrite" | "prefix" => entries.push(("mode".to_owned(), Val::text(word))),
+                "indirect" | "nocache" | "postonly" | "preserve" | "httponly" | "secure" | "dynamic" => {
+                    entries.push((word.clone(), Val::Flag(true)))
+                }
+                "domain" | "attr" | "maxidle" | "maxlife" => {
+                    let Some(value) = words.next() else {
+                        return Outcome::Wrong(format!("{word} needs a value"));
+                    };
+                    if word.starts_with("max") {
+                        entries.push((
+                            word.clone(),
+                            value.parse::<i64>().map_or(Val::text(value), |s| Val::Text(format!("{s}s"))),
+                        ));
+                    } else if let Some((_, list)) = lists.iter_mut().find(|(key, _)| key == word) {
+                        list.push(value.clone());
+                    } else {
+                        lists.push((word.clone(), vec![value.clone()]));
+                    }
+                }
+                _ => return Outcome::Wrong(format!("\"{word}\" is no option of cookie")),
+            }
+        }
+        entries.extend(lists.into_iter().map(|(key, list)| (key, Val::texts(&list))));
+        let mode = entries.iter().any(|(key, _)| key == "mode");
+        if !mode {
+            // Without one of the three HAProxy only reads the cookie, as rewrite does with a server that never sets it.
+            entries.push(("mode".to_owned(), Val::text("rewrite")));
+        }
+        self.put(&["cookie"], Val::Table(entries), d)
+    }
+
+    /// `option forwardfor [except NET] [header NAME] [if-none]`.
+    fn address_header(&mut self, d: &Directive) -> Outcome {
+        let key = d.words[1].as_str();
+        if d.prefix != Prefix::None {
+            return self.put(&[key], Val::Flag(false), d);
+        }
+        if !self.http && self.scope != Scope::Defaults {
+            return Outcome::Ignored("only HTTP mode looks at it".to_owned());
+        }
+        let mut entries = Vec::new();
+        let mut except = Vec::new();
+        let mut words = d.words[2..].iter();
+        while let Some(word) = words.next() {
+            match (word.as_str(), word.as_str() != "if-none") {
+                ("if-none", _) => entries.push(("if-none".to_owned(), Val::Flag(true))),
+                ("except" | "header", _) => match words.next() {
+                    Some(value) if word == "except" => except.push(value.clone()),
+                    Some(value) => entries.push(("header".to_owned(), Val::text(value))),
+                    None => return Outcome::Wrong(format!("{word} needs a value")),
+                },
+                _ => return Outcome::Wrong(format!("\"{word}\" is no option of it")),
+            }
+        }
+        if !except.is_empty() {
+            entries.push(("except".to_owned(), Val::texts(&except)));
+        }
+        let value = if entries.is_empty() { Val::Flag(true) } else { Val::Table(entries) };
+        self.put(&[key], value, d)
+    }
+
+    fn finish(mut self) -> Vec<Table> {
+        self.checks.finish(&mut self.table);
+        self.rules.finish(&mut self.table, self.http);
+        vec![self.table]
+    }
+}
+
+pub(super) fn split(key: &str) -> Vec<&str> {
+    key.split('.').collect()
+}
+
+/// Says what a directive came to.
+pub(super) fn tell(report: &mut Report, place: Place, directive: &str, outcome: Outcome) {
+    match outcome {
+        Outcome::Exact => report.add(place, directive, State::Exact, ""),
+        Outcome::Ignored(text) => report.add(place, directive, State::Ignored, &text),
+        Outcome::Near(text) => report.add(place, directive, State::Approximate, &text),
+        Outcome::No(text) => report.add(place, directive, State::Unsupported, &text),
+        Outcome::Wrong(text) => report.error(place, directive, &text),
+    }
+}
+
+/// A word that HAProxy does not know either.
+pub(super) fn unknown(word: &str, table: &'static [coverage::Row]) -> Outcome {
+    let help = crate::config::diag::suggest(word, table.iter().map(|(keyword, ..)| *keyword));
+    Outcome::Wrong(format!(
+        "there is no keyword \"{}\" here{}",
+        words::to_config(word),
+        help.map_or(String::new(), |help| format!("; {help}"))
+    ))
+}
+
+fn userlist(section: &Section, variables: &Variables<'_>, report: &mut Report) -> Vec<Table> {
+    let mut table = Table::new(&["userlist", &section.name], section.place, section.comments.clone());
+    for d in &section.directives {
+        let outcome = match d.words.as_slice() {
+            [kind, name, rest @ ..] if kind == "group" => {
+                let users: Vec<String> = match rest {
+                    [word, users] if word == "users" => {
+                        variables.expand(users).split(',').map(str::to_owned).collect()
+                    }
+                    _ => Vec::new(),
+                };
+                let entries = if users.is_empty() {
+                    Vec::new()
+                } else {
+                    vec![("users".to_owned(), Val::texts(&users))]
+                };
+                table.set(&["group", name], Val::Table(entries), d.place, &d.comments);
+                Outcome::Exact
+            }
+            [kind, name, rest @ ..] if kind == "user" => {
+                let entries = rest.chunks(2).filter_map(|pair| match pair {
+                    [key, value] if key == "groups" => Some((
+                        key.clone(),
+                        Val::texts(&value.split(',').map(str::to_owned).collect::<Vec<_>>()),
+                    )),
+                    [key, value] if key == "password" || key == "insecure-password" => {
+                        Some((key.clone(), Val::text(value)))
+                    }
+                    _ => None,
+                });
+                table.set(&["user", name], Val::Table(entries.collect()), d.place, &d.comments);
+                Outcome::Exact
+            }
+            _ => {
+                Outcome::Wrong("a userlist has user NAME password HASH and group NAME users LIST".to_owned())
+            }
+        };
+        tell(report, d.place, &hide_password(&d.words), outcome);
+    }
+    vec![table]
+}
+
+/// The directive as it may be shown.
+fn hide_password(words: &[String]) -> String {
+    let mut shown = words.to_vec();
+    for at in 1..shown.len() {
+        if shown[at - 1].ends_with("password") {
+            shown[at] = "...".to_owned();
+        }
+    }
+    shown.join(" ")
+}
+
+fn http_errors(section: &Section, report: &mut Report) -> Vec<Table> {
+    let mut table = Table::new(&["http-errors", &section.name], section.place, section.comments.clone());
+    for d in &section.directives {
+        let outcome = match d.words.as_slice() {
+            [word, code, file] if word == "errorfile" => {
+                table.set(&["errorfile", code], Val::text(file), d.place, &d.comments);
+                Outcome::Exact
+            }
+            _ => Outcome::Wrong("http-errors has errorfile CODE FILE".to_owned()),
+        };
+        tell(report, d.place, &d.words.join(" "), outcome);
+    }
+    vec![table]
+}
+
+/// Sections that are not translated.
+fn other(section: &Section, kind: &str, report: &mut Report) -> Vec<Table> {
+    let outcome = match kind {
+        "program" => Outcome::Ignored("start programs from the service manager".to_owned()),
+        "peers" | "mailers" | "traces" | "log-profile" => Outcome::Ignored("nothing here uses it".to_owned()),
+        "resolvers" => Outcome::Near("names are resolved by the machine's own resolver settings".to_owned()),
+        "cache" => Outcome::Ignored("responses are not cached".to_owned()),
+        "ring" => Outcome::Ignored("events are kept in rings of their own".to_owned()),
+        "acme" => Outcome::No("certificates come from files; run an ACME client beside it".to_owned()),
+        _ => Outcome::No("not in this version".to_owned()),
+    };
+    tell(report, section.place, &format!("{kind} {}", section.name), outcome);
+    Vec::new()
+}

@@ -1,0 +1,315 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn env() -> Env {
+    Env {
+        variable: Box::new(|name| (name == "WEB").then(|| "192.0.2.10".to_owned())),
+        read: Box::new(|_| Ok(b"10.0.0.0/8\n".to_vec())),
+        cpus: vec![0, 1],
+        hostname: "lb".to_owned(),
+    }
+}
+
+fn of(text: &str) -> Imported {
+    import(&[("haproxy.cfg".to_owned(), text.to_owned())], &env())
+}
+
+/// The import of a text that must be fine, and load.
+fn clean(text: &str) -> String {
+    let imported = of(text);
+    let (model, diagnostics) = crate::config::load("x.toml", &imported.toml, &env());
+    let all: Vec<String> = imported.diagnostics(&diagnostics).iter().map(ToString::to_string).collect();
+    assert!(model.is_some() && all.is_empty(), "{all:#?}\n{}", imported.toml);
+    imported.toml
+}
+
+const TIMEOUTS: &str = "defaults\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n";
+
+#[test]
+fn a_usual_file_becomes_what_a_person_would_write() {
+    let text = "\
+# the edge
+global
+    maxconn 2000   # enough
+    stats socket /run/haproxy.sock mode 660 level admin
+
+defaults
+    mode http
+    timeout connect 5000
+    timeout client  30s
+    timeout server  30s
+    option http-server-close
+    option forwardfor except 127.0.0.0/8
+    default-server inter 3s rise 2 fall 3
+
+frontend www
+    bind *:80 name clear
+    bind :8080
+    # only for us
+    acl local src 10.0.0.0/8
+    acl local src 192.168.0.0/16
+    use_backend img if { hdr_beg(host) -i img } || { path_beg /img /css }
+    http-request deny deny_status 429 if { path_beg -i '/a b' } !local
+    http-request set-header X-Proto \"it's http\"
+    default_backend app
+
+backend img
+    server i1 \"${WEB}\":8000 weight 10
+
+backend app
+    balance uri depth 3
+    cookie SRV insert indirect nocache maxidle 60
+    redirect location /gone if { path /old }
+    server s1 192.0.2.1:80 cookie s1 check maxconn 100
+    server s2 192.0.2.2:80 cookie s2 check backup
+";
+    let expected = r#"# the edge
+[global]
+# enough
+maxconn = 2000
+
+[admin]
+socket = [
+  { path = "/run/haproxy.sock", mode = "660", level = "admin" },
+]
+
+[defaults]
+mode = "http"
+timeout.connect = 5000
+timeout.client = "30s"
+timeout.server = "30s"
+http-server-close = true
+forwardfor = { except = "127.0.0.0/8" }
+default-server.inter = "3s"
+default-server.rise = 2
+default-server.fall = 3
+ambiguous-messages = "repair"
+
+[frontend.www]
+bind = [
+  { address = "*:80", name = "clear" },
+  { address = ":8080" },
+]
+# only for us
+acl.local = ["src 10.0.0.0/8", "src 192.168.0.0/16"]
+default-backend = "app"
+rules = [
+  { deny = { status = 429 }, if = "{ path_beg -i '/a b' } !local" },
+  { set-header = { name = "X-Proto", value = "it's http" } },
+  { use-backend = "img", if = "{ hdr_beg(host) -i img } || { path_beg /img /css }" },
+]
+
+[backend.img]
+server.i1 = { address = "${WEB-}:8000", weight = 10 }
+
+[backend.app]
+balance = "uri depth 3"
+cookie = { name = "SRV", mode = "insert", indirect = true, nocache = true, maxidle = "60s" }
+server.s1 = { address = "192.0.2.1:80", cookie = "s1", check = true, maxconn = 100 }
+server.s2 = { address = "192.0.2.2:80", cookie = "s2", check = true, backup = true }
+rules = [
+  { redirect = { location = "/gone" }, if = "{ path /old }" },
+]
+"#;
+    assert_eq!(clean(text), expected);
+}
+
+#[test]
+fn several_defaults_are_written_into_their_sections() {
+    let text = "\
+defaults tcp-ones
+    timeout connect 1s
+    timeout client 1s
+    timeout server 1s
+defaults web from tcp-ones
+    mode http
+    http-request del-header X-A
+listen db
+    bind :3306
+    server d 192.0.2.1:3306
+frontend f from web
+    bind :80
+    default_backend b
+backend b from web
+    timeout server 9s
+    server s 192.0.2.1:80
+backend late from tcp-ones
+    server s 192.0.2.1:80
+";
+    let toml = clean(text);
+    assert!(
+        toml.contains("[listen.db]\ntimeout.connect = \"1s\"\ntimeout.client = \"1s\"\ntimeout.server = \"1s\"\nmode = \"http\"\n"),
+        "the last defaults hold for what names none: {toml}"
+    );
+    assert!(
+        toml.contains("[backend.b]\ntimeout.connect = \"1s\"\ntimeout.server = \"9s\"\nmode = \"http\"\n"),
+        "{toml}"
+    );
+    assert!(
+        toml.contains("[backend.late]\ntimeout.connect = \"1s\"\ntimeout.server = \"1s\"\nserver"),
+        "{toml}"
+    );
+    assert_eq!(toml.matches("del-header = \"X-A\"").count(), 3, "{toml}");
+}
+
+#[test]
+fn words_of_old_and_sections_of_old() {
+    let toml = clean(
+        "defaults\n contimeout 5000\n clitimeout 50000\n srvtimeout 50000\n redispatch\nlisten web *:8080\n mode http\n rspidel ^Server:.*\n \
+         server a 192.0.2.1\n server b 192.0.2.2:+1\n",
+    );
+    for line in [
+        "timeout.connect = 5000",
+        "redispatch = true",
+        "{ address = \"*:8080\" },",
+        "  { del-header = \"Server\" },",
+        "address = \"192.0.2.1:8080\"",
+        "address = \"192.0.2.2:8081\"",
+    ] {
+        assert!(toml.contains(line), "{line}\n{toml}");
+    }
+}
+
+#[test]
+fn blocks_and_variables_decide_at_once() {
+    let toml = clean(&format!(
+        "global\n setenv PORT 8081\n{TIMEOUTS}.if defined(NOPE)\nnonsense\n.else\nlisten a\n bind \":$PORT\"\n server s \"${{HOST-192.0.2.9}}\":80\n.endif\n"
+    ));
+    assert!(toml.contains("address = \":8081\"") && toml.contains("\"${HOST-192.0.2.9}:80\""), "{toml}");
+}
+
+#[test]
+fn what_is_wrong_is_said_at_its_line() {
+    let cases: &[(&str, usize, &str)] = &[
+        ("frontend", 1, "needs a name"),
+        ("bind :80", 1, "before the first section"),
+        ("listen a\n bnd :80", 2, "did you mean \"bind\"?"),
+        ("listen a\n bind :80\n server s 192.0.2.1:80 chekc", 3, "did you mean \"check\"?"),
+        ("listen a\n bind :80\n server s 192.0.2.1:80 maxconn x", 3, "\"x\" is no number"),
+        ("backend a\n bind :80", 2, "bind cannot stand in a backend"),
+        ("listen a\n bind 'x", 2, "not closed"),
+        (".if 1\nlisten a\n bind :1", 1, "no .endif"),
+        ("listen a\n mode http\n http-request deny when x", 3, "\"when\" is no option of deny"),
+        ("listen a\n stick-table type ip size 1m", 2, "tables of counters"),
+        ("frontend f from nowhere", 1, "no defaults section \"nowhere\""),
+        ("listen a\n bind :80\nlisten a\n bind :81", 3, "a listen \"a\" already, at line 1"),
+        ("listen a\n mode http\n http-request set-var(txn.a) src(", 3, "not closed"),
+        ("listen a\n acl x path_beg /\n use_backend b if x", 3, "unknown backend"),
+        ("listen a\n bind :80\n server s 192.0.2.1:80 agent-inter", 3, ""),
+        (".alert \"no way\"", 1, "no way"),
+        ("no bind :80", 1, "takes no \"no\""),
+    ];
+    for (text, line, message) in cases {
+        let imported = of(text);
+        let (_, diagnostics) = crate::config::load("x.toml", &imported.toml, &env());
+        let all = imported.diagnostics(&diagnostics);
+        let found = all.iter().any(|d| {
+            d.is_error() && d.line == *line && d.message.contains(message)
+                || d.is_error()
+                    && d.line == *line
+                    && d.help.as_deref().is_some_and(|help| help.contains(message))
+        });
+        assert!(found, "{text}: {all:#?}");
+    }
+}
+
+#[test]
+fn the_report_has_four_states_and_an_exit_code() {
+    let of_line = |line: &str| {
+        of(&format!("{TIMEOUTS}listen a\n mode http\n bind :80\n server s 192.0.2.1:80\n {line}\n"))
+    };
+    for (line, state, code) in [
+        ("balance leastconn", State::Exact, 0),
+        ("option contstats", State::Ignored, 0),
+        ("compression algo gzip", State::Approximate, 2),
+        ("filter trace", State::Unsupported, 3),
+        ("no option checkcache", State::Exact, 0),
+    ] {
+        let report = of_line(line).report;
+        let note = report.notes().find(|note| note.directive == line).expect(line);
+        assert_eq!((note.state, note.line, report.exit_code()), (state, 9, code), "{line}");
+        assert_eq!(report.text().contains(line), state != State::Exact, "{line}");
+    }
+}
+
+#[test]
+fn passwords_stay_out_of_the_report() {
+    let report = of("userlist u\n user a insecure-password hunter2\n").report;
+    assert!(report.notes().all(|note| !note.directive.contains("hunter2")), "{report:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+    /// Whatever stands in the files: no panic, every message has a place, and what is written is TOML.
+    #[test]
+    fn nothing_panics(lines in prop::collection::vec(line(), 0..30)) {
+        let text = lines.join("\n");
+        let count = text.lines().count().max(1);
+        let imported = of(&text);
+        let (_, diagnostics) = crate::config::load("x.toml", &imported.toml, &env());
+        for d in imported.diagnostics(&diagnostics) {
+            prop_assert!(d.line <= count, "{d}");
+            prop_assert!(!d.message.contains("TOML"), "{d}\n{}", imported.toml);
+        }
+        prop_assert!(crate::config::file::parse("x.toml", &imported.toml).0.is_some(), "{}", imported.toml);
+    }
+}
+
+/// Lines of keywords with arguments that may or may not fit.
+fn line() -> impl Strategy<Value = String> {
+    let words: Vec<&'static str> = [coverage::PROXY, coverage::GLOBAL, coverage::BIND, coverage::SERVER]
+        .iter()
+        .flat_map(|t| t.iter().map(|(k, ..)| *k))
+        .collect();
+    let other = prop::sample::select(vec![
+        "global",
+        "defaults",
+        "frontend f",
+        "backend b",
+        "listen l :80",
+        "userlist u",
+        "user a password x",
+        "http-errors e",
+        ".if 1",
+        ".else",
+        ".endif",
+        "if",
+        "unless",
+        "{ path_beg /a }",
+        "!x",
+        "name",
+        "\"$A\"",
+        "'a b",
+        "a\\ b",
+        "\\x41",
+        "${X",
+        "\"${X-1}\"",
+        "%[src]",
+        "192.0.2.1:80",
+        "[::1]:80",
+        ":80",
+        "10s",
+        "-1",
+        "1",
+        "#",
+        "http-request",
+        "deny",
+        "return",
+        "set-var(txn.a)",
+        "expect",
+        "!",
+        "status",
+        "\u{E000}",
+        "é",
+        "'''",
+        "\t",
+    ]);
+    let word = prop_oneof![
+        prop::sample::select(words).prop_map(str::to_owned),
+        other.prop_map(str::to_owned),
+        ".{0,6}"
+    ];
+    prop::collection::vec(word, 0..6).prop_map(|words| words.join(" "))
+}
