@@ -400,7 +400,12 @@ fn redirect(arguments: &[String]) -> Result<Val, Outcome> {
     while let Some(word) = words.next() {
         let mut next = || words.next().ok_or_else(|| Outcome::Wrong(format!("{word} needs a value")));
         match word.as_str() {
-            "location" | "prefix" | "scheme" | "set-cookie" | "clear-cookie" => {
+            // The equals sign that HAProxy wants in the file is written by itself here.
+            "clear-cookie" => {
+                let name = next()?;
+                fields.push((word.clone(), Val::text(name.strip_suffix('=').unwrap_or(name))));
+            }
+            "location" | "prefix" | "scheme" | "set-cookie" => {
                 fields.push((word.clone(), Val::text(next()?)))
             }
             "code" => fields.push((word.clone(), number(next()?)?)),

@@ -10,6 +10,7 @@ mod close;
 mod config;
 mod content;
 mod dispatch;
+mod haproxy_cfg;
 mod http;
 mod http_rules;
 mod limits;

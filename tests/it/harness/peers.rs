@@ -45,13 +45,22 @@ impl Peer {
 
     /// HAProxy with these sections; `@ADDRESS@` is where it is to listen.
     pub(crate) fn haproxy(sections: &str) -> Self {
+        Self::with_cfg(Command::new(program("haproxy")).args(["-db", "-f"]), sections)
+    }
+
+    /// The binary under test with the same file.
+    pub(crate) fn in_haproxys_place(sections: &str) -> Self {
+        Self::with_cfg(Command::new(super::gate::binary()).args(["run", "-f"]), sections)
+    }
+
+    fn with_cfg(command: &mut Command, sections: &str) -> Self {
         let (address, dir) = (free_address(), directory());
         let text = format!(
             "defaults\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n{}",
             sections.replace("@ADDRESS@", &address.to_string())
         );
         let file = write(dir.path(), "haproxy.cfg", &text);
-        Self::spawn(Command::new(program("haproxy")).args(["-db", "-f"]).arg(file), address, dir)
+        Self::spawn(command.arg(file), address, dir)
     }
 
     /// nginx with this `http` or `stream` block; `@ADDRESS@` is where it is to listen.

@@ -1,0 +1,238 @@
+//! The same haproxy.cfg in HAProxy and here: requests to both, and what comes back and what the origin received must be alike.
+
+use crate::harness::http::{Message, Wire, ok};
+use crate::harness::peers::Peer;
+use crate::harness::{Origin, connect};
+
+/// What can be seen of one exchange, with what may differ taken out: names of headers in lower case, in the order of their names, and no body
+/// of a proxy's own.
+fn seen(response: &Message) -> Vec<String> {
+    let status = response.status();
+    let mut lines = vec![status.to_string()];
+    let skipped = ["content-length", "cache-control", "content-type", "connection"];
+    let is_own = response.header("x-origin").is_none();
+    lines.extend(head_lines(&response.head, if is_own { &skipped } else { &skipped[..1] }));
+    if !is_own {
+        let text = response.text();
+        lines.push(text.lines().next().unwrap_or_default().to_owned());
+        lines.extend(head_lines(&text, &[]));
+    }
+    lines
+}
+
+fn head_lines(head: &str, skipped: &[&str]) -> Vec<String> {
+    let headers = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    // White space around the commas of a list means nothing (RFC 9110, 5.6.1).
+    let tidy = |value: &str| value.split(',').map(str::trim).collect::<Vec<_>>().join(",");
+    let lower = headers.map(|(name, value)| (name.to_ascii_lowercase(), tidy(value)));
+    let mut lines: Vec<(String, String)> =
+        lower.filter(|(name, _)| !skipped.contains(&name.as_str())).collect();
+    // Stable: several of one name keep their order.
+    lines.sort_by(|a, b| a.0.cmp(&b.0));
+    lines.into_iter().map(|(name, value)| format!("{name}: {value}")).collect()
+}
+
+/// Origins that answer with the request they received.
+fn mirror(name: &'static str) -> Origin {
+    Origin::http(move |request| {
+        let answer = ok(&request.head);
+        answer
+            .replace(
+                "\r\n\r\n",
+                &format!("\r\nX-Origin: {name}\r\nServer: secret/1\r\nSet-Cookie: app=1; Path=/\r\n\r\n"),
+            )
+            .replacen(&request.head.replace("\r\n\r\n", ""), &request.head, 1)
+    })
+}
+
+/// Sends each request to both, on connections of their own, and compares.
+fn compare(sections: &str, requests: &[String]) {
+    let theirs = Peer::haproxy(sections);
+    let ours = Peer::in_haproxys_place(sections);
+    let mut different = Vec::new();
+    for request in requests {
+        let method = request.split(' ').next().unwrap_or_default().to_owned();
+        let [a, b] = [&theirs, &ours].map(|peer| {
+            let mut wire = Wire::new(connect(peer.address));
+            wire.send(request.replace("@ADDRESS@", "a"));
+            wire.try_response(&method)
+                .map(|response| seen(&response))
+                .unwrap_or_else(|e| vec![e.kind().to_string()])
+        });
+        if a != b {
+            different.push(format!("{request}\nHAProxy: {a:#?}\nhere: {b:#?}"));
+        }
+    }
+    assert!(
+        different.is_empty(),
+        "{} of {} differ\n{}",
+        different.len(),
+        requests.len(),
+        different.join("\n")
+    );
+}
+
+/// Every combination of these request lines and header sets.
+fn requests(lines: &[&str], headers: &[&str]) -> Vec<String> {
+    let both = lines.iter().flat_map(|line| headers.iter().map(move |header| (line, header)));
+    both.map(|(line, header)| {
+        let host = if header.contains("Host:") { "" } else { "Host: www.example.com\r\n" };
+        format!("{line} HTTP/1.1\r\n{host}{header}\r\n")
+    })
+    .collect()
+}
+
+#[test]
+fn routing_is_the_same() {
+    let (a, b, c) = (mirror("a"), mirror("b"), mirror("c"));
+    let sections = format!(
+        "defaults\n mode http\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n option forwardfor if-none\n\
+         frontend f\n bind @ADDRESS@\n\
+         acl static path_beg -i /img /css\n acl static path_end .png .jpg\n acl api hdr_beg(host) -i api.\n acl post method POST\n\
+         acl deep path_reg ^/v[0-9]+/(a|b)$\n acl many hdr_cnt(x-many) gt 1\n acl two url_param(q) -m str one two\n acl sub path_sub admin\n\
+         acl dir path_dir etc\n acl ck cook(user) -m found\n acl long path_len gt 30\n acl dom hdr_dom(host) -i example.com\n\
+         http-request deny if sub !api\n http-request deny deny_status 429 if {{ hdr(x-limit) -m int gt 5 }}\n http-request return status 200 content-type text/plain string \"hello %%\" if {{ path /hello }}\n\
+         use_backend two if static or deep\n use_backend three if api post || two !many\n use_backend two if dir ck\n use_backend three if long\n use_backend %[req.hdr(x-to),lower] if {{ req.hdr(x-to) -m found }}\n\
+         default_backend one\n\
+         backend one\n http-request set-header x-be %[be_name]-%[fe_name]\n server a {}\n\
+         backend two\n http-request set-header x-be %[be_name]\n server b {}\n\
+         backend three\n http-request set-header x-be %[be_name]\n server c {}\n",
+        a.address, b.address, c.address
+    );
+    let lines = [
+        "GET /",
+        "GET /img/x",
+        "GET /IMG/x",
+        "POST /a",
+        "GET /a.png",
+        "GET /v1/a",
+        "GET /v1/c",
+        "GET /v12/b?x",
+        "GET /?q=one",
+        "GET /?q=two&r=1",
+        "GET /?r=1&q=three",
+        "GET /admin",
+        "GET /x/etc/y",
+        "GET /etcetera",
+        "HEAD /css/",
+        "GET /hello",
+        "GET /hello?x=1",
+        "GET /aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "OPTIONS *",
+        "DELETE /?q=one",
+        "GET /a%20b/../img/",
+        "GET //img/x",
+    ];
+    let headers = [
+        "",
+        "Host: API.example.com\r\n",
+        "Cookie: a=1; user=2\r\n",
+        "X-Many: a, b\r\n",
+        "X-Many: a\r\nX-Many: b\r\n",
+        "X-Limit: 6\r\n",
+        "X-Limit: x\r\n",
+        "X-To: TWO\r\n",
+        "X-To: nowhere\r\n",
+        "X-Forwarded-For: 9.9.9.9\r\n",
+        "Host: www.example.com:8080\r\n",
+    ];
+    compare(&sections, &requests(&lines, &headers));
+}
+
+#[test]
+fn rewriting_is_the_same() {
+    let a = mirror("a");
+    let sections = format!(
+        "defaults\n mode http\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n\
+         frontend f\n bind @ADDRESS@\n option forwardfor except 10.0.0.0/8 header X-Client\n\
+         http-request set-var(txn.host) req.hdr(host),lower\n http-request set-var(req.n) req.hdr_cnt(x-a)\n\
+         http-request set-header X-Host %[var(txn.host),field(1,:)]\n http-request add-header X-Add \"a b\"\n http-request del-header X-Del\n http-request del-header x-pre -m beg\n\
+         http-request replace-header X-A (.*)foo(.*) \\2bar\\1\n http-request replace-value X-L ^b(.*)$ <\\1>\n http-request replace-path ^/old/(.*)$ /new/\\1\n\
+         http-request set-path /idx%[path] if {{ path / }}\n http-request set-query %[query,regsub(a,b,g)] if {{ query -m found }}\n\n\
+         http-request replace-uri ^/u/([^?]*)(.*)$ /w/\\1\\2\n\
+         http-request set-header X-Conv %[req.hdr(x-c),upper,base64]-%[path,crc32]-%[url_param(p),url_dec]-%[path,length]-%[req.hdr(x-c),djb2]-%[path,sdbm]-%[str(a),concat(x,txn.host,y)]\n\
+         http-request set-header X-Math %[req.hdr_cnt(x-a),add(3),mul(2)]-%[int(17),mod(5)]-%[path,word(2,/)]-%[req.hdr(x-a,-1)]-%[req.fhdr(x-l)]\n\
+         http-request set-header X-Ip %[src]-%[src,ipmask(8)]-%[method]-%[req.ver]-%[url]-%[base]-%[pathq]\n\
+         http-request set-header X-Cook %[req.cook(a)]-%[req.cook_cnt(a)]-%[req.cook_val(n)]\n http-request set-header X-Bool %[path,length,even]-%[int(3),odd]-%[int(0),bool]\n\
+         http-request set-header X-Json '%[req.hdr(x-j),json_query($.a.b)]'\n http-request set-header X-Hex %[req.hdr(x-c),hex]-%[req.hdr(x-c),sha1,hex]\n\
+         http-request set-method PATCH if {{ method PUT }}\n\
+         http-response set-header X-Be %[res.hdr(x-origin)]-%[status]\n http-response del-header Server\n http-response set-status 203 if {{ var(txn.host) -m beg upper }}\n\
+         http-response add-header X-Vary 1 if {{ res.hdr(x-origin) a }}\n http-response replace-header Set-Cookie (.*)Path=/(.*) \\1Path=/app\\2\n\
+         default_backend b\nbackend b\n server a {}\n",
+        a.address
+    );
+    let lines = [
+        "GET /",
+        "GET /?a=1&p=a%20b+c",
+        "GET /old/x/y?aa",
+        "PUT /x",
+        "GET /u/1?2",
+        "GET http://other.org/old/abs?p=1",
+        "DELETE /deep/er/path",
+    ];
+    let headers = [
+        "",
+        "X-A: xfooy\r\nX-A: 2\r\nX-Del: 1\r\nX-Pre-1: 1\r\nX-PRE: 2\r\n",
+        "X-L: a, bc,d ,be\r\nX-C: some Text\r\n",
+        "Cookie: a=1; n=42; a=2\r\n",
+        "X-J: {\"a\":{\"b\":\"c\"}}\r\n",
+        "X-C: \r\nX-Empty:\r\n",
+        "Host: UPPER.org:81\r\nX-Client: me\r\n",
+    ];
+    compare(&sections, &requests(&lines, &headers));
+}
+
+#[test]
+fn redirects_are_the_same() {
+    let a = mirror("a");
+    let sections = format!(
+        "defaults\n mode http\n timeout connect 5s\n timeout client 30s\n timeout server 30s\nfrontend f\n bind @ADDRESS@\n\
+         http-request redirect location /moved?from=%[path] code 301 if {{ path_beg /l }}\n http-request redirect prefix https://x.org if {{ path_beg /p }}\n\
+         http-request redirect prefix /app drop-query append-slash code 303 if {{ path_beg /q }}\n http-request redirect scheme https code 308 if {{ path_beg /s }}\n\
+         http-request redirect location / set-cookie SEEN=1 code 307 if {{ path_beg /c }}\n http-request redirect location / clear-cookie USER= if {{ path_beg /d }}\n\
+         redirect location /late if {{ path_beg /late }}\n default_backend b\nbackend b\n server a {}\n",
+        a.address
+    );
+    let lines = [
+        "GET /l/x?y=1",
+        "GET /p/x?y=1",
+        "GET /q?z",
+        "GET /q/",
+        "POST /s?1",
+        "HEAD /s",
+        "GET /c",
+        "GET /d",
+        "GET /late",
+        "GET /other",
+        "GET http://y.org/s/t",
+    ];
+    compare(&sections, &requests(&lines, &["", "Host: z.org:8080\r\n"]));
+}
+
+#[test]
+fn hashing_chooses_the_same_servers() {
+    let origins = ["a", "b", "c"].map(mirror);
+    let servers: String = origins
+        .iter()
+        .enumerate()
+        .map(|(i, o)| format!(" server s{i} {} weight {}\n", o.address, i + 1))
+        .collect();
+    for (balance, hash) in [
+        ("uri", ""),
+        ("uri depth 2", "hash-type consistent"),
+        ("uri whole len 12", ""),
+        ("url_param id", "hash-type map-based djb2"),
+        ("hdr(X-Key)", "hash-type consistent wt6 avalanche"),
+        ("hdr(X-Key)", "hash-type map-based crc32"),
+        ("hash req.hdr(x-key)", ""),
+    ] {
+        let sections = format!(
+            "defaults\n mode http\n timeout connect 5s\n timeout client 30s\n timeout server 30s\nlisten f\n bind @ADDRESS@\n balance {balance}\n {hash}\n{servers}"
+        );
+        let lines: Vec<String> = (0..12).map(|i| format!("GET /{}/{i}/x?id={}", i % 5, i * 7)).collect();
+        let headers: Vec<String> = (0..3).map(|i| format!("X-Key: key-{i}\r\n")).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+        compare(&sections, &requests(&lines, &headers));
+    }
+}
