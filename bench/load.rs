@@ -3,7 +3,8 @@
 //! `bench-load SCENARIO --target ADDR [--connections N] [--seconds S] [--warmup S] [--watch PID,PID]`
 //!
 //! Scenarios: `small` (exchanges of 64 to 100 bytes on long connections), `conn` (connect, one exchange, wait for the end),
-//! `bulk` and `bulk-up` (bytes), `idle` (connections that stay open), `verify` (checksums; run before measuring).
+//! `bulk` and `bulk-up` (bytes), `idle` (connections that stay open), `verify` (checksums; run before measuring), and those
+//! of HTTP in `http_load`: `http-conn`, `http-idle`, `http-rate` with `--path P` and `--rate N`.
 //! CPU of the watched processes is read in the same instant in which the units are counted, so the two belong together.
 
 #![allow(clippy::disallowed_methods, reason = "a load generator measures wall-clock time")]
@@ -14,6 +15,7 @@
 
 #[allow(dead_code, reason = "each of the two programs uses its part of the shared module")]
 mod common;
+mod http_load;
 mod verify;
 mod watch;
 
@@ -27,6 +29,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use common::{DIGEST_BYTES, Direction, Io, PATTERN_BYTES, encode_command, pattern, read_once, write_once};
+use http_load::{HttpLoad, Mode};
 use watch::{Usage, Watch};
 
 /// Bytes of one bulk transfer; the connection then asks for the next.
@@ -56,6 +59,9 @@ struct Options {
     seconds: f64,
     warmup: f64,
     watch: Vec<u32>,
+    path: String,
+    /// Requests a second.
+    rate: f64,
 }
 
 fn main() -> io::Result<()> {
@@ -67,6 +73,8 @@ fn main() -> io::Result<()> {
         seconds: 1.0,
         warmup: 0.2,
         watch: Vec::new(),
+        path: "/100".to_owned(),
+        rate: 100.0,
     };
     while let Some(name) = args.next() {
         let value = args.next().unwrap_or_default();
@@ -78,6 +86,8 @@ fn main() -> io::Result<()> {
             "--connections" => options.connections = value.parse().map_err(|_| bad(String::new()))?,
             "--seconds" => options.seconds = value.parse().map_err(|_| bad(String::new()))?,
             "--warmup" => options.warmup = value.parse().map_err(|_| bad(String::new()))?,
+            "--path" => options.path = value,
+            "--rate" => options.rate = value.parse().map_err(|_| bad(String::new()))?,
             "--watch" => {
                 let pids: Result<_, _> = value.split(',').map(str::parse).collect();
                 options.watch = pids.map_err(|_| bad(String::new()))?;
@@ -91,6 +101,9 @@ fn main() -> io::Result<()> {
         "bulk" => Scenario::Bulk,
         "bulk-up" => Scenario::BulkUp,
         "idle" => Scenario::Idle,
+        "http-conn" => return HttpLoad::new(Mode::Conn, options)?.run(),
+        "http-idle" => return HttpLoad::new(Mode::Idle, options)?.run(),
+        "http-rate" => return HttpLoad::new(Mode::Rate, options)?.run(),
         "verify-echo" => return verify::echo(options.target),
         "verify-conn" => return verify::conn(options.target),
         "verify-bulk" => return verify::bulk(options.target),
@@ -104,7 +117,7 @@ fn usage(why: &str) -> io::Error {
     io::Error::new(
         ErrorKind::InvalidInput,
         format!(
-            "{why}; bench-load small|conn|bulk|bulk-up|idle|verify-* --target ADDR [--connections N] [--seconds S] [--warmup S] [--watch PIDS]"
+            "{why}; bench-load small|conn|bulk|bulk-up|idle|http-*|verify-* --target ADDR [--connections N] [--seconds S] [--warmup S] [--watch PIDS]"
         ),
     )
 }
@@ -157,11 +170,7 @@ enum Turn {
 
 impl Load {
     fn new(scenario: Scenario, options: Options) -> io::Result<Self> {
-        let tally = Tally {
-            units: 0,
-            errors: 0,
-            latency_ns: Histogram::new_with_bounds(1000, 60_000_000_000, 3).map_err(io::Error::other)?,
-        };
+        let tally = Tally::new()?;
         Ok(Self {
             scenario,
             options,
@@ -188,7 +197,7 @@ impl Load {
         self.drive(Duration::from_secs_f64(self.options.seconds))?;
         let seconds = start.elapsed().as_secs_f64();
         let used = watch.read()?.since(&before);
-        self.report(seconds, &used, watch.rss_kib()?, None);
+        report(&self.tally, seconds, &used, watch.rss_kib()?, None);
         Ok(())
     }
 
@@ -216,7 +225,7 @@ impl Load {
         self.wait_quietly(Duration::from_secs_f64(self.options.seconds))?;
         let seconds = start.elapsed().as_secs_f64();
         let used = watch.read()?.since(&before);
-        self.report(seconds, &used, watch.rss_kib()?, Some(rss_before));
+        report(&self.tally, seconds, &used, watch.rss_kib()?, Some(rss_before));
         Ok(())
     }
 
@@ -337,28 +346,34 @@ impl Load {
         }
         Ok(())
     }
+}
 
-    fn report(&self, seconds: f64, used: &Usage, rss_kib: u64, rss_before_kib: Option<u64>) {
-        let quantile = |q| self.tally.latency_ns.value_at_quantile(q) as f64 / 1000.0;
-        println!(
-            "{{\"units\": {}, \"seconds\": {seconds:.4}, \"errors\": {}, \"cpu_us\": {:.1}, \"user_us\": {:.1}, \
-             \"sys_us\": {:.1}, \"p50_us\": {:.1}, \"p99_us\": {:.1}, \"rss_kib\": {rss_kib}, \"rss_before_kib\": {}, \
-             \"switches_voluntary\": {}, \"switches_forced\": {}}}",
-            self.tally.units,
-            self.tally.errors,
-            used.cpu_us,
-            used.user_us,
-            used.sys_us,
-            quantile(0.5),
-            quantile(0.99),
-            rss_before_kib.map_or_else(|| "null".to_owned(), |kib| kib.to_string()),
-            used.switches_voluntary,
-            used.switches_forced,
-        );
-    }
+fn report(tally: &Tally, seconds: f64, used: &Usage, rss_kib: u64, rss_before_kib: Option<u64>) {
+    let quantile = |q| tally.latency_ns.value_at_quantile(q) as f64 / 1000.0;
+    println!(
+        "{{\"units\": {}, \"seconds\": {seconds:.4}, \"errors\": {}, \"cpu_us\": {:.1}, \"user_us\": {:.1}, \
+         \"sys_us\": {:.1}, \"p50_us\": {:.1}, \"p99_us\": {:.1}, \"p999_us\": {:.1}, \"rss_kib\": {rss_kib}, \
+         \"rss_before_kib\": {}, \"switches_voluntary\": {}, \"switches_forced\": {}}}",
+        tally.units,
+        tally.errors,
+        used.cpu_us,
+        used.user_us,
+        used.sys_us,
+        quantile(0.5),
+        quantile(0.99),
+        quantile(0.999),
+        rss_before_kib.map_or_else(|| "null".to_owned(), |kib| kib.to_string()),
+        used.switches_voluntary,
+        used.switches_forced,
+    );
 }
 
 impl Tally {
+    fn new() -> io::Result<Tally> {
+        let latency_ns = Histogram::new_with_bounds(1000, 60_000_000_000, 3).map_err(io::Error::other)?;
+        Ok(Tally { units: 0, errors: 0, latency_ns })
+    }
+
     fn done(&mut self, started: Instant) {
         self.units += 1;
         let ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);

@@ -1,0 +1,188 @@
+"""The programs under test and the origin: builds, starts, verifies and stops them. Measures nothing."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PEERS = ROOT / "bench" / "peers"
+NGINX_STREAM = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+PACKAGE_OF = {"haproxy": "haproxy", "nginx": "nginx-light", "wrk": "wrk", "taskset": "util-linux", "curl": "curl", "h2load": "nghttp2-client"}
+
+
+def need_programs(scenarios, wanted):
+    """Says which Debian packages are missing; installs nothing."""
+    programs = ["taskset"] + [p for p in ("haproxy", "nginx") if p in wanted]
+    programs += [s.load for s in scenarios if s.load in ("wrk", "h2load")]
+    programs += ["curl"] if any(s.verify == "http" for s in scenarios) else []
+    missing = {PACKAGE_OF[p] for p in programs if not which(p)}
+    if "nginx" in wanted and any(s.verify != "http" for s in scenarios) and not NGINX_STREAM.exists():
+        missing.add("libnginx-mod-stream")
+    if missing:
+        sys.exit(f"bench/run: missing Debian packages: apt-get install {' '.join(sorted(missing))}")
+
+
+def which(program):
+    return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+
+
+def build(args):
+    """Builds the generator, the origin, the floor and the proxy; returns the path of every program."""
+    profile = [] if args.smoke else ["--release"]
+    optional = {"bench-floor": args.floor, "bench-chart": args.svg}
+    examples = ["bench-load", "bench-origin", *(name for name, wanted in optional.items() if wanted)]
+    targets = [word for example in examples for word in ("--example", example)]
+    if args.shardgate and not args.binary:
+        targets += ["--bin", "shardgate"]
+    subprocess.run(["cargo", "build", "--quiet", *profile, *targets], cwd=ROOT, check=True)
+    command = ["cargo", "metadata", "--format-version=1", "--no-deps"]
+    meta = subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    out = Path(json.loads(meta.stdout)["target_directory"]) / ("debug" if args.smoke else "release")
+    return {
+        "load": out / "examples" / "bench-load",
+        "origin": out / "examples" / "bench-origin",
+        "floor": out / "examples" / "bench-floor",
+        "chart": out / "examples" / "bench-chart",
+        "shardgate": Path(args.binary).resolve() if args.binary else out / "shardgate",
+        "haproxy": which("haproxy"),
+        "nginx": which("nginx"),
+        **{name: path for name, path in args.peer},
+    }
+
+
+def measuring_core():
+    return str(min(1, os.cpu_count() - 1))
+
+
+@contextlib.contextmanager
+def origin(tools):
+    process = subprocess.Popen(
+        ["taskset", "-c", measuring_core(), tools["origin"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        line = process.stdout.readline()
+        yield {name: int(port) for name, port in (pair.split("=") for pair in line.split())}
+    finally:
+        process.stdin.close()
+        process.wait(10)
+
+
+@contextlib.contextmanager
+def running(proxy, scenario, tools, origin_port, args):
+    """The proxy with its configuration filled in; yields its port and the ids of its processes."""
+    with tempfile.TemporaryDirectory(prefix="shardgate-bench-") as directory:
+        port = free_port()
+        values = {
+            "DIR": directory,
+            "PORT": port,
+            "ORIGIN": origin_port,
+            "THREADS": scenario.cores,
+            "CORES": json.dumps(list(range(scenario.cores))),
+            "CONTROL_CORE": 0,
+            "RULES": rules(proxy.program) if proxy.program != "floor" else "",
+            **proxy.values,
+        }
+        config = Path(directory) / proxy.config
+        if proxy.program != "floor":
+            own = Path(args.config) / proxy.config if proxy.program == "shardgate" and args.config else None
+            template = (own or PEERS / proxy.config).read_text()
+            write_maps(Path(directory))
+            config.write_text(re.sub(r"@([A-Z_]+)@", lambda m: str(values[m[1]]), template))
+        cores = ",".join(str(c) for c in range(scenario.cores))
+        # A program by path (`--peer`) goes by the proxy's name.
+        program = tools.get(proxy.name, tools[proxy.program])
+        command = {
+            "haproxy": [program, "-db", "-f", config],
+            "nginx": [program, "-p", directory, "-c", config],
+            "shardgate": [program, "run", "-c", config],
+            "floor": [program, str(scenario.cores), f"127.0.0.1:{port}", f"127.0.0.1:{origin_port}"],
+        }[proxy.program]
+        with open(Path(directory) / "log", "w+") as log:
+            process = subprocess.Popen(["taskset", "-c", cores, *command], stdout=log, stderr=log)
+            try:
+                wait_until(lambda: answers(port), process, lambda: log_text(log), proxy)
+                yield port, [process.pid, *children(process.pid)]
+            finally:
+                process.send_signal(signal.SIGTERM if proxy.program != "haproxy" else signal.SIGINT)
+                try:
+                    process.wait(5)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+
+def rules(program):
+    """200 conditions that never match, as each program's documentation would write them."""
+    line = {
+        "haproxy": "    http-request deny if {{ path_beg /deny/{n}/ }}\n",
+        "nginx": "        location ^~ /deny/{n}/ {{ return 403; }}\n",
+        "shardgate": '  {{ deny = {{ status = 403 }}, if = "{{ path_beg /deny/{n}/ }}" }},\n',
+    }[program]
+    return "".join(line.format(n=n) for n in range(200))
+
+
+def write_maps(directory):
+    """The map of the rules scenario in HAProxy's and in nginx's syntax."""
+    entries = [(f"/map/{n}/100", f"value-{n}") for n in range(10_000)]
+    (directory / "map.txt").write_text("".join(f"{k} {v}\n" for k, v in entries))
+    (directory / "map.nginx").write_text("".join(f"{k} {v};\n" for k, v in entries))
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def answers(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+        return True
+    return False
+
+
+def wait_until(condition, process, log, proxy):
+    deadline = time.monotonic() + 10
+    while not condition():
+        if process.poll() is not None or time.monotonic() > deadline:
+            sys.exit(f"bench/run: {proxy.name} does not come up (exit {process.poll()}):\n{log()}")
+        time.sleep(0.02)
+
+
+def log_text(log):
+    log.seek(0)
+    return log.read()
+
+
+def children(pid):
+    """nginx's workers."""
+    time.sleep(0.1)
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(p) for p in (task / "children").read_text().split()]
+    return found
+
+
+def verify(scenario, port, tools, proxy):
+    target = f"127.0.0.1:{port}"
+    if scenario.verify == "http":
+        command = ["curl", "-sSfk", f"{scenario.scheme}://{target}/100000"]
+        body = subprocess.run(command, capture_output=True, timeout=20)
+        if body.returncode or body.stdout != b"x" * 100_000:
+            sys.exit(f"bench/run: {proxy.name}: wrong answer: {body.stderr.decode()} {body.stdout[:200]!r}")
+        return
+    done = subprocess.run([tools["load"], f"verify-{scenario.verify}", "--target", target], timeout=60)
+    if done.returncode:
+        sys.exit(f"bench/run: {proxy.name} does not return the same bytes")
+
+
+def chart(args, tools):
+    subprocess.run([tools["chart"], args.json, args.svg], check=True)

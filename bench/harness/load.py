@@ -1,0 +1,102 @@
+"""Puts one proxy under one load and reads what it used: one record per round. Starts no proxy."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from .lab import ROOT, measuring_core
+
+
+def measure(scenario, port, pids, tools, args):
+    pin = ["taskset", "-c", measuring_core()]
+    if scenario.load == "wrk":
+        return measure_wrk(pin, scenario, port, pids, args)
+    if scenario.load == "h2load":
+        return measure_h2load(pin, scenario, port, pids, args)
+    connections = min(scenario.connections, 200) if args.smoke else scenario.connections
+    command = [
+        *pin, tools["load"], scenario.load, "--target", f"127.0.0.1:{port}", "--connections", str(connections),
+        "--seconds", str(args.seconds), "--warmup", "0.05" if args.smoke else "0.5", "--path", scenario.path,
+        "--watch", ",".join(map(str, pids)), *scenario.options,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=args.seconds + 60)
+    if done.returncode:
+        sys.exit(f"bench/run: the load generator failed: {done.stderr}")
+    result = json.loads(done.stdout)
+    if done.stderr:
+        print(done.stderr, file=sys.stderr)
+    return result
+
+
+def watched(command, pids):
+    """Runs a generator that cannot watch; returns its output, the seconds, and the record without units and latency."""
+    before = usage(pids)
+    started = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds = time.monotonic() - started
+    after = usage(pids)
+    spent = {key: after[key] - before[key] for key in after}
+    ticks = max(1, spent["utime"] + spent["stime"])
+    return done.stdout, {
+        "seconds": seconds,
+        "cpu_us": spent["cpu_us"],
+        "user_us": spent["cpu_us"] * spent["utime"] / ticks,
+        "sys_us": spent["cpu_us"] * spent["stime"] / ticks,
+        "rss_kib": rss_kib(pids),
+        "rss_before_kib": None,
+        "switches_voluntary": spent["voluntary"],
+        "switches_forced": spent["forced"],
+    }
+
+
+def measure_wrk(pin, scenario, port, pids, args):
+    script = ["-s", str(ROOT / "bench" / "wrk" / scenario.script)] if scenario.script else []
+    length = f"-d{max(1, round(args.seconds))}s"
+    url = f"{scenario.scheme}://127.0.0.1:{port}{scenario.path}"
+    command = [*pin, "wrk", "-t1", f"-c{scenario.connections}", length, "--latency", *scenario.options, *script, url]
+    text, record = watched(command, pids)
+    errors = sum(int(n) for n in re.findall(r"(?:connect|read|write|timeout) (\d+)", text))
+    errors += sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", text))
+    units = int(re.search(r"(\d+) requests in", text)[1])
+    return {**record, "units": units, "errors": errors, "p50_us": wrk_time(text, "50%"), "p99_us": wrk_time(text, "99%")}
+
+
+def measure_h2load(pin, scenario, port, pids, args):
+    """`options` say how many streams, `-m32`. h2load prints no median: the mean stands in for it, the maximum for p99."""
+    length = f"-D{max(1, round(args.seconds))}"
+    url = f"{scenario.scheme}://127.0.0.1:{port}{scenario.path}"
+    command = [*pin, "h2load", "-t1", f"-c{scenario.connections}", length, *scenario.options, url]
+    text, record = watched(command, pids)
+    done = re.search(r"(\d+) total, \d+ started, \d+ done, (\d+) succeeded, (\d+) failed, (\d+) errored", text)
+    times = re.search(r"time for request:\s+\S+\s+([\d.]+)(us|ms|s)\s+([\d.]+)(us|ms|s)", text)
+    scale = {"us": 1, "ms": 1e3, "s": 1e6}
+    most, mean = (float(times[i]) * scale[times[i + 1]] for i in (1, 3))
+    # What was in flight when the time was over counts as neither.
+    return {**record, "units": int(done[2]), "errors": int(done[3]) + int(done[4]), "p50_us": mean, "p99_us": most}
+
+
+def wrk_time(text, quantile):
+    number, unit = re.search(rf"{quantile}\s+([\d.]+)(us|ms|s)", text).groups()
+    return float(number) * {"us": 1, "ms": 1e3, "s": 1e6}[unit]
+
+
+def usage(pids):
+    """The same as bench/watch.rs, for load generators that cannot do it themselves."""
+    total = {"cpu_us": 0.0, "utime": 0, "stime": 0, "voluntary": 0, "forced": 0}
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            fields = (task / "stat").read_text().rsplit(")", 1)[1].split()
+            total["utime"] += int(fields[11])
+            total["stime"] += int(fields[12])
+            total["cpu_us"] += int((task / "schedstat").read_text().split()[0]) / 1000
+            status = (task / "status").read_text()
+            total["voluntary"] += int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.M)[1])
+            total["forced"] += int(re.search(r"^nonvoluntary_ctxt_switches:\s+(\d+)", status, re.M)[1])
+    return total
+
+
+def rss_kib(pids):
+    return sum(int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{p}/status").read_text())[1]) for p in pids)

@@ -1,0 +1,97 @@
+"""What is measured: one entry a scenario. To add one: a configuration per program in bench/peers, and a line in SCENARIOS.
+
+Measures nothing itself; `lab` starts the programs and `load` puts them under load.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """One way to run one program: `config` is a template in bench/peers, `values` fill its @WORDS@."""
+
+    name: str
+    program: str
+    config: str
+    values: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is measured.
+
+    `load` names the generator: `wrk`, `h2load`, or a scenario of bench-load. `options` go to the generator as they are.
+    `scheme` is the URL's for wrk, h2load and curl.
+    """
+
+    title: str
+    service: str  # the origin's port
+    load: str
+    connections: int
+    unit: str
+    per: float  # units that one row of the table is about (1e9: per GB)
+    proxies: tuple
+    verify: str
+    cores: int = 1
+    path: str = "/"
+    script: str = ""
+    options: tuple = ()
+    scheme: str = "http"
+
+
+def proxies(stem, *more, **values):
+    """Shardgate, HAProxy and nginx with the configurations `*-stem.*` of bench/peers, and what else is compared."""
+    endings = {"shardgate": "toml", "haproxy": "cfg", "nginx": "conf"}
+    return (*(Proxy(p, p, f"{p}-{stem}.{end}", values) for p, end in endings.items()), *more)
+
+
+# A relay on our own ring that looks at nothing: what the kernel and the ring cost alone.
+FLOOR = Proxy("floor", "floor", "none")
+HAPROXY_SPLICE = Proxy("haproxy-splice", "haproxy", "haproxy-splice.cfg")
+TCP = proxies("tcp", FLOOR, BUFFER="16k")
+BULK = proxies("tcp", HAPROXY_SPLICE, BUFFER="64k")
+HTTP = proxies("http", FLOOR)
+# Bodies that fill buffers: HAProxy splices them too, as its documentation recommends for large objects.
+HTTP_BULK = proxies("http", Proxy("haproxy-splice", "haproxy", "haproxy-http-splice.cfg"), FLOOR)
+RULES = proxies("rules")
+
+
+def tcp(title, service, load, connections, unit="exchange", per=1, who=TCP, **more):
+    return Scenario(title, service, load, connections, unit, per, who, verify=service, **more)
+
+
+def http(title, connections, load="wrk", who=HTTP, path="/100", unit="request", **more):
+    return Scenario(title, "http", load, connections, unit, 1, who, verify="http", path=path, **more)
+
+
+def rate(number, connections, **more):
+    """Requests at a fixed rate, whatever the answers take: latency counts from when a request was due."""
+    options = ("--rate", str(number))
+    return http(f"{number} requests/s over {connections} connections", connections, "http-rate", options=options, **more)
+
+
+SCENARIOS = {
+    "tcp-small": tcp("64..100 byte exchanges on 64 long connections", "echo", "small", 64),
+    "tcp-small-1": tcp("the same on 1 connection (mostly idle)", "echo", "small", 1),
+    "tcp-small-2core": tcp("64 connections, two data cores", "echo", "small", 64, cores=2),
+    "tcp-conn": tcp("connect, one exchange, close; 64 at a time", "conn", "conn", 64, "connection"),
+    "tcp-bulk": tcp("download over 4 connections", "bulk", "bulk", 4, "byte", 1e9, BULK),
+    "tcp-bulk-up": tcp("upload over 4 connections", "bulk", "bulk-up", 4, "byte", 1e9, BULK),
+    "tcp-idle": tcp("8000 idle connections, memory", "echo", "idle", 8000, "connection"),
+    "http1-small": http("GET 100 bytes, keep-alive, 64 connections", 64),
+    "http1-small-2core": http("the same, two data cores", 64, cores=2),
+    "http1-100k": http("GET 100 kB, keep-alive, 64 connections", 64, who=HTTP_BULK, path="/100000"),
+    "http1-10m": http("GET 10 MB, keep-alive, 16 connections", 16, who=HTTP_BULK, path="/10000000"),
+    "http1-post": http("POST 4 kB, keep-alive, 64 connections", 64, path="/", script="post.lua"),
+    "http1-post-1m": http("POST 1 MB, keep-alive, 16 connections", 16, who=HTTP_BULK, path="/", script="post-1m.lua"),
+    "http1-conn": http("connect, one request, close; 64 at a time", 64, "http-conn", unit="connection"),
+    "http1-idle": http("4000 keep-alive connections after a request each, memory", 4000, "http-idle", unit="connection"),
+    "http1-rules": http("200 conditions and a 10,000-entry map", 64, who=RULES, script="rules.lua"),
+    "http1-mostly-idle-1000": rate(1000, 1000),
+    "http1-mostly-idle-8000": rate(2000, 8000),
+    "http1-rate-1": rate(1, 1),
+    "http1-rate-10": rate(10, 4),
+    "http1-rate-100": rate(100, 16),
+    "http1-rate-10000": rate(10_000, 64),
+}
+DEFAULT = ["tcp-small", "tcp-conn", "tcp-bulk", "tcp-bulk-up", "tcp-idle", "http1-small", "http1-100k", "http1-10m", "http1-post", "http1-idle", "http1-rules"]
