@@ -301,7 +301,8 @@ impl Sending {
 fn start_send(conn: &Conn, data: SendBuf, more: bool) -> Op {
     let bytes = data.remaining();
     let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    let flags = libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
+    // MSG_WAITALL: where the socket takes a part only, the kernel waits for room and sends the rest by itself.
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL | if more { libc::MSG_MORE } else { 0 };
     let entry = opcode::Send::new(Fd(conn.fd), bytes.as_ptr(), len).flags(flags).build();
     // SAFETY: the entry points into `data`: a pool buffer, the heap block of a Vec or a constant, none of which
     // moves when `data` does, and `data` is kept until the completion.
