@@ -7,6 +7,7 @@ pub mod client_hello;
 pub mod cookie;
 pub mod fuzz;
 pub mod h1;
+pub mod h2;
 pub mod headers;
 pub mod http;
 pub mod proxy_header;

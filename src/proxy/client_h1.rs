@@ -1,4 +1,5 @@
-//! The client side of HTTP/1: waits for requests without holding memory, receives heads, sends responses, closes politely.
+//! The client of a request: of HTTP/1, waits for requests without holding memory, receives heads, sends responses, closes
+//! politely; of HTTP/2, the same steps on one stream.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
@@ -8,10 +9,14 @@ use crate::base::limits::BUF_BYTES;
 use crate::base::time::Now;
 use crate::proto::h1::head::{HeadOptions, parse_request};
 use crate::proto::h1::reason::Refusal;
+use crate::proto::h2::head::WEBSOCKET_KEY_BYTES;
+use crate::proto::h2::reason::Malformed;
 use crate::proto::headers::Head;
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::first_bytes::FirstBuf;
-use crate::proxy::forward::Link;
+use crate::proxy::forward::{Broken, Link, Pump, Sink, Source};
+use crate::proxy::h2_head;
+use crate::proxy::h2_stream::Stream;
 use crate::proxy::idle::Upstream;
 use crate::proxy::patience::Patience;
 use crate::proxy::session::Session;
@@ -32,6 +37,8 @@ pub(super) struct Client {
     pub(super) requests: u32,
     /// When the last response was handed over, or the connection came in.
     pub(super) quiet_since: Now,
+    /// The stream that it speaks HTTP/2 over; the link is unused then, but for the head of the request.
+    pub(super) stream: Option<Box<Stream>>,
 }
 
 /// What waiting for a request came to.
@@ -49,6 +56,7 @@ pub(super) enum Waited {
 #[derive(Debug)]
 pub(super) enum NoHead {
     Refused(Refusal),
+    Malformed(Malformed),
     Timeout,
     Closed,
     Failed,
@@ -58,13 +66,44 @@ impl Client {
     pub(super) fn new(session: &Session, first: FirstBuf) -> Client {
         let link = Link { input: first.into(), ..Link::default() };
         let quiet_since = session.info.started;
-        Client { link, patience: Patience::default(), own: None, requests: 0, quiet_since }
+        Client { link, patience: Patience::default(), own: None, requests: 0, quiet_since, stream: None }
+    }
+
+    /// The client of one stream; `before` requests came over its connection earlier.
+    pub(super) fn of_stream(session: &Session, stream: Stream, before: u32) -> Client {
+        let stream = Some(Box::new(stream));
+        Client { requests: before, stream, ..Client::new(session, FirstBuf::default()) }
+    }
+
+    /// Where the body of the request comes from.
+    pub(super) fn source<'a>(&'a mut self, session: &'a Session) -> Source<'a> {
+        match &mut self.stream {
+            None => Source::Conn(session.info.conn(), &mut self.link),
+            Some(stream) => Source::Stream(&mut stream.incoming),
+        }
+    }
+
+    /// Moves the body of a response on.
+    pub(super) fn poll_download(
+        &mut self,
+        cx: &mut Context<'_>,
+        session: &Session,
+        download: &mut Pump,
+        from: Source<'_>,
+    ) -> Poll<Result<(), Broken>> {
+        match &mut self.stream {
+            None => download.poll(cx, from, Sink::Conn(session.info.conn(), &mut self.link.sending)),
+            Some(stream) => match stream.responder.borrow_mut().body() {
+                Some(body) => download.poll(cx, from, Sink::Stream(body)),
+                None => Poll::Ready(Err(Broken::Sink(std::io::ErrorKind::InvalidInput.into()))),
+            },
+        }
     }
 
     /// Waits for the first bytes of a request, holding no receive buffer.
     pub(super) async fn wait(&mut self, session: &Session, deadline: Option<Now>) -> Waited {
         poll_fn(|cx| {
-            if let Poll::Ready(received) = self.link.recv.poll(&session.info.client, cx) {
+            if let Poll::Ready(received) = self.link.recv.poll(session.info.conn(), cx) {
                 return Poll::Ready(match received {
                     Ok(Some(buf)) => {
                         self.link.input.push(buf);
@@ -83,6 +122,11 @@ impl Client {
 
     /// Keeps the client waiting, whatever it sends. False: it left.
     pub(super) async fn hold(&mut self, session: &Session, until: Now) -> bool {
+        if self.stream.is_some() {
+            // The task of the stream watches whether it leaves.
+            rt::sleep_until(until).await;
+            return true;
+        }
         loop {
             match self.wait(session, Some(until)).await {
                 Waited::Arrived => self.link.input.consume(self.link.input.bytes().len()),
@@ -101,6 +145,21 @@ impl Client {
         head: &mut Head,
     ) -> Result<(), NoHead> {
         head.clear();
+        if let Some(stream) = &mut self.stream {
+            let parts = stream.request.take().ok_or(NoHead::Failed)?;
+            let mut text = session.core.pads.buffer();
+            // Only a WebSocket needs one.
+            let is_connect = parts.method == http::Method::CONNECT;
+            let key = if is_connect { websocket_key(session) } else { [b'A'; WEBSOCKET_KEY_BYTES] };
+            let read = h2_head::request(&parts, &options.limits, &key, &mut text, head);
+            return match read {
+                Ok(()) => {
+                    self.link.input = text.into();
+                    Ok(())
+                }
+                Err(malformed) => Err(NoHead::Malformed(malformed)),
+            };
+        }
         loop {
             match parse_request(self.link.input.bytes(), options, head) {
                 Ok(parsed) if !parsed.is_partial() => return Ok(()),
@@ -109,7 +168,7 @@ impl Client {
             }
             let Client { link, patience, .. } = self;
             let received = poll_fn(|cx| {
-                if let Poll::Ready(received) = link.recv.poll(&session.info.client, cx) {
+                if let Poll::Ready(received) = link.recv.poll(session.info.conn(), cx) {
                     return Poll::Ready(Some(received));
                 }
                 patience.poll(cx, deadline).map(|()| None)
@@ -126,13 +185,52 @@ impl Client {
 
     /// Starts to send, after what is on its way already. Nobody waits for the end of it but the next send.
     pub(super) async fn send(&mut self, session: &Session, data: SendBuf) -> Result<(), End> {
+        debug_assert!(self.stream.is_none(), "a stream has no bytes of its own");
         self.flush(session).await?;
         let len = data.remaining().len();
         if len > 0 {
-            self.link.sending.start(&session.info.client, data);
+            self.link.sending.start(session.info.conn(), data);
             session.count_out(len as u64);
         }
         Ok(())
+    }
+
+    /// Sends a whole response of ours, which is written as HTTP/1 has it.
+    pub(super) async fn send_whole(
+        &mut self,
+        session: &Session,
+        bytes: Vec<u8>,
+        is_head: bool,
+    ) -> Result<(), End> {
+        let Client { patience, stream: Some(stream), .. } = self else {
+            return self.send(session, SendBuf::from(bytes)).await;
+        };
+        session.count_out(bytes.len() as u64);
+        let failed = |e: &std::io::Error| End::io(Side::Client, Phase::Data, e);
+        let (response, body) = h2_head::page(&bytes, is_head);
+        let is_over = body.is_empty();
+        stream.responder.borrow_mut().head(response, is_over).map_err(|e| failed(&e))?;
+        let mut body = Some(body).filter(|_| !is_over);
+        let deadline = session.frontend().timeout_client.map(|t| rt::now() + t);
+        poll_fn(|cx| {
+            let mut responder = stream.responder.borrow_mut();
+            let Some(out) = responder.body() else { return Poll::Ready(Ok(())) };
+            if let Some(body) = body.take() {
+                out.push(body, true);
+            }
+            if let Poll::Ready(sent) = out.poll_room(cx) {
+                return Poll::Ready(sent.map_err(|e| failed(&e)));
+            }
+            patience.poll(cx, deadline).map(|()| Err(End::new(Side::Client, Phase::Data, Kind::Timeout)))
+        })
+        .await
+    }
+
+    /// Ends the stream in both directions.
+    pub(super) fn reset(&mut self, reason: h2::Reason) {
+        if let Some(stream) = &mut self.stream {
+            stream.responder.borrow_mut().reset(reason);
+        }
     }
 
     /// Waits until everything is with the kernel.
@@ -143,7 +241,7 @@ impl Client {
         let deadline = session.frontend().timeout_client.map(|t| rt::now() + t);
         let Client { link, patience, .. } = self;
         let (sent, data) = poll_fn(|cx| {
-            if let Poll::Ready(done) = link.sending.poll(&session.info.client, cx) {
+            if let Poll::Ready(done) = link.sending.poll(session.info.conn(), cx) {
                 return Poll::Ready(Ok(done));
             }
             patience.poll(cx, deadline).map(|()| Err(End::new(Side::Client, Phase::Data, Kind::Timeout)))
@@ -156,17 +254,18 @@ impl Client {
     /// Takes the memory of a send that is over, without waiting for one that is not.
     pub(super) fn settle(&mut self, session: &Session) {
         let cx = Context::from_waker(Waker::noop());
-        if let Poll::Ready((_, data)) = self.link.sending.poll(&session.info.client, &cx) {
+        if let Poll::Ready((_, data)) = self.link.sending.poll(session.info.conn(), &cx) {
             session.core.pads.keep(data);
         }
     }
 
     /// Ends a connection whose client may still be sending.
     pub(super) async fn close_politely(&mut self, session: &Session, unread: bool) {
-        if self.flush(session).await.is_err() || !unread {
+        // What is left of a stream is reset with NO_ERROR behind the response (RFC 9113 8.1).
+        if self.stream.is_some() || self.flush(session).await.is_err() || !unread {
             return;
         }
-        let conn = &session.info.client;
+        let conn = session.info.conn();
         if conn.shutdown_write().is_err() {
             return;
         }
@@ -180,4 +279,15 @@ impl Client {
             }
         }
     }
+}
+
+/// A fresh key for a handshake of WebSocket.
+fn websocket_key(session: &Session) -> [u8; WEBSOCKET_KEY_BYTES] {
+    use base64::Engine;
+    let mut key = [b'A'; WEBSOCKET_KEY_BYTES];
+    let (a, b) = (session.core.random(), session.core.random());
+    let nonce = (u128::from(a) << 64 | u128::from(b)).to_be_bytes();
+    let written = base64::engine::general_purpose::STANDARD.encode_slice(nonce, &mut key);
+    debug_assert_eq!(written, Ok(WEBSOCKET_KEY_BYTES));
+    key
 }

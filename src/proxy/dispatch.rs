@@ -232,7 +232,7 @@ pub(super) async fn take_slot(
         info.server.set(wanted);
         let asked = rt::now();
         // A client that half-closed still wants its answer; one that is gone gives its place up.
-        let outcome = rt::select(queue::wait(core, backend, wanted, deadline), info.client.closed()).await;
+        let outcome = rt::select(queue::wait(core, backend, wanted, deadline), info.conn().closed()).await;
         info.time(|t| t.queued(asked, rt::now()));
         let rt::Either::First(outcome) = outcome else {
             return Err(End::new(Side::Client, Phase::Queue, Kind::Abort));

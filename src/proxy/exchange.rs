@@ -19,7 +19,8 @@ use crate::proto::http::{StatusCode, Version};
 use crate::proxy::client_h1::Client;
 use crate::proxy::dispatch::{self, Assigned};
 use crate::proxy::end::{End, Kind, Phase, Side};
-use crate::proxy::forward::{Broken, Link, Pump, Waits};
+use crate::proxy::forward::{Broken, Link, Pump, Sink, Waits};
+use crate::proxy::h2_head;
 use crate::proxy::http::Stop;
 use crate::proxy::idle::{self, PoolId, Upstream};
 use crate::proxy::pad::Pad;
@@ -341,9 +342,17 @@ async fn interim(
     up: &mut Upstream,
     head: &mut Head,
 ) -> Result<(), End> {
+    let mut edit = head.edit(up.link.input.bytes());
+    if let Some(stream) = &mut client.stream {
+        let response = h2_head::response(&mut edit, false);
+        up.link.input.consume(head.len());
+        head.clear();
+        let sent = stream.responder.borrow_mut().interim(response);
+        return sent.map_err(|e| End::io(Side::Client, Phase::Headers, &e));
+    }
     let mut out = session.core.pads.buffer();
     let how = HeadOut { body: BodyHeaders::Neither, connection: ConnectionHeader::None };
-    encode::response(&mut head.edit(up.link.input.bytes()), how, &mut out);
+    encode::response(&mut edit, how, &mut out);
     up.link.input.consume(head.len());
     head.clear();
     if job.version == Version::Http10 {
@@ -398,7 +407,7 @@ impl Waiting<'_> {
 
 /// Moves the request's body.
 pub(super) fn poll_upload(
-    cx: &Context<'_>,
+    cx: &mut Context<'_>,
     session: &Session,
     client: &mut Client,
     up: &mut Upstream,
@@ -406,7 +415,7 @@ pub(super) fn poll_upload(
     backend: BackendId,
 ) -> Poll<Result<(), Broken>> {
     let before = (upload.taken, upload.given);
-    let polled = upload.poll(cx, (&session.info.client, &mut client.link), (&up.conn, &mut up.link.sending));
+    let polled = upload.poll(cx, client.source(session), Sink::Conn(&up.conn, &mut up.link.sending));
     session.count_in(upload.taken - before.0);
     session.count_request_out(upload.given - before.1, backend, up.server);
     polled
@@ -435,6 +444,7 @@ pub(super) fn upload_broken(broken: &Broken) -> Stop {
             Stop::Reply { status: refusal.reason.status(), end }
         }
         Broken::Source(e) => Stop::End(End::io(Side::Client, Phase::Data, e)),
+        Broken::Trailers => Stop::Reset(End::new(Side::Client, Phase::Data, Kind::Malformed)),
         Broken::Cut => Stop::End(End::new(Side::Client, Phase::Data, Kind::Abort)),
         Broken::Sink(e) => Stop::End(End::io(Side::Server, Phase::Data, e)),
     }

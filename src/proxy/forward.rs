@@ -1,19 +1,28 @@
-//! Moves one body from one connection to the other, with one buffer in flight. `BodyDecoder` says where it ends.
+//! Moves one body from one side to the other, with one piece in flight, between HTTP/1 and HTTP/2 in any direction. In
+//! HTTP/1 `BodyDecoder` says where it ends.
 //!
 //! A pump is polled by whoever owns both connections, so that a request's body and its response go on side by side. The
 //! last piece is started and not waited for: the next message on that connection waits for it.
 
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 
+use bytes::Bytes;
+
+use crate::base::limits::BUF_BYTES;
 use crate::base::time::Now;
 use crate::proto::h1::body::BodyDecoder;
 use crate::proto::h1::encode::{CHUNK_END, CHUNK_HEAD_BYTES_MAX, LAST_CHUNK, chunk_head};
 use crate::proto::h1::framing::Framing;
 use crate::proto::h1::outgoing::BodyForm;
 use crate::proto::h1::reason::Refusal;
+use crate::proxy::h2_body::{Incoming, Outgoing, Piece};
+use crate::proxy::h2_head;
 use crate::proxy::input::Input;
 use crate::rt::{self, Conn, Receiving, SendBuf, Sending};
+
+/// Bytes of frames that are put together to one send.
+const JOINED_BYTES: usize = 4 * BUF_BYTES;
 
 /// The operations of one connection and what it received. Drop it before its connection.
 #[derive(Default)]
@@ -43,6 +52,34 @@ pub(super) enum Broken {
     Cut,
     /// The body is malformed.
     Malformed(Refusal),
+    /// Its trailers are.
+    Trailers,
+}
+
+/// Where a body comes from.
+pub(super) enum Source<'a> {
+    /// A connection of HTTP/1.
+    Conn(&'a Conn, &'a mut Link),
+    /// A stream of HTTP/2.
+    Stream(&'a mut Incoming),
+}
+
+/// Where a body goes.
+pub(super) enum Sink<'a> {
+    /// A connection of HTTP/1.
+    Conn(&'a Conn, &'a mut Sending),
+    /// A stream of HTTP/2.
+    Stream(&'a mut Outgoing),
+}
+
+impl Sink<'_> {
+    /// Ready when the last piece is gone; gives its memory back.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<(io::Result<()>, Option<SendBuf>)> {
+        match self {
+            Sink::Conn(conn, sending) => sending.poll(conn, cx),
+            Sink::Stream(outgoing) => outgoing.poll_room(cx).map(|result| (result, None)),
+        }
+    }
 }
 
 /// One body on its way.
@@ -60,6 +97,9 @@ pub(super) struct Pump {
     pub(super) given: u64,
     /// What was on its way before the first piece, for another attempt.
     pub(super) first_sent: Option<Vec<u8>>,
+    /// The trailer section as HTTP/1 has it, as far as it was read; kept only for HTTP/2.
+    trailers: Vec<u8>,
+    keeps_trailers: bool,
 }
 
 impl Pump {
@@ -68,7 +108,37 @@ impl Pump {
         let decoder = BodyDecoder::new(framing);
         let ended = decoder.is_done();
         let (active, waits) = (rt::now(), Waits::Source);
-        Pump { decoder, form, ended, active, waits, taken: 0, given: 0, first_sent: None }
+        Pump {
+            decoder,
+            form,
+            ended,
+            active,
+            waits,
+            taken: 0,
+            given: 0,
+            first_sent: None,
+            trailers: Vec::new(),
+            keeps_trailers: false,
+        }
+    }
+
+    /// A pump for a body that comes over a stream of HTTP/2, which knows its end by itself. `form` is how it goes on over
+    /// HTTP/1.
+    pub(super) fn of_stream(incoming: &Incoming, form: BodyForm) -> Pump {
+        let framing = if incoming.is_done() { Framing::None } else { Framing::UntilClose };
+        Pump::new(framing, form)
+    }
+
+    /// Appends what is there of a stream's body behind a head that is not sent yet.
+    pub(super) fn append_stream(&mut self, out: &mut Vec<u8>, incoming: &mut Incoming) -> Result<(), Broken> {
+        let mut cx = Context::from_waker(Waker::noop());
+        match self.pull(&mut cx, incoming, out) {
+            Poll::Ready(Err(broken)) => Err(broken),
+            Poll::Ready(Ok(())) | Poll::Pending => {
+                incoming.give_back();
+                Ok(())
+            }
+        }
     }
 
     /// Whether all of the body was taken and handed on.
@@ -96,6 +166,9 @@ impl Pump {
         loop {
             let step = self.decoder.step(&bytes[at..])?;
             let data_at = at + step.framing;
+            if step.trailer > 0 && self.keeps_trailers {
+                self.trailers.extend_from_slice(&bytes[data_at - step.trailer..data_at]);
+            }
             let data = &bytes[data_at..data_at + step.data];
             if let Some(out) = &mut out {
                 match self.form {
@@ -150,12 +223,12 @@ impl Pump {
     /// Moves on. Ready when the last piece is on its way, or when something broke.
     pub(super) fn poll(
         &mut self,
-        cx: &Context<'_>,
-        (source, from): (&Conn, &mut Link),
-        (sink, to): (&Conn, &mut Sending),
+        cx: &mut Context<'_>,
+        mut source: Source<'_>,
+        mut sink: Sink<'_>,
     ) -> Poll<Result<(), Broken>> {
         loop {
-            match to.poll(sink, cx) {
+            match sink.poll_room(cx) {
                 Poll::Pending => {
                     self.waits = Waits::Sink;
                     return Poll::Pending;
@@ -165,41 +238,177 @@ impl Pump {
                     if let Err(e) = result {
                         return Poll::Ready(Err(Broken::Sink(e)));
                     }
+                    if let Source::Stream(incoming) = &mut source {
+                        incoming.give_back();
+                    }
                 }
             }
             if self.ended {
                 return Poll::Ready(Ok(()));
             }
-            match self.next_piece(&mut from.input) {
-                Err(refusal) => return Poll::Ready(Err(Broken::Malformed(refusal))),
-                Ok(Some(piece)) => {
-                    to.start(sink, piece);
-                    if self.ended {
-                        return Poll::Ready(Ok(()));
+            let moved = match (&mut source, &mut sink) {
+                (Source::Conn(conn, link), sink) => ready!(self.take_conn(cx, conn, link, sink)),
+                (Source::Stream(incoming), Sink::Conn(conn, sending)) => {
+                    let mut made = Vec::new();
+                    let pulled = self.pull(cx, incoming, &mut made);
+                    if !made.is_empty() {
+                        sending.start(conn, SendBuf::from(made));
                     }
-                    continue;
+                    ready!(pulled)
                 }
-                Ok(None) if self.ended => return Poll::Ready(Ok(())),
-                Ok(None) => {}
+                (Source::Stream(incoming), Sink::Stream(outgoing)) => {
+                    ready!(self.pass(cx, incoming, outgoing))
+                }
+            };
+            if let Err(broken) = moved {
+                return Poll::Ready(Err(broken));
             }
-            self.waits = Waits::Source;
-            let Poll::Ready(received) = from.recv.poll(source, cx) else { return Poll::Pending };
-            match received {
-                Err(e) => return Poll::Ready(Err(Broken::Source(e))),
-                Ok(Some(buf)) => {
-                    self.active = rt::now();
-                    from.input.push(buf);
-                }
-                Ok(None) if self.decoder.may_end_here() => {
-                    self.ended = true;
-                    if self.form == BodyForm::Chunked {
-                        self.given += LAST_CHUNK.len() as u64;
-                        to.start(sink, SendBuf::Static(LAST_CHUNK));
-                    }
-                    return Poll::Ready(Ok(()));
-                }
-                Ok(None) => return Poll::Ready(Err(Broken::Cut)),
+            // A connection finishes the last send by itself, a stream may still wait for room.
+            if self.ended && matches!(sink, Sink::Conn(..)) {
+                return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    /// Hands on what a connection of HTTP/1 received, or receives more. Ready when something happened.
+    fn take_conn(
+        &mut self,
+        cx: &Context<'_>,
+        conn: &Conn,
+        link: &mut Link,
+        sink: &mut Sink<'_>,
+    ) -> Poll<Result<(), Broken>> {
+        let is_moved = match sink {
+            Sink::Conn(to, sending) => match self.next_piece(&mut link.input) {
+                Ok(Some(piece)) => {
+                    sending.start(to, piece);
+                    true
+                }
+                Ok(None) => self.ended,
+                Err(refusal) => return Poll::Ready(Err(Broken::Malformed(refusal))),
+            },
+            Sink::Stream(outgoing) => match self.feed(&mut link.input, outgoing) {
+                Ok(is_moved) => is_moved,
+                Err(refusal) => return Poll::Ready(Err(Broken::Malformed(refusal))),
+            },
+        };
+        if is_moved {
+            return Poll::Ready(Ok(()));
+        }
+        self.waits = Waits::Source;
+        match ready!(link.recv.poll(conn, cx)) {
+            Err(e) => return Poll::Ready(Err(Broken::Source(e))),
+            Ok(Some(buf)) => {
+                self.active = rt::now();
+                link.input.push(buf);
+            }
+            Ok(None) if self.decoder.may_end_here() => {
+                self.ended = true;
+                match sink {
+                    Sink::Conn(to, sending) if self.form == BodyForm::Chunked => {
+                        self.given += LAST_CHUNK.len() as u64;
+                        sending.start(to, SendBuf::Static(LAST_CHUNK));
+                    }
+                    Sink::Conn(..) => {}
+                    Sink::Stream(outgoing) => outgoing.finish(None),
+                }
+            }
+            Ok(None) => return Poll::Ready(Err(Broken::Cut)),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives the data of received bytes to a stream. True: there was something, or it was the end.
+    fn feed(&mut self, input: &mut Input, outgoing: &mut Outgoing) -> Result<bool, Refusal> {
+        if input.is_empty() {
+            return Ok(false);
+        }
+        debug_assert!(self.form == BodyForm::DataOnly, "frames carry data alone");
+        self.keeps_trailers = true;
+        let mut data = Vec::with_capacity(input.bytes().len());
+        let n = self.measure(input.bytes(), Some(&mut data))?;
+        input.consume(n);
+        self.taken += n as u64;
+        self.given += data.len() as u64;
+        self.ended = self.decoder.is_done();
+        let has_trailers = self.ended && !self.trailers.is_empty();
+        let trailers =
+            has_trailers.then(|| h2_head::trailers_of(&self.trailers)).filter(|map| !map.is_empty());
+        let is_moved = self.ended || !data.is_empty();
+        if is_moved {
+            outgoing.push(Bytes::from(data), self.ended && trailers.is_none());
+        }
+        if trailers.is_some() {
+            outgoing.finish(trailers);
+        }
+        Ok(is_moved)
+    }
+
+    /// Appends what is there of a stream's body as HTTP/1 has it, up to a bound. Ready when there was something.
+    fn pull(
+        &mut self,
+        cx: &mut Context<'_>,
+        incoming: &mut Incoming,
+        out: &mut Vec<u8>,
+    ) -> Poll<Result<(), Broken>> {
+        let before = out.len();
+        while !self.ended && out.len() - before < JOINED_BYTES {
+            let Poll::Ready(piece) = incoming.poll(cx) else { break };
+            self.active = rt::now();
+            match piece {
+                Err(e) => return Poll::Ready(Err(Broken::Source(e))),
+                Ok(Piece::Data(data)) => {
+                    self.taken += data.len() as u64;
+                    if self.form == BodyForm::Chunked && !data.is_empty() {
+                        out.extend_from_slice(chunk_head(data.len(), &mut [0; CHUNK_HEAD_BYTES_MAX]));
+                        out.extend_from_slice(&data);
+                        out.extend_from_slice(CHUNK_END);
+                    } else {
+                        out.extend_from_slice(&data);
+                    }
+                }
+                Ok(Piece::End(trailers)) => {
+                    self.ended = true;
+                    if self.form == BodyForm::Chunked && h2_head::last_chunk(trailers.as_ref(), out).is_err()
+                    {
+                        return Poll::Ready(Err(Broken::Trailers));
+                    }
+                }
+            }
+        }
+        self.given += (out.len() - before) as u64;
+        if out.len() == before && !self.ended {
+            self.waits = Waits::Source;
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Passes frames from stream to stream.
+    fn pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        incoming: &mut Incoming,
+        outgoing: &mut Outgoing,
+    ) -> Poll<Result<(), Broken>> {
+        let Poll::Ready(piece) = incoming.poll(cx) else {
+            self.waits = Waits::Source;
+            return Poll::Pending;
+        };
+        self.active = rt::now();
+        match piece {
+            Err(e) => return Poll::Ready(Err(Broken::Source(e))),
+            Ok(Piece::Data(data)) => {
+                self.taken += data.len() as u64;
+                self.given += data.len() as u64;
+                self.ended = incoming.is_done();
+                outgoing.push(data, self.ended);
+            }
+            Ok(Piece::End(trailers)) => {
+                self.ended = true;
+                outgoing.finish(trailers.map(h2_head::cleaned));
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -14,15 +14,16 @@ use crate::policy::persist;
 use crate::proto::h1::framing::Asked;
 use crate::proto::h1::head::{Ambiguous, HeadOptions};
 use crate::proto::headers::HeadLimits;
-use crate::proto::http::{Method, Version};
+use crate::proto::http::{H2_PREFACE, Method, Version};
 use crate::proxy::client_h1::{Client, Waited};
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::first_bytes::FirstBuf;
+use crate::proxy::input::Input;
 use crate::proxy::pad::Pad;
 use crate::proxy::session::Session;
 use crate::proxy::timings::{self, Timings};
 use crate::proxy::{exchange, http_request, http_response, reply};
-use crate::rt::{self, SendBuf};
+use crate::rt;
 use crate::stats::table::Stat;
 
 /// How long a quiet session keeps the memory of a busy one.
@@ -39,6 +40,8 @@ pub(super) enum Stop {
         /// What is counted.
         end: End,
     },
+    /// The client's stream is reset: what it sent is no message of HTTP/2.
+    Reset(End),
     /// The client gets what a rule made.
     Made(Box<Made>),
 }
@@ -53,6 +56,14 @@ pub(super) struct Made {
     pub(super) may_stay: bool,
     /// How long the client waits for it (`tarpit`).
     pub(super) delay: Option<Duration>,
+}
+
+/// What became of a connection.
+pub(super) enum Served {
+    /// It is over.
+    Over(End),
+    /// Its client speaks HTTP/2; these are its first bytes.
+    Http2(Input),
 }
 
 /// What became of a busy session.
@@ -75,30 +86,67 @@ pub(super) struct Turn {
 
 const CLIENT_DONE: End = End::new(Side::Client, Phase::Data, Kind::Normal);
 
-/// Serves requests until the connection is over.
-pub(super) async fn serve(session: &Session, first: FirstBuf) -> Result<End, End> {
-    let shard = session.core.shard();
-    shard.frontends[session.info.frontend].count(Stat::SessionsH1);
-    shard.listeners[session.info.bind].count(Stat::SessionsH1);
+/// Serves requests until the connection is over, or turns out to be one of HTTP/2.
+pub(super) async fn serve(session: &Session, first: FirstBuf) -> Result<Served, End> {
     let mut client = Client::new(session, first);
+    let mut is_known = false;
     loop {
-        if client.link.input.is_empty() {
+        let mut preface = Preface::No;
+        if !is_known && !client.link.input.is_empty() {
+            preface = preface_of(client.link.input.bytes());
+            match preface {
+                Preface::No => count_session(session, Stat::SessionsH1),
+                Preface::Partial => client.link.input.detach(),
+                Preface::Whole => {
+                    count_session(session, Stat::SessionsH2);
+                    return Ok(Served::Http2(std::mem::take(&mut client.link.input)));
+                }
+            }
+            is_known = preface == Preface::No;
+        }
+        if client.link.input.is_empty() || preface == Preface::Partial {
             client.settle(session);
             session.info.resting.set(true);
             let waited = client.wait(session, idle_deadline(session, &client)).await;
             session.info.resting.set(false);
             match waited {
-                Waited::Arrived => {}
+                Waited::Arrived if is_known => {}
+                Waited::Arrived => continue,
                 Waited::Elapsed if client.requests == 0 => {
                     return Err(Box::pin(too_slow(session, &mut client)).await);
                 }
-                Waited::Closed | Waited::Elapsed => return Ok(CLIENT_DONE),
+                Waited::Closed | Waited::Elapsed => return Ok(Served::Over(CLIENT_DONE)),
             }
         }
         match Box::pin(busy(session, &mut client)).await? {
             Busy::Quiet => {}
-            Busy::Over(end) => return Ok(end),
+            Busy::Over(end) => return Ok(Served::Over(end)),
         }
+    }
+}
+
+fn count_session(session: &Session, stat: Stat) {
+    let shard = session.core.shard();
+    shard.frontends[session.info.frontend].count(stat);
+    shard.listeners[session.info.bind].count(stat);
+}
+
+/// How first bytes compare with the preface of HTTP/2.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Preface {
+    No,
+    Partial,
+    Whole,
+}
+
+/// What a client with prior knowledge says first (RFC 9113 3.4). No request of HTTP/1 begins with more than its first
+/// letter: the method PRI is reserved.
+fn preface_of(bytes: &[u8]) -> Preface {
+    let n = bytes.len().min(H2_PREFACE.len());
+    match bytes[..n] == H2_PREFACE[..n] {
+        false => Preface::No,
+        true if n < H2_PREFACE.len() => Preface::Partial,
+        true => Preface::Whole,
     }
 }
 
@@ -179,7 +227,7 @@ fn head_options(http: &HttpFrontend) -> HeadOptions {
 }
 
 /// One request. True: the connection stays open for another.
-async fn request(session: &Session, client: &mut Client) -> Result<bool, End> {
+pub(super) async fn request(session: &Session, client: &mut Client) -> Result<bool, End> {
     let mut pad = Pad::take(&session.core);
     session.info.timings.set(Timings::new(rt::now()));
     session.forget_request_variables();
@@ -205,6 +253,10 @@ async fn request(session: &Session, client: &mut Client) -> Result<bool, End> {
     drop(pad);
     match stop {
         Stop::End(end) => Err(end),
+        Stop::Reset(end) => {
+            client.reset(h2::Reason::PROTOCOL_ERROR);
+            Err(end)
+        }
         Stop::Reply { status, end } => {
             let stays = turn.may_stay && !turn.unread;
             let is_head = turn.asked.method == Method::Head;
@@ -226,7 +278,7 @@ async fn request(session: &Session, client: &mut Client) -> Result<bool, End> {
                 }
             }
             session.count_status(status, None);
-            client.send(session, SendBuf::from(bytes)).await?;
+            client.send_whole(session, bytes, turn.asked.method == Method::Head).await?;
             if may_stay {
                 session.count_end(end);
                 return Ok(true);
@@ -258,7 +310,7 @@ async fn answer(
     let mut out = session.core.pads.buffer();
     reply::error(status, &pages, close, is_head, &mut out);
     session.count_status(status, None);
-    client.send(session, SendBuf::from(out)).await?;
+    client.send_whole(session, out, is_head).await?;
     // What a configured page says of its length is its author's word.
     Ok(!is_page)
 }

@@ -14,13 +14,15 @@ use crate::proto::h1::encode::{self, BodyHeaders, ConnectionHeader, HeadOut};
 use crate::proto::h1::framing::{self, Asked, Decision, Framing};
 use crate::proto::h1::head::{Ambiguous, HeadOptions};
 use crate::proto::h1::outgoing::BodyForm;
+use crate::proto::h2::reason::Answer;
 use crate::proto::headers::Head;
 use crate::proto::http::{Method, Name};
 use crate::proxy::client_h1::{Client, NoHead};
 use crate::proxy::end::{End, Kind, Phase, Side};
-use crate::proxy::exchange::{Job, Wanted};
+use crate::proxy::exchange::{Job, Wanted, upload_broken};
 use crate::proxy::facts::{Message, SessionFacts};
-use crate::proxy::forward::Pump;
+use crate::proxy::forward::{Broken, Pump};
+use crate::proxy::h2_body::Incoming;
 use crate::proxy::http::{Made, Stop, Turn, backend_http, http_of, pages};
 use crate::proxy::http_rules::{Halt, Route, Subject};
 use crate::proxy::pad::{Memory, Pad};
@@ -44,6 +46,10 @@ pub(super) async fn receive(
         NoHead::Refused(refusal) => {
             Stop::Reply { status: refusal.reason.status(), end: ended(Kind::Malformed) }
         }
+        NoHead::Malformed(malformed) => match malformed.answer() {
+            Answer::Reset => Stop::Reset(ended(Kind::Malformed)),
+            Answer::Status(status) => Stop::Reply { status, end: ended(Kind::Malformed) },
+        },
         NoHead::Timeout => Stop::Reply { status: 408, end: ended(Kind::Timeout) },
         NoHead::Closed | NoHead::Failed => Stop::End(ended(Kind::Abort)),
     })?;
@@ -62,20 +68,31 @@ pub(super) fn judge(
     let shard = session.core.shard();
     client.requests = client.requests.saturating_add(1);
     shard.frontends[session.info.frontend].count(Stat::Requests);
-    shard.frontends[session.info.frontend].count(Stat::RequestsH1);
-    shard.listeners[session.info.bind].count(Stat::RequestsH1);
+    let by_version = if client.stream.is_some() { Stat::RequestsH2 } else { Stat::RequestsH1 };
+    shard.frontends[session.info.frontend].count(by_version);
+    shard.listeners[session.info.bind].count(by_version);
     let bytes = client.link.input.bytes();
-    let decision =
+    let mut decision =
         framing::request(&mut pad.request.edit(bytes), ambiguous).map_err(|refusal| Stop::Reply {
             status: refusal.reason.status(),
             end: End::new(Side::Client, Phase::Inspect, Kind::Malformed),
         })?;
     let view = pad.request.view(bytes);
+    if let Some(stream) = &client.stream
+        && decision.framing == Framing::None
+        && view.method() != Method::Connect
+        && !stream.incoming.is_done()
+    {
+        // A body whose length only its end tells; a tunnel's bytes wait for the answer.
+        decision.framing = if connection::upgrade(view).is_some() { Framing::None } else { Framing::Chunked };
+    }
     turn.asked = Asked { method: view.method(), upgrade: connection::upgrade(view).is_some() };
     turn.version = view.version();
     turn.may_stay = framing::stays_open(view, &decision)
         && http_of(session.frontend()).keep_alive != KeepAlive::Neither
         && !session.core.draining.get();
+    // What a client of HTTP/2 reads ends with its stream; its connection is not this request's business.
+    turn.may_stay |= client.stream.is_some();
     turn.unread = !matches!(decision.framing, Framing::None | Framing::Length(0));
     Ok(decision)
 }
@@ -97,8 +114,9 @@ pub(super) fn plan(
     out.clear();
     let is_first = client.requests == 1;
     let bytes = client.link.input.bytes();
-    let planned =
-        Planning { session, turn, is_first, bytes, body_at: memory.request.len() }.run(memory, &mut out);
+    let chunked = client.stream.is_some() && decision.framing == Framing::Chunked;
+    let body_at = memory.request.len();
+    let planned = Planning { session, turn, is_first, bytes, body_at, chunked }.run(memory, &mut out);
     let len = memory.request.len();
     client.link.input.consume(len);
     session.count_in(len as u64);
@@ -110,11 +128,19 @@ pub(super) fn plan(
         }
     };
     memory.out = out;
-    let mut upload = Pump::new(decision.framing, BodyForm::AsIs);
-    upload.append_to(&mut memory.out, &mut client.link.input).map_err(|refusal| Stop::Reply {
-        status: refusal.reason.status(),
-        end: End::new(Side::Client, Phase::Data, Kind::Malformed),
-    })?;
+    let upload = match &mut client.stream {
+        None => {
+            let mut upload = Pump::new(decision.framing, BodyForm::AsIs);
+            let appended = upload.append_to(&mut memory.out, &mut client.link.input);
+            appended.map_err(|refusal| upload_broken(&Broken::Malformed(refusal)))?;
+            upload
+        }
+        Some(stream) => {
+            let mut upload = upload_of(&stream.incoming, decision.framing);
+            upload.append_stream(&mut memory.out, &mut stream.incoming).map_err(|b| upload_broken(&b))?;
+            upload
+        }
+    };
     turn.unread = !upload.is_done();
     session.count_in(upload.taken);
     // Whatever follows waits for this response: it must not keep a receive buffer of the core meanwhile.
@@ -124,6 +150,15 @@ pub(super) fn plan(
     Ok(Job { backend, key, wanted, asked, version: turn.version, upload, ambiguous })
 }
 
+/// The body of a stream on its way to a server.
+fn upload_of(incoming: &Incoming, framing: Framing) -> Pump {
+    match framing {
+        Framing::Chunked => Pump::of_stream(incoming, BodyForm::Chunked),
+        Framing::Length(1..) => Pump::of_stream(incoming, BodyForm::DataOnly),
+        _ => Pump::new(Framing::None, BodyForm::AsIs),
+    }
+}
+
 /// A request that is being planned.
 struct Planning<'a> {
     session: &'a Session,
@@ -131,6 +166,8 @@ struct Planning<'a> {
     is_first: bool,
     bytes: &'a [u8],
     body_at: usize,
+    /// The body came without framing and gets chunks.
+    chunked: bool,
 }
 
 impl Planning<'_> {
@@ -174,7 +211,9 @@ impl Planning<'_> {
             (false, KeepAlive::Both) => ConnectionHeader::None,
             (false, _) => ConnectionHeader::Close,
         };
-        let how = HeadOut { body: BodyHeaders::Keep, connection };
+        let is_chunked = self.chunked;
+        let body = if is_chunked { BodyHeaders::Chunked } else { BodyHeaders::Keep };
+        let how = HeadOut { body, connection };
         encode::request(&mut request.edit(self.bytes), how, out);
         Ok((backend, key, wanted))
     }

@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use crate::proto::h1::encode;
+use crate::proto::h1::encode::{self, BodyHeaders};
 use crate::proto::h1::framing::{self, Framing};
 use crate::proto::h1::outgoing::{self, ResponsePlan};
 use crate::proto::http::{Method, StatusCode};
@@ -12,14 +12,15 @@ use crate::proxy::client_h1::Client;
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::exchange::{self, Answered, Job};
 use crate::proxy::facts::Message;
-use crate::proxy::forward::{Broken, Pump, Waits};
+use crate::proxy::forward::{Broken, Pump, Source, Waits};
+use crate::proxy::h2_head;
 use crate::proxy::http::{Made, Stop, Turn, backend_http, http_of, pages};
 use crate::proxy::http_rules::{Halt, Subject};
 use crate::proxy::idle::Upstream;
 use crate::proxy::pad::{Memory, Pad};
 use crate::proxy::relay::{self, Timeouts};
 use crate::proxy::session::Session;
-use crate::proxy::{http_insert, reply, tcp};
+use crate::proxy::{h2_tunnel, http_insert, reply, tcp};
 use crate::rt::SendBuf;
 
 /// Sends the response. True: the connection stays open.
@@ -48,19 +49,36 @@ pub(super) async fn respond(
         &decision,
         outgoing::Client { asked: turn.asked, version: turn.version, may_stay },
     );
-    let mut out = session.core.pads.buffer();
-    encode::response(&mut pad.response.edit(bytes), plan.head, &mut out);
-    let len = pad.response.len();
-    up.link.input.consume(len);
-    session.count_status(status, Some((job.backend, up.server)));
-    session.count_response_in(len as u64, job.backend, up.server);
-    if exchange::is_tunnel(&decision) {
-        return tunnel(session, client, job, up, upload, out).await;
-    }
     // A HEAD that a rule turned into another method is still one for the client: what the server sends with it is left out.
     let is_unwanted = turn.asked.method == Method::Head && job.asked.method != Method::Head;
     let framing = if is_unwanted { Framing::None } else { decision.framing };
     let download = Pump::new(framing, plan.body);
+    let mut out = session.core.pads.buffer();
+    let mut edit = pad.response.edit(bytes);
+    match &mut client.stream {
+        None => encode::response(&mut edit, plan.head, &mut out),
+        Some(stream) if exchange::is_tunnel(&decision) => {
+            // HTTP/2 has no 101: a WebSocket is there with a 200 (RFC 8441 5).
+            let response = h2_head::switched(&mut edit);
+            let sent = stream.responder.borrow_mut().head(response, false);
+            sent.map_err(|e| Stop::End(End::io(Side::Client, Phase::Headers, &e)))?;
+        }
+        Some(stream) => {
+            let response = h2_head::response(&mut edit, plan.head.body == BodyHeaders::Keep);
+            let sent = stream.responder.borrow_mut().head(response, download.is_done());
+            sent.map_err(|e| Stop::End(End::io(Side::Client, Phase::Headers, &e)))?;
+        }
+    }
+    let len = pad.response.len();
+    up.link.input.consume(len);
+    session.count_status(status, Some((job.backend, up.server)));
+    session.count_response_in(len as u64, job.backend, up.server);
+    if exchange::is_tunnel(&decision) && client.stream.is_some() {
+        return Err(Stop::End(Box::pin(h2_tunnel::run(session, client, job, &mut up)).await));
+    }
+    if exchange::is_tunnel(&decision) {
+        return tunnel(session, client, job, up, upload, out).await;
+    }
     let mut body = Body { session, client, job, upload: &mut upload, download };
     body.run(&mut up, out, &plan).await.map_err(Stop::End)?;
     let Body { download, .. } = body;
@@ -133,6 +151,9 @@ struct Body<'a> {
 impl Body<'_> {
     /// Sends the head with what is there of the body, then the rest.
     async fn run(&mut self, up: &mut Upstream, mut out: Vec<u8>, plan: &ResponsePlan) -> Result<(), End> {
+        if self.client.stream.is_some() {
+            return if self.download.is_done() { Ok(()) } else { self.rest(up).await };
+        }
         let junk = End::new(Side::Server, Phase::Data, Kind::Malformed);
         self.download.append_to(&mut out, &mut up.link.input).map_err(|_| junk)?;
         self.session.count_response_in(self.download.taken, self.job.backend, up.server);
@@ -144,7 +165,7 @@ impl Body<'_> {
         let Err(end) = broken else { return Ok(()) };
         // The client must not take what it has for the whole: where only the close says the end, it has to be a reset.
         if plan.close && end.side == Side::Server {
-            self.session.info.client.reset_on_close();
+            self.session.info.conn().reset_on_close();
         }
         Err(end)
     }
@@ -165,8 +186,8 @@ impl Body<'_> {
                 }
             }
             let before = (download.taken, download.given);
-            let conn = &session.info.client;
-            let polled = download.poll(cx, (&up.conn, &mut up.link), (conn, &mut client.link.sending));
+            let source = Source::Conn(&up.conn, &mut up.link);
+            let polled = client.poll_download(cx, session, download, source);
             session.count_response_in(download.taken - before.0, job.backend, up.server);
             session.count_out(download.given - before.1);
             if let Poll::Ready(result) = polled {
@@ -189,7 +210,7 @@ fn download_broken(broken: &Broken) -> End {
         Broken::Source(e) => End::io(Side::Server, Phase::Data, e),
         Broken::Sink(e) => End::io(Side::Client, Phase::Data, e),
         Broken::Cut => End::new(Side::Server, Phase::Data, Kind::Abort),
-        Broken::Malformed(_) => End::new(Side::Server, Phase::Data, Kind::Malformed),
+        Broken::Malformed(_) | Broken::Trailers => End::new(Side::Server, Phase::Data, Kind::Malformed),
     }
 }
 
@@ -216,7 +237,7 @@ async fn tunnel(
     let len = client.link.input.bytes().len();
     let first = (len > 0).then(|| client.link.input.take_front(len));
     let setup = relay::Setup {
-        client: &session.info.client,
+        client: session.info.conn(),
         server: &up.conn,
         first,
         timeouts: Timeouts {

@@ -101,3 +101,9 @@ impl From<FirstBuf> for Input {
         }
     }
 }
+
+impl From<Vec<u8>> for Input {
+    fn from(bytes: Vec<u8>) -> Input {
+        Input::Copied { bytes, start: 0 }
+    }
+}

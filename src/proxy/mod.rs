@@ -5,6 +5,7 @@
 //! tells the way of a request: `client_h1`, `exchange` with the connections of `idle`, `forward`.
 
 mod client_h1;
+mod client_h2;
 mod core;
 mod dispatch;
 pub mod end;
@@ -12,6 +13,11 @@ mod exchange;
 mod facts;
 mod first_bytes;
 mod forward;
+mod h2_body;
+mod h2_conn;
+mod h2_head;
+mod h2_stream;
+mod h2_tunnel;
 mod http;
 mod http_insert;
 mod http_request;

@@ -22,7 +22,7 @@ pub(super) async fn receive(session: &Session, first: &mut FirstBuf) -> Result<(
     }
     let deadline: Option<Now> = session.frontend().timeout_client.map(|t| info.started + t);
     loop {
-        let received = rt::with_deadline(info.client.recv(), deadline).await;
+        let received = rt::with_deadline(info.conn().recv(), deadline).await;
         let timeout = End::new(Side::Client, Phase::Inspect, Kind::Timeout);
         let data = received.map_err(|_| timeout)?.map_err(|e| End::io(Side::Client, Phase::Inspect, &e))?;
         first.push(data.ok_or(BAD)?);

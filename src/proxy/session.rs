@@ -4,7 +4,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use crate::base::id::{BackendId, FrontendId, ListenerId, ServerId};
 use crate::base::net::Addr;
@@ -16,9 +16,10 @@ use crate::proxy::core::Core;
 use crate::proxy::end::{self, End, Kind, Path, Phase, Side};
 use crate::proxy::facts::{self, Message, SessionFacts};
 use crate::proxy::first_bytes::FirstBuf;
+use crate::proxy::http::{self, Served};
 use crate::proxy::message::{Event, SessionRow};
 use crate::proxy::timings::{self, Timings};
-use crate::proxy::{http, proxy_header, tcp};
+use crate::proxy::{client_h2, proxy_header, tcp};
 use crate::rt::{self, Conn};
 use crate::stats::process::CoreStat;
 use crate::stats::table::Stat;
@@ -26,7 +27,7 @@ use crate::stats::table::Stat;
 /// What others on this core may know of a session while it lives.
 pub(super) struct Info {
     pub(super) id: u64,
-    pub(super) client: Conn,
+    pub(super) carrier: Carrier,
     pub(super) bind: ListenerId,
     pub(super) frontend: FrontendId,
     pub(super) started: Now,
@@ -49,12 +50,75 @@ pub(super) struct Info {
     proxied: OnceCell<Box<ConnFacts>>,
 }
 
+/// What a client comes over.
+pub(super) enum Carrier {
+    /// A connection of its own.
+    Conn(Conn),
+    /// A stream of a connection that it shares with others, which is a session too.
+    Stream(Rc<Info>),
+}
+
 impl Info {
+    fn new(id: u64, carrier: Carrier, bind: ListenerId, frontend: FrontendId) -> Info {
+        Info {
+            id,
+            carrier,
+            bind,
+            frontend,
+            started: rt::now(),
+            backend: Cell::new(None),
+            server: Cell::new(None),
+            remote: Cell::new(Addr::Unknown),
+            phase: Cell::new(Phase::Inspect),
+            bytes_in: Cell::new(0),
+            bytes_out: Cell::new(0),
+            retries: Cell::new(0),
+            timings: Cell::new(Timings::new(rt::now())),
+            killed: Cell::new(false),
+            resting: Cell::new(false),
+            waker: RefCell::new(None),
+            peer: OnceCell::new(),
+            proxied: OnceCell::new(),
+        }
+    }
+
+    /// The connection of the client; that of a stream carries others too.
+    pub(super) fn conn(&self) -> &Conn {
+        let mut info = self;
+        loop {
+            match &info.carrier {
+                Carrier::Conn(conn) => return conn,
+                Carrier::Stream(connection) => info = connection,
+            }
+        }
+    }
+
+    /// The session of the connection that a stream shares.
+    pub(super) fn shared(&self) -> Option<&Rc<Info>> {
+        match &self.carrier {
+            Carrier::Conn(_) => None,
+            Carrier::Stream(connection) => Some(connection),
+        }
+    }
+
     /// Ends the session at its next step.
     pub(super) fn kill(&self) {
         self.killed.set(true);
         if let Some(waker) = self.waker.take() {
             waker.wake();
+        }
+    }
+
+    /// Whether it was ended from outside.
+    pub(super) fn is_killed(&self) -> bool {
+        self.killed.get()
+    }
+
+    /// Has the task woken when the session is killed or nudged.
+    pub(super) fn watch(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
         }
     }
 
@@ -76,11 +140,14 @@ impl Info {
 
     /// Who the client is; asked of the kernel only once something needs it.
     pub(super) fn conn_facts(&self) -> &ConnFacts {
+        if let Some(connection) = self.shared() {
+            return connection.conn_facts();
+        }
         if let Some(facts) = self.proxied.get() {
             return facts;
         }
         self.peer.get_or_init(|| {
-            let (src, dst) = (self.client.peer_addr(), self.client.local_addr());
+            let (src, dst) = (self.conn().peer_addr(), self.conn().local_addr());
             Box::new(ConnFacts { src, dst, ..ConnFacts::default() })
         })
     }
@@ -158,10 +225,7 @@ async fn until_killed(session: &Session, mut serve: Pin<&mut impl Future<Output 
         }
         let polled = serve.as_mut().poll(cx);
         if polled.is_pending() {
-            let mut waker = session.info.waker.borrow_mut();
-            if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
-                *waker = Some(cx.waker().clone());
-            }
+            session.info.watch(cx);
         }
         polled
     })
@@ -180,7 +244,11 @@ async fn serve_tcp(session: &Session) -> Result<End, End> {
 /// The way of a connection in HTTP mode.
 async fn serve_http(session: &Session) -> Result<End, End> {
     let first = begin(session).await?;
-    http::serve(session, first).await
+    match http::serve(session, first).await? {
+        Served::Over(end) => Ok(end),
+        // Only those that speak HTTP/2 carry the memory of it.
+        Served::Http2(first) => Box::pin(client_h2::serve(session, first)).await,
+    }
 }
 
 /// Connection rules and the PROXY header.
@@ -197,26 +265,7 @@ async fn begin(session: &Session) -> Result<FirstBuf, End> {
 impl Session {
     fn open(core: Rc<Core>, bind: ListenerId, client: Conn) -> Session {
         let frontend = core.model.binds[bind].frontend;
-        let info = Rc::new(Info {
-            id: core.next_session_id(),
-            client,
-            bind,
-            frontend,
-            started: rt::now(),
-            backend: Cell::new(None),
-            server: Cell::new(None),
-            remote: Cell::new(Addr::Unknown),
-            phase: Cell::new(Phase::Inspect),
-            bytes_in: Cell::new(0),
-            bytes_out: Cell::new(0),
-            retries: Cell::new(0),
-            timings: Cell::new(Timings::new(rt::now())),
-            killed: Cell::new(false),
-            resting: Cell::new(false),
-            waker: RefCell::new(None),
-            peer: OnceCell::new(),
-            proxied: OnceCell::new(),
-        });
+        let info = Rc::new(Info::new(core.next_session_id(), Carrier::Conn(client), bind, frontend));
         let shard = core.shard();
         shard.core.enter(CoreStat::Connections);
         shard.core.count(CoreStat::ConnectionsTotal);
@@ -230,16 +279,28 @@ impl Session {
         Session { core, info, variables: RefCell::default(), key }
     }
 
+    /// The session of one stream of a shared connection.
+    pub(super) fn of_stream(core: Rc<Core>, connection: Rc<Info>) -> Session {
+        let (bind, frontend) = (connection.bind, connection.frontend);
+        let info = Rc::new(Info::new(core.next_session_id(), Carrier::Stream(connection), bind, frontend));
+        let key = core.sessions.borrow_mut().insert(info.clone());
+        Session { core, info, variables: RefCell::default(), key }
+    }
+
     /// The one place that records how a session ended.
-    fn close(self, end: End) {
+    pub(super) fn close(self, end: End) {
         let info = &self.info;
         end::count(end, self.path(), self.core.shard());
         timings::finish(&self);
         // In HTTP mode the client has an answer by now, which a reset would take away; a body that was cut short resets
         // where it is cut.
+        // A stream is reset by its own task; the connection goes on.
+        if info.shared().is_some() {
+            return;
+        }
         let is_relay = self.frontend().mode == Mode::Tcp || info.phase.get() == Phase::Data;
         if is_relay && matches!(end.kind, Kind::Abort | Kind::Killed) && end.side != Side::Client {
-            info.client.reset_on_close();
+            info.conn().reset_on_close();
         }
         let frontend = self.frontend();
         let silent = frontend.dontlognull && info.bytes_in.get() == 0 && info.bytes_out.get() == 0;
@@ -372,8 +433,8 @@ impl Session {
 
     /// Forgets the client without telling it; where the kernel does not let us, it is reset.
     pub(super) fn drop_silently(&self, kind: Kind) -> End {
-        if self.info.client.forget_peer().is_err() {
-            self.info.client.reset_on_close();
+        if self.info.conn().forget_peer().is_err() {
+            self.info.conn().reset_on_close();
         }
         End::new(Side::Proxy, Phase::Inspect, kind)
     }
@@ -397,11 +458,17 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let core = &self.core;
+        core.sessions.borrow_mut().remove(self.key);
+        if let Some(connection) = self.info.shared() {
+            let add = |total: &Cell<u64>, part: &Cell<u64>| total.set(total.get() + part.get());
+            add(&connection.bytes_in, &self.info.bytes_in);
+            add(&connection.bytes_out, &self.info.bytes_out);
+            return;
+        }
         let shard = core.shard();
         shard.frontends[self.info.frontend].leave(Stat::SessionsCur);
         shard.listeners[self.info.bind].leave(Stat::SessionsCur);
         shard.core.leave(CoreStat::Connections);
-        core.sessions.borrow_mut().remove(self.key);
         crate::proxy::listener::leave(core, self.info.bind);
     }
 }

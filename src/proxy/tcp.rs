@@ -30,7 +30,7 @@ pub(super) async fn serve(session: &Session, mut first: FirstBuf) -> Result<End,
     info.phase.set(Phase::Data);
     let settings = &session.core.model.backends[backend];
     let setup = relay::Setup {
-        client: &info.client,
+        client: info.conn(),
         server: &server.conn,
         first: first.into_send(),
         timeouts: Timeouts {
@@ -85,7 +85,7 @@ async fn content_rules(session: &Session, first: &mut FirstBuf) -> Result<Option
 
 /// Waits for more first bytes; false when none will come in time.
 async fn more(session: &Session, first: &mut FirstBuf, deadline: Now) -> Result<bool, End> {
-    let client = &session.info.client;
+    let client = session.info.conn();
     let broken = |e: std::io::Error| End::io(Side::Client, Phase::Inspect, &e);
     // The connection goes on when the delay is over: only a wait for readiness may be given up without losing bytes.
     match rt::with_deadline(client.readable(), Some(deadline)).await {

@@ -10,6 +10,7 @@ mod close;
 mod config;
 mod content;
 mod dispatch;
+mod h2;
 mod haproxy_cfg;
 mod http;
 mod http_rules;

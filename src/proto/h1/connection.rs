@@ -13,14 +13,15 @@ pub fn is_persistent(view: HeadView<'_>) -> bool {
     }
 }
 
-/// The protocols that a request asks to switch to, if it may: HTTP/1.1, Connection names Upgrade, and none of them is
-/// HTTP/2, which would hide further requests from us (`h2c` smuggling).
+/// The protocols that a request asks to switch to, if it may: not HTTP/1.0, Connection names Upgrade, and none of them is
+/// HTTP/2, which would hide further requests from us (`h2c` smuggling). In a request of HTTP/2 only `h2::head` writes a
+/// Connection header: for an extended CONNECT.
 pub fn upgrade<'a>(view: HeadView<'a>) -> Option<&'a [u8]> {
     let protocols = view.line(Known::Upgrade).filter(|p| !p.is_empty())?;
     let is_http = |p: &[u8]| {
         p.eq_ignore_ascii_case(b"h2c") || p.get(..5).is_some_and(|p| p.eq_ignore_ascii_case(b"HTTP/"))
     };
-    let may = view.version() == Version::Http11
+    let may = view.version() != Version::Http10
         && view.method() != Method::Connect
         && view.has_token(Known::Connection, b"upgrade")
         && !view.values(Known::Upgrade).any(is_http);

@@ -1,4 +1,4 @@
-//! How a response goes on to a client of HTTP/1: which headers say where it ends, and what becomes of its body.
+//! How a response goes on to a client: which headers say where it ends, and what becomes of its body.
 //!
 //! Pure choice from facts; writing is `encode.rs`. RFC 9112 6.1, 6.3 and 9.3.
 
@@ -48,6 +48,16 @@ pub fn plan(view: HeadView<'_>, decision: &Decision, client: Client) -> Response
         let connection = if status == 101 { ConnectionHeader::Upgrade } else { ConnectionHeader::None };
         let head = HeadOut { body: BodyHeaders::Neither, connection };
         return ResponsePlan { head, body: BodyForm::AsIs, close: false };
+    }
+    if client.version == Version::Http2 {
+        // Frames say where the body ends; a length that the server says is true still.
+        let body = match decision.framing {
+            Framing::Chunked | Framing::UntilClose => BodyHeaders::Neither,
+            _ if status == 204 => BodyHeaders::Neither,
+            _ => BodyHeaders::Keep,
+        };
+        let head = HeadOut { body, connection: ConnectionHeader::None };
+        return ResponsePlan { head, body: BodyForm::DataOnly, close: false };
     }
     if (100..200).contains(&status) {
         let head = HeadOut { body: BodyHeaders::Neither, connection: ConnectionHeader::None };

@@ -34,6 +34,12 @@ pub(crate) fn window(at: u64, len: usize) -> &'static [u8] {
     &block()[start..start + len]
 }
 
+/// Whether bytes are those of the sequence at `at`.
+pub(crate) fn is_window(at: u64, got: &[u8]) -> bool {
+    let mut pieces = got.chunks(BLOCK).enumerate();
+    pieces.all(|(n, piece)| piece == window(at + (n * BLOCK) as u64, piece.len()))
+}
+
 /// Writes the first `total` bytes of the sequence.
 pub(crate) fn send(to: &mut impl Write, total: u64) -> io::Result<()> {
     let mut at = 0;

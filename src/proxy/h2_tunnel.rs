@@ -1,0 +1,80 @@
+//! Bytes both ways between a stream of HTTP/2 and a connection to a server, after an answered CONNECT or a WebSocket
+//! handshake (RFC 9113 8.5, RFC 8441). `relay` does the same between two connections.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use crate::proto::h1::framing::Framing;
+use crate::proto::h1::outgoing::BodyForm;
+use crate::proxy::client_h1::Client;
+use crate::proxy::end::{End, Kind, Phase, Side};
+use crate::proxy::exchange::{self, Job};
+use crate::proxy::forward::{Broken, Pump, Source, Waits};
+use crate::proxy::idle::Upstream;
+use crate::proxy::session::Session;
+
+/// Relays until both directions are over or something ends them.
+pub(super) async fn run(session: &Session, client: &mut Client, job: &Job, up: &mut Upstream) -> End {
+    let Some(stream) = &client.stream else { return End::new(Side::Proxy, Phase::Data, Kind::Resource) };
+    let frontend = session.frontend();
+    let settings = &session.core.model.backends[job.backend];
+    let mut upload = Pump::of_stream(&stream.incoming, BodyForm::DataOnly);
+    let mut download = Pump::new(Framing::UntilClose, BodyForm::DataOnly);
+    let (mut uploading, mut downloading) = (true, true);
+    let mut first = None;
+    poll_fn(|cx| {
+        if uploading {
+            let polled = exchange::poll_upload(cx, session, client, up, &mut upload, job.backend);
+            if let Poll::Ready(result) = polled {
+                match result {
+                    Ok(()) => {}
+                    Err(Broken::Sink(e)) => return Poll::Ready(End::io(Side::Server, Phase::Data, &e)),
+                    Err(_) => return Poll::Ready(End::new(Side::Client, Phase::Data, Kind::Abort)),
+                }
+                // The last bytes are with the kernel already, or ahead of the half-close in its order.
+                if let Poll::Ready((sent, _)) = up.link.sending.poll(&up.conn, cx) {
+                    uploading = false;
+                    first.get_or_insert(Side::Client);
+                    if sent.is_err() || up.conn.shutdown_write().is_err() {
+                        return Poll::Ready(End::new(Side::Server, Phase::Data, Kind::Abort));
+                    }
+                }
+            }
+        }
+        if downloading {
+            let before = (download.taken, download.given);
+            let source = Source::Conn(&up.conn, &mut up.link);
+            let polled = client.poll_download(cx, session, &mut download, source);
+            session.count_response_in(download.taken - before.0, job.backend, up.server);
+            session.count_out(download.given - before.1);
+            match polled {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => {
+                    downloading = false;
+                    first.get_or_insert(Side::Server);
+                }
+                Poll::Ready(Err(Broken::Sink(e))) => {
+                    return Poll::Ready(End::io(Side::Client, Phase::Data, &e));
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(End::new(Side::Server, Phase::Data, Kind::Abort)),
+            }
+        }
+        if !uploading && !downloading {
+            return Poll::Ready(End::new(first.unwrap_or(Side::Client), Phase::Data, Kind::Normal));
+        }
+        let side = if downloading && download.waits == Waits::Source { Side::Server } else { Side::Client };
+        let timeout = match (uploading, downloading) {
+            (true, true) => settings.timeout_tunnel.or(match side {
+                Side::Client => frontend.timeout_client,
+                _ => settings.timeout_server,
+            }),
+            (false, _) => settings.timeout_server_fin.or(settings.timeout_tunnel).or(settings.timeout_server),
+            (true, false) => {
+                frontend.timeout_client_fin.or(settings.timeout_tunnel).or(frontend.timeout_client)
+            }
+        };
+        let deadline = timeout.map(|t| download.active.max(upload.active) + t);
+        client.patience.poll(cx, deadline).map(|()| End::new(side, Phase::Data, Kind::Timeout))
+    })
+    .await
+}
