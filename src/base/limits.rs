@@ -78,6 +78,10 @@ pub const INSPECT_BYTES_MAX: usize = BUF_BYTES;
 /// durations are dropped and counted (`timers_lost` of `show activity`).
 pub const TIMER_BATCHES_MAX: usize = 64;
 
+/// Bytes of the history of statistics: a day of about 900 servers that are busy all the time. A busy row takes 25 bytes a frame
+/// and there are 2760 frames; a row without traffic takes none.
+pub const HISTORY_BYTES_MAX: usize = 64 << 20;
+
 /// Longest line the admin socket accepts. HAProxy's is its buffer size; payloads of `<<` count as lines each.
 pub const ADMIN_LINE_BYTES_MAX: usize = 64 * 1024;
 

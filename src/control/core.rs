@@ -25,6 +25,7 @@ use crate::proxy::message::{ToControl, ToCore};
 use crate::rt::{self, Mailbox, Receiver, Sender, Signal, Signals};
 use crate::stats::collector::Collector;
 use crate::stats::counters::Shard;
+use crate::stats::history::History;
 use crate::stats::latency::Latency;
 use crate::stats::process::CoreStat;
 
@@ -90,6 +91,7 @@ pub(super) struct Control {
     pub(super) notices: Sender<Notice>,
     pub(super) collector: RefCell<Collector>,
     pub(super) latency: RefCell<Latency>,
+    pub(super) history: RefCell<History>,
     pub(super) states: RefCell<States>,
     pub(super) probes: RefCell<Probes>,
     pub(super) addresses: RefCell<IdVec<ListenerId, String>>,
@@ -131,6 +133,7 @@ impl Control {
         let control = Rc::new_cyclic(|me| Control {
             collector: RefCell::new(Collector::new(shards, data_cores, now)),
             latency: RefCell::default(),
+            history: RefCell::default(),
             states: RefCell::new(States::new(&model, now)),
             probes: RefCell::default(),
             addresses: RefCell::new(addresses),
@@ -198,6 +201,7 @@ impl Control {
         let now = rt::now();
         self.collector.borrow_mut().tick(now);
         self.latency.borrow_mut().tick();
+        self.note_history(now);
         self.events.tick();
         self.cells.core.set(CoreStat::DroppedLogs, self.log.dropped());
         self.cells.core.set(CoreStat::Panics, rt::limits::panics());

@@ -1,9 +1,13 @@
 //! Facts behind the statistics: what `show stat` and `show info` say beside what is counted.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ahash::AHashMap;
 
 use crate::base::id::{BackendId, FrontendId, IdVec, ListenerId, ServerId};
 use crate::base::limits::BUF_BYTES;
+use crate::base::time::Now;
 use crate::control::core::Control;
 use crate::control::servers::Report;
 use crate::live::{AdminState, BindState};
@@ -12,14 +16,17 @@ use crate::policy::admission::default_fullconn;
 use crate::policy::balance::{Algorithm, WEIGHT_SCALE};
 use crate::policy::health::{CheckStatus, State};
 use crate::rt;
-use crate::stats::collector::Sums;
-use crate::stats::counters::{Backend, Frontend, Listener, Server};
+use crate::stats::collector::{Collector, Sums};
+use crate::stats::counters::{Backend, Frontend, Kind, Listener, Server};
+use crate::stats::history::{ObjectKey, Past};
 use crate::stats::latency::{Histograms, Laps, Window, summed_up};
 use crate::stats::process::CoreStat;
 use crate::stats::snapshot::{
     BackendFacts, CheckFacts, Entry, Facts, FrontendFacts, ListenerFacts, ProcessFacts, ServerFacts, Snapshot,
 };
 use crate::stats::status::{Admin, CheckResult, Health, ListenStatus};
+use crate::stats::table::Object;
+use crate::stats::timers::Lap;
 
 /// The day of the version, as `show info` has it.
 const RELEASE_DATE: &str = "2026/11/21";
@@ -27,6 +34,10 @@ const RELEASE_DATE: &str = "2026/11/21";
 impl Control {
     /// All statistics now, with percentiles over a window of time.
     pub(super) fn snapshot(&self, window: Window) -> Snapshot {
+        self.snapshot_of(window, None)
+    }
+
+    fn snapshot_of(&self, window: Window, past: Option<&Past>) -> Snapshot {
         let mut laps = self.percentiles(window);
         let collector = self.collector.borrow();
         let mut entries = Vec::new();
@@ -37,13 +48,13 @@ impl Control {
                 "",
                 (frontend.iid, 0, frontend.mode),
                 facts,
-                collector.sums::<Frontend>(id),
+                sums::<Frontend>(&collector, id, past),
             ));
         }
         for (id, bind) in self.model.binds.iter() {
             let frontend = &self.model.frontends[bind.frontend];
             let facts = Facts::Listener(self.listener_facts(id));
-            let sums = collector.sums::<Listener>(id);
+            let sums = sums::<Listener>(&collector, id, past);
             entries.push(entry(
                 &frontend.name,
                 &bind.name,
@@ -55,20 +66,76 @@ impl Control {
         for (id, server) in self.model.servers.iter() {
             let backend = &self.model.backends[server.backend];
             let facts = Facts::Server(Box::new(self.server_facts(id)));
-            let sums = collector.sums::<Server>(id);
+            let sums = sums::<Server>(&collector, id, past);
             let numbers = (backend.iid, server.sid, backend.mode);
             let entry = entry(&backend.name, &server.name, numbers, facts, sums);
             entries.push(Entry { latency: laps.servers.get_mut(id).and_then(Option::take), ..entry });
         }
         for (id, backend) in self.model.backends.iter() {
             let facts = Facts::Backend(self.backend_facts(id));
-            let sums = collector.sums::<Backend>(id);
+            let sums = sums::<Backend>(&collector, id, past);
             let entry = entry(&backend.name, "", (backend.iid, 0, backend.mode), facts, sums);
             entries.push(Entry { latency: laps.backends.get_mut(id).and_then(Option::take), ..entry });
         }
         let sums = collector.process_sums();
         drop(collector);
         Snapshot::new(rt::now(), self.process_facts(), sums, entries)
+    }
+
+    /// Adds this second to the history.
+    pub(super) fn note_history(&self, now: Now) {
+        let objects = self.collector.borrow().kept();
+        // Only the time that a frame is long is asked for, and most frames are a second long.
+        let mut known: [Option<AHashMap<ObjectKey, (u64, u64)>>; 3] = Default::default();
+        let mut history = self.history.borrow_mut();
+        for (place, (seconds, window)) in
+            known.iter_mut().zip([(1, None), (10, Some(Window::TenSeconds)), (60, Some(Window::Minute))])
+        {
+            if history.ends_frame(seconds) {
+                *place = Some(self.total_percentiles(window));
+            }
+        }
+        history.tick(now, &objects, |seconds, key| {
+            let at = [1, 10, 60].iter().position(|s| *s == seconds)?;
+            known[at].as_ref()?.get(&key).copied()
+        });
+    }
+
+    /// p50 and p99 of the total time, over a window or the last second.
+    fn total_percentiles(&self, window: Option<Window>) -> AHashMap<ObjectKey, (u64, u64)> {
+        let latency = self.latency.borrow();
+        let mut reader = window.map_or_else(|| latency.last_second(), |window| latency.window(window));
+        let (mut own, mut all) = (Histograms::default(), Histograms::default());
+        let mut found = AHashMap::new();
+        let total = |laps: Laps| (laps[Lap::Total as usize].p50.into(), laps[Lap::Total as usize].p99.into());
+        for (id, backend) in self.model.backends.iter() {
+            let mut any = false;
+            for server in backend.servers.iter() {
+                let row = self.cells.servers[server].row();
+                if reader.add(row, &mut [&mut own, &mut all]) {
+                    any = true;
+                    found.insert(ObjectKey::new(Object::Server, row), total(summed_up(&mut own)));
+                }
+            }
+            if any {
+                let key = ObjectKey::new(Object::Backend, self.cells.backends[id].row());
+                found.insert(key, total(summed_up(&mut all)));
+            }
+        }
+        found
+    }
+
+    /// All statistics as they were some time ago.
+    ///
+    /// # Errors
+    /// The history does not go back so far; how far it does.
+    pub(super) fn past(&self, ago: Duration) -> Result<Snapshot, Duration> {
+        let now = rt::now();
+        let past = {
+            let history = self.history.borrow();
+            history.at(now - ago).ok_or_else(|| history.oldest(now))?
+        };
+        Ok(self.snapshot_of(Window::default(), Some(&past)))
     }
 
     /// Percentiles of all servers and backends that have any.
@@ -225,6 +292,14 @@ impl Control {
             },
             cookie: server.http.cookie.clone(),
         }
+    }
+}
+
+/// Sums now, or as they were.
+fn sums<K: Kind>(collector: &Collector, id: K::Id, past: Option<&Past>) -> Sums {
+    match past {
+        None => collector.sums::<K>(id),
+        Some(past) => collector.past_sums::<K>(id, past),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::base::id::{FrontendId, IdRange, ServerId};
 use crate::control::cli::{AdminTarget, HealthOrder};
@@ -29,6 +30,10 @@ impl AdminTarget for Target {
 
     fn snapshot(&self, window: Window) -> Snapshot {
         self.control.snapshot(window)
+    }
+
+    fn past(&self, ago: Duration) -> Result<Snapshot, Duration> {
+        self.control.past(ago)
     }
 
     fn latency(&self, servers: IdRange<ServerId>, window: Window) -> Laps {

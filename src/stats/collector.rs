@@ -8,6 +8,7 @@ use std::array;
 use crate::base::id::{Id, IdVec};
 use crate::base::time::Now;
 use crate::stats::counters::{self, Backend, Frontend, Kind, Listener, Origins, Server, Shard};
+use crate::stats::history::{self, ObjectKey, Past, Values};
 use crate::stats::process::{CORE_CELLS, CORE_TABLE, CoreStat};
 use crate::stats::table::{Object, Row, Stat, Store, TABLE};
 
@@ -106,14 +107,22 @@ pub struct Sums {
     rows: Vec<u64>,
     /// When the last session was assigned, as seen by the once-a-second tick.
     pub last_session: Option<Now>,
+    /// They are of a former time: only what the history keeps has a value.
+    pub is_past: bool,
 }
 
 impl Sums {
     /// The value of a row that is counted or derived from counts; `None`: the row is a fact, or no row of this object.
     pub fn get(&self, stat: Stat) -> Option<u64> {
         let row = stat.row();
-        (row.objects.contains(self.object) && is_counted(row)).then(|| self.rows[stat as usize])
+        let is_there = if self.is_past { is_kept(stat) } else { is_counted(row) };
+        (row.objects.contains(self.object) && is_there).then(|| self.rows[stat as usize])
     }
+}
+
+/// Rows that [`Collector::past_sums`] fills in.
+fn is_kept(stat: Stat) -> bool {
+    history::position(stat).is_some() || matches!(stat, Stat::Rate | Stat::RequestRate | Stat::ConnectionRate)
 }
 
 /// Rows that [`Collector::sums`] fills in.
@@ -298,7 +307,59 @@ impl Collector {
         ] {
             rows[max as usize] = rows[max as usize].max(sampled).max(rows[now as usize]);
         }
-        Sums { object: K::OBJECT, rows, last_session: series.last_session }
+        Sums { object: K::OBJECT, rows, last_session: series.last_session, is_past: false }
+    }
+
+    /// What the history keeps of every object, in the order of their keys.
+    pub fn kept(&self) -> Vec<(ObjectKey, Values)> {
+        let mut all = Vec::new();
+        self.kept_of::<Frontend>(&mut all);
+        self.kept_of::<Backend>(&mut all);
+        self.kept_of::<Server>(&mut all);
+        self.kept_of::<Listener>(&mut all);
+        all.sort_unstable_by_key(|(key, _)| *key);
+        all
+    }
+
+    fn kept_of<K: Kind>(&self, all: &mut Vec<(ObjectKey, Values)>) {
+        for index in 0..self.count::<K>() {
+            let id = K::Id::from_index(index);
+            let Some(row) = self.cells::<K>(id).next().map(counters::Cells::row) else { continue };
+            let mut values = Values::default();
+            let kept = history::COUNTERS.into_iter().chain(history::LEVELS);
+            for (value, stat) in values.iter_mut().zip(kept) {
+                let row = stat.row();
+                if row.objects.contains(K::OBJECT) && row.store != Store::Derived {
+                    *value = self.sum::<K>(id, stat);
+                    if row.store == Store::Level {
+                        *value = level(*value);
+                    }
+                }
+            }
+            all.push((ObjectKey::new(K::OBJECT, row), values));
+        }
+    }
+
+    /// The numbers of one object as they were; what the history does not keep has no value.
+    pub fn past_sums<K: Kind>(&self, id: K::Id, past: &Past) -> Sums {
+        let mut sums = self.sums::<K>(id);
+        let row = self.cells::<K>(id).next().map_or(0, counters::Cells::row);
+        let then = past.row(ObjectKey::new(K::OBJECT, row));
+        let baseline = &self.series[K::OBJECT as usize][id.index()].baseline;
+        for (stat, counter) in history::COUNTERS.into_iter().zip(then.counters) {
+            // After a `clear counters` there was less before it than what it took away.
+            let cleared = baseline.get(stat as usize).copied().unwrap_or(0);
+            sums.rows[stat as usize] = counter.saturating_sub(cleared);
+        }
+        for (stat, value) in history::LEVELS.into_iter().zip(&then.frame[history::COUNTERS.len()..]) {
+            sums.rows[stat as usize] = *value;
+        }
+        let rate = |stat: Stat| history::position(stat).map_or(0, |at| then.frame[at] / past.seconds.max(1));
+        sums.rows[Stat::Rate as usize] = rate(Stat::SessionsTotal);
+        sums.rows[Stat::RequestRate as usize] = rate(Stat::Requests);
+        sums.rows[Stat::ConnectionRate as usize] = rate(Stat::Connections);
+        sums.is_past = true;
+        sums
     }
 
     /// The numbers of the process, over all cores.

@@ -7,6 +7,7 @@
 
 pub mod collector;
 pub mod counters;
+pub mod history;
 pub mod latency;
 pub mod process;
 pub mod render;

@@ -8,7 +8,7 @@ use crate::base::time::Now;
 use crate::stats::collector::{ProcessSums, Sums};
 use crate::stats::latency::Laps;
 use crate::stats::status::{Admin, CheckResult, Health, ListenStatus, server_status};
-use crate::stats::table::{Object, Stat};
+use crate::stats::table::{Nature, Object, Stat};
 
 /// The statistics at one moment.
 #[derive(Clone, Debug)]
@@ -306,6 +306,9 @@ impl Entry {
         if !row.objects.contains(self.facts.object()) || (row.objects.http_only() && !self.http) {
             return Value::Empty;
         }
+        if self.sums.is_past {
+            return self.past_value(stat, now);
+        }
         if let Some((lap, percentile)) = stat.percentile() {
             return self.percentile(lap, percentile);
         }
@@ -318,6 +321,22 @@ impl Entry {
             Facts::Server(facts) => facts.value(stat),
             Facts::Listener(facts) => facts.value(stat),
         })
+    }
+
+    /// What it was, and who it is; nothing else is known of a former time.
+    fn past_value(&self, stat: Stat, now: Now) -> Value<'_> {
+        let is_percentile = stat.percentile().is_some();
+        match (self.sums.get(stat), stat.row().nature) {
+            (Some(0), _) if is_percentile => Value::Empty,
+            (Some(n), _) => n.into(),
+            (None, Nature::Name | Nature::KeyProcess | Nature::KeyService) => {
+                self.common_value(stat, now).unwrap_or(Value::Empty)
+            }
+            (None, _) if matches!(stat, Stat::Type | Stat::Mode) => {
+                self.common_value(stat, now).unwrap_or(Value::Empty)
+            }
+            (None, _) => Value::Empty,
+        }
     }
 
     fn percentile(&self, lap: usize, percentile: usize) -> Value<'_> {

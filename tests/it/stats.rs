@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::thread;
 use std::time::Duration;
 
+use crate::harness::gate::parse;
 use crate::harness::http::{http_gate, ok};
-use crate::harness::{Origin, Shardgate, eventually};
+use crate::harness::{Origin, Shardgate, eventually, until};
 
 #[test]
 fn a_slow_server_shows_in_the_percentiles() {
@@ -110,5 +111,27 @@ fn the_sum_over_cores_is_what_clients_counted() {
     }
     assert_eq!(gate.stat("fe/FRONTEND", "stot"), (CLIENTS * 5).to_string());
     assert_eq!(gate.stat("be/s1", "bout"), received.to_string());
+    gate.finish();
+}
+
+#[test]
+fn the_past_can_be_asked_for() {
+    let origin = Origin::http(|_| ok("x"));
+    let gate = http_gate(&origin, "", "", "");
+    let mut client = gate.wire("fe");
+    let was = |ago: &str| {
+        let rows = parse(&gate.ask(&format!("show stat at -{ago}")));
+        rows.get("fe/FRONTEND").and_then(|row| row["req_tot"].parse::<u64>().ok())
+    };
+    (0..5).for_each(|_| drop(client.get("/")));
+    until("the first requests are in the history", || was("0s") == Some(5));
+    (0..3).for_each(|_| drop(client.get("/")));
+    until("the others are too", || was("0s") == Some(8));
+    until("they were not a moment ago", || (1..5).any(|s| was(&format!("{s}s")) == Some(5)));
+    let row = parse(&gate.ask("show stat at 0s")).remove("be/s1").expect("a row");
+    assert_eq!((row["hrsp_2xx"].as_str(), row["scur"].as_str(), row["weight"].as_str()), ("8", "0", ""));
+    assert!(gate.ask("show stat at -2h").starts_with("The history goes back "));
+    assert!(gate.ask("show stat at noon").starts_with("'at' expects"));
+    drop(client);
     gate.finish();
 }

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::control::cli::frontends::session_id;
+use crate::control::cli::parse;
 use crate::control::cli::session::{Answer, Call, Reply};
 use crate::control::cli::table::level_name;
 use crate::control::cli::target::{Job, Outcome, SessionInfo};
@@ -11,7 +13,7 @@ use crate::model::AdminLevel;
 use crate::stats::latency::Window;
 use crate::stats::process::CORE_TABLE;
 use crate::stats::render::{Filter, ProxyChoice, csv, info as info_text, json, typed};
-use crate::stats::snapshot::Facts;
+use crate::stats::snapshot::{Facts, Snapshot};
 
 pub(super) fn version(call: &mut Call<'_>) -> Answer {
     Ok(Reply::Text(call.target.process().version))
@@ -47,7 +49,11 @@ pub(super) fn stat(call: &mut Call<'_>) -> Answer {
         filter.sid = u32::try_from(sid.parse().unwrap_or(0i64)).ok();
     }
     let window = call.args.iter().find_map(|arg| Window::of(arg)).unwrap_or_default();
-    let (snapshot, mut out) = (call.target.snapshot(window), String::new());
+    let snapshot = match call.args.iter().position(|arg| arg == "at") {
+        Some(at) => past(call, call.arg(at + 1))?,
+        None => call.target.snapshot(window),
+    };
+    let mut out = String::new();
     match () {
         _ if has("json") => json::stat(&snapshot, &filter, &mut out),
         _ if has("typed") => typed::stat(&snapshot, &filter, &mut out),
@@ -56,8 +62,15 @@ pub(super) fn stat(call: &mut Call<'_>) -> Answer {
     Ok(Reply::Text(out))
 }
 
+/// `at -15m`: everything as it was. The sign may be left out.
+fn past(call: &Call<'_>, text: &str) -> Result<Snapshot, String> {
+    let ago = parse::duration(text.strip_prefix('-').unwrap_or(text), Duration::from_secs(1));
+    let ago = ago.ok_or_else(|| "'at' expects how long ago, for example -15m.".to_owned())?;
+    call.target.past(ago).map_err(|oldest| format!("The history goes back {} seconds.", oldest.as_secs()))
+}
+
 /// Words of `show stat` that are no proxy.
-const KEYWORDS: [&str; 5] = ["typed", "json", "desc", "up", "no-maint"];
+const KEYWORDS: [&str; 6] = ["typed", "json", "desc", "up", "no-maint", "at"];
 
 /// A number is an iid, a negative one means all, anything else is a name.
 fn proxy_choice(call: &Call<'_>, text: &str) -> Result<ProxyChoice, String> {

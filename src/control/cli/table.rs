@@ -58,7 +58,7 @@ commands! {
     ["show" "servers" "conn"]     "show servers conn [<backend>]"       User     servers::show_conn, "connections to servers";
     ["show" "servers" "state"]    "show servers state [<backend>]"      User     servers::show_state, "states of servers in HAProxy's state file format";
     ["show" "sess"]               "show sess [<id>|all]"                Operator show::sessions, "live sessions";
-    ["show" "stat"]               "show stat [<iid> <type> <sid>] [typed|json] [desc|up|no-maint|10s|1m|5m|start]*" User show::stat, "counters of frontends, servers, backends; percentiles over the window (1m)";
+    ["show" "stat"]               "show stat [<iid> <type> <sid>] [typed|json] [desc|up|no-maint|10s|1m|5m|start]* [at -<time>]" User show::stat, "counters of frontends, servers, backends; percentiles over the window (1m); at -15m: as they were";
     ["show" "version"]            "show version"                        User     show::version, "the version";
     ["shutdown" "session"]        "shutdown session <id>"               Admin    frontends::shutdown_session, "end a session (see show sess)";
     ["shutdown" "sessions" "server"] "shutdown sessions server <bk>/<srv>" Admin servers::shutdown_sessions, "end all sessions of a server";

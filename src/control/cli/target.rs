@@ -18,6 +18,8 @@ pub trait AdminTarget {
     fn model(&self) -> &Model;
     /// All statistics now, percentiles over this window.
     fn snapshot(&self, window: Window) -> Snapshot;
+    /// All statistics as they were some time ago; `Err`: the history goes back only so far.
+    fn past(&self, ago: Duration) -> Result<Snapshot, Duration>;
     /// What is said of the steps of a server, or of the servers of a backend, over a window.
     fn latency(&self, servers: IdRange<ServerId>, window: Window) -> Laps;
     /// The facts about the process alone.

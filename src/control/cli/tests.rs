@@ -33,6 +33,9 @@ impl AdminTarget for Fixture {
     fn snapshot(&self, _: Window) -> Snapshot {
         self.snapshot.clone()
     }
+    fn past(&self, ago: Duration) -> Result<Snapshot, Duration> {
+        if ago > Duration::from_secs(60) { Err(Duration::from_secs(60)) } else { Ok(self.snapshot.clone()) }
+    }
     fn latency(&self, servers: IdRange<ServerId>, _: Window) -> Laps {
         if servers.start != ServerId(0) {
             return Laps::default();

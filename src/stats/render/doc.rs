@@ -20,6 +20,7 @@ pub fn stats_md() -> String {
         size_of::<ListenerCells>(),
     );
     out.push_str(LATENCY);
+    out.push_str(HISTORY);
     columns(&mut out);
     out.push_str("\n## show info\n\n| key | unit | tags | meaning |\n|---|---|---|---|\n");
     for row in INFO {
@@ -75,6 +76,18 @@ window is empty.
   a second or when it is full. The control core keeps 8 bytes for each step and bucket that occurred in a slice (10 of a second, 8
   of ten seconds, 10 of thirty seconds) and 16 bytes for each that occurred since the start. A server with five steps of 30
   different buckets each takes 36 KiB there, one without traffic nothing; the most a row can take is 650 KiB.
+
+";
+
+const HISTORY: &str = "\
+## History
+
+`show stat at -15m` (also with `typed` or `json`) shows the main counters, sessions, queues, rates and the p50 and p99 of
+`total` as they were: each second for ten minutes, every ten seconds for two hours, every minute for 24 hours. What the history
+does not keep is empty there. Rates are means over the second, ten seconds or minute; percentiles are those of that time.
+
+Memory: a row that did something takes about 25 bytes a second, ten seconds or minute, one without traffic nothing; all of it
+stays below 64 MiB: a day of about 900 rows that are busy all the time. Beyond it the oldest is forgotten first.
 
 ";
 

@@ -90,21 +90,7 @@ impl Shardgate {
 
     /// `show stat`, rows by `proxy/service`, fields by column name.
     pub(crate) fn stats(&self) -> BTreeMap<String, BTreeMap<String, String>> {
-        let text = self.ask("show stat");
-        let mut lines = text.lines().filter(|l| !l.is_empty());
-        let header = lines.next().expect("a header");
-        let names: Vec<&str> = header.trim_start_matches("# ").trim_end_matches(',').split(',').collect();
-        lines
-            .map(|line| {
-                let fields: Vec<&str> = line.trim_end_matches(',').split(',').collect();
-                let row: BTreeMap<_, _> = names
-                    .iter()
-                    .map(|n| (*n).to_owned())
-                    .zip(fields.iter().map(|f| (*f).to_owned()))
-                    .collect();
-                (format!("{}/{}", fields[0], fields[1]), row)
-            })
-            .collect()
+        parse(&self.ask("show stat"))
     }
 
     /// One field of one row.
@@ -414,4 +400,19 @@ fn ask(socket: &Path, command: &str) -> std::io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+/// The answer to `show stat`: rows by `proxy/service`, fields by column name.
+pub(crate) fn parse(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
+    let mut lines = text.lines().filter(|l| !l.is_empty());
+    let header = lines.next().expect("a header");
+    let names: Vec<&str> = header.trim_start_matches("# ").trim_end_matches(',').split(',').collect();
+    lines
+        .map(|line| {
+            let fields: Vec<&str> = line.trim_end_matches(',').split(',').collect();
+            let row: BTreeMap<_, _> =
+                names.iter().map(|n| (*n).to_owned()).zip(fields.iter().map(|f| (*f).to_owned())).collect();
+            (format!("{}/{}", fields[0], fields[1]), row)
+        })
+        .collect()
 }
