@@ -65,6 +65,11 @@ struct Source {
 }
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    let name = words.next().map(PathBuf::from).unwrap_or_default();
+    if name.file_name().is_some_and(|name| name == "haproxy") {
+        return control::haproxy::main(words);
+    }
     match Arguments::parse().command {
         Command::Run { source } => run(&source),
         Command::Demo => control::demo(),

@@ -64,6 +64,8 @@ pub(super) struct Start {
     /// The sockets of each data core, handed over when the process is ready for connections.
     pub(super) sockets: Vec<Vec<(ListenerId, OwnedFd)>>,
     pub(super) companion: Option<Companion>,
+    /// What is to be done once the process serves.
+    pub(super) on_ready: Option<crate::control::run::OnReady>,
 }
 
 /// Called on the control core once everything listens, with the address of each bind; it may start tasks there.

@@ -28,7 +28,7 @@ pub fn demo() -> ExitCode {
         Ok((model, sockets)) => {
             let socket = directory.join("admin.sock");
             let companion = Box::new(move |listens: &[String]| start(sockets, listens, &socket));
-            run(model, Options { warnings: 0, companion: Some(companion) })
+            run(model, Options { companion: Some(companion), ..Default::default() })
         }
         Err(message) => {
             eprintln!("error: {message}");

@@ -41,6 +41,14 @@ pub fn import(paths: &[PathBuf]) -> Result<Imported, String> {
     Ok(import::import(&files, &env(PathBuf::new(), Vec::new())))
 }
 
+/// Whether a condition of HAProxy's `.if` holds on this machine.
+///
+/// # Errors
+/// It is no condition; the text says why.
+pub fn check_condition(text: &str) -> Result<bool, String> {
+    import::check_condition(text, &env(PathBuf::new(), Vec::new()))
+}
+
 fn haproxy_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     let mut files = Vec::new();
     for path in paths {

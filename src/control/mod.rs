@@ -10,6 +10,7 @@ mod descriptors;
 mod events;
 mod facts;
 mod gather;
+pub mod haproxy;
 mod listeners;
 pub mod load;
 mod log_sink;
@@ -25,4 +26,4 @@ mod weights;
 
 pub use core::Companion;
 pub use demo::demo;
-pub use run::{Options, run};
+pub use run::{OnReady, Options, run};

@@ -32,7 +32,12 @@ pub struct Options {
     pub warnings: u64,
     /// What the control core starts beside its own tasks: the origins of `shardgate demo`.
     pub companion: Option<Companion>,
+    /// What is to be done once the process serves.
+    pub on_ready: Option<OnReady>,
 }
+
+/// See [`Options::on_ready`].
+pub type OnReady = Box<dyn FnOnce() + Send>;
 
 /// Runs the process until a signal ends it. Failure: it could not start, or a data core ended by itself; the reason is on
 /// standard error.
@@ -77,7 +82,8 @@ fn serve(model: Model, options: Options) -> Result<(), StartError> {
         started: began.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
         boot_time: began.elapsed().unwrap_or(Duration::ZERO),
     };
-    let setting = Setting { signals, log: log.clone(), process, companion: options.companion };
+    let Options { companion, on_ready, .. } = options;
+    let setting = Setting { signals, log: log.clone(), process, companion, on_ready };
     let result = start_threads(model, booted, opened, setting);
     log.flush();
     result
@@ -101,6 +107,7 @@ struct Setting {
     log: LogSink,
     process: Process,
     companion: Option<Companion>,
+    on_ready: Option<OnReady>,
 }
 
 /// The last core of `booted` is the control core.
@@ -110,7 +117,7 @@ fn start_threads(
     opened: Opened,
     setting: Setting,
 ) -> Result<(), StartError> {
-    let Setting { signals, log, process, companion } = setting;
+    let Setting { signals, log, process, companion, on_ready } = setting;
     let Some(control_core) = booted.pop() else { return Ok(()) };
     let live = Live::new(&model, process.budget.maxconn);
     for id in model.binds.ids() {
@@ -170,6 +177,7 @@ fn start_threads(
         process,
         sockets: opened.sockets,
         companion,
+        on_ready,
     };
     let outcome = Arc::new(OnceLock::new());
     let told = outcome.clone();
@@ -198,6 +206,7 @@ impl Drop for Alive {
 async fn control(mut start: Start) -> Result<(), StartError> {
     let sockets = std::mem::take(&mut start.sockets);
     let companion = start.companion.take();
+    let on_ready = start.on_ready.take();
     let (control, notices, inbox, signals) = Control::new(start);
     rt::spawn(core::read_signals(control.clone(), signals));
     rt::spawn(core::read_mail(control.clone(), inbox));
@@ -219,6 +228,9 @@ async fn control(mut start: Start) -> Result<(), StartError> {
         rt::spawn(core::tick(control.clone()));
         control.say_ready();
         notify("READY=1");
+        if let Some(on_ready) = on_ready {
+            on_ready();
+        }
         result = stop::supervise(&control, &notices).await;
     }
     if let Err(StartError(reason)) = &result {

@@ -6,7 +6,7 @@ use super::words::Variables;
 const VERSION: [u32; 3] = [3, 4, 0];
 
 /// What `feature()` and `enabled()` know. Names are those of `haproxy -vv`.
-const FEATURES: &[&str] = &[
+pub(super) const FEATURES: &[&str] = &[
     "EPOLL",
     "GETADDRINFO",
     "LINUX_SPLICE",

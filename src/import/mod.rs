@@ -56,6 +56,11 @@ pub fn check_condition(text: &str, env: &Env) -> Result<bool, String> {
     condition::evaluate(text, &Variables::new(&env.variable))
 }
 
+/// What `haproxy -vv` lists as features, and `feature()` knows.
+pub fn features() -> &'static [&'static str] {
+    condition::FEATURES
+}
+
 impl Imported {
     /// What there is to say before anything runs: the notes that matter, and what `config` said of the TOML, both as places in haproxy.cfg.
     pub fn diagnostics(&self, of_toml: &[Diagnostic]) -> Vec<Diagnostic> {

@@ -47,13 +47,16 @@ pub(super) fn translate(sections: &[Section], variables: &Variables<'_>, report:
     let shared = shared_defaults(sections);
     let translated: Vec<Table> = sections
         .iter()
-        .filter(|section| !section.twice)
-        .flat_map(|section| match section.kind.as_str() {
-            "frontend" | "backend" | "listen" => proxy(sections, section, shared, variables, report),
-            "userlist" => userlist(section, variables, report),
-            "http-errors" => http_errors(section, report),
-            "global" | "defaults" => Vec::new(),
-            kind => other(section, kind, report),
+        .flat_map(|section| {
+            let tables = match section.kind.as_str() {
+                "frontend" | "backend" | "listen" => proxy(sections, section, shared, variables, report),
+                "userlist" => userlist(section, variables, report),
+                "http-errors" => http_errors(section, report),
+                "global" | "defaults" => Vec::new(),
+                kind => other(section, kind, report),
+            };
+            // The second of one name was reported; what is wrong in it is said all the same.
+            if section.twice { Vec::new() } else { tables }
         })
         .collect();
     if let Some(section) = shared.map(|at| &sections[at]) {

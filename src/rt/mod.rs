@@ -27,5 +27,5 @@ pub use listen::{Endpoint, ListenOptions, Listener, bound_addr, listen, share};
 pub use mailbox::{CoreWaker, Mailbox, Receiver, Sender};
 pub use op::SendBuf;
 pub use ring::Activity;
-pub use signal::{Signal, Signals};
+pub use signal::{Signal, Signals, send_signal};
 pub use time::{Either, Elapsed, Timer, now, select, sleep_until, with_deadline, yield_now};

@@ -35,6 +35,18 @@ const WATCHED: [(i32, Signal); 4] = [
     (libc::SIGUSR1, Signal::User1),
 ];
 
+/// Sends a signal to another process.
+///
+/// # Errors
+/// There is no such process, or it belongs to somebody else (kill(2)).
+pub fn send_signal(pid: u32, signal: Signal) -> io::Result<()> {
+    let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+    let (number, _) = WATCHED.iter().find(|(_, known)| *known == signal).ok_or_else(invalid)?;
+    // 0 and numbers beyond the type would mean groups of processes.
+    let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0).ok_or_else(invalid)?;
+    sys::kill(pid, *number)
+}
+
 impl Signals {
     /// Blocks them in the calling thread; call it before any thread is made.
     pub fn install() -> io::Result<Signals> {

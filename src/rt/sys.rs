@@ -231,6 +231,15 @@ pub(super) fn signalfd(signals: &[i32]) -> io::Result<OwnedFd> {
     }
 }
 
+/// Sends a signal to a process (kill(2)).
+pub(super) fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: kill(2) takes two numbers and touches no memory of ours.
+    match unsafe { libc::kill(pid, signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Ignores SIGPIPE in the whole process.
 pub(super) fn ignore_sigpipe() {
     // SAFETY: SIG_IGN is a valid disposition and no handler of ours is replaced.

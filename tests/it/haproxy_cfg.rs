@@ -1,8 +1,12 @@
 //! The same haproxy.cfg in HAProxy and here: requests to both, and what comes back and what the origin received must be alike.
 
+use std::io::Read;
+use std::process::Command;
+
+use crate::harness::gate::binary;
 use crate::harness::http::{Message, Wire, ok};
-use crate::harness::peers::Peer;
-use crate::harness::{Origin, connect};
+use crate::harness::peers::{Peer, free_address};
+use crate::harness::{Origin, connect, until};
 
 /// What can be seen of one exchange, with what may differ taken out: names of headers in lower case, in the order of their names, and no body
 /// of a proxy's own.
@@ -234,5 +238,93 @@ fn hashing_chooses_the_same_servers() {
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
         compare(&sections, &requests(&lines, &headers));
+    }
+}
+
+/// Runs the binary under the name `haproxy`.
+fn as_haproxy(dir: &std::path::Path) -> Command {
+    let link = dir.join("haproxy");
+    if !link.exists() {
+        std::os::unix::fs::symlink(binary(), &link).expect("our own directory");
+    }
+    Command::new(link)
+}
+
+#[test]
+fn the_command_line_is_haproxys() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let good = dir.path().join("good.cfg");
+    std::fs::write(&good, "defaults\n timeout connect 1s\n timeout client 1s\n timeout server 1s\nlisten a\n bind 127.0.0.1:0\n server s 127.0.0.1:1\n")
+        .expect("our own directory");
+    let bad = dir.path().join("bad.cfg");
+    std::fs::write(&bad, "listen a\n bidn :1\n").expect("our own directory");
+    let run = |arguments: &[&str]| {
+        let output = as_haproxy(dir.path()).args(arguments).output().expect("the binary runs");
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (output.status.code(), text)
+    };
+    let path = |path: &std::path::Path| path.display().to_string();
+    let (code, text) = run(&["-c", "-f", &path(&good)]);
+    assert_eq!((code, text.trim()), (Some(0), "Configuration file is valid"));
+    assert_eq!(run(&["-c", "-q", "-f", &path(&good)]), (Some(0), String::new()));
+    let (code, text) = run(&["-c", "-f", &path(&good), "-f", &path(&bad)]);
+    assert!(code == Some(1) && text.contains("bad.cfg:2:1: error: there is no keyword \"bidn\""), "{text}");
+    for (condition, expected) in [("version_atleast(2.4)", 0), ("!feature(OPENSSL)", 1), ("nonsense", 2)] {
+        assert_eq!(run(&["-cc", condition]).0, Some(expected), "{condition}");
+    }
+    assert!(run(&["-v"]).1.starts_with("HAProxy version 3."));
+    assert!(run(&["-vv"]).1.contains("+OPENSSL"));
+}
+
+#[test]
+fn a_daemon_serves_when_the_command_returns_and_takes_over_from_another() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let address = free_address();
+    let config = dir.path().join("haproxy.cfg");
+    let origin = Origin::named("one");
+    let text = format!(
+        "defaults\n timeout connect 1s\n timeout client 9s\n timeout server 9s\nlisten a\n bind {address}\n server s {}\n",
+        origin.address
+    );
+    std::fs::write(&config, text).expect("our own directory");
+    let start = |pid_file: &str, old: Option<u32>| {
+        let mut command = as_haproxy(dir.path());
+        command.args(["-D", "-q", "-f"]).arg(&config).arg("-p").arg(dir.path().join(pid_file));
+        if let Some(pid) = old {
+            command.args(["-sf", &pid.to_string()]);
+        }
+        assert!(command.status().expect("the binary runs").success());
+        let pid = std::fs::read_to_string(dir.path().join(pid_file)).expect("it wrote its number");
+        Daemon(pid.trim().parse().expect("a number"))
+    };
+    let first = start("1.pid", None);
+    assert_eq!(read_to_end(address), "one");
+    let second = start("2.pid", Some(first.0));
+    until("the first one is gone", || !first.runs());
+    assert!(second.runs());
+    assert_eq!(read_to_end(address), "one");
+}
+
+fn read_to_end(address: std::net::SocketAddr) -> String {
+    let mut text = String::new();
+    connect(address).read_to_string(&mut text).expect("it answers");
+    text
+}
+
+/// A process that is no child of ours any more; ended with the test.
+struct Daemon(u32);
+
+impl Daemon {
+    fn runs(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap_or_default();
+        !stat.is_empty() && !stat.contains(") Z ")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = Command::new("kill").args(["-KILL", &self.0.to_string()]).status();
     }
 }
