@@ -414,10 +414,11 @@ pub(super) fn poll_upload(
     upload: &mut Pump,
     backend: BackendId,
 ) -> Poll<Result<(), Broken>> {
-    let before = (upload.taken, upload.given);
+    let before = (upload.taken, upload.given, upload.spliced());
     let polled = upload.poll(cx, client.source(session), Sink::Conn(&up.conn, &mut up.link.sending));
     session.count_in(upload.taken - before.0);
     session.count_request_out(upload.given - before.1, backend, up.server);
+    session.count_spliced(upload.spliced() - before.2, backend, up.server);
     polled
 }
 

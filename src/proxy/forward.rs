@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::base::limits::BUF_BYTES;
 use crate::base::time::Now;
+use crate::model::Splice;
 use crate::proto::h1::body::BodyDecoder;
 use crate::proto::h1::encode::{CHUNK_END, CHUNK_HEAD_BYTES_MAX, LAST_CHUNK, chunk_head};
 use crate::proto::h1::framing::Framing;
@@ -19,6 +20,7 @@ use crate::proto::h1::reason::Refusal;
 use crate::proxy::h2_body::{Incoming, Outgoing, Piece};
 use crate::proxy::h2_head;
 use crate::proxy::input::Input;
+use crate::proxy::piping::{Piped, Piping};
 use crate::rt::{self, Conn, Receiving, SendBuf, Sending};
 
 /// Bytes of frames that are put together to one send.
@@ -100,6 +102,7 @@ pub(super) struct Pump {
     /// The trailer section as HTTP/1 has it, as far as it was read; kept only for HTTP/2.
     trailers: Vec<u8>,
     keeps_trailers: bool,
+    piping: Piping,
 }
 
 impl Pump {
@@ -119,7 +122,21 @@ impl Pump {
             first_sent: None,
             trailers: Vec::new(),
             keeps_trailers: false,
+            piping: Piping::new(Splice::Never),
         }
+    }
+
+    /// Lets data that goes on as it came pass through a pipe.
+    pub(super) fn splicing(mut self, splice: Splice) -> Pump {
+        if self.form != BodyForm::Chunked {
+            self.piping = Piping::new(splice);
+        }
+        self
+    }
+
+    /// Bytes of it that went through a pipe.
+    pub(super) fn spliced(&self) -> u64 {
+        self.piping.spliced
     }
 
     /// A pump for a body that comes over a stream of HTTP/2, which knows its end by itself. `form` is how it goes on over
@@ -278,6 +295,11 @@ impl Pump {
         link: &mut Link,
         sink: &mut Sink<'_>,
     ) -> Poll<Result<(), Broken>> {
+        if let Sink::Conn(to, _) = sink
+            && self.piping.is_on(&self.decoder, self.taken, link)
+        {
+            return self.pipe(cx, conn, to);
+        }
         let is_moved = match sink {
             Sink::Conn(to, sending) => match self.next_piece(&mut link.input) {
                 Ok(Some(piece)) => {
@@ -314,6 +336,25 @@ impl Pump {
                 }
             }
             Ok(None) => return Poll::Ready(Err(Broken::Cut)),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Moves data through the pipe.
+    fn pipe(&mut self, cx: &Context<'_>, from: &Conn, to: &Conn) -> Poll<Result<(), Broken>> {
+        let progress = (&mut self.active, &mut self.waits);
+        match ready!(self.piping.poll(cx, (from, to), progress))? {
+            Piped::Taken(n) => {
+                self.taken += n;
+                self.decoder.skip_data(n);
+            }
+            Piped::Given(n) => self.given += n,
+            Piped::Over(is_cut) => {
+                if is_cut && !self.decoder.may_end_here() {
+                    return Poll::Ready(Err(Broken::Cut));
+                }
+                self.ended = is_cut || self.decoder.is_done();
+            }
         }
         Poll::Ready(Ok(()))
     }

@@ -130,7 +130,8 @@ pub(super) fn plan(
     memory.out = out;
     let upload = match &mut client.stream {
         None => {
-            let mut upload = Pump::new(decision.framing, BodyForm::AsIs);
+            let mut upload = Pump::new(decision.framing, BodyForm::AsIs)
+                .splicing(session.core.model.backends[backend].splice);
             let appended = upload.append_to(&mut memory.out, &mut client.link.input);
             appended.map_err(|refusal| upload_broken(&Broken::Malformed(refusal)))?;
             upload

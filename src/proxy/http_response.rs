@@ -52,7 +52,7 @@ pub(super) async fn respond(
     // A HEAD that a rule turned into another method is still one for the client: what the server sends with it is left out.
     let is_unwanted = turn.asked.method == Method::Head && job.asked.method != Method::Head;
     let framing = if is_unwanted { Framing::None } else { decision.framing };
-    let download = Pump::new(framing, plan.body);
+    let download = Pump::new(framing, plan.body).splicing(session.core.model.backends[job.backend].splice);
     let mut out = session.core.pads.buffer();
     let mut edit = pad.response.edit(bytes);
     match &mut client.stream {
@@ -185,10 +185,11 @@ impl Body<'_> {
                     Err(_) => return Poll::Ready(Err(End::new(Side::Client, Phase::Data, Kind::Abort))),
                 }
             }
-            let before = (download.taken, download.given);
+            let before = (download.taken, download.given, download.spliced());
             let source = Source::Conn(&up.conn, &mut up.link);
             let polled = client.poll_download(cx, session, download, source);
             session.count_response_in(download.taken - before.0, job.backend, up.server);
+            session.count_spliced(download.spliced() - before.2, job.backend, up.server);
             session.count_out(download.given - before.1);
             if let Poll::Ready(result) = polled {
                 return Poll::Ready(result.map_err(|broken| download_broken(&broken)));

@@ -29,6 +29,7 @@ mod listener;
 pub mod message;
 mod pad;
 mod patience;
+mod piping;
 mod proxy_header;
 pub mod queue;
 mod relay;

@@ -231,7 +231,7 @@ async fn splice_rest<C: Fn(Count)>(
     loop {
         // Waiting in the ring, even when there is data, is also what lets other sessions of this core run.
         source.readable().await.map_err(|e| broken(from, sink, &e))?;
-        match pipe.fill_from(source).map_err(|e| broken(from, sink, &e))? {
+        match pipe.fill_from(source, u64::MAX).map_err(|e| broken(from, sink, &e))? {
             Moved::End => return Ok(()),
             Moved::Blocked | Moved::Bytes(_) => {}
         }

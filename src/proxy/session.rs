@@ -367,6 +367,18 @@ impl Session {
         shard.servers[server].add(Stat::ResponseBytesIn, bytes);
     }
 
+    /// Counts bytes of bodies that went through a pipe.
+    pub(super) fn count_spliced(&self, bytes: u64, backend: BackendId, server: ServerId) {
+        if bytes == 0 {
+            return;
+        }
+        let shard = self.core.shard();
+        shard.frontends[self.info.frontend].add(Stat::SplicedBytes, bytes);
+        shard.backends[backend].add(Stat::SplicedBytes, bytes);
+        shard.servers[server].add(Stat::SplicedBytes, bytes);
+        shard.core.add(CoreStat::SplicedBytesOut, bytes);
+    }
+
     /// Counts a response by its class; of a server, or our own.
     pub(super) fn count_status(&self, status: u16, from: Option<(BackendId, ServerId)>) {
         let shard = self.core.shard();

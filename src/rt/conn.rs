@@ -93,9 +93,7 @@ impl Conn {
     }
 
     async fn ready(&self, events: i16) -> io::Result<()> {
-        let poll = opcode::PollAdd::new(Fd(self.fd), u32::from(events.cast_unsigned())).build();
-        // SAFETY: a poll points at no memory.
-        let mut op = unsafe { Op::submit(poll, Keep::Nothing, Yields::Count) };
+        let mut op = start_poll(self, events);
         let (done, _) = poll_fn(|cx| op.poll(cx)).await;
         done.count().map(drop)
     }
@@ -194,6 +192,11 @@ impl Receiving {
         }
     }
 
+    /// Whether it may already have taken bytes off the connection.
+    pub fn is_armed(&self) -> bool {
+        self.op.is_some()
+    }
+
     /// Ready with what arrived; arms it if it is not. See [`Conn::recv`].
     pub fn poll(&mut self, conn: &Conn, cx: &Context<'_>) -> Poll<io::Result<Option<RecvBuf>>> {
         loop {
@@ -228,6 +231,13 @@ impl Receiving {
             }
         }
     }
+}
+
+/// Asks for the readiness of a connection.
+pub(super) fn start_poll(conn: &Conn, events: i16) -> Op {
+    let poll = opcode::PollAdd::new(Fd(conn.fd), u32::from(events.cast_unsigned())).build();
+    // SAFETY: a poll points at no memory.
+    unsafe { Op::submit(poll, Keep::Nothing, Yields::Count) }
 }
 
 fn start_recv(conn: &Conn) -> Op {

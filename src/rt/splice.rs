@@ -6,9 +6,14 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::task::{Context, Poll, ready};
 
-use super::conn::Conn;
+use super::conn::{Conn, start_poll};
+use super::op::Op;
 use super::sys;
+
+/// Bytes that one transfer may move before other tasks of the core have their turn.
+const TURN_BYTES: usize = 1024 * 1024;
 
 thread_local! {
     static PIPES: RefCell<Pipes> = const { RefCell::new(Pipes { idle: Vec::new(), open: 0, max: 0, bytes: 0 }) };
@@ -82,10 +87,16 @@ impl Pipe {
         self.filled
     }
 
-    /// Moves what the connection has into the pipe.
-    pub fn fill_from(&mut self, conn: &Conn) -> io::Result<Moved> {
+    /// Whether it holds what it can.
+    fn is_full(&self) -> bool {
+        self.ends.as_ref().is_some_and(|ends| self.filled >= ends.capacity)
+    }
+
+    /// Moves what the connection has into the pipe, at most `limit` bytes.
+    pub fn fill_from(&mut self, conn: &Conn, limit: u64) -> io::Result<Moved> {
         let ends = self.ends.as_ref().expect("present until drop");
         let room = ends.capacity.saturating_sub(self.filled);
+        let room = usize::try_from(limit).map_or(room, |limit| limit.min(room));
         if room == 0 {
             return Ok(Moved::Blocked);
         }
@@ -130,5 +141,100 @@ impl Drop for Pipe {
                 pipes.open -= 1;
             }
         });
+    }
+}
+
+/// A part of a byte stream on its way from one connection to another through a pipe. Borrows neither; poll it with the same
+/// two always, with no receive armed on the source and nothing on its way to the sink.
+#[derive(Debug)]
+pub struct Splicer {
+    pipe: Pipe,
+    /// Bytes that the source may still give.
+    left: u64,
+    wait: Option<Op>,
+    /// The pipe was filled and flushed in this turn: whether there is more is for the ring to say.
+    look: bool,
+    /// Bytes moved since the ring was last asked.
+    turn: usize,
+}
+
+/// What a [`Splicer`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Spliced {
+    /// So many bytes left the source; they are in the pipe.
+    Taken(usize),
+    /// So many bytes are with the kernel of the sink.
+    Given(usize),
+    /// All that was asked for was moved, or the source is at its end.
+    Done,
+}
+
+/// Which connection failed.
+#[derive(Debug)]
+pub enum SpliceError {
+    /// The source.
+    Source(io::Error),
+    /// The sink.
+    Sink(io::Error),
+}
+
+impl Splicer {
+    /// Moves `left` bytes. `None`: there is no pipe, copy instead.
+    pub fn new(left: u64) -> Option<Splicer> {
+        Some(Splicer { pipe: Pipe::take()?, left, wait: None, look: true, turn: 0 })
+    }
+
+    /// Whether bytes wait for the sink; otherwise the source has to act next.
+    pub fn waits_for_sink(&self) -> bool {
+        self.pipe.filled() > 0
+    }
+
+    /// Whether bytes are missing that were asked for.
+    pub fn is_short(&self) -> bool {
+        self.left > 0
+    }
+
+    /// The next step; poll again until it is pending or done.
+    pub fn poll(
+        &mut self,
+        source: &Conn,
+        sink: &Conn,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Spliced, SpliceError>> {
+        loop {
+            if let Some(wait) = &mut self.wait {
+                // What a poll reports, the next splice says better.
+                let _ = ready!(wait.poll(cx));
+                self.wait = None;
+                self.look = true;
+                self.turn = 0;
+            }
+            if self.pipe.filled() > 0 {
+                match self.pipe.drain_to(sink, false) {
+                    Ok(Moved::Bytes(n)) => return Poll::Ready(Ok(Spliced::Given(n))),
+                    Ok(Moved::Blocked | Moved::End) => self.wait = Some(start_poll(sink, libc::POLLOUT)),
+                    Err(e) => return Poll::Ready(Err(SpliceError::Sink(e))),
+                }
+                continue;
+            }
+            if self.left == 0 {
+                return Poll::Ready(Ok(Spliced::Done));
+            }
+            if !std::mem::take(&mut self.look) {
+                self.wait = Some(start_poll(source, libc::POLLIN | libc::POLLRDHUP));
+                continue;
+            }
+            match self.pipe.fill_from(source, self.left) {
+                Ok(Moved::Bytes(n)) => {
+                    self.left -= n as u64;
+                    self.turn += n;
+                    self.look = self.pipe.is_full() && self.turn < TURN_BYTES;
+                    return Poll::Ready(Ok(Spliced::Taken(n)));
+                }
+                Ok(Moved::End) => return Poll::Ready(Ok(Spliced::Done)),
+                Ok(Moved::Blocked) => {}
+                Err(e) => return Poll::Ready(Err(SpliceError::Source(e))),
+            }
+        }
     }
 }

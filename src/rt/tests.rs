@@ -313,7 +313,7 @@ fn splice_moves_bytes_between_sockets_unchanged() {
         let sink = connect(Target::Ip(sink_addr), ConnectOptions::default()).await.expect("connected");
         let mut pipe = splice::Pipe::take().expect("the bound is 4");
         loop {
-            match pipe.fill_from(&source).expect("filled") {
+            match pipe.fill_from(&source, u64::MAX).expect("filled") {
                 splice::Moved::End => break,
                 splice::Moved::Blocked if pipe.filled() == 0 => source.readable().await.expect("polled"),
                 _ => {}

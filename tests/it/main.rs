@@ -14,6 +14,7 @@ mod h2;
 mod haproxy_cfg;
 mod http;
 mod http_rules;
+mod http_splice;
 mod limits;
 mod listen;
 mod proxy_header;
