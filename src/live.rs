@@ -223,6 +223,8 @@ pub struct ServerLive {
     /// Its configured number: what identifies it to consistent hashing.
     pub sid: u32,
     up: AtomicBool,
+    /// Its check asks for no new load (`disable-on-404`).
+    stopping: AtomicBool,
     admin: AtomicU8,
     /// Weight in effect in units of 1/16, slow start included.
     weight: AtomicU32,
@@ -258,6 +260,10 @@ impl ServerLive {
     /// Sets what the checks say.
     pub fn set_up(&self, up: bool) {
         self.up.store(up, Ordering::Relaxed);
+    }
+    /// Sets whether its checks ask for no new load.
+    pub fn set_stopping(&self, stopping: bool) {
+        self.stopping.store(stopping, Ordering::Relaxed);
     }
     /// What the administrator said.
     pub fn admin(&self) -> AdminState {
@@ -295,9 +301,9 @@ impl ServerLive {
     pub fn set_address(&self, address: Option<SocketAddr>) {
         *self.address.write().unwrap_or_else(PoisonError::into_inner) = address;
     }
-    /// Whether it takes new load: up and ready, with an address.
+    /// Whether it takes new load: up and ready, with an address, and not about to stop.
     pub fn is_usable(&self) -> bool {
-        self.is_up() && self.admin() == AdminState::Ready
+        self.is_up() && self.admin() == AdminState::Ready && !self.stopping.load(Ordering::Relaxed)
     }
 }
 
@@ -418,6 +424,7 @@ fn server(model: &Model, id: ServerId) -> ServerLive {
         backup: server.backup,
         sid: server.sid,
         up: AtomicBool::new(resolved),
+        stopping: AtomicBool::new(false),
         admin: AtomicU8::new(if server.disabled { AdminState::Maint } else { AdminState::Ready } as u8),
         weight: AtomicU32::new(server.weight * WEIGHT_SCALE),
         user_weight: AtomicU32::new(server.weight),

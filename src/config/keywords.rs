@@ -17,6 +17,7 @@ macro_rules! keywords {
     };
 }
 
+mod check;
 mod docs;
 mod http;
 mod scopes;
@@ -136,10 +137,10 @@ pub struct Keyword {
     pub mode: KeywordMode,
 }
 
-/// Keywords of HTTP mode that the data plane does not do yet: what loads must also be done.
+/// Keywords that the data plane does not do yet: what loads must also be done.
 const NOT_YET: &[(Scope, &[&str])] = &[
     (Scope::Frontend, &["location"]),
-    (Scope::Backend, &["abortonclose", "fullconn", "httpchk", "http-check", "disable-on-404"]),
+    (Scope::Backend, &["abortonclose", "fullconn"]),
     (Scope::Server, &["minconn"]),
     (Scope::Userlist, &["user", "group"]),
     (
@@ -165,7 +166,7 @@ impl Keyword {
     pub fn is_done(&self) -> bool {
         let is_open =
             |(scope, keys): &(Scope, &[&str])| self.scopes.contains(*scope) && keys.contains(&self.key);
-        self.mode == KeywordMode::Any || !NOT_YET.iter().any(is_open)
+        !NOT_YET.iter().any(is_open)
     }
 }
 
@@ -180,7 +181,7 @@ pub enum KeywordMode {
 
 /// Every keyword there is.
 pub fn all() -> impl Iterator<Item = &'static Keyword> {
-    table::KEYWORDS.iter().chain(http::KEYWORDS)
+    table::KEYWORDS.iter().chain(http::KEYWORDS).chain(check::KEYWORDS)
 }
 
 /// The keyword of a key in a scope.

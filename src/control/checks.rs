@@ -119,6 +119,17 @@ impl Control {
     }
 }
 
+impl Control {
+    /// Random bytes for a check.
+    fn nonce(&self) -> [u8; 16] {
+        let mut rng = self.rng.borrow_mut();
+        let mut nonce = [0; 16];
+        nonce[..8].copy_from_slice(&rng.bits().to_ne_bytes());
+        nonce[8..].copy_from_slice(&rng.bits().to_ne_bytes());
+        nonce
+    }
+}
+
 /// Starts the checks of all servers.
 pub(super) fn start_all(control: &Control) {
     control.update_probes();
@@ -132,7 +143,7 @@ async fn run(control: Rc<Control>, this: Rc<Probe>, delay: Duration) {
         if this.servers.borrow().is_empty() {
             return;
         }
-        let report = probe(&this.spec, &script).await;
+        let report = probe(&this.spec, &script, control.nonce()).await;
         // Those who asked for it by now, not when it began: a server that left does not hear of it.
         let servers = this.servers.borrow().clone();
         for id in &servers {

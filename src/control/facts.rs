@@ -335,7 +335,7 @@ fn check_facts(report: &Report) -> CheckFacts {
     CheckFacts {
         result: result(report.status),
         last: report.info.clone(),
-        code: None,
+        code: report.code.map(u32::from),
         duration: report.duration,
     }
 }

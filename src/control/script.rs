@@ -3,7 +3,9 @@
 use regex::bytes::Regex;
 
 use crate::base::limits::CHECK_BYTES_MAX;
-use crate::model::CheckStep;
+use crate::control::dialogue::{Found, Want};
+use crate::model::{CheckConnect, CheckStep};
+use crate::policy::health::CheckStatus;
 
 /// A script with its expressions compiled.
 pub(super) struct Script {
@@ -11,6 +13,7 @@ pub(super) struct Script {
 }
 
 enum Step {
+    Connect(CheckConnect),
     Send(Vec<u8>),
     Expect {
         matcher: Matcher,
@@ -24,19 +27,6 @@ enum Matcher {
     Regex(Regex),
     /// An expression that does not compile; `config` refuses those, so this matches nothing.
     Nothing(String),
-}
-
-/// What to do next.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Want {
-    /// Send these bytes.
-    Send(Vec<u8>),
-    /// Receive more.
-    Receive,
-    /// The dialogue is complete.
-    Passed,
-    /// The answer is wrong; why, in words.
-    Failed(String),
 }
 
 /// One dialogue.
@@ -55,6 +45,7 @@ impl Script {
             Err(_) => Matcher::Nothing(text.to_owned()),
         };
         let steps = steps.iter().map(|step| match step {
+            CheckStep::Connect(way) => Step::Connect(*way),
             CheckStep::Send(bytes) => Step::Send(bytes.clone()),
             CheckStep::ExpectString(s) => Step::Expect { matcher: Matcher::Bytes(s.clone()), negated: false },
             CheckStep::RejectString(s) => Step::Expect { matcher: Matcher::Bytes(s.clone()), negated: true },
@@ -101,7 +92,13 @@ impl Dialogue<'_> {
     pub(super) fn next(&mut self) -> Want {
         loop {
             match self.script.steps.get(self.at) {
-                None => return Want::Passed,
+                None => return Want::Done(self.passed()),
+                Some(Step::Connect(way)) => {
+                    self.at += 1;
+                    self.received.clear();
+                    self.ended = false;
+                    return Want::Connect(*way);
+                }
                 Some(Step::Send(bytes)) => {
                     self.at += 1;
                     // What came before belongs to the question before.
@@ -110,11 +107,23 @@ impl Dialogue<'_> {
                 }
                 Some(Step::Expect { matcher, negated }) => match self.judge(matcher, *negated) {
                     Some(true) => self.at += 1,
-                    Some(false) => return Want::Failed(self.failure(matcher, *negated)),
+                    Some(false) => {
+                        let why = self.failure(matcher, *negated);
+                        return Want::Done(Found::new(CheckStatus::L7Response, why));
+                    }
                     None => return Want::Receive,
                 },
             }
         }
+    }
+
+    /// Whether there is more to it than connections.
+    pub(super) fn is_scripted(&self) -> bool {
+        self.script.steps.iter().any(|step| !matches!(step, Step::Connect(_)))
+    }
+
+    fn passed(&self) -> Found {
+        Found::new(if self.is_scripted() { CheckStatus::L7Ok } else { CheckStatus::L4Ok }, "")
     }
 
     /// Bytes from the server.
@@ -136,6 +145,7 @@ impl Dialogue<'_> {
             Some(Step::Expect { matcher, negated: false }) => format!(" (expect {})", matcher.words()),
             Some(Step::Expect { matcher, negated: true }) => format!(" (expect not {})", matcher.words()),
             Some(Step::Send(_)) => " (send)".to_owned(),
+            Some(Step::Connect(_)) => " (connect)".to_owned(),
             None => String::new(),
         };
         format!("at step {} of tcp-check{what}", self.at + 1)
@@ -184,7 +194,7 @@ mod tests {
         let mut server = server.iter();
         loop {
             match dialogue.next() {
-                Want::Send(_) => {}
+                Want::Send(_) | Want::Connect(_) => {}
                 Want::Receive => match server.next() {
                     Some(Some(bytes)) => dialogue.handle_bytes(bytes.as_bytes()),
                     Some(None) => dialogue.handle_end(),
@@ -198,34 +208,35 @@ mod tests {
     #[test]
     fn dialogues() {
         let regex = |s: &str| CheckStep::ExpectRegex(s.into());
-        let failed = |s: &str| Want::Failed(s.to_owned());
+        let failed = |s: &str| Want::Done(Found::new(CheckStatus::L7Response, s));
+        let passed = || Want::Done(Found::new(CheckStatus::L7Ok, ""));
         let ping = CheckStep::Send(b"PING\r\n".to_vec());
         let redis = [ping.clone(), expect("+PONG")];
         for (steps, server, wanted) in [
-            (&redis[..], &[Some("+PONG\r\n")][..], Want::Passed),
-            (&redis, &[Some("+PO"), Some("NG\r\n")], Want::Passed),
+            (&redis[..], &[Some("+PONG\r\n")][..], passed()),
+            (&redis, &[Some("+PO"), Some("NG\r\n")], passed()),
             (&redis, &[Some("+PO")], Want::Receive),
             (&redis, &[], Want::Receive),
             (&redis, &[Some("-ERR"), None], failed("TCPCHK did not match content '+PONG' at step 2")),
             (&redis, &[None], failed("TCPCHK got an empty response at step 2")),
-            (&[regex("^220 .*\r\n")], &[Some("220 mail\r\n")], Want::Passed),
+            (&[regex("^220 .*\r\n")], &[Some("220 mail\r\n")], passed()),
             (
                 &[regex("^220")],
                 &[Some("421"), None],
                 failed("TCPCHK did not match content regex '^220' at step 1"),
             ),
-            (&[reject("-ERR")], &[Some("+OK\r\n")], Want::Passed),
+            (&[reject("-ERR")], &[Some("+OK\r\n")], passed()),
             (&[reject("-ERR")], &[Some("+OK")], Want::Receive),
-            (&[reject("-ERR")], &[Some("+OK"), None], Want::Passed),
+            (&[reject("-ERR")], &[Some("+OK"), None], passed()),
             (&[reject("-ERR")], &[None], failed("TCPCHK got an empty response at step 1")),
             (
                 &[reject("-ERR")],
                 &[Some("-ER"), Some("R no")],
                 failed("TCPCHK matched unwanted content '-ERR' at step 1"),
             ),
-            (&[expect("a"), expect("b")], &[Some("ab")], Want::Passed),
+            (&[expect("a"), expect("b")], &[Some("ab")], passed()),
             (&[expect("a"), ping, expect("a")], &[Some("a")], Want::Receive),
-            (&[], &[], Want::Passed),
+            (&[], &[], Want::Done(Found::new(CheckStatus::L4Ok, ""))),
         ] {
             assert_eq!(play(steps, server), wanted, "{steps:?} {server:?}");
         }
@@ -240,7 +251,7 @@ mod tests {
         assert_eq!(dialogue.next(), Want::Receive);
         assert_eq!(dialogue.place(), "at step 2 of tcp-check (expect regex '(?-u)\\xfe$')");
         dialogue.handle_bytes(&[0xfe]);
-        assert_eq!(dialogue.next(), Want::Passed);
+        assert!(matches!(dialogue.next(), Want::Done(found) if found.status == CheckStatus::L7Ok));
     }
 
     #[test]
@@ -251,6 +262,6 @@ mod tests {
             dialogue.handle_bytes(b"xxxx");
         }
         assert_eq!(dialogue.received.len(), CHECK_BYTES_MAX);
-        assert!(matches!(dialogue.next(), Want::Failed(_)));
+        assert!(matches!(dialogue.next(), Want::Done(found) if found.status == CheckStatus::L7Response));
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Report {
     pub(super) status: CheckStatus,
     /// What it saw, for the operator: an error or the answer. May be empty.
     pub(super) info: String,
+    /// The status of the response, where there was one.
+    pub(super) code: Option<u16>,
     /// How long it took.
     pub(super) duration: Duration,
 }
@@ -167,7 +169,8 @@ impl Control {
         let info =
             if report.info.is_empty() { String::new() } else { format!(", info: \"{}\"", report.info) };
         let ms = report.duration.as_millis();
-        let reason = format!("reason: {}{info}, check duration: {ms}ms", row.description);
+        let code = report.code.map(|code| format!(", code: {code}")).unwrap_or_default();
+        let reason = format!("reason: {}{code}{info}, check duration: {ms}ms", row.description);
         self.on_health(id, entered, &reason);
     }
 
@@ -247,8 +250,9 @@ impl Control {
         let (was_up, is_up, first) = {
             let mut states = self.states.borrow_mut();
             let state = &mut states.servers[id];
-            let healthy = state.health.as_ref().is_none_or(|health| health.state() == State::Up);
-            live.set_up(healthy && state.resolved);
+            let health = state.health.as_ref().map_or(State::Up, Health::state);
+            live.set_up(health != State::Down && state.resolved);
+            live.set_stopping(health == State::NoLoad);
             let was_up = state.clock.up;
             state.clock.set(live.is_usable(), now);
             if !live.is_usable() {

@@ -1,10 +1,9 @@
 //! The HTTP part of frontends, backends and servers, present exactly where `mode` is `http`.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::Cidr;
+use crate::model::{CheckConnect, Cidr};
 use crate::policy::acl::Condition;
 use crate::policy::balance::KeySource;
 use crate::policy::format::Format;
@@ -228,15 +227,8 @@ pub struct HttpCheck {
 /// One step of an HTTP check.
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum HttpCheckStep {
-    /// Open a connection (`http-check connect`); what is `None` is as for the check.
-    Connect {
-        /// Its address.
-        address: Option<IpAddr>,
-        /// Its port.
-        port: Option<u16>,
-        /// Whether it starts with a PROXY header.
-        send_proxy: Option<bool>,
-    },
+    /// Open a connection (`http-check connect`).
+    Connect(CheckConnect),
     /// Send a request.
     Send(HttpCheckRequest),
     /// Judge the response.
@@ -287,6 +279,8 @@ pub enum Expect {
     Body(Vec<u8>),
     /// The body matches.
     BodyRegex(String),
-    /// These headers have these values.
+    /// These headers have these values, or have them in their comma list.
     Headers(Vec<(String, String)>),
+    /// These headers have these values as a whole.
+    FullHeaders(Vec<(String, String)>),
 }

@@ -400,9 +400,22 @@ pub enum CheckKind {
     Http(http::HttpCheck),
 }
 
+/// A connection that a step of a check opens; what is `None` is as for the check.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub struct CheckConnect {
+    /// Its address.
+    pub address: Option<IpAddr>,
+    /// Its port.
+    pub port: Option<u16>,
+    /// Whether it starts with a PROXY header.
+    pub send_proxy: Option<bool>,
+}
+
 /// One step of a scripted check.
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum CheckStep {
+    /// Open a connection.
+    Connect(CheckConnect),
     /// Send these bytes.
     Send(Vec<u8>),
     /// Wait until the received bytes contain this.

@@ -13,6 +13,7 @@ mod dispatch;
 mod h2;
 mod haproxy_cfg;
 mod http;
+mod http_checks;
 mod http_rules;
 mod http_splice;
 mod limits;

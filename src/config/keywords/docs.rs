@@ -101,7 +101,7 @@ const HTTP_GROUPS: &[Group] = &[
     Group {
         title: "http-check",
         text: "`httpchk` as a table, and entries of `http-check`: what an HTTP health check does, in order.",
-        scopes: &[Scope::HttpChk, Scope::HttpCheck, Scope::HttpCheckSend, Scope::HttpCheckConnect],
+        scopes: &[Scope::HttpChk, Scope::HttpCheck, Scope::HttpCheckSend, Scope::CheckConnect],
     },
     Group {
         title: "error pages and users",
@@ -174,7 +174,7 @@ fn snippet(scope: Scope, keyword: &Keyword) -> String {
         Scope::HttpChk => format!("[backend.app]\nhttpchk = {{ {example} }}\n"),
         Scope::HttpCheck => check(example),
         Scope::HttpCheckSend => check(&format!("{{ send = {{ {example} }} }}")),
-        Scope::HttpCheckConnect => check(&format!("{{ connect = {{ {example} }} }}")),
+        Scope::CheckConnect => check(&format!("{{ connect = {{ {example} }} }}")),
     }
 }
 

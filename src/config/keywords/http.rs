@@ -30,11 +30,6 @@ const SET_TIMEOUT: Scopes = Scopes::of(&[Scope::SetTimeout]);
 const SET_STATUS: Scopes = Scopes::of(&[Scope::SetStatus]);
 const ADDRESS_HEADER: Scopes = Scopes::of(&[Scope::AddressHeader]);
 const COOKIE: Scopes = Scopes::of(&[Scope::Cookie]);
-const HTTPCHK: Scopes = Scopes::of(&[Scope::HttpChk]);
-const HTTP_CHECK: Scopes = Scopes::of(&[Scope::HttpCheck]);
-const CHECK_SEND: Scopes = Scopes::of(&[Scope::HttpCheckSend]);
-const CHECK_REQUEST: Scopes = Scopes::of(&[Scope::HttpChk, Scope::HttpCheckSend]);
-const CHECK_CONNECT: Scopes = Scopes::of(&[Scope::HttpCheckConnect]);
 const HTTP_ERRORS: Scopes = Scopes::of(&[Scope::HttpErrors]);
 const USERLIST: Scopes = Scopes::of(&[Scope::Userlist]);
 const USER: Scopes = Scopes::of(&[Scope::User]);
@@ -42,7 +37,6 @@ const GROUP: Scopes = Scopes::of(&[Scope::Group]);
 
 const ANY_TIME: Kind = Duration(Duration::ZERO);
 const SOME_TIME: Kind = Duration(std::time::Duration::from_millis(1));
-const COUNT: Kind = Integer(0, u32::MAX as i64);
 const COUNT_OR_ALL: Kind = Integer(-1, u32::MAX as i64);
 const HEAD_SIZE: Kind = Size(256, BUF_BYTES as u64);
 
@@ -149,28 +143,10 @@ keywords! {
     "retry-on" in BACKEND_DEFAULTS, Texts, default "\"conn-failure\"", haproxy "retry-on";
     "Failures that are retried: none, conn-failure, empty-response, junk-response, response-timeout, all-retryable-errors, or statuses. Never once a byte of the response went out, nor if the server may have acted on a request that is not idempotent.";
     "retry-on = [\"conn-failure\", \"empty-response\", \"503\"]"
-    "abortonclose" in BACKEND_DEFAULTS, Flag, default "false", haproxy "option abortonclose";
-    "Give up requests that wait in the queue when their client closes.";
-    "abortonclose = true"
-    "fullconn" in BACKEND_DEFAULTS, COUNT, default "none", haproxy "fullconn";
-    "Sessions of the backend at which its servers reach their `maxconn`; with fewer they take between `minconn` and that.";
-    "fullconn = 1000"
-    "httpchk" in BACKEND_DEFAULTS, FlagOrTable(Scope::HttpChk), default "false", haproxy "option httpchk";
-    "Health checks are HTTP requests.";
-    "httpchk = { method = \"GET\", uri = \"/health\" }"
-    "http-check" in BACKEND, Tables(Scope::HttpCheck), default "one request, status 200 to 399", haproxy "http-check";
-    "What an HTTP health check does, step by step (see [http-check](#http-check)).";
-    "httpchk = true\nhttp-check = [{ expect-status = \"200-299\" }]"
-    "disable-on-404" in BACKEND_DEFAULTS, Flag, default "false", haproxy "http-check disable-on-404";
-    "A server whose check answers 404 gets no new sessions but keeps those that it has.";
-    "httpchk = true\ndisable-on-404 = true"
 
     "cookie" in SERVER, Text, default "none", haproxy "cookie";
     "Value of the persistence cookie that means this server.";
     "cookie = \"s1\""
-    "minconn" in SERVER_DEFAULTS, COUNT, default "`maxconn`", haproxy "minconn";
-    "Concurrent requests while the backend is far from `fullconn`.";
-    "minconn = 10\nmaxconn = 100"
     "pool-max-conn" in SERVER_DEFAULTS, COUNT_OR_ALL, default "-1", haproxy "pool-max-conn";
     "Idle connections that are kept, over all cores. -1: no limit.";
     "pool-max-conn = 100"
@@ -431,66 +407,6 @@ keywords! {
     "Values are made from the address of the server and `dynamic-cookie-key`.";
     "name = \"SRV\", mode = \"insert\""
 
-    "method" in CHECK_REQUEST, Text, default "\"OPTIONS\"", haproxy "method";
-    "Method of the request.";
-    "method = \"HEAD\""
-    "uri" in CHECK_REQUEST, Text, default "\"/\"", haproxy "uri";
-    "Target of the request.";
-    "uri = \"/health\""
-    "version" in CHECK_REQUEST, OneOf(&["HTTP/1.0", "HTTP/1.1"]), default "\"HTTP/1.0\", \"HTTP/1.1\" with a Host", haproxy "version";
-    "Version of the request.";
-    "version = \"HTTP/1.1\", hdr = { Host = \"www.example.com\" }"
-    "hdr" in CHECK_REQUEST, NamedTexts, default "", haproxy "hdr";
-    "Headers of the request. `Host` has nothing to do with the address of the server.";
-    "hdr = { Host = \"www.example.com\" }"
-    "body" in CHECK_SEND, Text, default "", haproxy "body";
-    "Body of the request.";
-    "method = \"POST\", body = \"ping\""
-    "websocket" in HTTPCHK, Flag, default "false", haproxy "";
-    "The check is a WebSocket handshake: the answer must be 101 with the right Sec-WebSocket-Accept.";
-    "uri = \"/ws\", websocket = true"
-    "send" in HTTP_CHECK, Table(Scope::HttpCheckSend), default "", haproxy "http-check send";
-    "Send a request.";
-    "{ send = { method = \"GET\", uri = \"/health\" } }"
-    "connect" in HTTP_CHECK, Table(Scope::HttpCheckConnect), default "", haproxy "http-check connect";
-    "Open a connection; without it there is one to the server's address.";
-    "{ connect = { port = 8080 } }"
-    "expect-status" in HTTP_CHECK, Text, default "", haproxy "http-check expect status";
-    "The status must be one of these: \"200\", \"200-299,404\".";
-    "{ expect-status = \"200-299\" }"
-    "expect-rstatus" in HTTP_CHECK, Text, default "", haproxy "http-check expect rstatus";
-    "The status must match a regular expression.";
-    "{ expect-rstatus = \"^2..$\" }"
-    "expect-string" in HTTP_CHECK, Text, default "", haproxy "http-check expect string";
-    "The body must contain this.";
-    "{ expect-string = \"healthy\" }"
-    "expect-rstring" in HTTP_CHECK, Text, default "", haproxy "http-check expect rstring";
-    "The body must match a regular expression.";
-    "{ expect-rstring = \"(?i)ok\" }"
-    "expect-hdr" in HTTP_CHECK, NamedTexts, default "", haproxy "http-check expect hdr";
-    "These headers must have these values.";
-    "{ expect-hdr = { X-Health = \"ok\" } }"
-    "not-expect-status" in HTTP_CHECK, Text, default "", haproxy "http-check expect ! status";
-    "The status must be none of these.";
-    "{ not-expect-status = \"500-599\" }"
-    "not-expect-rstatus" in HTTP_CHECK, Text, default "", haproxy "http-check expect ! rstatus";
-    "The status must not match a regular expression.";
-    "{ not-expect-rstatus = \"^5\" }"
-    "not-expect-string" in HTTP_CHECK, Text, default "", haproxy "http-check expect ! string";
-    "The body must not contain this.";
-    "{ not-expect-string = \"error\" }"
-    "not-expect-rstring" in HTTP_CHECK, Text, default "", haproxy "http-check expect ! rstring";
-    "The body must not match a regular expression.";
-    "{ not-expect-rstring = \"(?i)fail\" }"
-    "port" in CHECK_CONNECT, Integer(1, 65535), default "of the check", haproxy "port";
-    "Port to connect to.";
-    "port = 8080"
-    "addr" in CHECK_CONNECT, Text, default "of the check", haproxy "addr";
-    "IP address to connect to.";
-    "addr = \"127.0.0.1\""
-    "send-proxy" in CHECK_CONNECT, Flag, default "as the check", haproxy "send-proxy";
-    "Start with a PROXY header.";
-    "send-proxy = true"
 
     "errorfile" in HTTP_ERRORS, NamedTexts, default "", haproxy "errorfile";
     "Whole responses, headers included: status and file.";

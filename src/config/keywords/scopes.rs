@@ -74,8 +74,8 @@ pub enum Scope {
     HttpCheck,
     /// The value of `send` in `http-check`
     HttpCheckSend,
-    /// The value of `connect` in `http-check`
-    HttpCheckConnect,
+    /// The value of `connect` in `http-check` and `tcp-check`
+    CheckConnect,
 }
 
 impl Scope {
@@ -116,7 +116,7 @@ impl Scope {
         Scope::HttpChk,
         Scope::HttpCheck,
         Scope::HttpCheckSend,
-        Scope::HttpCheckConnect,
+        Scope::CheckConnect,
     ];
 
     /// How the operator writes it.
@@ -157,7 +157,7 @@ impl Scope {
             Scope::HttpChk => "httpchk",
             Scope::HttpCheck => "http-check",
             Scope::HttpCheckSend => "http-check send",
-            Scope::HttpCheckConnect => "http-check connect",
+            Scope::CheckConnect => "check connect",
         }
     }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::http::{connect, inner};
 use crate::config::file::Value;
 use crate::config::keywords::Scope;
 use crate::config::section::Section;
@@ -108,8 +109,11 @@ fn step(table: &Section<'_>) -> Option<CheckStep> {
         table.context.error(table.at, message, Some(help));
         return None;
     };
-    let text = table.context.text(&entry.value)?.text;
     let key = entry.key.as_str();
+    if key == "connect" {
+        return Some(CheckStep::Connect(connect(&inner(table, key, Scope::CheckConnect)?)));
+    }
+    let text = table.context.text(&entry.value)?.text;
     if text.is_empty() {
         table.context.error(entry.value.span.start, format!("{key} is empty"), None);
         return None;

@@ -21,14 +21,17 @@ pub(super) fn servers(layout: &Layout<'_>, backends: &IdVec<BackendId, Backend>)
         let sids = numbers(proxy.section.context, &wanted, "the id of another server of this backend");
         let script = check::script(&proxy.section);
         let http = backends[id].http.as_deref();
-        let http_check = if http.is_some() { http::check(&proxy.section) } else { None };
+        let http_check = http::check(&proxy.section);
         let dialogue = check::Dialogue { script: &script, http: http_check.as_ref() };
         let cookie = http.and_then(|http| http.cookie.as_ref());
         for ((entry, section), sid) in entries.iter().zip(&sections).zip(sids) {
             let http = http::server(section, cookie);
             servers.push(Server { sid, http, ..server(proxy, entry, section, &dialogue) });
         }
-        if !script.is_empty()
+        if !script.is_empty() && http_check.is_some() {
+            let help = "keep one of them; http-check has steps too".to_owned();
+            proxy.section.warning("tcp-check", "tcp-check has no effect beside httpchk", Some(help));
+        } else if !script.is_empty()
             && !sections.is_empty()
             && !sections.iter().any(|s| s.flag("check") == Some(true))
         {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::model::CheckConnect;
 use crate::model::http::*;
 use crate::policy::balance::{KeySource, UriKey};
 use crate::policy::http_action::*;
@@ -125,7 +126,7 @@ fn checks_send_the_request_of_httpchk_unless_a_step_sends() {
     ));
     let check = model.servers[ServerId(0)].check.clone().expect("checked");
     let CheckKind::Http(http) = check.kind else { panic!("{:?}", check.kind) };
-    let [HttpCheckStep::Connect { port: Some(8080), .. }, HttpCheckStep::Send(request), expect] =
+    let [HttpCheckStep::Connect(CheckConnect { port: Some(8080), .. }), HttpCheckStep::Send(request), expect] =
         http.steps.as_slice()
     else {
         panic!("{:?}", http.steps)

@@ -127,7 +127,11 @@ pub(super) fn line_edit(
 }
 
 /// The table of an action.
-pub(super) fn inner<'a>(table: &Section<'a>, key: &str, scope: Scope) -> Option<Section<'a>> {
+pub(in crate::config::resolve) fn inner<'a>(
+    table: &Section<'a>,
+    key: &str,
+    scope: Scope,
+) -> Option<Section<'a>> {
     let inner = table.table(key)?;
     Some(Section::new(table.context, scope, table.value_at(key), vec![inner]))
 }

@@ -7,6 +7,7 @@ use crate::config::file::Data;
 use crate::config::keywords::Scope;
 use crate::config::section::{Section, texts_of};
 use crate::config::units::Problem;
+use crate::model::CheckConnect;
 use crate::model::http::{Expect, HttpCheck, HttpCheckRequest, HttpCheckStep};
 
 /// The HTTP check of a backend, if it has one.
@@ -24,11 +25,12 @@ pub(in crate::config::resolve) fn check(section: &Section<'_>) -> Option<HttpChe
     };
     let websocket =
         inner(section, "httpchk", Scope::HttpChk).and_then(|s| s.flag("websocket")).unwrap_or(false);
+    let first = if websocket { handshake(section, first) } else { first };
     let mut steps: Vec<HttpCheckStep> =
         section.tables("http-check", Scope::HttpCheck).iter().filter_map(step).collect();
     // Without an explicit `send` the request of httpchk goes out first, after a `connect` if there is one.
     if !steps.iter().any(|step| matches!(step, HttpCheckStep::Send(_))) {
-        let at = usize::from(matches!(steps.first(), Some(HttpCheckStep::Connect { .. })));
+        let at = usize::from(matches!(steps.first(), Some(HttpCheckStep::Connect(_))));
         steps.insert(at, HttpCheckStep::Send(first));
     }
     if websocket && steps.iter().any(|step| matches!(step, HttpCheckStep::Expect { .. })) {
@@ -87,27 +89,27 @@ fn step(table: &Section<'_>) -> Option<HttpCheckStep> {
     };
     let expect = match what {
         "send" => return inner(table, key, Scope::HttpCheckSend).map(|s| HttpCheckStep::Send(request(&s))),
-        "connect" => return connect(&inner(table, key, Scope::HttpCheckConnect)?),
+        "connect" => {
+            return Some(HttpCheckStep::Connect(connect(&inner(table, key, Scope::CheckConnect)?)));
+        }
         "expect-status" => Expect::Status(table.parsed(key, statuses)?),
         "expect-rstatus" => Expect::StatusRegex(pattern(table, key)?),
         "expect-string" => Expect::Body(required(table, key, Section::string)?.into_bytes()),
         "expect-rstring" => Expect::BodyRegex(pattern(table, key)?),
-        "expect-hdr" => Expect::Headers(
-            table
-                .table(key)?
-                .entries
-                .iter()
-                .flat_map(|entry| {
-                    texts_of(table.context, &entry.value)
-                        .into_iter()
-                        .map(|(_, text)| (entry.key.clone(), text.text))
-                })
-                .collect(),
-        ),
+        "expect-hdr" => Expect::Headers(headers(table, key)?),
+        "expect-fhdr" => Expect::FullHeaders(headers(table, key)?),
         // Any other key was reported as unknown.
         _ => return None,
     };
     Some(HttpCheckStep::Expect { negated, expect })
+}
+
+fn headers(table: &Section<'_>, key: &str) -> Option<Vec<(String, String)>> {
+    let entries = table.table(key)?.entries.iter();
+    let values = entries.flat_map(|entry| {
+        texts_of(table.context, &entry.value).into_iter().map(|(_, text)| (entry.key.clone(), text.text))
+    });
+    Some(values.collect())
 }
 
 fn pattern(table: &Section<'_>, key: &str) -> Option<String> {
@@ -115,15 +117,28 @@ fn pattern(table: &Section<'_>, key: &str) -> Option<String> {
     regex(table, key, &text).map(|_| text)
 }
 
-fn connect(section: &Section<'_>) -> Option<HttpCheckStep> {
+/// A WebSocket handshake is a GET in HTTP/1.1 (RFC 6455 section 4.1).
+fn handshake(section: &Section<'_>, request: HttpCheckRequest) -> HttpCheckRequest {
+    let own = inner(section, "httpchk", Scope::HttpChk);
+    let says = |key: &str| own.as_ref().and_then(|own| own.string(key));
+    let wrong =
+        (says("method").filter(|method| method != "GET"), says("version").filter(|v| v != "HTTP/1.1"));
+    if wrong != (None, None) {
+        section.error("httpchk", "a WebSocket handshake is a GET in HTTP/1.1", None);
+    }
+    HttpCheckRequest { method: "GET".into(), http_11: true, ..request }
+}
+
+/// `connect` of `http-check` and `tcp-check`.
+pub(in crate::config::resolve) fn connect(section: &Section<'_>) -> CheckConnect {
     let address = section.parsed("addr", |text| {
         text.parse::<IpAddr>().map_err(|_| Problem::new(format!("\"{text}\" is not an IP address")))
     });
-    Some(HttpCheckStep::Connect {
+    CheckConnect {
         address,
         port: section.count("port").and_then(|port| u16::try_from(port).ok()),
         send_proxy: section.flag("send-proxy"),
-    })
+    }
 }
 
 /// `200`, `200-299,404`.

@@ -25,7 +25,8 @@ use crate::policy::persist;
 use crate::policy::retry::RetryOn;
 use crate::policy::sample::VariableTable;
 
-pub(super) use check::check;
+pub(super) use actions::inner;
+pub(super) use check::{check, connect};
 pub(super) use userlist::userlists;
 
 /// HAProxy's `tune.http.maxhdr`.
