@@ -88,6 +88,9 @@ pub const ADMIN_LINE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of one payload (`<<`) of the admin socket: a certificate chain or a large map.
 pub const ADMIN_PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Characters of a command that the audit log shows.
+pub const AUDIT_CHARS_MAX: usize = 512;
+
 /// Answers of the admin socket are written out once they reach this, before the next command of the line runs.
 pub const ADMIN_OUTPUT_BYTES: usize = 64 * 1024;
 

@@ -1,12 +1,13 @@
 //! argv -> subcommand -> exit code. What a subcommand does is in the library.
 
+use std::io::IsTerminal;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use shardgate::control::{self, ctl};
+use shardgate::control::{self, ctl, ctl_prompt};
 use shardgate::model::Model;
 
 /// A thread-per-core load balancer for TCP.
@@ -47,7 +48,7 @@ enum Command {
         /// Admin socket
         #[arg(short, long, value_name = "SOCKET", default_value = ctl::DEFAULT_SOCKET)]
         socket: PathBuf,
-        /// Commands, each one argument: 'show stat'; none: they are read from standard input, one a line
+        /// Commands, each one argument: 'show stat'; none: a dialogue in a terminal, else they are read from standard input, one a line
         commands: Vec<String>,
     },
 }
@@ -135,6 +136,7 @@ fn import(files: &[PathBuf], output: Option<&std::path::Path>) -> ExitCode {
 fn control_client(socket: &std::path::Path, commands: &[String]) -> ExitCode {
     let mut out = std::io::stdout();
     let result = match commands {
+        [] if std::io::stdin().is_terminal() => ctl_prompt::run(socket),
         [] => ctl::run_script(socket, &mut std::io::stdin(), &mut out),
         commands => ctl::run(socket, commands, &mut out),
     };

@@ -14,12 +14,14 @@ use crate::control::core::Control;
 use crate::control::events::Level;
 use crate::control::gather;
 use crate::control::target::Target;
-use crate::model::{AdminLevel, AdminSocket, Model};
+use crate::model::{AdminEndpoint, AdminLevel, AdminSocket, Model};
 use crate::proxy::message::{SessionRow, ToCore};
 use crate::rt::{self, Conn, Endpoint, ListenOptions, Listener, StartError};
 
 /// How long accepting rests after an error: descriptors are short, and a session that ends gives some back.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: u32 = 64;
 
 /// Looks, before anything is started, whether the admin sockets can be made.
 ///
@@ -27,7 +29,9 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// Another process listens on one, or something else than a socket has its name.
 pub(super) fn check_sockets(model: &Model) -> Result<(), StartError> {
     for socket in &model.global.admin {
-        check(&socket.path).map_err(|e| refused(&socket.path, &e))?;
+        if let AdminEndpoint::Unix(path) = &socket.at {
+            check(path).map_err(|e| refused(socket, &e))?;
+        }
     }
     Ok(())
 }
@@ -46,8 +50,8 @@ fn check(path: &Path) -> io::Result<()> {
     }
 }
 
-fn refused(path: &Path, e: &io::Error) -> StartError {
-    StartError(format!("cannot make the admin socket {}: {}", path.display(), rt::error::words(e)))
+fn refused(socket: &AdminSocket, e: &io::Error) -> StartError {
+    StartError(format!("cannot make the admin socket {}: {}", socket.at, rt::error::words(e)))
 }
 
 /// Opens all admin sockets and serves them.
@@ -56,24 +60,33 @@ fn refused(path: &Path, e: &io::Error) -> StartError {
 /// One cannot be made.
 pub(super) fn listen_all(control: &Rc<Control>) -> Result<(), StartError> {
     for socket in &control.model.global.admin {
-        let fd = open(socket).map_err(|e| refused(&socket.path, &e))?;
-        let file = identity(&socket.path).map_err(|e| refused(&socket.path, &e))?;
-        control.admin_files.borrow_mut().push((socket.path.clone(), file));
+        let fd = match &socket.at {
+            AdminEndpoint::Unix(path) => {
+                let fd = open(path, socket.mode).map_err(|e| refused(socket, &e))?;
+                let file = identity(path).map_err(|e| refused(socket, &e))?;
+                control.admin_files.borrow_mut().push((path.clone(), file));
+                fd
+            }
+            AdminEndpoint::Tcp(address) => {
+                let options = ListenOptions { backlog: BACKLOG, ..ListenOptions::default() };
+                rt::listen(Endpoint::Ip(*address), options).map_err(|e| refused(socket, &e))?
+            }
+        };
         rt::spawn(accept(control.clone(), Listener::new(fd), socket.level));
     }
     Ok(())
 }
 
 /// Makes the socket under another name first, so that its permissions are right from the moment when it can be found.
-fn open(socket: &AdminSocket) -> io::Result<OwnedFd> {
-    check(&socket.path)?;
-    let mut name = socket.path.clone().into_os_string();
+fn open(path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    check(path)?;
+    let mut name = path.to_owned().into_os_string();
     name.push("~");
     let temporary = PathBuf::from(name);
-    let options = ListenOptions { backlog: 16, ..ListenOptions::default() };
+    let options = ListenOptions { backlog: BACKLOG, ..ListenOptions::default() };
     let fd = rt::listen(Endpoint::Unix(&temporary), options)?;
-    let named = std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(socket.mode))
-        .and_then(|()| std::fs::rename(&temporary, &socket.path));
+    let named = std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(mode))
+        .and_then(|()| std::fs::rename(&temporary, path));
     if named.is_err() {
         // Only the leftover of an attempt that failed already.
         let _ = std::fs::remove_file(&temporary);
@@ -129,7 +142,7 @@ async fn serve(control: Rc<Control>, conn: Conn, level: AdminLevel) {
         let _ = write(&conn, "Too many admin connections.\n\n".to_owned(), Duration::from_secs(1)).await;
         return;
     }
-    let mut session = AdminSession::new(level);
+    let mut session = AdminSession::new(level, who(&conn));
     let mut target = Target { control: control.clone() };
     loop {
         let mut out = String::new();
@@ -151,6 +164,14 @@ async fn serve(control: Rc<Control>, conn: Conn, level: AdminLevel) {
             Next::Continue => rt::yield_now().await,
             Next::Close => return,
         }
+    }
+}
+
+/// Who is at the other end, as the audit log says it.
+fn who(conn: &Conn) -> String {
+    match conn.peer_credentials() {
+        Some((uid, pid)) => format!("uid {uid} pid {pid}"),
+        None => conn.peer_addr().to_string(),
     }
 }
 
@@ -208,15 +229,14 @@ mod tests {
     fn a_socket_appears_with_its_permissions_and_replaces_a_dead_one() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("admin.sock");
-        let socket = AdminSocket { path: path.clone(), mode: 0o640, level: AdminLevel::User };
-        let first = open(&socket).expect("made");
+        let first = open(&path, 0o640).expect("made");
         let meta = std::fs::symlink_metadata(&path).expect("there");
         assert_eq!(meta.permissions().mode() & 0o777, 0o640);
-        let taken = open(&socket).expect_err("somebody listens there");
+        let taken = open(&path, 0o640).expect_err("somebody listens there");
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
         let before = identity(&path).expect("there");
         drop(first);
-        let _second = open(&socket).expect("the dead one is replaced");
+        let _second = open(&path, 0o640).expect("the dead one is replaced");
         assert_ne!(identity(&path).expect("there"), before);
         assert_eq!(
             std::fs::read_dir(directory.path()).expect("readable").count(),
@@ -230,8 +250,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("precious");
         std::fs::write(&path, "data").expect("writable");
-        let socket = AdminSocket { path: path.clone(), mode: 0o600, level: AdminLevel::Admin };
-        assert!(open(&socket).is_err_and(|e| e.kind() == io::ErrorKind::AlreadyExists));
+        assert!(open(&path, 0o600).is_err_and(|e| e.kind() == io::ErrorKind::AlreadyExists));
         assert_eq!(std::fs::read_to_string(&path).expect("still there"), "data");
     }
 }

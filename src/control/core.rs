@@ -22,6 +22,7 @@ use crate::control::servers::States;
 use crate::live::{BindState, Live};
 use crate::model::Model;
 use crate::proxy::message::{ToControl, ToCore};
+use crate::proxy::worker;
 use crate::rt::{self, Mailbox, Receiver, Sender, Signal, Signals};
 use crate::stats::collector::Collector;
 use crate::stats::counters::Shard;
@@ -206,7 +207,7 @@ impl Control {
         self.note_history(now);
         self.events.tick();
         self.cells.core.set(CoreStat::DroppedLogs, self.log.dropped());
-        self.cells.core.set(CoreStat::Panics, rt::limits::panics());
+        worker::publish_runtime(&self.cells.core);
     }
 
     /// Tries the binds again that could not be bound.

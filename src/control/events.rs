@@ -68,6 +68,11 @@ impl Events {
     }
 }
 
+/// Logs what an operator did, each time.
+pub(super) fn audit(text: &str) {
+    info!("admin: {text}");
+}
+
 fn write(level: Level, text: &str) {
     match level {
         Level::Notice => info!("{text}"),

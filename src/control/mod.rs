@@ -5,6 +5,7 @@ mod checks;
 pub mod cli;
 mod core;
 pub mod ctl;
+pub mod ctl_prompt;
 mod demo;
 mod descriptors;
 mod dialogue;

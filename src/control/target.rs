@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::base::id::{FrontendId, IdRange, ServerId};
 use crate::control::cli::{AdminTarget, HealthOrder};
 use crate::control::core::Control;
-use crate::control::events::Level;
+use crate::control::events::{self, Level};
 use crate::live::AdminState;
 use crate::model::Model;
 use crate::policy::health::State;
@@ -59,6 +59,10 @@ impl AdminTarget for Target {
 
     fn server(&self, id: ServerId) -> ServerFacts {
         self.control.server_facts(id)
+    }
+
+    fn audit(&mut self, text: &str) {
+        events::audit(text);
     }
 
     fn set_weight(&mut self, id: ServerId, weight: u32) {
@@ -118,9 +122,12 @@ impl AdminTarget for Target {
         true
     }
 
-    fn set_frontend_maxconn(&mut self, id: FrontendId, maxconn: Option<u32>) {
-        self.control.live.frontends[id].connections.set_limit(maxconn);
+    fn set_frontend_maxconn(&mut self, id: FrontendId, maxconn: Option<u32>) -> Option<u32> {
+        let connections = &self.control.live.frontends[id].connections;
+        let before = connections.limit();
+        connections.set_limit(maxconn);
         self.control.broadcast(|| ToCore::Room);
+        before
     }
 
     fn set_global_maxconn(&mut self, maxconn: Option<u32>) -> bool {

@@ -82,12 +82,30 @@ pub enum LogTarget {
 /// One admin socket.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AdminSocket {
-    /// Path of the UNIX stream socket.
-    pub path: PathBuf,
+    /// Where it listens.
+    pub at: AdminEndpoint,
     /// Permission bits of the socket file; 0o600 unless set.
     pub mode: u32,
     /// What its users may do.
     pub level: AdminLevel,
+}
+
+/// Where an admin socket listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AdminEndpoint {
+    /// A UNIX stream socket.
+    Unix(PathBuf),
+    /// TCP on an address of the loopback network: what is said there is neither encrypted nor authenticated.
+    Tcp(std::net::SocketAddr),
+}
+
+impl std::fmt::Display for AdminEndpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AdminEndpoint::Unix(path) => write!(f, "{}", path.display()),
+            AdminEndpoint::Tcp(address) => write!(f, "{address}"),
+        }
+    }
 }
 
 /// HAProxy's levels of the admin socket.

@@ -13,7 +13,7 @@ use crate::proxy::message::{ToControl, ToCore};
 use crate::proxy::session::Info;
 use crate::proxy::{idle, listener, queue};
 use crate::rt::{self, Mailbox, Sender};
-use crate::stats::counters::Shard;
+use crate::stats::counters::{CoreCells, Shard};
 use crate::stats::process::CoreStat;
 
 /// How often a draining core looks whether it is empty.
@@ -110,17 +110,29 @@ async fn report_drained(core: Rc<Core>) {
     core.tell(ToControl::Drained(core.id));
 }
 
+/// Copies what the runtime of any core counts into its cells.
+pub fn publish_runtime(cells: &CoreCells) {
+    let activity = rt::limits::activity();
+    cells.set(CoreStat::Turns, rt::limits::loops());
+    cells.set(CoreStat::Enters, activity.enters);
+    cells.set(CoreStat::Waits, activity.waits);
+    cells.set(CoreStat::IdleNs, activity.idle_ns);
+    cells.set(CoreStat::CpuNs, rt::limits::cpu_ns());
+    cells.set(CoreStat::Completions, activity.completed);
+    cells.set(CoreStat::Submissions, activity.submitted);
+    cells.set(CoreStat::TimersFired, activity.timers);
+    cells.set(CoreStat::Tasks, rt::limits::tasks());
+    cells.set(CoreStat::Buffers, rt::limits::buffers_used());
+    cells.set(CoreStat::BufferWaits, rt::limits::buffers_exhausted());
+    cells.set(CoreStat::Panics, rt::limits::panics());
+}
+
 /// Copies what the runtime counts into this core's cells.
 async fn publish_activity(core: Rc<Core>) {
     loop {
-        let activity = rt::limits::activity();
         let (pipes, free) = rt::splice::counts();
         let cells = &core.shard().core;
-        cells.set(CoreStat::Enters, activity.enters);
-        cells.set(CoreStat::Completions, activity.completed);
-        cells.set(CoreStat::Submissions, activity.submitted);
-        cells.set(CoreStat::BufferWaits, rt::limits::buffers_exhausted());
-        cells.set(CoreStat::Panics, rt::limits::panics());
+        publish_runtime(cells);
         cells.set(CoreStat::Pipes, u64::from(pipes - free));
         cells.set(CoreStat::PipesFree, u64::from(free));
         core.hand_over_times();

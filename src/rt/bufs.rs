@@ -214,6 +214,13 @@ pub(super) fn available(waker: &Waker) -> bool {
     })
 }
 
+/// Buffers of this core that hold bytes.
+pub(super) fn used() -> u64 {
+    POOL.with_borrow(|pool| {
+        pool.as_ref().map_or(0, |p| (usize::from(p.count - p.offered)).saturating_sub(p.free.len()) as u64)
+    })
+}
+
 /// How often the kernel ran out of buffers on this core.
 pub(super) fn exhausted() -> u64 {
     POOL.with_borrow(|pool| pool.as_ref().map_or(0, |p| p.exhausted))

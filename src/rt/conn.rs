@@ -134,6 +134,11 @@ impl Conn {
         self.as_socket().local_addr().map_or(Addr::Unknown, to_addr)
     }
 
+    /// Who is at the other end of a UNIX socket: user id and process id at the time of its connect (SO_PEERCRED).
+    pub fn peer_credentials(&self) -> Option<(u32, i32)> {
+        sys::peer_credentials(self.fd)
+    }
+
     /// SO_ERROR: the reason why the connection failed, if it did.
     pub fn take_error(&self) -> Option<io::Error> {
         self.as_socket().take_error().ok().flatten()

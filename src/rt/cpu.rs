@@ -30,6 +30,10 @@ thread_local! {
     static POLLS: Cell<u64> = const { Cell::new(0) };
     /// The core has stopped: its tasks are only dropped any more.
     static STOPPED: Cell<bool> = const { Cell::new(false) };
+    /// Passes of the driver.
+    static LOOPS: Cell<u64> = const { Cell::new(0) };
+    /// Tasks of this core that are not over.
+    static TASKS: Cell<u64> = const { Cell::new(0) };
     /// Panics caught on this core.
     static PANICS: Cell<u64> = const { Cell::new(0) };
 }
@@ -219,6 +223,7 @@ async fn drive(stop: &Cell<bool>) {
     let mut seen = POLLS.get();
     while !stop.get() {
         super::time::yield_now().await;
+        LOOPS.set(LOOPS.get() + 1);
         let polls = POLLS.get();
         let busy = polls != seen;
         seen = polls;
@@ -234,12 +239,24 @@ async fn drive(stop: &Cell<bool>) {
 
 /// Starts a task on this core. A panic in it ends that task alone; it is logged and counted.
 pub fn spawn(future: impl Future<Output = ()> + 'static) {
-    glommio::spawn_local(Guarded { future }).detach();
+    TASKS.set(TASKS.get() + 1);
+    glommio::spawn_local(Guarded { future, _alive: Alive }).detach();
 }
 
 /// A future whose polls are counted and whose panic is its end.
 struct Guarded<F> {
     future: F,
+    _alive: Alive,
+}
+
+/// Counts a task as long as it lives.
+struct Alive;
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        // An executor that ends with its thread drops tasks when there is nothing to count in any more.
+        let _ = TASKS.try_with(|tasks| tasks.set(tasks.get().saturating_sub(1)));
+    }
 }
 
 impl<F: Future<Output = ()>> Future for Guarded<F> {
@@ -286,7 +303,7 @@ pub mod machine {
 /// Limits and counts of the process and of this core.
 pub mod limits {
     use super::sys::{self, Limit};
-    use super::{PANICS, ring};
+    use super::{LOOPS, PANICS, TASKS, ring};
     use crate::rt::bufs;
     use std::io;
 
@@ -303,6 +320,21 @@ pub mod limits {
     /// Panics of tasks of this core.
     pub fn panics() -> u64 {
         PANICS.get()
+    }
+
+    /// Passes of the driver of this core.
+    pub fn loops() -> u64 {
+        LOOPS.get()
+    }
+
+    /// Tasks of this core that are not over.
+    pub fn tasks() -> u64 {
+        TASKS.get()
+    }
+
+    /// Receive buffers of this core that hold bytes.
+    pub fn buffers_used() -> u64 {
+        bufs::used()
     }
 
     /// How often this core ran out of receive buffers.

@@ -70,6 +70,12 @@ pub struct Activity {
     pub completed: u64,
     /// Times the core was woken by another.
     pub mails: u64,
+    /// Turns that blocked because nothing was runnable.
+    pub waits: u64,
+    /// Nanoseconds spent blocked.
+    pub idle_ns: u64,
+    /// Timers that fired.
+    pub timers: u64,
 }
 
 /// The ring of one core.
@@ -277,6 +283,7 @@ impl Ring {
         bufs::offer();
         self.arm_mail();
         let block = block && self.backlog.is_empty() && self.waker.prepare_to_sleep();
+        let blocked_at = block.then(sys::clock);
         self.enter(block);
         self.waker.awake();
         while !self.backlog.is_empty() {
@@ -284,9 +291,15 @@ impl Ring {
             self.enter(false);
         }
         self.now = sys::clock();
+        if let Some(blocked_at) = blocked_at {
+            self.activity.waits += 1;
+            self.activity.idle_ns += self.now.0.saturating_sub(blocked_at.0);
+        }
         self.reap(reaped);
         let Ring { wheel, now, .. } = self;
+        let due = reaped.wakers.len();
         wheel.advance(*now, &mut reaped.wakers);
+        self.activity.timers += (reaped.wakers.len() - due) as u64;
     }
 
     fn enter(&mut self, block: bool) {

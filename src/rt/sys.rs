@@ -165,6 +165,19 @@ pub(super) fn shutdown(fd: RawFd, how: i32) -> io::Result<()> {
     check(unsafe { libc::shutdown(fd, how) }).map(drop)
 }
 
+/// SO_PEERCRED of a UNIX socket: user id and process id.
+pub(super) fn peer_credentials(fd: RawFd) -> Option<(u32, i32)> {
+    let mut who = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = libc::socklen_t::try_from(size_of::<libc::ucred>()).expect("twelve bytes");
+    // SAFETY: the kernel writes at most `len` bytes of `who`, which is plain data.
+    let got = unsafe {
+        let value = (&raw mut who).cast();
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, value, &raw mut len)
+    };
+    // A TCP socket answers with process 0.
+    (got == 0 && who.pid != 0).then_some((who.uid, who.pid))
+}
+
 /// setsockopt(2) with an integer.
 pub(super) fn setsockopt_int(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     let len = libc::socklen_t::try_from(size_of::<i32>()).expect("four bytes");

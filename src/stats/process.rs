@@ -39,6 +39,7 @@ core_table! {
     Enters             "enters"           false "io_uring_enter calls.";
     Waits              "waits"            false "Turns that blocked because nothing was runnable.";
     IdleNs             "idle_ns"          false "Nanoseconds spent blocked.";
+    CpuNs              "cpu_ns"           false "Nanoseconds of CPU time of the core's thread.";
     Completions        "completions"      false "Completions reaped from the ring.";
     Submissions        "submissions"      false "Operations submitted to the ring.";
     Tasks              "tasks"            true  "Tasks alive.";

@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod admin;
 mod checks;
 mod close;
 mod config;

@@ -134,9 +134,12 @@ fn snippet(scope: Scope, keyword: &Keyword) -> String {
     let check = |step: &str| format!("[backend.app]\nhttpchk = true\nhttp-check = [\n  {step},\n]\n");
     match scope {
         Scope::Global | Scope::Admin | Scope::Defaults => format!("{}\n{example}\n", scope.title()),
-        Scope::AdminSocket => {
-            format!("[admin]\nsocket = [{{ {} }}]\n", entry_with("path", "/run/a.sock", example))
-        }
+        Scope::AdminSocket => match example.starts_with("address") {
+            true => format!("[admin]\nsocket = [{{ {example} }}]\n"),
+            false => {
+                format!("[admin]\nsocket = [{{ {} }}]\n", entry_with("path", "/run/a.sock", example))
+            }
+        },
         Scope::Frontend => format!("[frontend.web]\n{example}\n"),
         Scope::Listen => format!("[listen.web]\n{example}\n"),
         Scope::Backend => format!("[backend.app]\n{example}\n"),

@@ -1,12 +1,13 @@
 //! `[global]` and `[admin]`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::file::{Data, Value};
 use crate::config::keywords::Scope;
 use crate::config::section::{Section, texts_of};
 use crate::config::units::{self, Problem};
-use crate::model::{AdminLevel, AdminSocket, Global, LogTarget};
+use crate::model::{AdminEndpoint, AdminLevel, AdminSocket, Global, LogTarget};
 
 /// `tune.buffers-max`: 256 MiB of receive buffers a core if all are in use at once.
 const BUFFERS_MAX_DEFAULT: u32 = 16_384;
@@ -123,38 +124,62 @@ fn admin_sockets(admin: &Section<'_>) -> Vec<AdminSocket> {
     let mut sockets: Vec<(usize, AdminSocket)> = texts_of(admin.context, value)
         .into_iter()
         .map(|(at, text)| {
-            let path = PathBuf::from(text.text);
-            (at, AdminSocket { path, mode: SOCKET_MODE_DEFAULT, level: AdminLevel::Admin })
+            let endpoint = AdminEndpoint::Unix(PathBuf::from(text.text));
+            (at, AdminSocket { at: endpoint, mode: SOCKET_MODE_DEFAULT, level: AdminLevel::Admin })
         })
         .collect();
     for table in admin.tables("socket", Scope::AdminSocket) {
-        let Some(path) = table.string("path") else {
-            table.context.error(
-                table.at,
-                "this admin socket has no path",
-                Some("add path = \"/run/...\"".into()),
-            );
-            continue;
+        let path = table.string("path").map(|path| AdminEndpoint::Unix(path.into()));
+        let tcp = table.parsed("address", tcp_address).map(AdminEndpoint::Tcp);
+        let key = if path.is_some() { "path" } else { "address" };
+        let at = match (path, tcp) {
+            (Some(at), None) | (None, Some(at)) => at,
+            (Some(_), Some(_)) => {
+                table.context.error(table.at, "this admin socket has a path and an address", None);
+                continue;
+            }
+            (None, None) if table.value("address").is_some() => continue,
+            (None, None) => {
+                let help = Some("add path = \"/run/...\"".to_owned());
+                table.context.error(table.at, "this admin socket has no path", help);
+                continue;
+            }
         };
         let level = match table.string("level").as_deref() {
             Some("user") => AdminLevel::User,
             Some("admin") => AdminLevel::Admin,
             _ => AdminLevel::Operator,
         };
-        let socket = AdminSocket { path: path.into(), mode: file_mode(&table), level };
-        sockets.push((table.value_at("path"), socket));
+        let socket = AdminSocket { at, mode: file_mode(&table), level };
+        sockets.push((table.value_at(key), socket));
     }
     for (index, (at, socket)) in sockets.iter().enumerate() {
-        if !socket.path.is_absolute() {
-            let message =
-                format!("the path of an admin socket starts with /, and {:?} does not", socket.path);
+        if let AdminEndpoint::Unix(path) = &socket.at
+            && !path.is_absolute()
+        {
+            let message = format!("the path of an admin socket starts with /, and {path:?} does not");
             admin.context.error(*at, message, None);
         }
-        if sockets[..index].iter().any(|(_, other)| other.path == socket.path) {
-            admin.context.error(*at, format!("two admin sockets have the path {:?}", socket.path), None);
+        if sockets[..index].iter().any(|(_, other)| other.at == socket.at) {
+            admin.context.error(*at, format!("two admin sockets are at {}", socket.at), None);
         }
     }
     sockets.into_iter().map(|(_, socket)| socket).collect()
+}
+
+/// An address of this machine's loopback network. Others could read along and give orders: there is no TLS here.
+fn tcp_address(text: &str) -> Result<SocketAddr, Problem> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Ok(address),
+        Ok(address) => Err(Problem::with_help(
+            format!("an admin socket must not listen on {address}: whoever reaches it could give orders"),
+            "write an address of the loopback network, \"127.0.0.1:9999\", and reach it through an SSH tunnel",
+        )),
+        Err(_) => Err(Problem::with_help(
+            format!("\"{text}\" is no address with a port"),
+            "write \"127.0.0.1:9999\" or \"[::1]:9999\"",
+        )),
+    }
 }
 
 fn file_mode(table: &Section<'_>) -> u32 {

@@ -233,14 +233,14 @@ fn admin_sockets_are_for_their_owner_unless_told_otherwise() {
     let model = with_timeouts(&format!("[admin]\nsocket = \"/run/a\"\n{APP}{app}"));
     assert_eq!(
         model.global.admin,
-        [AdminSocket { path: "/run/a".into(), mode: 0o600, level: AdminLevel::Admin }]
+        [AdminSocket { at: AdminEndpoint::Unix("/run/a".into()), mode: 0o600, level: AdminLevel::Admin }]
     );
     let model = with_timeouts(&format!(
         "[admin]\nsocket = [{{ path = \"/run/a\", mode = \"660\" }}, {{ path = \"/run/b\", mode = 0o666, level = \"user\" }}]\n{APP}{app}"
     ));
     let expected = [
-        AdminSocket { path: "/run/a".into(), mode: 0o660, level: AdminLevel::Operator },
-        AdminSocket { path: "/run/b".into(), mode: 0o666, level: AdminLevel::User },
+        AdminSocket { at: AdminEndpoint::Unix("/run/a".into()), mode: 0o660, level: AdminLevel::Operator },
+        AdminSocket { at: AdminEndpoint::Unix("/run/b".into()), mode: 0o666, level: AdminLevel::User },
     ];
     assert_eq!(model.global.admin, expected);
 }

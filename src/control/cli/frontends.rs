@@ -37,12 +37,15 @@ pub(super) fn disable(call: &mut Call<'_>) -> Answer {
 pub(super) fn set_maxconn(call: &mut Call<'_>) -> Answer {
     let id = frontend(call)?;
     let maxconn = maxconn(call.arg(1), "Integer value expected.")?;
-    call.target.set_frontend_maxconn(id, maxconn);
+    let before = call.target.set_frontend_maxconn(id, maxconn);
+    call.changed(before.unwrap_or(0), maxconn.unwrap_or(0));
     done()
 }
 
 pub(super) fn set_maxconn_global(call: &mut Call<'_>) -> Answer {
     let maxconn = maxconn(call.arg(0), "Expects an integer value.")?;
+    let before = call.target.process().maxconn;
+    call.changed(before, maxconn.map_or("the start's".to_owned(), |n| n.to_string()));
     if call.target.set_global_maxconn(maxconn) { done() } else { Err("Value out of range.".to_owned()) }
 }
 

@@ -63,6 +63,7 @@ fn change_weight(call: &mut Call<'_>, id: ServerId, at: usize) -> Answer {
         _ => return Err("Trailing garbage in weight string".to_owned()),
     };
     let weight = u32::try_from(weight).unwrap_or(WEIGHT_MAX).min(WEIGHT_MAX);
+    call.changed(call.target.server(id).user_weight, weight);
     call.target.set_weight(id, weight);
     done()
 }
@@ -85,12 +86,23 @@ pub(super) fn set(call: &mut Call<'_>) -> Answer {
 }
 
 fn set_admin(call: &mut Call<'_>, id: ServerId, admin: Admin) -> Answer {
+    call.changed(admin_word(&call.target.server(id).admin), admin_word(&admin));
     call.target.set_admin(id, admin);
     done()
 }
 
+fn admin_word(admin: &Admin) -> &'static str {
+    match admin {
+        Admin::Ready => "ready",
+        Admin::Drain => "drain",
+        Admin::Maint | Admin::MaintVia(_) | Admin::MaintResolution => "maint",
+    }
+}
+
 fn set_health(call: &mut Call<'_>, id: ServerId, health: HealthOrder) -> Answer {
+    let before = call.target.server(id).status();
     call.target.set_health(id, health);
+    call.changed(before, call.target.server(id).status());
     done()
 }
 
@@ -129,7 +141,9 @@ fn set_address(call: &mut Call<'_>, id: ServerId) -> Answer {
         }
     }
     if !same_ip || port != facts.port {
-        call.target.set_address(id, SocketAddr::new(ip, port));
+        let address = SocketAddr::new(ip, port);
+        call.changed(facts.address(), address);
+        call.target.set_address(id, address);
     }
     Ok(Reply::Text(answer + BY))
 }
@@ -185,6 +199,7 @@ pub(super) fn set_maxconn(call: &mut Call<'_>) -> Answer {
         return Err("Trailing garbage in maxconn string".to_owned());
     }
     let maxconn = u32::try_from(number).map_err(|_| "Value out of range.".to_owned())?;
+    call.changed(call.target.server(id).limit.unwrap_or(0), maxconn);
     call.target.set_server_maxconn(id, (maxconn > 0).then_some(maxconn));
     done()
 }

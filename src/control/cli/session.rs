@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::base::limits::{
-    ADMIN_LINE_BYTES_MAX, ADMIN_OUTPUT_BYTES, ADMIN_PAYLOAD_BYTES_MAX, ADMIN_TIMEOUT_S,
+    ADMIN_LINE_BYTES_MAX, ADMIN_OUTPUT_BYTES, ADMIN_PAYLOAD_BYTES_MAX, ADMIN_TIMEOUT_S, AUDIT_CHARS_MAX,
 };
 use crate::control::cli::parse;
 use crate::control::cli::table::{self, Found};
@@ -31,6 +31,8 @@ pub enum Next {
 /// One admin connection.
 pub struct AdminSession {
     settings: Settings,
+    /// Who it is, in words.
+    peer: String,
     /// Bytes of the client; those before `taken` belong to lines that were taken.
     input: Vec<u8>,
     taken: usize,
@@ -80,9 +82,16 @@ pub(super) struct Call<'a> {
     pub(super) payload: Option<&'a str>,
     pub(super) settings: &'a mut Settings,
     pub(super) target: &'a mut dyn AdminTarget,
+    /// From which value to which a change went.
+    pub(super) change: Option<(String, String)>,
 }
 
 impl Call<'_> {
+    /// Notes for the audit log from which value to which a change went.
+    pub(super) fn changed(&mut self, from: impl ToString, to: impl ToString) {
+        self.change = Some((from.to_string(), to.to_string()));
+    }
+
     /// The argument at a position; empty if there is none.
     pub(super) fn arg(&self, index: usize) -> &str {
         self.args.get(index).map_or("", String::as_str)
@@ -112,8 +121,10 @@ pub(super) fn done() -> Answer {
 
 impl AdminSession {
     /// A fresh connection whose socket allows this much.
-    pub fn new(level: AdminLevel) -> AdminSession {
+    /// `peer`: who it is, for the audit log.
+    pub fn new(level: AdminLevel, peer: String) -> AdminSession {
         AdminSession {
+            peer,
             settings: Settings { level, mode: Mode::OneShot, timeout: Duration::from_secs(ADMIN_TIMEOUT_S) },
             input: Vec::new(),
             taken: 0,
@@ -234,12 +245,20 @@ impl AdminSession {
     fn execute(&mut self, words: &[String], target: &mut dyn AdminTarget) -> Answer {
         match table::find(words) {
             Found::Command(command) if command.level > self.settings.level => {
+                target.audit(&format!("{} was refused `{}`", self.peer, shown(words)));
                 Err("Permission denied".to_owned())
             }
             Found::Command(command) => {
                 let args = &words[command.words.len()..];
                 let payload = self.payload.as_deref().filter(|_| self.commands.is_empty());
-                (command.run)(&mut Call { args, payload, settings: &mut self.settings, target })
+                let mut call = Call { args, payload, settings: &mut self.settings, target, change: None };
+                let answer = (command.run)(&mut call);
+                if answer.is_ok() && command.changes() {
+                    let change = call.change.take().map(|(from, to)| format!(" (from {from} to {to})"));
+                    let text = format!("{} did `{}`{}", self.peer, shown(words), change.unwrap_or_default());
+                    call.target.audit(&text);
+                }
+                answer
             }
             Found::Unknown { candidates } => Err(table::unknown(&candidates, self.settings.level)),
         }
@@ -260,6 +279,17 @@ impl AdminSession {
             out.push_str(prompt);
         }
     }
+}
+
+/// The words of a command for the audit log: printable, and not longer than a line.
+fn shown(words: &[String]) -> String {
+    let line = words.join(" ");
+    let mut text: String =
+        line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(AUDIT_CHARS_MAX).collect();
+    if line.len() > text.len() {
+        text.push_str("...");
+    }
+    text
 }
 
 /// A line or payload passed its bound.

@@ -1,7 +1,6 @@
 //! Commands that show the process, its statistics and its sessions.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::control::cli::frontends::session_id;
@@ -9,7 +8,7 @@ use crate::control::cli::parse;
 use crate::control::cli::session::{Answer, Call, Reply};
 use crate::control::cli::table::level_name;
 use crate::control::cli::target::{Job, Outcome, SessionInfo};
-use crate::model::AdminLevel;
+use crate::model::{AdminEndpoint, AdminLevel};
 use crate::stats::latency::Window;
 use crate::stats::process::CORE_TABLE;
 use crate::stats::render::{Filter, ProxyChoice, csv, info as info_text, json, typed};
@@ -106,8 +105,11 @@ pub(super) fn listeners(call: &mut Call<'_>) -> Answer {
 pub(super) fn cli_sockets(call: &mut Call<'_>) -> Answer {
     let mut out = "# socket lvl processes\n".to_owned();
     for socket in &call.target.model().global.admin {
-        let path: &Path = &socket.path;
-        let _ = writeln!(out, "unix@{} {} all", path.display(), level_name(socket.level));
+        let kind = match &socket.at {
+            AdminEndpoint::Unix(_) => "unix@",
+            AdminEndpoint::Tcp(_) => "",
+        };
+        let _ = writeln!(out, "{kind}{} {} all", socket.at, level_name(socket.level));
     }
     Ok(Reply::Text(out))
 }

@@ -20,6 +20,17 @@ pub struct Command {
     pub(super) run: fn(&mut Call<'_>) -> Answer,
 }
 
+impl Command {
+    /// Whether it changes the process rather than showing it or changing its own connection: such are audited.
+    pub fn changes(&self) -> bool {
+        const VERBS: [&str; 14] = [
+            "abort", "add", "clear", "commit", "del", "disable", "enable", "new", "prepare", "reload", "set",
+            "shutdown", "update", "dump",
+        ];
+        VERBS.contains(&self.words[0]) && self.words != ["set", "timeout"]
+    }
+}
+
 macro_rules! commands {
     ($([$($word:literal)+] $usage:literal $level:ident $run:path, $help:literal;)*) => {
         /// All commands, in the order of `help`.

@@ -29,6 +29,9 @@ pub trait AdminTarget {
     /// The facts about one server.
     fn server(&self, id: ServerId) -> ServerFacts;
 
+    /// Writes to the audit log: who did what.
+    fn audit(&mut self, text: &str);
+
     /// Sets a server's weight, 0 to 256.
     fn set_weight(&mut self, id: ServerId, weight: u32);
     /// Puts a server into rotation, drain or maintenance; only `Ready`, `Drain` and `Maint` are asked for.
@@ -46,8 +49,8 @@ pub trait AdminTarget {
 
     /// Stops or resumes accepting; false: it was so already.
     fn set_frontend_enabled(&mut self, id: FrontendId, enabled: bool) -> bool;
-    /// Sets a frontend's `maxconn`; `None`: only the global limit.
-    fn set_frontend_maxconn(&mut self, id: FrontendId, maxconn: Option<u32>);
+    /// Sets a frontend's `maxconn`, and says what it was; `None`: only the global limit.
+    fn set_frontend_maxconn(&mut self, id: FrontendId, maxconn: Option<u32>) -> Option<u32>;
     /// Sets the process's `maxconn`; `None`: back to what it started with. False: more than the file descriptors allow.
     fn set_global_maxconn(&mut self, maxconn: Option<u32>) -> bool;
 

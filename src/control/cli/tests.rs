@@ -23,6 +23,7 @@ struct Fixture {
     model: Model,
     snapshot: Snapshot,
     changes: Vec<String>,
+    audited: Vec<String>,
     enabled: bool,
 }
 
@@ -56,6 +57,9 @@ impl AdminTarget for Fixture {
         });
         (**servers.collect::<Vec<_>>()[id.0 as usize]).clone()
     }
+    fn audit(&mut self, text: &str) {
+        self.audited.push(text.to_owned());
+    }
     fn set_weight(&mut self, id: ServerId, weight: u32) {
         self.changes.push(format!("weight {id:?} {weight}"));
     }
@@ -81,8 +85,9 @@ impl AdminTarget for Fixture {
         self.changes.push(format!("enabled {id:?} {enabled}"));
         std::mem::replace(&mut self.enabled, enabled) != enabled
     }
-    fn set_frontend_maxconn(&mut self, id: FrontendId, maxconn: Option<u32>) {
+    fn set_frontend_maxconn(&mut self, id: FrontendId, maxconn: Option<u32>) -> Option<u32> {
         self.changes.push(format!("maxconn {id:?} {maxconn:?}"));
+        None
     }
     fn set_global_maxconn(&mut self, maxconn: Option<u32>) -> bool {
         self.changes.push(format!("maxconn {maxconn:?}"));
@@ -127,7 +132,7 @@ fn fixture() -> Fixture {
     };
     let (model, diagnostics) = config::load("test.toml", CONFIG, &env);
     let model = model.unwrap_or_else(|| panic!("{diagnostics:?}"));
-    Fixture { model, snapshot: snapshot(), changes: Vec::new(), enabled: true }
+    Fixture { model, snapshot: snapshot(), changes: Vec::new(), audited: Vec::new(), enabled: true }
 }
 
 /// What a socket loop does with the session, jobs included.
@@ -168,8 +173,11 @@ fn session_info() -> SessionInfo {
 /// The answer to one connection that sends this text at level admin.
 fn ask(text: &str) -> (String, Vec<String>) {
     let mut fixture = fixture();
-    let (out, next) =
-        talk(&mut fixture, &mut AdminSession::new(AdminLevel::Admin), format!("{text}\n").as_bytes());
+    let (out, next) = talk(
+        &mut fixture,
+        &mut AdminSession::new(AdminLevel::Admin, "uid 0 pid 1".to_owned()),
+        format!("{text}\n").as_bytes(),
+    );
     assert_eq!(next, Next::Close, "{text}");
     (out, fixture.changes)
 }
@@ -347,7 +355,8 @@ fn each_command_of_a_line_gets_one_block() {
 
 #[test]
 fn a_dialogue_goes_on_with_a_prompt_and_ends_when_told() {
-    let (mut fixture, mut session) = (fixture(), AdminSession::new(AdminLevel::Admin));
+    let (mut fixture, mut session) =
+        (fixture(), AdminSession::new(AdminLevel::Admin, "uid 0 pid 1".to_owned()));
     for (input, answer, next) in [
         ("prompt\n", "\n> ", Next::Read),
         ("show version\n", "0.1.0\n\n> ", Next::Read),
@@ -370,7 +379,7 @@ fn a_dialogue_goes_on_with_a_prompt_and_ends_when_told() {
     }
     assert_eq!(session.timeout(), Duration::from_secs(90));
 
-    let mut session = AdminSession::new(AdminLevel::Admin);
+    let mut session = AdminSession::new(AdminLevel::Admin, "uid 0 pid 1".to_owned());
     for (input, answer, next) in [
         ("prompt i\n", "\n", Next::Read),
         ("show version\n", "0.1.0\n\n", Next::Read),
@@ -386,7 +395,8 @@ fn a_dialogue_goes_on_with_a_prompt_and_ends_when_told() {
 
 #[test]
 fn a_line_that_is_not_complete_is_never_run() {
-    let (mut fixture, mut session) = (fixture(), AdminSession::new(AdminLevel::Admin));
+    let (mut fixture, mut session) =
+        (fixture(), AdminSession::new(AdminLevel::Admin, "uid 0 pid 1".to_owned()));
     assert_eq!(
         talk(&mut fixture, &mut session, b"shutdown sessions server web/web1"),
         (String::new(), Next::Read)
@@ -398,7 +408,12 @@ fn a_line_that_is_not_complete_is_never_run() {
 fn levels_are_kept_and_only_ever_lowered() {
     let at = |level, text: &str| {
         let mut fixture = fixture();
-        talk(&mut fixture, &mut AdminSession::new(level), format!("{text}\n").as_bytes()).0
+        talk(
+            &mut fixture,
+            &mut AdminSession::new(level, "uid 0 pid 1".to_owned()),
+            format!("{text}\n").as_bytes(),
+        )
+        .0
     };
     let denied = "Permission denied\n\n";
     for command in ["clear counters", "show sess", "show cli sockets", "set weight web/web1 1", "operator"] {
@@ -427,15 +442,16 @@ fn jobs_are_answered_in_order() {
 
 #[test]
 fn input_and_output_are_bounded() {
-    let (mut fixture, mut session) = (fixture(), AdminSession::new(AdminLevel::Admin));
+    let (mut fixture, mut session) =
+        (fixture(), AdminSession::new(AdminLevel::Admin, "uid 0 pid 1".to_owned()));
     let (out, next) = talk(&mut fixture, &mut session, &vec![b'x'; ADMIN_LINE_BYTES_MAX + 1]);
     assert_eq!((out.as_str(), next), ("Line or payload too long.\n\n", Next::Close));
 
-    let mut session = AdminSession::new(AdminLevel::Admin);
+    let mut session = AdminSession::new(AdminLevel::Admin, "uid 0 pid 1".to_owned());
     let mut input = b"echo <<\n".to_vec();
     input.extend(b"0123456789\n".repeat(ADMIN_PAYLOAD_BYTES_MAX / 11 + 2));
     assert_eq!(talk(&mut fixture, &mut session, &input).1, Next::Close);
-    let mut session = AdminSession::new(AdminLevel::Admin);
+    let mut session = AdminSession::new(AdminLevel::Admin, "uid 0 pid 1".to_owned());
     session.handle_input("show stat;".repeat(1000).as_bytes());
     session.handle_input(b"\n");
     let mut out = String::new();
@@ -445,15 +461,19 @@ fn input_and_output_are_bounded() {
 
 #[test]
 fn bytes_that_are_no_text_are_an_unknown_command() {
-    let (out, _) =
-        talk(&mut fixture(), &mut AdminSession::new(AdminLevel::Admin), b"\xff\xfe\x00;show version\n");
+    let (out, _) = talk(
+        &mut fixture(),
+        &mut AdminSession::new(AdminLevel::Admin, "uid 0 pid 1".to_owned()),
+        b"\xff\xfe\x00;show version\n",
+    );
     assert!(out.starts_with("Unknown command") && out.ends_with("\n\n0.1.0\n\n"), "{out}");
 }
 
 /// The socket loop in its simplest form: read, poll, write; returns what reached the target.
 fn serve_one(listener: &UnixListener) -> Vec<String> {
     let (mut stream, _) = listener.accept().expect("a client");
-    let (mut fixture, mut session) = (fixture(), AdminSession::new(AdminLevel::Admin));
+    let (mut fixture, mut session) =
+        (fixture(), AdminSession::new(AdminLevel::Admin, "uid 0 pid 1".to_owned()));
     let mut buffer = [0; 7];
     loop {
         let n = stream.read(&mut buffer).expect("readable");
@@ -497,4 +517,40 @@ fn the_client_and_a_session_understand_each_other() {
     }
     let changes = changes.expect("no panic").concat();
     assert_eq!(changes, ["admin ServerId(0) Maint", "weight ServerId(0) 3"]);
+}
+
+#[test]
+fn changes_and_refusals_are_audited_and_nothing_else() {
+    let mut fixture = fixture();
+    let mut say = |level, line: &str| {
+        let mut session = AdminSession::new(level, "uid 1000 pid 77".to_owned());
+        talk(&mut fixture, &mut session, format!("{line}\n").as_bytes());
+        std::mem::take(&mut fixture.audited)
+    };
+    for (line, text) in [
+        ("set weight web/web1 5", "uid 1000 pid 77 did `set weight web/web1 5` (from 10 to 5)"),
+        (
+            "set server web/web1 state drain",
+            "uid 1000 pid 77 did `set server web/web1 state drain` (from ready to drain)",
+        ),
+        (
+            "set maxconn server web/web1 7",
+            "uid 1000 pid 77 did `set maxconn server web/web1 7` (from 100 to 7)",
+        ),
+        ("clear counters", "uid 1000 pid 77 did `clear counters`"),
+        ("shutdown session 0x1f", "uid 1000 pid 77 did `shutdown session 0x1f`"),
+    ] {
+        assert_eq!(say(AdminLevel::Admin, line), [text], "{line}");
+    }
+    for line in
+        ["show stat", "set timeout cli 5", "set weight web/none 5", "set weight web/web1 x", "user", "nope"]
+    {
+        assert!(say(AdminLevel::Admin, line).is_empty(), "{line}");
+    }
+    assert_eq!(
+        say(AdminLevel::User, "set weight web/web1 5"),
+        ["uid 1000 pid 77 was refused `set weight web/web1 5`"]
+    );
+    let long = say(AdminLevel::Admin, &format!("disable server web/web1 {}", "x\u{1b}".repeat(5000)));
+    assert!(long[0].len() < 600 && !long[0].contains('\u{1b}'), "{}", long[0]);
 }

@@ -24,6 +24,8 @@ pub(crate) struct Start {
     body: String,
     global: String,
     defaults: String,
+    /// Further admin sockets, as tables.
+    admin: String,
     cores: usize,
     nofile: Option<usize>,
     inherited: Option<OwnedFd>,
@@ -43,6 +45,7 @@ impl Shardgate {
             body: body.to_owned(),
             global: String::new(),
             defaults: String::new(),
+            admin: String::new(),
             cores: 2,
             nofile: None,
             inherited: None,
@@ -254,6 +257,13 @@ impl Start {
         self
     }
 
+    /// With one more admin socket: an inline table.
+    pub(crate) fn admin(mut self, table: &str) -> Self {
+        self.admin.push_str(", ");
+        self.admin.push_str(table);
+        self
+    }
+
     /// On how many data cores; two unless said otherwise.
     pub(crate) fn cores(mut self, cores: usize) -> Self {
         self.cores = cores;
@@ -351,7 +361,8 @@ impl Start {
             text.push_str(&format!("cores = {cores:?}\n"));
         }
         text.push_str(&self.global);
-        text.push_str("[admin]\nsocket = [{ path = \"@DIR@/admin.sock\", level = \"admin\" }]\n[defaults]\n");
+        let socket = "{ path = \"@DIR@/admin.sock\", level = \"admin\" }";
+        text.push_str(&format!("[admin]\nsocket = [{socket}{}]\n[defaults]\n", self.admin));
         if !self.defaults.contains("mode = ") {
             text.push_str("mode = \"tcp\"\n");
         }

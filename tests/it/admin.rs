@@ -1,0 +1,134 @@
+//! The admin socket from outside: who did what, hostile clients, and the tools that people use on it.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use crate::harness::gate::{binary, relay};
+use crate::harness::peers::free_address;
+use crate::harness::{Origin, PATIENCE, Shardgate, connect, until};
+
+fn socket(gate: &Shardgate) -> UnixStream {
+    let stream = UnixStream::connect(gate.dir().join("admin.sock")).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+    stream.set_write_timeout(Some(PATIENCE)).expect("not zero");
+    stream
+}
+
+fn read_all(mut stream: impl Read) -> String {
+    let mut text = Vec::new();
+    // A connection that was closed with input unread ends in a reset.
+    let _ = stream.read_to_end(&mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[test]
+fn every_change_is_logged_with_who_and_what() {
+    let gate = Shardgate::relay(Origin::echo().address);
+    gate.ask("set weight be/s1 17");
+    let me = format!("pid {} did `set weight be/s1 17` (from ", std::process::id());
+    gate.wait_log(&me);
+    gate.ask("user; set weight be/s1 3");
+    gate.wait_log("was refused `set weight be/s1 3`");
+    gate.ask("show stat");
+    assert!(!gate.log().contains("did `show"), "looking is no change");
+    gate.finish();
+}
+
+#[test]
+fn tcp_is_for_the_loopback_network_alone() {
+    let address = free_address();
+    let origin = Origin::echo();
+    let body = relay(origin.address, "");
+    let gate =
+        Shardgate::with(&body).admin(&format!("{{ address = \"{address}\", level = \"user\" }}")).start();
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.write_all(b"show cli level; set weight be/s1 1\n").expect("sent");
+    assert_eq!(read_all(stream), "user\n\nPermission denied\n\n");
+    gate.wait_log("127.0.0.1:");
+    assert!(gate.ask("show cli sockets").contains(&format!("{address} user all")));
+    gate.finish();
+}
+
+#[test]
+fn hostile_clients_get_an_answer_and_do_no_harm() {
+    let origin = Origin::echo();
+    let gate = Shardgate::relay(origin.address);
+    let address = gate.address("fe");
+    // A line of ten megabytes: the rest of it is not waited for.
+    let mut endless = socket(&gate);
+    let _ = endless.write_all(&vec![b'x'; 10 << 20]);
+    assert_eq!(read_all(endless), "Line or payload too long.\n\n");
+    // Clients that ask for much and read nothing.
+    let deaf: Vec<UnixStream> = (0..8)
+        .map(|_| {
+            let mut stream = socket(&gate);
+            stream.write_all("show stat;".repeat(6000).as_bytes()).expect("taken");
+            stream.write_all(b"\n").expect("taken");
+            stream
+        })
+        .collect();
+    // Far more connections than are served.
+    let many: Vec<UnixStream> =
+        (0..1000).map_while(|_| UnixStream::connect(gate.dir().join("admin.sock")).ok()).collect();
+    assert!(many.len() > 64);
+    let refused = read_all(many.last().expect("some").try_clone().expect("a descriptor"));
+    assert_eq!(refused, "Too many admin connections.\n\n");
+    let mut client = connect(address);
+    client.write_all(b"through").expect("sent");
+    client.read_exact(&mut [0; 7]).expect("traffic goes on");
+    drop((client, many, deaf));
+    until("there is room again", || socket_answers(&gate));
+    assert!(gate.rss_kib() < 400_000, "{} KiB", gate.rss_kib());
+    gate.finish();
+}
+
+fn socket_answers(gate: &Shardgate) -> bool {
+    let mut stream = socket(gate);
+    stream.write_all(b"show version\n").is_ok() && read_all(stream).starts_with("0.")
+}
+
+#[test]
+fn a_dialogue_a_chain_and_a_payload() {
+    let gate = Shardgate::relay(Origin::echo().address);
+    let mut stream = socket(&gate);
+    stream
+        .write_all(b"prompt\nset timeout cli 60\nshow version;echo <<END\none\ntwo\nEND\nquit\n")
+        .expect("sent");
+    let version = gate.ask("show version").trim().to_owned();
+    assert_eq!(read_all(stream), format!("\n> \n> + + + {version}\n\n> one\ntwo\n\n> "));
+    gate.finish();
+}
+
+#[test]
+fn ctl_does_not_mind_who_stops_reading() {
+    let gate = Shardgate::relay(Origin::echo().address);
+    let script = format!(
+        "{} ctl -s {}/admin.sock 'show stat' 'show info' | head -1; exit ${{PIPESTATUS[0]}}",
+        binary(),
+        gate.dir().display()
+    );
+    let output = Command::new("bash").args(["-c", &script]).stdin(Stdio::null()).output().expect("bash runs");
+    assert!(output.stdout.starts_with(b"# pxname"));
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+    gate.finish();
+}
+
+#[test]
+fn activity_shows_what_the_cores_do() {
+    let gate = Shardgate::relay(Origin::echo().address);
+    let sum = |name: &str| -> u64 {
+        let text = gate.ask("show activity");
+        let line =
+            text.lines().find(|line| line.starts_with(&format!("{name}: "))).expect("a line").to_owned();
+        line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+    };
+    for name in ["loops", "enters", "waits", "idle_ns", "cpu_ns", "tasks", "timers_fired", "completions"] {
+        until(name, || sum(name) > 0);
+    }
+    until("an idle process says so", || {
+        gate.info("Idle_pct").parse::<u32>().is_ok_and(|percent| percent > 50)
+    });
+    gate.finish();
+}
