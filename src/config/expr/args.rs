@@ -248,6 +248,13 @@ impl<'a, 's> Args<'a, 's> {
         }
     }
 
+    /// The variable that a text names, if it has the form of one: a scope and a name.
+    pub(super) fn named_variable(&mut self, text: &str) -> Result<Option<VariableId>> {
+        let is_variable =
+            ["proc.", "sess.", "txn.", "req.", "res."].iter().any(|scope| text.starts_with(scope));
+        if is_variable { self.parse_variable(text).map(Some) } else { Ok(None) }
+    }
+
     fn parse_variable(&mut self, name: &str) -> Result<VariableId> {
         parse_variable(name, self.scope).map_err(|(message, help)| self.error(message).help(help))
     }
@@ -274,7 +281,7 @@ pub(super) fn parse_variable(
     name: &str,
     scope: &mut Scope<'_>,
 ) -> std::result::Result<VariableId, (String, String)> {
-    const SCOPES: &str = "a variable is written SCOPE.NAME, with one of the scopes sess, txn, req, res";
+    const SCOPES: &str = "a variable is written SCOPE.NAME, with one of the scopes proc, sess, txn, req, res";
     let parts = name.split_once('.').and_then(|(lifetime, rest)| {
         let lifetime = match lifetime {
             "proc" => VariableScope::Proc,
@@ -295,9 +302,6 @@ pub(super) fn parse_variable(
             format!("`{name}` is not the name of a variable"),
             "after its scope it has only letters, digits, `_` and `.`".to_owned(),
         ));
-    }
-    if lifetime == VariableScope::Proc {
-        return Err(("variables of the scope proc do not exist yet".to_owned(), SCOPES.to_owned()));
     }
     scope
         .variables

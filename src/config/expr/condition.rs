@@ -15,6 +15,7 @@ use crate::policy::pattern::{Entry, Method, PatternError, PatternSet};
 pub const PREDEFINED: &[(&str, &str)] = &[
     ("FALSE", "always_false"),
     ("TRUE", "always_true"),
+    ("HTTP", "req.proto_http"),
     ("HTTP_1.0", "req.ver 1.0"),
     ("HTTP_1.1", "req.ver 1.1"),
     ("HTTP_2.0", "req.ver 2.0"),

@@ -1,12 +1,15 @@
 //! The table of converters: name, arguments, types, help, and how it is compiled. Parsing, checks and docs/EXPRESSIONS.md come
 //! from it.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::config::expr::ExprError;
 use crate::config::expr::args::Args;
 use crate::policy::balance::HashFunction;
 use crate::policy::converter::{
-    Codec, Comparison, Converter, DateFormat, Digest, Hash, JsonInput, JsonQuery, Languages, MapResult, Math,
-    Pieces, Regsub,
+    Codec, Comparison, Converter, DateFormat, Digest, Hash, HmacKey, JsonInput, JsonQuery, JwtAlgorithm,
+    JwtPart, JwtVerify, Languages, MapResult, Math, Pieces, Regsub, jwt_algorithm,
 };
 use crate::policy::pattern::{Method, compile_regex};
 use crate::policy::sample::{Kind, Literal};
@@ -210,6 +213,28 @@ pub const CONVERTERS: &[ConverterInfo] = &[
             _ => return Err(a.error("SHA-2 has 224, 256, 384 or 512 bits")),
         }))
     }),
+    row(
+        "digest",
+        "ALGORITHM",
+        (Bin, Bin),
+        "Digest by the name of the algorithm: md5, sha1, sha224, sha256, sha384, sha512.",
+        |a| Ok(Converter::Digest(digest(a)?)),
+    ),
+    row(
+        "hmac",
+        "ALGORITHM,KEY",
+        (Bin, Bin),
+        "Message authentication code (RFC 2104); KEY is in base64, written here or in a variable.",
+        |a| {
+            let digest = digest(a)?;
+            let key = a.string("a key in base64")?;
+            if let Some(id) = a.named_variable(&key)? {
+                return Ok(Converter::Hmac(digest, HmacKey::Variable(id)));
+            }
+            let bytes = STANDARD.decode(&key).map_err(|_| a.error("the key is not base64"))?;
+            Ok(Converter::Hmac(digest, HmacKey::Bytes(bytes.into())))
+        },
+    ),
     row("crc32", "[AVALANCHE]", (Bin, Int), "CRC-32 as of Ethernet and gzip.", |a| {
         hash(a, HashFunction::Crc32)
     }),
@@ -266,6 +291,20 @@ pub const CONVERTERS: &[ConverterInfo] = &[
         },
     ),
     row(
+        "ltime",
+        "FORMAT[,OFFSET]",
+        (Int, Str),
+        "Seconds since 1970 as a date in the time of this machine, in a format of strftime.",
+        |a| {
+            let format = a.string("a format")?;
+            let wrong = a.error("");
+            let offset = a.optional_int("the offset")?.unwrap_or(0);
+            let date =
+                DateFormat::local(&format, offset).map_err(|message| ExprError { message, ..wrong })?;
+            Ok(Converter::Date(Box::new(date)))
+        },
+    ),
+    row(
         "utime",
         "FORMAT[,OFFSET]",
         (Int, Str),
@@ -286,15 +325,30 @@ pub const CONVERTERS: &[ConverterInfo] = &[
         "The value at a path of a JSON text: $.a.b, $.a[0], $['a b'].",
         |a| {
             let path = a.string("a path")?;
-            let wrong = a.error("");
-            let int = match a.optional_string()?.as_deref() {
-                None => false,
-                Some("int") => true,
-                Some(_) => return Err(a.error("the type is int or left out")),
-            };
-            let query = JsonQuery::new(&path, int).map_err(|message| ExprError { message, ..wrong })?;
-            Ok(Converter::Json(Box::new(query)))
+            Ok(Converter::Json(Box::new(json_query(a, &path)?)))
         },
+    ),
+    row(
+        "jwt_header_query",
+        "[PATH[,int]]",
+        (Str, Any),
+        "The value at a path of the header of a JSON Web Token, or all of it.",
+        |a| jwt_query(a, JwtPart::Header),
+    ),
+    row(
+        "jwt_payload_query",
+        "[PATH[,int]]",
+        (Str, Any),
+        "The value at a path of the payload of a JSON Web Token, or all of it.",
+        |a| jwt_query(a, JwtPart::Payload),
+    ),
+    row(
+        "jwt_verify",
+        "ALGORITHM,KEY",
+        (Str, Int),
+        "1 if the signature of a JSON Web Token is right, 0 if not, below 0 if it cannot be told; ALGORITHM is HS256 to PS512 or a \
+         variable, KEY a secret (HS*, written here or in a variable) or the path of a public key in PEM.",
+        jwt_verify,
     ),
     row(
         "language",
@@ -324,6 +378,55 @@ pub const CONVERTERS: &[ConverterInfo] = &[
         },
     ),
 ];
+
+fn digest(a: &mut Args<'_, '_>) -> Result<Digest, ExprError> {
+    let name = a.string("the name of a digest")?;
+    Digest::named(&name).ok_or_else(|| {
+        a.error(format!("unknown digest `{name}`: there are md5, sha1, sha224, sha256, sha384 and sha512"))
+    })
+}
+
+fn jwt_query(a: &mut Args<'_, '_>, part: JwtPart) -> Result<Converter, ExprError> {
+    let Some(path) = a.optional_string()? else { return Ok(Converter::JwtQuery(part, None)) };
+    Ok(Converter::JwtQuery(part, Some(Box::new(json_query(a, &path)?))))
+}
+
+fn json_query(a: &mut Args<'_, '_>, path: &str) -> Result<JsonQuery, ExprError> {
+    let wrong = a.error("");
+    let int = match a.optional_string()?.as_deref() {
+        None => false,
+        Some("int") => true,
+        Some(_) => return Err(a.error("the type is int or left out")),
+    };
+    JsonQuery::new(path, int).map_err(|message| ExprError { message, ..wrong })
+}
+
+fn jwt_verify(a: &mut Args<'_, '_>) -> Result<Converter, ExprError> {
+    let name = a.string("an algorithm")?;
+    let algorithm = match a.named_variable(&name)? {
+        Some(id) => JwtAlgorithm::Variable(id),
+        None => JwtAlgorithm::Fixed(jwt_algorithm(&name).ok_or_else(|| {
+            a.error(format!(
+                "unknown algorithm `{name}`: there are HS, RS and PS with 256, 384 and 512, ES256 and ES384"
+            ))
+        })?),
+    };
+    let key = a.string("a secret or the path of a public key")?;
+    if let Some(id) = a.named_variable(&key)? {
+        return Ok(Converter::JwtVerify(Box::new(JwtVerify::with_variable(algorithm, id))));
+    }
+    let is_secret = match algorithm {
+        JwtAlgorithm::Fixed(_) => name.starts_with("HS"),
+        // HAProxy's way: a path begins with a slash, or with a dot.
+        JwtAlgorithm::Variable(_) => !key.starts_with(['/', '.']),
+    };
+    if is_secret {
+        return Ok(Converter::JwtVerify(Box::new(JwtVerify::with_secret(algorithm, key.as_bytes()))));
+    }
+    let pem = a.scope.resolver.load(&key).map_err(|e| a.error(format!("cannot read `{key}`: {e}")))?;
+    let verify = JwtVerify::with_pem(algorithm, &pem).map_err(|e| a.error(format!("`{key}`: {e}")))?;
+    Ok(Converter::JwtVerify(Box::new(verify)))
+}
 
 fn pieces(a: &mut Args<'_, '_>, empty_count: bool) -> Result<Converter, ExprError> {
     let index = a.int("an index")?;

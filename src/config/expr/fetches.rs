@@ -293,6 +293,14 @@ const FETCHES: &[FetchInfo] = &[
     // The first bytes.
     plain("req.len", Int, FirstBytes, "Bytes received so far. A test that fails waits for more.", |_| Ok(Fetch::Length))
         .aliases(&["req_len"]),
+    plain(
+        "req.proto_http",
+        Bool,
+        Nothing,
+        "Whether this is HTTP: always in HTTP mode; in TCP mode once the first bytes are the whole head of a request.",
+        |_| Ok(Fetch::ProtoHttp),
+    )
+    .aliases(&["req_proto_http"]),
     plain("req.payload", Bin, FirstBytes, "LENGTH bytes from OFFSET on; 0: all there are.", |a| {
         let offset = a.size("the offset")?;
         Ok(Fetch::Payload { offset, length: a.size("the length")? })

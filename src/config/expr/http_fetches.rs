@@ -2,7 +2,7 @@
 
 use crate::config::expr::ExprError;
 use crate::config::expr::args::Args;
-use crate::config::expr::fetches::Needs::{Request, Response};
+use crate::config::expr::fetches::Needs::{Nothing, Request, Response};
 use crate::config::expr::fetches::{FetchInfo, plain};
 use crate::policy::sample::Kind::{Bin, Bool, Int, Ip, Str};
 use crate::policy::sample::{
@@ -119,6 +119,9 @@ pub(super) const HTTP_FETCHES: &[FetchInfo] = &[
     .args("[HEADER]"),
     // The response.
     plain("status", Int, Response, "The status code.", |_| http(HttpFetch::Status)),
+    plain("txn.status", Int, Nothing, "The status that the client gets or got: known once there is a response.", |_| {
+        http(HttpFetch::Status)
+    }),
     plain("res.ver", Str, Response, "The version.", |_| http(HttpFetch::Version(Side::Response)))
         .aliases(&["resp_ver"]),
     plain("res.hdr", Str, Response, "As req.hdr, of the response.", |a| {

@@ -1,5 +1,6 @@
 //! Digests and hashes. Those that `hash-type` knows give the same numbers as there.
 
+use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
@@ -40,6 +41,40 @@ impl Digest {
         }
         Step::Written(Kind::Bin)
     }
+}
+
+impl Digest {
+    /// The digest of a name as OpenSSL knows it: `sha256`, `SHA2-256`, `sha1`, `md5`.
+    pub fn named(name: &str) -> Option<Digest> {
+        Some(match name.to_ascii_lowercase().as_str() {
+            "md5" => Digest::Md5,
+            "sha1" | "sha-1" => Digest::Sha1,
+            "sha224" | "sha2-224" | "sha-224" => Digest::Sha224,
+            "sha256" | "sha2-256" | "sha-256" => Digest::Sha256,
+            "sha384" | "sha2-384" | "sha-384" => Digest::Sha384,
+            "sha512" | "sha2-512" | "sha-512" => Digest::Sha512,
+            _ => return None,
+        })
+    }
+
+    /// Appends the message authentication code of RFC 2104 with this digest.
+    pub(super) fn authenticate(self, key: &[u8], bytes: &[u8], out: &mut Vec<u8>) -> Step<'static> {
+        match self {
+            Digest::Md5 => mac::<Hmac<Md5>>(key, bytes, out),
+            Digest::Sha1 => mac::<Hmac<Sha1>>(key, bytes, out),
+            Digest::Sha224 => mac::<Hmac<Sha224>>(key, bytes, out),
+            Digest::Sha256 => mac::<Hmac<Sha256>>(key, bytes, out),
+            Digest::Sha384 => mac::<Hmac<Sha384>>(key, bytes, out),
+            Digest::Sha512 => mac::<Hmac<Sha512>>(key, bytes, out),
+        }
+    }
+}
+
+fn mac<M: Mac + KeyInit>(key: &[u8], bytes: &[u8], out: &mut Vec<u8>) -> Step<'static> {
+    let Ok(mut mac) = <M as KeyInit>::new_from_slice(key) else { return Step::Missing };
+    mac.update(bytes);
+    out.extend_from_slice(&mac.finalize().into_bytes());
+    Step::Written(Kind::Bin)
 }
 
 /// Hashes; the result is an integer.

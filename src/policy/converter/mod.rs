@@ -4,12 +4,16 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::policy::pattern::SharedPatterns;
 use crate::policy::sample::{Facts, Kind, Literal, Value, VariableId};
 
 mod digest;
 mod encode;
 mod json;
+mod jwt;
 mod language;
 mod map;
 mod number;
@@ -19,6 +23,7 @@ mod time;
 pub use digest::{Digest, Hash};
 pub use encode::{Codec, JsonInput};
 pub use json::JsonQuery;
+pub use jwt::{JwtAlgorithm, JwtPart, JwtVerify, algorithm as jwt_algorithm};
 pub use language::Languages;
 pub use map::MapResult;
 pub use number::{Comparison, Math};
@@ -83,6 +88,12 @@ pub enum Converter {
     NetworkOrder,
     /// `sha1`, `sha2`, `md5`.
     Digest(Digest),
+    /// `hmac`: the digest and the key.
+    Hmac(Digest, HmacKey),
+    /// `jwt_header_query` and `jwt_payload_query`.
+    JwtQuery(JwtPart, Option<Box<JsonQuery>>),
+    /// `jwt_verify`.
+    JwtVerify(Box<JwtVerify>),
     /// `crc32`, `djb2`, `xxh64` and their kin.
     Hash(Hash),
     /// `add`, `and` and their kin, with a number or a variable.
@@ -101,6 +112,22 @@ pub enum Converter {
     Language(Box<Languages>),
     /// `ipmask`: prefix lengths for IPv4 and, if IPv6 is to pass, for IPv6.
     IpMask(u32, Option<u32>),
+}
+
+/// The key of `hmac`.
+#[derive(Clone, PartialEq, Eq)]
+pub enum HmacKey {
+    /// These bytes.
+    Bytes(Box<[u8]>),
+    /// A variable in base64.
+    Variable(VariableId),
+}
+
+// Keys stay out of logs and panics.
+impl std::fmt::Debug for HmacKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HmacKey")
+    }
 }
 
 /// The argument of an arithmetic converter.
@@ -152,12 +179,15 @@ impl Converter {
             | Converter::StrCmp(_)
             | Converter::Json(_)
             | Converter::Language(_)
+            | Converter::JwtQuery(..)
+            | Converter::JwtVerify(_)
             | Converter::HexToInt => Kind::Str,
             Converter::Bytes(..)
             | Converter::GroupedHex(..)
             | Converter::GroupedDecimal(..)
             | Converter::SecureCompare(_)
             | Converter::Digest(_)
+            | Converter::Hmac(..)
             | Converter::Hash(_) => Kind::Bin,
             Converter::If(..) => Kind::Bool,
             Converter::Codec(codec) => codec.input(),
@@ -243,6 +273,18 @@ impl Converter {
             Converter::Json(query) => query.apply(text, out),
             Converter::Language(languages) => languages.apply(text),
             Converter::Digest(digest) => digest.apply(text, out),
+            Converter::Hmac(digest, key) => match key {
+                HmacKey::Bytes(key) => digest.authenticate(key, text, out),
+                HmacKey::Variable(id) => {
+                    let encoded = variable(id).and_then(|value| value.bytes());
+                    match encoded.and_then(|encoded| STANDARD.decode(encoded).ok()) {
+                        Some(key) => digest.authenticate(&key, text, out),
+                        None => Step::Missing,
+                    }
+                }
+            },
+            Converter::JwtQuery(part, query) => part.apply(query.as_deref(), text, out),
+            Converter::JwtVerify(verify) => Step::int(verify.apply(facts, text)),
             Converter::Hash(hash) => Step::int(hash.apply(text)),
             _ => Step::Missing,
         }

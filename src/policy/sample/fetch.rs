@@ -8,6 +8,8 @@ use crate::base::id::{BackendId, FrontendId, ServerId};
 use crate::policy::sample::eval::Cursor;
 use crate::policy::sample::{Facts, FirstBytes, HttpFetch, Kind, Live, Value, VariableId};
 use crate::proto::client_hello::{self, ClientHello};
+use crate::proto::h1::head::{HeadOptions, parse_request};
+use crate::proto::headers::Head;
 use crate::proto::{Parsed, rdp};
 
 /// Where a value comes from. The table in `config::expr` says what each one means to operators.
@@ -116,6 +118,8 @@ pub enum Fetch {
     RdpCookie(Option<Box<str>>),
     /// `req.rdp_cookie_cnt`.
     RdpCookieCount(Option<Box<str>>),
+    /// `req.proto_http`.
+    ProtoHttp,
     /// `wait_end`.
     WaitEnd,
     /// `ssl_fc`.
@@ -128,7 +132,7 @@ pub enum Fetch {
     Http(HttpFetch),
 }
 
-/// A value known at load.
+/// A value on its own, known at load or on its way to another thread.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Literal {
     /// A boolean.
@@ -141,6 +145,18 @@ pub enum Literal {
     Str(Box<[u8]>),
     /// Bytes.
     Bin(Box<[u8]>),
+}
+
+impl From<Value<'_>> for Literal {
+    fn from(value: Value<'_>) -> Literal {
+        match value {
+            Value::Bool(b) => Literal::Bool(b),
+            Value::Int(i) => Literal::Int(i),
+            Value::Ip(ip) => Literal::Ip(ip),
+            Value::Str(b) => Literal::Str(b.into()),
+            Value::Bin(b) => Literal::Bin(b.into()),
+        }
+    }
 }
 
 impl Literal {
@@ -218,6 +234,7 @@ impl Fetch {
                 | Fetch::SslHelloType
                 | Fetch::RdpCookie(_)
                 | Fetch::RdpCookieCount(_)
+                | Fetch::ProtoHttp
                 | Fetch::WaitEnd
         )
     }
@@ -244,6 +261,10 @@ impl Fetch {
             }
             Fetch::RdpCookie(name) => rdp_cookie(first, name.as_deref(), Value::Str),
             Fetch::RdpCookieCount(name) => rdp_cookie(first, name.as_deref(), |_| Value::Int(1)),
+            Fetch::ProtoHttp if facts.request().is_some() || facts.response().is_some() => {
+                (Fetched::Value(Value::Bool(true)), false)
+            }
+            Fetch::ProtoHttp => proto_http(first),
             Fetch::WaitEnd => (first.complete.then_some(Value::Bool(true)).into(), !first.complete),
             _ => (self.fixed(facts).into(), false),
         }
@@ -396,6 +417,15 @@ fn rdp_cookie<'a>(
         Ok(Parsed::Complete { value: request, .. }) => (request.cookie(name).map(value).into(), false),
         Ok(Parsed::Partial) => (Fetched::Missing, !first.complete),
         Err(_) => (Fetched::Missing, false),
+    }
+}
+
+/// Whether the first bytes are the head of an HTTP/1 request. Parsing one takes memory of its own: only TCP mode does this.
+fn proto_http<'a>(first: FirstBytes<'_>) -> (Fetched<'a>, bool) {
+    match parse_request(first.data, &HeadOptions::default(), &mut Head::new()) {
+        Ok(parsed) if parsed.is_partial() => (Fetched::Value(Value::Bool(false)), !first.complete),
+        Ok(_) => (Fetched::Value(Value::Bool(true)), false),
+        Err(_) => (Fetched::Value(Value::Bool(false)), false),
     }
 }
 

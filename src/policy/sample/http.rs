@@ -421,7 +421,7 @@ fn bearer<'a>(head: &HeadView<'a>, header: &HeaderName) -> Option<&'a [u8]> {
 }
 
 /// User and password of Basic authentication (RFC 7617), decoded into scratch memory.
-fn credentials<'m>(head: &HeadView<'_>, message: &'m mut Vec<u8>) -> Option<(&'m [u8], &'m [u8])> {
+pub fn credentials<'m>(head: &HeadView<'_>, message: &'m mut Vec<u8>) -> Option<(&'m [u8], &'m [u8])> {
     let (scheme, encoded) = split_word(head.line(Known::Authorization)?);
     if !scheme.eq_ignore_ascii_case(b"basic") {
         return None;

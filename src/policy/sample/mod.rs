@@ -13,6 +13,6 @@ mod variables;
 pub use eval::{Cursor, Expr, Sample, Scratch};
 pub use facts::{Auth, ConnFacts, Facts, FirstBytes, Live, Named, ServerLevels, UserlistId};
 pub use fetch::{Fetch, LengthOffset, Literal, TimeUnit};
-pub use http::{HEADER_OCCURRENCES_BACK_MAX, HeaderFetch, HeaderName, HttpFetch, ReadAs, Side};
+pub use http::{HEADER_OCCURRENCES_BACK_MAX, HeaderFetch, HeaderName, HttpFetch, ReadAs, Side, credentials};
 pub use value::{Kind, Value};
 pub use variables::{VariableId, VariableScope, VariableTable, Variables};

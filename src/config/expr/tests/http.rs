@@ -130,6 +130,8 @@ fn fetches_of_the_response() {
         Context::Response,
         &[
             ("status", Some("302")),
+            ("txn.status", Some("302")),
+            ("req.proto_http", Some("true")),
             ("res.ver", Some("1.0")),
             ("res.hdr(location)", Some("/x")),
             ("shdr(cache-control,1)", Some("no-cache")),

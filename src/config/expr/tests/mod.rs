@@ -5,6 +5,7 @@ mod errors;
 mod expressions;
 mod formats;
 mod http;
+mod jwt;
 mod properties;
 
 use crate::base::id::{BackendId, FrontendId, ServerId};
@@ -110,6 +111,12 @@ fn scope<'a>(
 fn value(text: &str, facts: &TestFacts) -> Option<String> {
     let expr = expr(text, &World::default()).unwrap_or_else(|e| panic!("{text}: {e:?}"));
     show(expr.eval(facts, &mut Scratch::default()).value)
+}
+
+fn check_value(world: &World, text: &str, facts: &TestFacts, expected: Option<&str>) {
+    let expr = expr(text, world).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+    let shown = show(expr.eval(facts, &mut Scratch::default()).value);
+    assert_eq!(shown.as_deref(), expected, "{text}");
 }
 
 fn show(value: Option<Value<'_>>) -> Option<String> {
