@@ -71,6 +71,33 @@ pub const REQUEST_PADS_MAX: usize = 256;
 /// chatty clients. The others give it back at once, so that thousands of quiet clients cost little.
 pub const BUSY_IDLE_MAX: usize = 128;
 
+/// Threads that check password hashes: two, so that one slow hash does not hold up all the others.
+pub const AUTH_THREADS: usize = 2;
+
+/// Passwords that wait to be checked: at 10 ms each and two threads the last one waits little more than a second. Beyond
+/// it requests are answered with 503; credentials that were verified lately are not concerned.
+pub const AUTH_QUEUE_MAX: usize = 256;
+
+/// Passwords of one client address that one core has checked at a time, so that a flood of wrong ones from one place leaves
+/// the queue to the others. A browser opens six connections.
+pub const AUTH_PER_CLIENT_MAX: u32 = 8;
+
+/// Credentials that a core remembers, right and wrong ones, each about 100 bytes.
+pub const AUTH_CACHE_MAX: usize = 4096;
+
+/// How long right credentials are remembered, and with that how long a hash that was removed by a reload would still be asked
+/// for: a minute, so that a page with a hundred files costs one check.
+pub const AUTH_GOOD_FOR: Duration = Duration::from_secs(60);
+
+/// How long wrong ones are: a client that repeats its mistake costs one check in this time.
+pub const AUTH_BAD_FOR: Duration = Duration::from_secs(5);
+
+/// How long a request waits for its password to be checked.
+pub const AUTH_WAIT: Duration = Duration::from_secs(10);
+
+/// Bytes of a request's body that `wait-for-body` waits for at most; one receive buffer, as HAProxy's `tune.bufsize`.
+pub const BODY_WAIT_BYTES_MAX: usize = BUF_BYTES;
+
 /// Bytes of the first message that `inspect-delay` may look at; one receive buffer.
 pub const INSPECT_BYTES_MAX: usize = BUF_BYTES;
 

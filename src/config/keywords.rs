@@ -139,26 +139,9 @@ pub struct Keyword {
 
 /// Keywords that the data plane does not do yet: what loads must also be done.
 const NOT_YET: &[(Scope, &[&str])] = &[
-    (Scope::Frontend, &["location"]),
     (Scope::Backend, &["abortonclose", "fullconn"]),
     (Scope::Server, &["minconn"]),
-    (Scope::Userlist, &["user", "group"]),
-    (
-        Scope::Rule,
-        &[
-            "auth",
-            "capture",
-            "early-hint",
-            "normalize-uri",
-            "set-dst",
-            "set-log-level",
-            "set-priority-class",
-            "set-priority-offset",
-            "set-src",
-            "set-timeout",
-            "wait-for-body",
-        ],
-    ),
+    (Scope::Rule, &["capture", "set-log-level"]),
 ];
 
 impl Keyword {

@@ -16,6 +16,7 @@ use crate::control::{admin, checks, core, descriptors, resolve, stop};
 use crate::live::{BindState, Live};
 use crate::model::Model;
 use crate::proxy::message::ToCore;
+use crate::proxy::password::Passwords;
 use crate::proxy::worker::{self, Setup};
 use crate::rt::{self, Booted, CoreSpec, Cores, Sender, Signals, StartError};
 use crate::stats::counters::{Origins, Shard, Sizes};
@@ -138,6 +139,9 @@ fn start_threads(
     let notices = control_core.mailbox();
     let inboxes: Vec<_> = booted.iter().map(|core| core.mailbox()).collect();
     let peers: Vec<Sender<ToCore>> = inboxes.iter().map(rt::Mailbox::sender).collect();
+    let cpus = rt::machine::cpus().unwrap_or_else(|_| model.global.cores.clone());
+    let passwords = Passwords::start(&model, &cpus)
+        .map_err(|e| StartError(format!("cannot start a thread that checks passwords: {e}")))?;
     let mut cores = Cores::new();
     for (index, (core, core_inbox)) in booted.into_iter().zip(inboxes).enumerate() {
         let id = CoreId::from_index(index);
@@ -151,6 +155,7 @@ fn start_threads(
             inbox: core_inbox,
             peers: peers.clone(),
             control: inbox.sender(),
+            passwords: passwords.clone(),
             // They come when names are resolved and everybody is there.
             listeners: Vec::new(),
         };

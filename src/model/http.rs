@@ -194,7 +194,7 @@ pub struct User {
     /// How its password is known.
     pub password: Password,
     /// Groups it belongs to.
-    pub groups: Vec<String>,
+    pub groups: Vec<Box<str>>,
 }
 
 /// How a password is known.

@@ -85,6 +85,10 @@ pub enum RequestAction {
     SetSrc(Expr),
     /// Take another destination address for this request (`set-dst`).
     SetDst(Expr),
+    /// Take another source port for this request (`set-src-port`).
+    SetSrcPort(Expr),
+    /// Take another destination port for this request (`set-dst-port`).
+    SetDstPort(Expr),
     /// Bring the target into a normal form (`normalize-uri`).
     NormalizeUri(Normalizer),
     /// Whether a rewrite that fails ends the request with 500 (`strict-mode`).

@@ -8,6 +8,7 @@ pub mod converter;
 pub mod format;
 pub mod health;
 pub mod http_action;
+pub mod normalize;
 pub mod pattern;
 pub mod persist;
 pub mod ports;

@@ -166,21 +166,55 @@ impl Client {
                 Ok(_) => self.link.input.detach(),
                 Err(refusal) => return Err(NoHead::Refused(refusal)),
             }
-            let Client { link, patience, .. } = self;
-            let received = poll_fn(|cx| {
-                if let Poll::Ready(received) = link.recv.poll(session.info.conn(), cx) {
-                    return Poll::Ready(Some(received));
-                }
-                patience.poll(cx, deadline).map(|()| None)
-            })
-            .await;
-            match received {
-                Some(Ok(Some(buf))) => self.link.input.push(buf),
-                Some(Ok(None)) => return Err(NoHead::Closed),
-                Some(Err(_)) => return Err(NoHead::Failed),
-                None => return Err(NoHead::Timeout),
-            }
+            self.more(session, deadline).await?;
         }
+    }
+
+    /// Sends a 1xx of ours, written as HTTP/1 has it.
+    pub(super) async fn send_interim(&mut self, session: &Session, bytes: Vec<u8>) -> Result<(), End> {
+        let Some(stream) = &mut self.stream else { return self.send(session, SendBuf::from(bytes)).await };
+        let (response, _) = h2_head::page(&bytes, true);
+        let sent = stream.responder.borrow_mut().interim(response);
+        sent.map_err(|e| End::io(Side::Client, Phase::Inspect, &e))
+    }
+
+    /// Takes a piece of a stream's body ahead of its upload; false: there is no more.
+    pub(super) async fn more_ahead(
+        &mut self,
+        deadline: Option<Now>,
+        data: &mut Vec<u8>,
+    ) -> Result<bool, NoHead> {
+        let Client { stream: Some(stream), patience, .. } = self else { return Ok(false) };
+        let polled = poll_fn(|cx| {
+            if let Poll::Ready(piece) = stream.incoming.poll_ahead(cx, data) {
+                return Poll::Ready(Some(piece));
+            }
+            patience.poll(cx, deadline).map(|()| None)
+        });
+        match polled.await {
+            Some(Ok(more)) => Ok(more),
+            Some(Err(_)) => Err(NoHead::Failed),
+            None => Err(NoHead::Timeout),
+        }
+    }
+
+    /// Receives once.
+    pub(super) async fn more(&mut self, session: &Session, deadline: Option<Now>) -> Result<(), NoHead> {
+        let Client { link, patience, .. } = self;
+        let received = poll_fn(|cx| {
+            if let Poll::Ready(received) = link.recv.poll(session.info.conn(), cx) {
+                return Poll::Ready(Some(received));
+            }
+            patience.poll(cx, deadline).map(|()| None)
+        })
+        .await;
+        match received {
+            Some(Ok(Some(buf))) => self.link.input.push(buf),
+            Some(Ok(None)) => return Err(NoHead::Closed),
+            Some(Err(_)) => return Err(NoHead::Failed),
+            None => return Err(NoHead::Timeout),
+        }
+        Ok(())
     }
 
     /// Starts to send, after what is on its way already. Nobody waits for the end of it but the next send.
@@ -211,7 +245,7 @@ impl Client {
         let is_over = body.is_empty();
         stream.responder.borrow_mut().head(response, is_over).map_err(|e| failed(&e))?;
         let mut body = Some(body).filter(|_| !is_over);
-        let deadline = session.frontend().timeout_client.map(|t| rt::now() + t);
+        let deadline = session.timeout_client().map(|t| rt::now() + t);
         poll_fn(|cx| {
             let mut responder = stream.responder.borrow_mut();
             let Some(out) = responder.body() else { return Poll::Ready(Ok(())) };
@@ -238,7 +272,7 @@ impl Client {
         if self.link.sending.is_idle() {
             return Ok(());
         }
-        let deadline = session.frontend().timeout_client.map(|t| rt::now() + t);
+        let deadline = session.timeout_client().map(|t| rt::now() + t);
         let Client { link, patience, .. } = self;
         let (sent, data) = poll_fn(|cx| {
             if let Poll::Ready(done) = link.sending.poll(session.info.conn(), cx) {

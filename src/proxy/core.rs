@@ -21,9 +21,11 @@ use crate::policy::balance::{self, Balancer, Tried};
 use crate::policy::persist;
 use crate::policy::ports::{RouteId, SourcePorts, SourceRange};
 use crate::policy::sample::{Scratch, VariableId, VariableScope};
+use crate::proxy::auth::Desk;
 use crate::proxy::idle::{PoolId, PoolKey, PoolTarget, Pools};
 use crate::proxy::message::{Event, ToControl, ToCore};
 use crate::proxy::pad::Pads;
+use crate::proxy::process_variables::ProcessVariables;
 use crate::proxy::session::Info;
 use crate::proxy::worker::Setup;
 use crate::rt::{self, Sender};
@@ -73,6 +75,10 @@ pub(super) struct Core {
     http_backends: AHashMap<Box<str>, BackendId>,
     /// Variables that live as long as one request.
     pub(super) request_variables: Vec<VariableId>,
+    /// Credentials.
+    pub(super) desk: Desk,
+    /// Variables of the process as this core knows them.
+    pub(super) process_variables: ProcessVariables,
 }
 
 /// One backend as this core sees it: a balancer and copies of what `live` says, read again when its epoch moves.
@@ -155,6 +161,8 @@ impl Core {
             busy: Cell::new(0),
             http_backends: http_backends(&setup.model),
             request_variables: request_variables(&setup.model),
+            desk: Desk::new(&setup.model, setup.passwords.clone()),
+            process_variables: ProcessVariables::new(&setup.model.variables),
         })
     }
 

@@ -12,6 +12,7 @@ use crate::base::net::Addr;
 use crate::base::time::Now;
 use crate::model::{Backend, ServerAddress};
 use crate::policy::balance::{Algorithm, Tried, hash_key, source_key};
+use crate::policy::http_action::TimeoutName;
 use crate::policy::ports::{Ended, Lease};
 use crate::policy::retry::{self, Attempt, Decision, Failure, Policy, RetryOn};
 use crate::policy::sample::FirstBytes;
@@ -192,7 +193,9 @@ pub(super) async fn queue_for(
     deadline: Option<Now>,
 ) -> Result<Option<Slot>, End> {
     let started = rt::now();
-    let outcome = queue::wait(&session.core, backend, Some(server), deadline).await;
+    let priority = session.priority();
+    let ask = queue::Ask { backend, server: Some(server), deadline, priority };
+    let outcome = queue::wait(&session.core, ask).await;
     session.info.time(|t| t.queued(started, rt::now()));
     match outcome {
         Waited::Slot(slot) => Ok(Some(slot)),
@@ -212,7 +215,9 @@ pub(super) async fn take_slot(
     let (core, info) = (&session.core, &session.info);
     let settings = &core.model.backends[backend];
     let started = rt::now();
-    let deadline = settings.timeout_queue.map(|t| started + t);
+    let timeout = session.timeout(TimeoutName::Queue, settings.timeout_queue);
+    let deadline = timeout.map(|t| started + t);
+    let place = |server| queue::Ask { backend, server, deadline, priority: session.priority() };
     let mut waited = false;
     loop {
         let wanted = match core.pick(backend, key, tried) {
@@ -232,7 +237,7 @@ pub(super) async fn take_slot(
         info.server.set(wanted);
         let asked = rt::now();
         // A client that half-closed still wants its answer; one that is gone gives its place up.
-        let outcome = rt::select(queue::wait(core, backend, wanted, deadline), info.conn().closed()).await;
+        let outcome = rt::select(queue::wait(core, place(wanted)), info.conn().closed()).await;
         info.time(|t| t.queued(asked, rt::now()));
         let rt::Either::First(outcome) = outcome else {
             return Err(End::new(Side::Client, Phase::Queue, Kind::Abort));
@@ -271,7 +276,7 @@ pub(super) fn hash_of(session: &Session, settings: &Backend, first: &[u8]) -> Op
     let hash_type = settings.balance.hash_type;
     match settings.balance.algorithm {
         Algorithm::Source => {
-            let ip = session.info.conn_facts().src.ip()?;
+            let ip = session.with_conn(|facts| facts.src.ip())?;
             Some(source_key(ip, hash_type))
         }
         Algorithm::Hash => {
@@ -298,7 +303,8 @@ pub(super) async fn attempt(
     let shard = core.shard();
     shard.backends[backend].count(Stat::Connects);
     shard.servers[server].count(Stat::Connects);
-    let deadline = settings.timeout_connect.map(|t| rt::now() + t);
+    let timeout = session.timeout(TimeoutName::Connect, settings.timeout_connect);
+    let deadline = timeout.map(|t| rt::now() + t);
     let target = core.target(backend, server);
     let result = rt::with_deadline(open(core, server, target), deadline).await;
     let failure = match result {
@@ -337,7 +343,7 @@ fn refused(core: &Core, backend: BackendId, server: ServerId) -> Failure {
 /// Says who the client is, if the server wants to know.
 async fn greet(session: &Session, server: ServerId, conn: &Conn, first: &[u8]) -> io::Result<()> {
     let Some(options) = session.core.model.servers[server].send_proxy else { return Ok(()) };
-    conn.send_all(proxy_header::for_server(options, &session.info, first)).await
+    conn.send_all(proxy_header::for_server(options, session, first)).await
 }
 
 enum OpenError {

@@ -7,9 +7,10 @@ use std::task::{Context, Poll, Waker};
 
 use crate::base::id::{BackendId, ServerId};
 use crate::base::time::Now;
+use crate::model::Backend;
 use crate::model::http::{KeepAlive, Reuse};
-use crate::model::{Backend, Frontend};
 use crate::policy::balance::{Algorithm, Tried};
+use crate::policy::http_action::TimeoutName;
 use crate::policy::retry::{self, Attempt, Decision as Next, Failure, Policy, RetryOn};
 use crate::proto::h1::encode::{self, BodyHeaders, ConnectionHeader, HeadOut};
 use crate::proto::h1::framing::{self, Asked, Decision, Framing};
@@ -221,7 +222,8 @@ async fn take_slot(session: &Session, job: &Job, tried: &Tried) -> Result<Slot, 
         if let Some(slot) = Slot::try_take(core, job.backend, server) {
             return Ok(slot);
         }
-        let deadline = core.model.backends[job.backend].timeout_queue.map(|t| rt::now() + t);
+        let timeout = session.timeout(TimeoutName::Queue, core.model.backends[job.backend].timeout_queue);
+        let deadline = timeout.map(|t| rt::now() + t);
         info.phase.set(Phase::Queue);
         return match Box::pin(dispatch::queue_for(session, job.backend, server, deadline)).await {
             Ok(Some(slot)) => Ok(slot),
@@ -277,7 +279,7 @@ fn reuse(
     server: ServerId,
 ) -> Option<Upstream> {
     if let Some(mut own) = client.own.take() {
-        if own.server == server && own.is_quiet() {
+        if own.server == server && own.is_quiet() && !session.is_readdressed() {
             return Some(*own);
         }
         return None;
@@ -374,7 +376,6 @@ struct Waiting<'a> {
 impl Waiting<'_> {
     async fn head(self, settings: &Backend, options: &HeadOptions, head: &mut Head) -> Result<(), Failed> {
         let Waiting { session, client, up, upload, started, backend } = self;
-        let frontend = session.frontend();
         let mut uploading = !upload.is_done();
         poll_fn(|cx| {
             if uploading {
@@ -391,7 +392,7 @@ impl Waiting<'_> {
             if let Poll::Ready(result) = poll_head(cx, up, head, options) {
                 return Poll::Ready(result.map_err(Failed::Server));
             }
-            let (deadline, side) = deadline_of(frontend, settings, upload, uploading, started);
+            let (deadline, side) = deadline_of(session, settings, upload, uploading, started);
             match client.patience.poll(cx, deadline) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(()) if side == Side::Client => {
@@ -424,17 +425,18 @@ pub(super) fn poll_upload(
 
 /// Who has to act next while a request is on its way, and until when.
 fn deadline_of(
-    frontend: &Frontend,
+    session: &Session,
     settings: &Backend,
     upload: &Pump,
     uploading: bool,
     started: Now,
 ) -> (Option<Now>, Side) {
     if uploading && upload.waits == Waits::Source {
-        return (frontend.timeout_client.map(|t| upload.active + t), Side::Client);
+        return (session.timeout_client().map(|t| upload.active + t), Side::Client);
     }
     let since = upload.active.max(started);
-    (settings.timeout_server.map(|t| since + t), Side::Server)
+    let timeout = session.timeout(TimeoutName::Server, settings.timeout_server);
+    (timeout.map(|t| since + t), Side::Server)
 }
 
 /// How a broken upload ends the session.
@@ -522,6 +524,8 @@ pub(super) fn release(
             let max = server.pool_max_conn.map_or(usize::MAX, |max| (max as usize).div_ceil(cores));
             idle::put(core, pool, up, idle::Keep { max, purge_delay: server.pool_purge_delay });
         }
+        // What its PROXY header said holds for this request alone.
+        None if session.is_readdressed() => {}
         None => {
             let mut up = Box::new(up);
             up.link.recv.arm(&up.conn);

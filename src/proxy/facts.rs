@@ -7,9 +7,11 @@ use smallvec::SmallVec;
 
 use crate::base::id::{BackendId, FrontendId, IdRange, ServerId};
 use crate::policy::sample::{
-    ConnFacts, Expr, Facts, FirstBytes, Live, Named, Scratch, ServerLevels, Value, VariableId, Variables,
+    Auth, ConnFacts, Expr, Facts, FirstBytes, Live, Named, Scratch, ServerLevels, UserlistId, Value,
+    VariableId, Variables,
 };
 use crate::proto::headers::HeadView;
+use crate::proxy::auth::{self, Memo};
 use crate::proxy::core::Core;
 use crate::proxy::session::Session;
 use crate::rt;
@@ -23,6 +25,8 @@ pub(super) struct SessionFacts<'a> {
     pub(super) first: FirstBytes<'a>,
     /// What is there in HTTP mode.
     pub(super) message: Message<'a>,
+    /// Facts of the connection as rules changed them for this request.
+    pub(super) rewritten: Option<&'a ConnFacts>,
 }
 
 /// The messages of an exchange, as far as they are here.
@@ -33,13 +37,31 @@ pub(super) struct Message<'a> {
     pub(super) body: &'a [u8],
     pub(super) is_first: Option<bool>,
     pub(super) unique_id: Option<&'a [u8]>,
+    /// What became of the request's credentials; `None` where nothing asks for them.
+    pub(super) auth: Option<&'a Memo>,
+}
+
+impl Session {
+    /// Lets something look at all that is known, with memory to work in.
+    pub(super) fn with_facts<R>(
+        &self,
+        first: FirstBytes<'_>,
+        message: Message<'_>,
+        look: impl FnOnce(&SessionFacts<'_>, &mut Scratch) -> R,
+    ) -> R {
+        let variables = self.variables.borrow();
+        let special = self.info.special.borrow();
+        let mut scratch = self.core.scratch.borrow_mut();
+        let rewritten = special.as_ref().and_then(|special| special.conn.as_ref());
+        look(&SessionFacts { session: self, variables: &variables, first, message, rewritten }, &mut scratch)
+    }
 }
 
 impl Facts for SessionFacts<'_> {
     type Live = Core;
 
     fn conn(&self) -> &ConnFacts {
-        self.session.info.conn_facts()
+        self.rewritten.unwrap_or_else(|| self.session.info.conn_facts())
     }
     fn frontend(&self) -> Named<'_> {
         let frontend = self.session.frontend();
@@ -93,6 +115,9 @@ impl Facts for SessionFacts<'_> {
     fn unique_id(&self) -> Option<&[u8]> {
         self.message.unique_id
     }
+    fn auth(&self, list: UserlistId) -> Auth<'_> {
+        auth::auth(self.session, self.message.request, self.message.auth, list)
+    }
 }
 
 /// Sums a level over all cores; only rules that ask for it pay.
@@ -139,19 +164,16 @@ pub(super) fn set_variable(
     text: &mut Vec<u8>,
 ) {
     text.clear();
-    let detached = {
-        let variables = session.variables.borrow();
-        let mut scratch = session.core.scratch.borrow_mut();
-        let facts = SessionFacts { session, variables: &variables, first, message };
-        value.eval(&facts, &mut scratch).value.map(|value| detach(value, text))
-    };
+    let detached = session.with_facts(first, message, |facts, scratch| {
+        value.eval(facts, scratch).value.map(|value| detach(value, text))
+    });
     let value = match detached {
         None => return,
         Some(Detached::Scalar(value)) => value,
         Some(Detached::Str) => Value::Str(text),
         Some(Detached::Bin) => Value::Bin(text),
     };
-    session.variables.borrow_mut().set(variable, value);
+    session.store_variable(variable, value);
 }
 
 /// The bytes of an expression as hashing sees them: text as it is, addresses in network order, numbers in decimal.

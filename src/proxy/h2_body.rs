@@ -1,6 +1,7 @@
 //! The two directions of one stream of HTTP/2 as bodies move over them: data with flow control tied to what the other
 //! side took, trailers, and their ends. Heads are `h2_head`'s.
 
+use std::collections::VecDeque;
 use std::io;
 use std::task::{Context, Poll, ready};
 
@@ -15,6 +16,8 @@ pub(super) struct Incoming {
     held: usize,
     /// The data is over; trailers may follow.
     no_more_data: bool,
+    /// What rules waited for and the upload takes first.
+    ahead: VecDeque<Piece>,
 }
 
 /// What comes next of a body.
@@ -27,16 +30,40 @@ pub(super) enum Piece {
 
 impl Incoming {
     pub(super) fn new(body: RecvStream) -> Incoming {
-        Incoming { body, held: 0, no_more_data: false }
+        Incoming { body, held: 0, no_more_data: false, ahead: VecDeque::new() }
     }
 
     /// Whether the peer ended the stream and everything of it was taken.
     pub(super) fn is_done(&self) -> bool {
-        self.body.is_end_stream()
+        self.ahead.is_empty() && self.body.is_end_stream()
+    }
+
+    /// Takes what comes next without taking it away: it comes again. Data is appended to `data` too. False: there is no more.
+    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>, data: &mut Vec<u8>) -> Poll<io::Result<bool>> {
+        if matches!(self.ahead.back(), Some(Piece::End(_))) || self.body.is_end_stream() {
+            return Poll::Ready(Ok(false));
+        }
+        let piece = ready!(self.poll_next(cx))?;
+        let is_data = match &piece {
+            Piece::Data(bytes) => {
+                data.extend_from_slice(bytes);
+                true
+            }
+            Piece::End(_) => false,
+        };
+        self.ahead.push_back(piece);
+        Poll::Ready(Ok(is_data))
     }
 
     /// Takes what comes next. Its window stays closed until [`give_back`](Self::give_back).
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Piece>> {
+        match self.ahead.pop_front() {
+            Some(piece) => Poll::Ready(Ok(piece)),
+            None => self.poll_next(cx),
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Piece>> {
         if !self.no_more_data {
             match ready!(self.body.poll_data(cx)) {
                 Some(Ok(data)) => {

@@ -4,6 +4,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+use crate::policy::http_action::TimeoutName;
 use crate::proto::h1::framing::Framing;
 use crate::proto::h1::outgoing::BodyForm;
 use crate::proxy::client_h1::Client;
@@ -22,6 +23,9 @@ pub(super) async fn run(session: &Session, client: &mut Client, job: &Job, up: &
     let mut download = Pump::new(Framing::UntilClose, BodyForm::DataOnly);
     let (mut uploading, mut downloading) = (true, true);
     let mut first = None;
+    let client_timeout = session.timeout_client();
+    let server_timeout = session.timeout(TimeoutName::Server, settings.timeout_server);
+    let tunnel_timeout = session.timeout(TimeoutName::Tunnel, settings.timeout_tunnel);
     poll_fn(|cx| {
         if uploading {
             let polled = exchange::poll_upload(cx, session, client, up, &mut upload, job.backend);
@@ -64,14 +68,12 @@ pub(super) async fn run(session: &Session, client: &mut Client, job: &Job, up: &
         }
         let side = if downloading && download.waits == Waits::Source { Side::Server } else { Side::Client };
         let timeout = match (uploading, downloading) {
-            (true, true) => settings.timeout_tunnel.or(match side {
-                Side::Client => frontend.timeout_client,
-                _ => settings.timeout_server,
+            (true, true) => tunnel_timeout.or(match side {
+                Side::Client => client_timeout,
+                _ => server_timeout,
             }),
-            (false, _) => settings.timeout_server_fin.or(settings.timeout_tunnel).or(settings.timeout_server),
-            (true, false) => {
-                frontend.timeout_client_fin.or(settings.timeout_tunnel).or(frontend.timeout_client)
-            }
+            (false, _) => settings.timeout_server_fin.or(tunnel_timeout).or(server_timeout),
+            (true, false) => frontend.timeout_client_fin.or(tunnel_timeout).or(client_timeout),
         };
         let deadline = timeout.map(|t| download.active.max(upload.active) + t);
         client.patience.poll(cx, deadline).map(|()| End::new(side, Phase::Data, Kind::Timeout))

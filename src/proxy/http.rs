@@ -231,6 +231,8 @@ pub(super) async fn request(session: &Session, client: &mut Client) -> Result<bo
     let mut pad = Pad::take(&session.core);
     session.info.timings.set(Timings::new(rt::now()));
     session.forget_request_variables();
+    session.take_process_variables();
+    session.forget_tuning();
     let mut turn = Turn {
         asked: Asked::default(),
         version: Version::Http11,
@@ -326,7 +328,7 @@ async fn exchange(
     let options = head_options(http);
     http_request::receive(session, client, pad, &options).await?;
     let decision = http_request::judge(session, client, pad, turn, options.ambiguous)?;
-    let job = http_request::plan(session, client, pad, turn, &decision, options.ambiguous)?;
+    let job = http_request::plan(session, client, pad, turn, &decision, options.ambiguous).await?;
     let answered = exchange::run(session, client, pad, &job).await?;
     http_response::respond(session, client, pad, turn, &job, answered).await
 }

@@ -27,10 +27,10 @@ pub(super) fn addresses(
     if is_plain(frontend) && is_plain(backend) {
         return Ok(());
     }
-    let facts = session.info.conn_facts();
+    let (src, dst) = session.with_conn(|facts| (facts.src, facts.dst));
     for (own, other, address) in [
-        (&backend.forward_for, &frontend.forward_for, facts.src),
-        (&backend.original_to, &frontend.original_to, facts.dst),
+        (&backend.forward_for, &frontend.forward_for, src),
+        (&backend.original_to, &frontend.original_to, dst),
     ] {
         if let (Some(header), Some(ip)) = (own.as_ref().or(other.as_ref()), address.ip())
             && [own, other].into_iter().flatten().all(|header| applies(header, ip, head, bytes))
@@ -43,7 +43,7 @@ pub(super) fn addresses(
     if frontend.forwarded || backend.forwarded {
         text.clear();
         text.extend_from_slice(b"proto=http;for=");
-        match facts.src {
+        match src {
             Addr::Ip(address) => match address.ip().to_canonical() {
                 IpAddr::V4(ip) => write_ip(IpAddr::V4(ip), text),
                 // Writing to memory does not fail.

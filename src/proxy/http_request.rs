@@ -16,18 +16,18 @@ use crate::proto::h1::head::{Ambiguous, HeadOptions};
 use crate::proto::h1::outgoing::BodyForm;
 use crate::proto::h2::reason::Answer;
 use crate::proto::headers::Head;
-use crate::proto::http::{Method, Name};
+use crate::proto::http::{Method, Name, Version};
 use crate::proxy::client_h1::{Client, NoHead};
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::exchange::{Job, Wanted, upload_broken};
-use crate::proxy::facts::{Message, SessionFacts};
+use crate::proxy::facts::Message;
 use crate::proxy::forward::{Broken, Pump};
 use crate::proxy::h2_body::Incoming;
 use crate::proxy::http::{Made, Stop, Turn, backend_http, http_of, pages};
-use crate::proxy::http_rules::{Halt, Route, Subject};
+use crate::proxy::http_rules::{Halt, Pause, Route, Subject, Walk};
 use crate::proxy::pad::{Memory, Pad};
 use crate::proxy::session::Session;
-use crate::proxy::{dispatch, http_insert, reply};
+use crate::proxy::{dispatch, http_insert, http_location, http_wait, reply};
 use crate::rt;
 use crate::stats::table::Stat;
 
@@ -98,7 +98,7 @@ pub(super) fn judge(
 }
 
 /// Rules, route and persistence, then the bytes for the server; those in the receive buffer are not needed afterwards.
-pub(super) fn plan(
+pub(super) async fn plan(
     session: &Session,
     client: &mut Client,
     pad: &mut Pad,
@@ -106,28 +106,20 @@ pub(super) fn plan(
     decision: &Decision,
     ambiguous: Ambiguous,
 ) -> Result<Job, Stop> {
+    let mut route = Route::default();
+    let planned = prepare(session, client, pad, turn, decision, &mut route).await;
     let memory = &mut **pad;
-    let mut out = std::mem::take(&mut memory.out);
-    if out.capacity() == 0 {
-        out = session.core.pads.buffer();
-    }
-    out.clear();
-    let is_first = client.requests == 1;
-    let bytes = client.link.input.bytes();
-    let chunked = client.stream.is_some() && decision.framing == Framing::Chunked;
-    let body_at = memory.request.len();
-    let planned = Planning { session, turn, is_first, bytes, body_at, chunked }.run(memory, &mut out);
     let len = memory.request.len();
     client.link.input.consume(len);
     session.count_in(len as u64);
-    let (backend, key, wanted) = match planned {
-        Ok(planned) => planned,
-        Err(stop) => {
-            memory.out = out;
-            return Err(stop);
-        }
-    };
-    memory.out = out;
+    let (backend, key, wanted) = planned?;
+    if !route.hints.is_empty() && turn.version != Version::Http10 {
+        let mut hints = session.core.pads.buffer();
+        hints.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\n");
+        hints.extend_from_slice(&route.hints);
+        hints.extend_from_slice(b"\r\n");
+        client.send_interim(session, hints).await.map_err(Stop::End)?;
+    }
     let upload = match &mut client.stream {
         None => {
             let mut upload = Pump::new(decision.framing, BodyForm::AsIs)
@@ -160,40 +152,104 @@ fn upload_of(incoming: &Incoming, framing: Framing) -> Pump {
     }
 }
 
+/// Rules of frontend and backend, then what is sent, in `out` of the memory.
+async fn prepare(
+    session: &Session,
+    client: &mut Client,
+    pad: &mut Pad,
+    turn: &mut Turn,
+    decision: &Decision,
+    route: &mut Route,
+) -> Result<(BackendId, Option<u64>, Option<Wanted>), Stop> {
+    let http = http_of(session.frontend());
+    let (is_first, is_stream) = (client.requests == 1, client.stream.is_some());
+    let bytes = client.link.input.bytes();
+    if http.location_same_host {
+        let Memory { request, origin, .. } = &mut **pad;
+        http_location::host_of(request.view(bytes), origin);
+    }
+    Planning { session, turn, is_first, bytes, decision, is_stream }.make_unique_id(pad, http)?;
+    walk(session, client, pad, turn, (decision, None), route).await?;
+    let unrouted = End::new(Side::Proxy, Phase::Inspect, Kind::Unrouted);
+    let backend = route.backend.or(session.frontend().default_backend);
+    let backend = backend.ok_or(Stop::Reply { status: 503, end: unrouted })?;
+    session.info.backend.set(Some(backend));
+    session.core.shard().backends[backend].count(Stat::Requests);
+    let own = backend_http(&session.core.model.backends[backend]);
+    turn.may_stay &= own.keep_alive != KeepAlive::Neither;
+    walk(session, client, pad, turn, (decision, Some(backend)), route).await?;
+    let mut out = std::mem::take(&mut pad.out);
+    if out.capacity() == 0 {
+        out = session.core.pads.buffer();
+    }
+    out.clear();
+    let bytes = client.link.input.bytes();
+    let planning = Planning { session, turn, is_first, bytes, decision, is_stream };
+    let finished = planning.finish(pad, (backend, route), &mut out);
+    pad.out = out;
+    finished
+}
+
+/// Walks the rules of the frontend, or of a backend, waiting where a rule wants it.
+async fn walk(
+    session: &Session,
+    client: &mut Client,
+    pad: &mut Pad,
+    turn: &mut Turn,
+    (decision, backend): (&Decision, Option<BackendId>),
+    route: &mut Route,
+) -> Result<(), Stop> {
+    let rules = match backend {
+        None => &http_of(session.frontend()).rules.request,
+        Some(id) => &backend_http(&session.core.model.backends[id]).rules.request,
+    };
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let mut walk = Walk::START;
+    loop {
+        let (is_first, is_stream) = (client.requests == 1, client.stream.is_some());
+        let bytes = client.link.input.bytes();
+        if decision.framing == Framing::Chunked && !is_stream {
+            let behind = bytes.get(pad.request.len()..).unwrap_or_default();
+            http_wait::look(decision, behind, &mut pad.body)?;
+        }
+        let planning = Planning { session, turn, is_first, bytes, decision, is_stream };
+        match planning.rules(pad, rules, (&mut walk, route), backend)? {
+            None => return Ok(()),
+            // Waiting is the rare case: its state is made when it is needed.
+            Some(pause) => Box::pin(http_wait::wait(session, client, pad, turn, (decision, pause))).await?,
+        }
+    }
+}
+
 /// A request that is being planned.
 struct Planning<'a> {
     session: &'a Session,
     turn: &'a mut Turn,
     is_first: bool,
     bytes: &'a [u8],
-    body_at: usize,
-    /// The body came without framing and gets chunks.
-    chunked: bool,
+    decision: &'a Decision,
+    /// The request came over a stream: its body is in the memory, as far as it was waited for.
+    is_stream: bool,
 }
 
 impl Planning<'_> {
-    fn run(
+    /// Headers of our own and persistence, then the bytes for the server.
+    fn finish(
         self,
         memory: &mut Memory,
+        (backend, route): (BackendId, &Route),
         out: &mut Vec<u8>,
     ) -> Result<(BackendId, Option<u64>, Option<Wanted>), Stop> {
         let session = self.session;
         let http = http_of(session.frontend());
-        self.make_unique_id(memory, http)?;
-        let mut route = Route::default();
-        self.rules(memory, &http.rules.request, &mut route, None)?;
-        let unrouted = End::new(Side::Proxy, Phase::Inspect, Kind::Unrouted);
-        let backend = route.backend.or(session.frontend().default_backend);
-        let backend = backend.ok_or(Stop::Reply { status: 503, end: unrouted })?;
-        session.info.backend.set(Some(backend));
-        session.core.shard().backends[backend].count(Stat::Requests);
         let settings = &session.core.model.backends[backend];
         let own = backend_http(settings);
-        self.turn.may_stay &= own.keep_alive != KeepAlive::Neither;
-        self.rules(memory, &own.rules.request, &mut route, Some(backend))?;
         let failed =
             |_| Stop::Reply { status: 500, end: End::new(Side::Proxy, Phase::Inspect, Kind::Resource) };
         self.insert(memory, http, own).map_err(failed)?;
+        http_location::with_scheme(memory.request.view(self.bytes), session.is_tls(), &mut memory.origin);
         let key = self.key(&memory.request, settings, own);
         let binding = self.binding(memory, own);
         let Memory { request, text, .. } = memory;
@@ -212,7 +268,8 @@ impl Planning<'_> {
             (false, KeepAlive::Both) => ConnectionHeader::None,
             (false, _) => ConnectionHeader::Close,
         };
-        let is_chunked = self.chunked;
+        // A body without framing of HTTP/1 gets chunks.
+        let is_chunked = self.is_stream && self.decision.framing == Framing::Chunked;
         let body = if is_chunked { BodyHeaders::Chunked } else { BodyHeaders::Keep };
         let how = HeadOut { body, connection };
         encode::request(&mut request.edit(self.bytes), how, out);
@@ -231,19 +288,21 @@ impl Planning<'_> {
         &self,
         memory: &mut Memory,
         rules: &[crate::policy::rule::Rule<crate::policy::http_action::RequestAction>],
-        route: &mut Route,
+        (walk, route): (&mut Walk, &mut Route),
         backend: Option<BackendId>,
-    ) -> Result<(), Stop> {
-        if rules.is_empty() {
-            return Ok(());
-        }
-        let Memory { request, text, unique_id, .. } = memory;
-        let body = self.bytes.get(self.body_at..).unwrap_or_default();
-        let message =
-            Message { is_first: Some(self.is_first), unique_id: Some(unique_id), body, ..Message::default() };
+    ) -> Result<Option<Pause>, Stop> {
+        let Memory { request, text, unique_id, body, auth, .. } = memory;
+        let behind = self.bytes.get(request.len()..).unwrap_or_default();
+        let message = Message {
+            is_first: Some(self.is_first),
+            unique_id: Some(unique_id),
+            body: if self.is_stream { body } else { http_wait::body_of(self.decision, behind, body) },
+            auth: Some(auth),
+            ..Message::default()
+        };
         let (session, bytes) = (self.session, self.bytes);
         let mut subject = Subject { session, head: request, bytes, is_response: false, message, text };
-        subject.on_request(rules, route).map_err(|halt| halted(&halt, &subject, self.turn, backend))
+        subject.on_request(rules, walk, route).map_err(|halt| halted(&halt, &subject, self.turn, backend))
     }
 
     fn make_unique_id(&self, memory: &mut Memory, http: &HttpFrontend) -> Result<(), Stop> {
@@ -289,11 +348,10 @@ impl Planning<'_> {
     fn expression_key(&self, head: &Head, settings: &Backend) -> Option<u64> {
         let Some(expr) = &settings.hash_key else { return dispatch::hash_of(self.session, settings, &[]) };
         let message = Message { request: Some(head.view(self.bytes)), ..self.message(&[]) };
-        let variables = self.session.variables.borrow();
-        let mut scratch = self.session.core.scratch.borrow_mut();
         let first = FirstBytes { data: &[], complete: true };
-        let facts = SessionFacts { session: self.session, variables: &variables, first, message };
-        let bytes = crate::proxy::facts::bytes_of(&facts, expr, &mut scratch)?;
+        let bytes = self.session.with_facts(first, message, |facts, scratch| {
+            crate::proxy::facts::bytes_of(facts, expr, scratch)
+        })?;
         Some(hash_key(&bytes, settings.balance.hash_type))
     }
 
@@ -303,11 +361,10 @@ impl Planning<'_> {
             let Some(condition) = condition else { return false };
             let message =
                 Message { request: Some(memory.request.view(self.bytes)), ..self.message(&memory.unique_id) };
-            let variables = self.session.variables.borrow();
-            let mut scratch = self.session.core.scratch.borrow_mut();
             let first = FirstBytes { data: &[], complete: true };
-            let facts = SessionFacts { session: self.session, variables: &variables, first, message };
-            condition.eval(&facts, &mut scratch) == Truth::True
+            let truth =
+                self.session.with_facts(first, message, |facts, scratch| condition.eval(facts, scratch));
+            truth == Truth::True
         };
         if holds(&own.ignore_persist) {
             Binding::Ignore
@@ -335,6 +392,16 @@ fn halted(halt: &Halt<'_>, subject: &Subject<'_>, turn: &Turn, backend: Option<B
             }
             let (status, end) = (redirect.status, ended(Kind::Intercepted));
             return Stop::Made(Box::new(Made { bytes, status, end, may_stay: !close, delay: None }));
+        }
+        Halt::Auth(realm) => {
+            let may_stay =
+                reply::challenge(realm, &pages(session, backend), (close, is_head), &mut bytes) && !close;
+            let end = ended(Kind::Intercepted);
+            return Stop::Made(Box::new(Made { bytes, status: 401, end, may_stay, delay: None }));
+        }
+        Halt::BadTarget => {
+            let end = End::new(Side::Client, Phase::Inspect, Kind::Malformed);
+            return Stop::Reply { status: 400, end };
         }
         Halt::Reject => return Stop::End(ended(Kind::Denied)),
         Halt::SilentDrop => return Stop::End(session.drop_silently(Kind::Denied)),

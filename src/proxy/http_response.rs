@@ -4,6 +4,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+use crate::policy::http_action::TimeoutName;
 use crate::proto::h1::encode::{self, BodyHeaders};
 use crate::proto::h1::framing::{self, Framing};
 use crate::proto::h1::outgoing::{self, ResponsePlan};
@@ -20,7 +21,7 @@ use crate::proxy::idle::Upstream;
 use crate::proxy::pad::{Memory, Pad};
 use crate::proxy::relay::{self, Timeouts};
 use crate::proxy::session::Session;
-use crate::proxy::{h2_tunnel, http_insert, reply, tcp};
+use crate::proxy::{h2_tunnel, http_insert, http_location, reply, tcp};
 use crate::rt::SendBuf;
 
 /// Sends the response. True: the connection stays open.
@@ -103,7 +104,7 @@ fn rules(
     let own = backend_http(&session.core.model.backends[job.backend]);
     let frontend = http_of(session.frontend());
     let bytes = up.link.input.bytes();
-    let Memory { response, text, unique_id, .. } = &mut **pad;
+    let Memory { response, text, unique_id, origin, .. } = &mut **pad;
     let is_plain = own.rules.response.is_empty() && frontend.rules.response.is_empty();
     if !is_plain {
         let message = Message { unique_id: Some(unique_id), ..Message::default() };
@@ -114,6 +115,7 @@ fn rules(
     }
     let answered = (&turn.persist, up.server, turn.asked.method);
     let failed = |_| failed_rewrite();
+    http_location::rewrite(response, bytes, origin).map_err(failed)?;
     http_insert::persist_response(session, job.backend, own, answered, (response, bytes), text)
         .map_err(failed)
 }
@@ -173,7 +175,6 @@ impl Body<'_> {
     async fn rest(&mut self, up: &mut Upstream) -> Result<(), End> {
         let Body { session, client, job, upload, download } = self;
         let settings = &session.core.model.backends[job.backend];
-        let frontend = session.frontend();
         let mut uploading = !upload.is_done();
         poll_fn(|cx| {
             if uploading
@@ -195,8 +196,10 @@ impl Body<'_> {
                 return Poll::Ready(result.map_err(|broken| download_broken(&broken)));
             }
             let (timeout, side) = match download.waits {
-                Waits::Source => (settings.timeout_server, Side::Server),
-                Waits::Sink => (frontend.timeout_client, Side::Client),
+                Waits::Source => {
+                    (session.timeout(TimeoutName::Server, settings.timeout_server), Side::Server)
+                }
+                Waits::Sink => (session.timeout_client(), Side::Client),
             };
             let deadline = timeout.map(|t| download.active.max(upload.active) + t);
             let elapsed = client.patience.poll(cx, deadline);
@@ -242,11 +245,11 @@ async fn tunnel(
         server: &up.conn,
         first,
         timeouts: Timeouts {
-            client: frontend.timeout_client,
-            server: settings.timeout_server,
+            client: session.timeout_client(),
+            server: session.timeout(TimeoutName::Server, settings.timeout_server),
             client_fin: frontend.timeout_client_fin,
             server_fin: settings.timeout_server_fin,
-            tunnel: settings.timeout_tunnel,
+            tunnel: session.timeout(TimeoutName::Tunnel, settings.timeout_tunnel),
         },
         splice: settings.splice,
         count: tcp::counter(session, job.backend, up.server),

@@ -2,21 +2,24 @@
 //! conditions and order are `policy::rule`'s, what an edit may do is `proto::headers`'.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use crate::base::id::{BackendId, ServerId};
 use crate::policy::format::Format;
 use crate::policy::http_action::{
-    HeaderEdit, LineEdit, NameMatch, Redirect, Reply, RequestAction, ResponseAction,
+    HeaderEdit, LineEdit, NameMatch, Normalizer, Redirect, Reply, RequestAction, ResponseAction, TimeoutValue,
 };
+use crate::policy::normalize::{BadEscape, normalize};
 use crate::policy::rule::{Rule, Verdict, next_rule};
-use crate::policy::sample::{Expr, FirstBytes, VariableId};
+use crate::policy::sample::{Expr, FirstBytes, Value, VariableId};
 use crate::proto::headers::{EditError, Head, HeadEdit};
-use crate::proto::http::{Method, Name, StatusCode};
+use crate::proto::http::{Method, Name, StatusCode, is_value};
 use crate::proto::target;
-use crate::proxy::facts::{self, Message, SessionFacts};
+use crate::proxy::facts::{self, Message};
 use crate::proxy::session::Session;
+use crate::proxy::tuning::readdress;
 use crate::stats::table::Stat;
 
 /// First bytes are no fetch of HTTP mode.
@@ -35,11 +38,35 @@ pub(super) struct Subject<'a> {
     pub(super) text: &'a mut Vec<u8>,
 }
 
-/// Where rules send a request.
-#[derive(Clone, Copy, Default, Debug)]
+/// Where rules send a request, and what goes to its client before.
+#[derive(Clone, Default, Debug)]
 pub(super) struct Route {
     pub(super) backend: Option<BackendId>,
     pub(super) server: Option<ServerId>,
+    /// Header lines of a 103.
+    pub(super) hints: Vec<u8>,
+}
+
+/// How far a walk over one list of rules came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Walk {
+    /// Where to go on.
+    at: usize,
+    strict: bool,
+}
+
+impl Walk {
+    /// At the first rule.
+    pub(super) const START: Walk = Walk { at: 0, strict: true };
+}
+
+/// What a walk waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pause {
+    /// The body of the request, or this many bytes of it, for at most this long.
+    Body(Duration, Option<u64>),
+    /// Credentials have to be verified.
+    Credentials,
 }
 
 /// Why an exchange does not go on.
@@ -52,6 +79,10 @@ pub(super) enum Halt<'a> {
     Return(&'a Reply),
     /// `redirect`.
     Redirect(&'a Redirect),
+    /// `auth`, with its realm.
+    Auth(&'a str),
+    /// A target that `normalize-uri` refuses.
+    BadTarget,
     /// `reject`.
     Reject,
     /// `silent-drop`.
@@ -61,16 +92,25 @@ pub(super) enum Halt<'a> {
 }
 
 impl<'a> Subject<'a> {
-    /// Walks the rules of a request.
+    /// Walks the rules of a request from where `walk` stands; says what to wait for before it can go on, if anything.
     pub(super) fn on_request<'r>(
         &mut self,
         rules: &'r [Rule<RequestAction>],
+        walk: &mut Walk,
         route: &mut Route,
-    ) -> Result<(), Halt<'r>> {
-        let mut at = 0;
-        let mut strict = true;
-        while let Some((index, action)) = self.next(rules, at) {
-            at = index + 1;
+    ) -> Result<Option<Pause>, Halt<'r>> {
+        loop {
+            let (index, action) = match self.next(rules, walk.at) {
+                Verdict::Apply(index, action) => (index, action),
+                // All of the head is here: only credentials are still open.
+                Verdict::NeedMore(index) => {
+                    walk.at = index;
+                    return Ok(Some(Pause::Credentials));
+                }
+                Verdict::End => return Ok(None),
+            };
+            walk.at = index + 1;
+            let strict = walk.strict;
             match action {
                 RequestAction::Allow => break,
                 RequestAction::Deny(reply) => return Err(Halt::Deny(reply)),
@@ -88,7 +128,7 @@ impl<'a> Subject<'a> {
                     self.judge(result, strict)?;
                 }
                 RequestAction::SetVar { variable, value } => self.set_variable(*variable, value),
-                RequestAction::UnsetVar(variable) => self.session.variables.borrow_mut().unset(*variable),
+                RequestAction::UnsetVar(variable) => self.session.unset_variable(*variable),
                 RequestAction::UseBackend(backend) => {
                     route.backend = Some(*backend);
                     break;
@@ -100,29 +140,103 @@ impl<'a> Subject<'a> {
                     break;
                 }
                 RequestAction::UseServer(server) => route.server = route.server.or(Some(*server)),
-                RequestAction::StrictMode(is_strict) => strict = *is_strict,
-                // These do not load yet, see `config::keywords`.
-                RequestAction::Auth { .. }
-                | RequestAction::Capture { .. }
-                | RequestAction::WaitForBody { .. }
-                | RequestAction::SetTimeout { .. }
-                | RequestAction::SetLogLevel(_)
-                | RequestAction::EarlyHint { .. }
-                | RequestAction::SetSrc(_)
-                | RequestAction::SetDst(_)
-                | RequestAction::NormalizeUri(_)
-                | RequestAction::SetPriorityClass(_)
-                | RequestAction::SetPriorityOffset(_) => {}
+                RequestAction::StrictMode(is_strict) => walk.strict = *is_strict,
+                RequestAction::Auth { realm } => return Err(Halt::Auth(realm)),
+                RequestAction::WaitForBody { time, at_least } => {
+                    return Ok(Some(Pause::Body(*time, *at_least)));
+                }
+                RequestAction::EarlyHint { name, value } => {
+                    self.write(value);
+                    let value = self.text.trim_ascii();
+                    if is_value(value) {
+                        for part in [name, &b": "[..], value, b"\r\n"] {
+                            route.hints.extend_from_slice(part);
+                        }
+                    }
+                }
+                RequestAction::NormalizeUri(normalizer) => {
+                    let result = self.normalize(*normalizer)?;
+                    self.judge(result, strict)?;
+                }
+                other => self.tune(other),
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// What concerns the request but none of its bytes.
+    fn tune(&self, action: &RequestAction) {
+        let session = self.session;
+        match action {
+            RequestAction::SetTimeout { timeout, value } => {
+                let ms = match value {
+                    TimeoutValue::Fixed(time) => i64::try_from(time.as_millis()).ok(),
+                    TimeoutValue::Milliseconds(expr) => self.value(expr, |value| value.as_int()),
+                };
+                session.tune(|tuning| tuning.set_timeout(*timeout, ms.unwrap_or(0)));
+            }
+            RequestAction::SetPriorityClass(expr) => {
+                if let Some(class) = self.value(expr, |value| value.as_int()) {
+                    session.tune(|tuning| tuning.set_class(class));
+                }
+            }
+            RequestAction::SetPriorityOffset(expr) => {
+                if let Some(ms) = self.value(expr, |value| value.as_int()) {
+                    session.tune(|tuning| tuning.set_offset(ms));
+                }
+            }
+            RequestAction::SetSrc(expr) => {
+                if let Some(ip) = self.value(expr, |value| value.as_ip()) {
+                    session.rewrite_conn(|facts| facts.src = readdress(facts.src, Some(ip), None));
+                }
+            }
+            RequestAction::SetDst(expr) => {
+                if let Some(ip) = self.value(expr, |value| value.as_ip()) {
+                    session.rewrite_conn(|facts| facts.dst = readdress(facts.dst, Some(ip), None));
+                }
+            }
+            RequestAction::SetSrcPort(expr) => {
+                if let Some(port) = self.port(expr) {
+                    session.rewrite_conn(|facts| facts.src = readdress(facts.src, None, Some(port)));
+                }
+            }
+            RequestAction::SetDstPort(expr) => {
+                if let Some(port) = self.port(expr) {
+                    session.rewrite_conn(|facts| facts.dst = readdress(facts.dst, None, Some(port)));
+                }
+            }
+            // These do not load yet, see `config::keywords`; the others are done by `on_request`.
+            _ => {}
+        }
+    }
+
+    fn port(&self, expr: &Expr) -> Option<u16> {
+        u16::try_from(self.value(expr, |value| value.as_int())?).ok()
+    }
+
+    /// What an expression gives, read as something that owns itself.
+    fn value<R>(&self, expr: &Expr, read: impl FnOnce(Value<'_>) -> Option<R>) -> Option<R> {
+        self.session.with_facts(NO_BYTES, self.message(), |facts, scratch| {
+            expr.eval(facts, scratch).value.and_then(read)
+        })
+    }
+
+    fn normalize(&mut self, normalizer: Normalizer) -> Result<Result<(), EditError>, Halt<'static>> {
+        let target = self.head.view(self.bytes).target();
+        self.text.clear();
+        match normalize(normalizer, target, self.text) {
+            Ok(false) => Ok(Ok(())),
+            Ok(true) => Ok(self.head.edit(self.bytes).set_target(self.text)),
+            Err(BadEscape) => Err(Halt::BadTarget),
+        }
     }
 
     /// Walks the rules of a response.
     pub(super) fn on_response<'r>(&mut self, rules: &'r [Rule<ResponseAction>]) -> Result<(), Halt<'r>> {
         let mut at = 0;
         let mut strict = true;
-        while let Some((index, action)) = self.next(rules, at) {
+        // Nothing waits here: conditions that would are those on credentials, which belong to requests.
+        while let Verdict::Apply(index, action) = self.next(rules, at) {
             at = index + 1;
             match action {
                 ResponseAction::Allow => break,
@@ -139,7 +253,7 @@ impl<'a> Subject<'a> {
                     self.judge(result, strict)?;
                 }
                 ResponseAction::SetVar { variable, value } => self.set_variable(*variable, value),
-                ResponseAction::UnsetVar(variable) => self.session.variables.borrow_mut().unset(*variable),
+                ResponseAction::UnsetVar(variable) => self.session.unset_variable(*variable),
                 ResponseAction::StrictMode(is_strict) => strict = *is_strict,
                 // These do not load yet, see `config::keywords`.
                 ResponseAction::Capture { .. } | ResponseAction::SetLogLevel(_) => {}
@@ -149,23 +263,12 @@ impl<'a> Subject<'a> {
     }
 
     /// The next rule that applies, from a place on.
-    fn next<'r, A>(&self, rules: &'r [Rule<A>], from: usize) -> Option<(usize, &'r A)> {
+    fn next<'r, A>(&self, rules: &'r [Rule<A>], from: usize) -> Verdict<'r, A> {
         if from >= rules.len() {
-            return None;
+            return Verdict::End;
         }
-        let variables = self.session.variables.borrow();
-        let mut scratch = self.session.core.scratch.borrow_mut();
-        let facts = SessionFacts {
-            session: self.session,
-            variables: &variables,
-            first: NO_BYTES,
-            message: self.message(),
-        };
-        match next_rule(rules, from, &facts, &mut scratch) {
-            Verdict::Apply(index, action) => Some((index, action)),
-            // Nothing of HTTP mode waits: the head is here.
-            Verdict::NeedMore(_) | Verdict::End => None,
-        }
+        self.session
+            .with_facts(NO_BYTES, self.message(), |facts, scratch| next_rule(rules, from, facts, scratch))
     }
 
     fn message(&self) -> Message<'_> {
@@ -190,15 +293,9 @@ impl<'a> Subject<'a> {
             out.extend_from_slice(text);
             return;
         }
-        let variables = self.session.variables.borrow();
-        let mut scratch = self.session.core.scratch.borrow_mut();
-        let facts = SessionFacts {
-            session: self.session,
-            variables: &variables,
-            first: NO_BYTES,
-            message: self.message(),
-        };
-        format.write(&facts, &mut scratch, b"", out);
+        self.session.with_facts(NO_BYTES, self.message(), |facts, scratch| {
+            format.write(facts, scratch, b"", out);
+        });
     }
 
     fn set_variable(&mut self, variable: VariableId, value: &Expr) {

@@ -4,6 +4,8 @@ use std::os::fd::OwnedFd;
 
 use crate::base::id::{BackendId, CoreId, FrontendId, ListenerId, ServerId};
 use crate::base::net::Addr;
+use crate::policy::sample::{Literal, VariableId};
+use crate::proxy::auth::Digest;
 use crate::proxy::end::End;
 use crate::stats::timers::Batch;
 
@@ -54,6 +56,15 @@ pub enum ToCore {
     Kill,
     /// Return from the core's main task.
     Exit,
+    /// A password was checked.
+    Verified {
+        /// The credentials that it belongs to.
+        digest: Digest,
+        /// Whether they are right.
+        good: bool,
+    },
+    /// Another core stored a variable of the process; `None`: it forgot it.
+    Variable(VariableId, Option<Literal>),
 }
 
 /// To the control core.

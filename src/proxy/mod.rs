@@ -4,6 +4,7 @@
 //! `dispatch` finds a server (waiting in `queue`), `relay` moves bytes, `end` says once how it ended. In HTTP mode `http`
 //! tells the way of a request: `client_h1`, `exchange` with the connections of `idle`, `forward`.
 
+pub mod auth;
 mod client_h1;
 mod client_h2;
 mod core;
@@ -20,16 +21,20 @@ mod h2_stream;
 mod h2_tunnel;
 mod http;
 mod http_insert;
+mod http_location;
 mod http_request;
 mod http_response;
 mod http_rules;
+mod http_wait;
 mod idle;
 mod input;
 mod listener;
 pub mod message;
 mod pad;
+pub mod password;
 mod patience;
 mod piping;
+mod process_variables;
 mod proxy_header;
 pub mod queue;
 mod relay;
@@ -37,4 +42,5 @@ mod reply;
 mod session;
 mod tcp;
 pub mod timings;
+mod tuning;
 pub mod worker;

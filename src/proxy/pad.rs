@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use crate::base::limits::{HEAD_BYTES_MAX, REQUEST_PADS_MAX};
 use crate::proto::headers::Head;
+use crate::proxy::auth::Memo;
 use crate::proxy::core::Core;
 use crate::rt::SendBuf;
 
@@ -35,6 +36,12 @@ pub(super) struct Memory {
     pub(super) text: Vec<u8>,
     /// The unique id of the request.
     pub(super) unique_id: Vec<u8>,
+    /// The data of a chunked body, as far as rules may look at it.
+    pub(super) body: Vec<u8>,
+    /// What became of its credentials.
+    pub(super) auth: Memo,
+    /// Where clients reach us by the word of this request, `scheme://authority`, for `location`.
+    pub(super) origin: Vec<u8>,
 }
 
 impl Pads {
@@ -89,6 +96,9 @@ impl Drop for Pad {
             memory.out.clear();
             memory.text.clear();
             memory.unique_id.clear();
+            memory.body.clear();
+            memory.auth.get_mut().clear();
+            memory.origin.clear();
             pads.push(memory);
         }
     }

@@ -9,7 +9,7 @@ use crate::proto::proxy_header::{self, Command, ProxyHeader, V2_BYTES_MIN, V2Fie
 use crate::proto::{Parsed, client_hello};
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::first_bytes::FirstBuf;
-use crate::proxy::session::{Info, Session};
+use crate::proxy::session::Session;
 use crate::rt;
 
 const BAD: End = End::new(Side::Client, Phase::Inspect, Kind::ProxyHeader);
@@ -62,8 +62,11 @@ fn facts_of(header: &ProxyHeader<'_>, real: &ConnFacts) -> ConnFacts {
 }
 
 /// The header for a server. `first`: what the client sent so far; the name in a ClientHello is what it asked for.
-pub(super) fn for_server(options: SendProxy, info: &Info, first: &[u8]) -> Vec<u8> {
-    let facts = info.conn_facts();
+pub(super) fn for_server(options: SendProxy, session: &Session, first: &[u8]) -> Vec<u8> {
+    session.with_conn(|facts| write(options, facts, session.info.id, first))
+}
+
+fn write(options: SendProxy, facts: &ConnFacts, id: u64, first: &[u8]) -> Vec<u8> {
     // Two values of up to 255 bytes (a host name) and 128 bytes (an id) fit beside the largest addresses.
     let mut out = vec![0; V2_BYTES_MIN + 512];
     let written = match options {
@@ -74,7 +77,7 @@ pub(super) fn for_server(options: SendProxy, info: &Info, first: &[u8]) -> Vec<u
                 Ok(Parsed::Complete { value, .. }) if authority => value.sni.map(str::as_bytes),
                 _ => None,
             };
-            let own_id = format!("{:016x}", info.id);
+            let own_id = format!("{id:016x}");
             let fields = V2Fields {
                 alpn: None,
                 authority: sni.or(facts.pp_authority.as_deref()).filter(|a| authority && a.len() <= 255),

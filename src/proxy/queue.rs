@@ -143,14 +143,20 @@ pub(super) enum Waited {
     Full,
 }
 
+/// Who waits for what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask {
+    pub(super) backend: BackendId,
+    /// One server, or any.
+    pub(super) server: Option<ServerId>,
+    pub(super) deadline: Option<Now>,
+    pub(super) priority: Priority,
+}
+
 /// Waits for a slot of one server, or of any.
-pub(super) async fn wait(
-    core: &Rc<Core>,
-    backend: BackendId,
-    server: Option<ServerId>,
-    deadline: Option<Now>,
-) -> Waited {
-    let place = match Place::take(core, backend, server, deadline) {
+pub(super) async fn wait(core: &Rc<Core>, ask: Ask) -> Waited {
+    let Ask { backend, server, deadline, .. } = ask;
+    let place = match Place::take(core, ask) {
         Ok(place) => place,
         Err(_) => {
             core.event(Event::QueueFull(backend));
@@ -180,19 +186,10 @@ struct Place {
 }
 
 impl Place {
-    fn take(
-        core: &Rc<Core>,
-        backend: BackendId,
-        server: Option<ServerId>,
-        deadline: Option<Now>,
-    ) -> Result<Place, QueueFull> {
+    fn take(core: &Rc<Core>, ask: Ask) -> Result<Place, QueueFull> {
+        let Ask { backend, server, deadline, priority } = ask;
         let waiter = core.next_waiter_id();
-        let wait = Wait {
-            server,
-            priority: Priority::default(),
-            deadline,
-            waker: Waiting { core: core.id, waiter },
-        };
+        let wait = Wait { server, priority, deadline, waker: Waiting { core: core.id, waiter } };
         let maxqueue = server.and_then(|id| core.model.servers[id].maxqueue);
         let mut queue = core.live.backends[backend].queue();
         let ticket = queue.enqueue(wait, maxqueue, rt::now())?;

@@ -78,10 +78,7 @@ pub(super) fn made(
         }
         ReplyContent::ErrorPage => {
             media_type = "text/html";
-            let reason = StatusCode::new(status).map_or("Error", StatusCode::reason);
-            let text = sentence(status);
-            let page = format!("<html><body><h1>{status} {reason}</h1>\n{text}\n</body></html>\n");
-            body = Cow::Owned(page.into_bytes());
+            body = Cow::Owned(page(status).into_bytes());
         }
         ReplyContent::Empty => {}
         ReplyContent::Bytes { content_type, body: bytes } => {
@@ -109,6 +106,37 @@ pub(super) fn made(
         out.extend_from_slice(&body);
     }
     true
+}
+
+/// Appends the demand for credentials of `auth` (RFC 7617), in the configured page if there is one. False: the connection has to
+/// be closed behind it.
+pub(super) fn challenge(
+    realm: &str,
+    pages: &[&ErrorPages],
+    (close, is_head): (bool, bool),
+    out: &mut Vec<u8>,
+) -> bool {
+    let mut whole = Vec::new();
+    error(401, pages, close, is_head, &mut whole);
+    let line_end = memchr::memmem::find(&whole, b"\r\n").map_or(whole.len(), |at| at + 2);
+    out.extend_from_slice(&whole[..line_end]);
+    out.extend_from_slice(b"WWW-Authenticate: Basic realm=\"");
+    for byte in realm.bytes() {
+        if matches!(byte, b'"' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(byte);
+    }
+    out.extend_from_slice(b"\"\r\n");
+    out.extend_from_slice(&whole[line_end..]);
+    !pages.iter().any(|pages| pages.page(401).is_some())
+}
+
+/// The built-in page of a status.
+fn page(status: u16) -> String {
+    let reason = StatusCode::new(status).map_or("Error", StatusCode::reason);
+    let text = sentence(status);
+    format!("<html><body><h1>{status} {reason}</h1>\n{text}\n</body></html>\n")
 }
 
 /// Appends a redirect. False: where it leads cannot stand in a header.

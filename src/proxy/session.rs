@@ -19,6 +19,7 @@ use crate::proxy::first_bytes::FirstBuf;
 use crate::proxy::http::{self, Served};
 use crate::proxy::message::{Event, SessionRow};
 use crate::proxy::timings::{self, Timings};
+use crate::proxy::tuning::Special;
 use crate::proxy::{client_h2, proxy_header, tcp};
 use crate::rt::{self, Conn};
 use crate::stats::process::CoreStat;
@@ -48,6 +49,8 @@ pub(super) struct Info {
     peer: OnceCell<Box<ConnFacts>>,
     /// What its PROXY header said; speaks for the client from then on.
     proxied: OnceCell<Box<ConnFacts>>,
+    /// What rules set for the request in hand; made when the first of them does.
+    pub(super) special: RefCell<Option<Box<Special>>>,
 }
 
 /// What a client comes over.
@@ -79,6 +82,7 @@ impl Info {
             waker: RefCell::new(None),
             peer: OnceCell::new(),
             proxied: OnceCell::new(),
+            special: RefCell::new(None),
         }
     }
 
@@ -253,6 +257,7 @@ async fn serve_http(session: &Session) -> Result<End, End> {
 
 /// Connection rules and the PROXY header.
 async fn begin(session: &Session) -> Result<FirstBuf, End> {
+    session.take_process_variables();
     session.connection_rules()?;
     let mut first = FirstBuf::default();
     if session.bind().accept_proxy.is_some() {
@@ -415,7 +420,7 @@ impl Session {
 
     /// What rules read, with the first bytes as they are.
     pub(super) fn facts<'a>(&'a self, variables: &'a Variables, first: FirstBytes<'a>) -> SessionFacts<'a> {
-        SessionFacts { session: self, variables, first, message: Message::default() }
+        SessionFacts { session: self, variables, first, message: Message::default(), rewritten: None }
     }
 
     /// Rules on a fresh connection, before any byte.

@@ -10,6 +10,7 @@ use crate::live::Live;
 use crate::model::Model;
 use crate::proxy::core::Core;
 use crate::proxy::message::{ToControl, ToCore};
+use crate::proxy::password::Passwords;
 use crate::proxy::session::Info;
 use crate::proxy::{idle, listener, queue};
 use crate::rt::{self, Mailbox, Sender};
@@ -40,6 +41,8 @@ pub struct Setup {
     pub peers: Vec<Sender<ToCore>>,
     /// To the control core.
     pub control: Sender<ToControl>,
+    /// The threads that check passwords.
+    pub passwords: Passwords,
     /// Listening sockets of this core.
     pub listeners: Vec<(ListenerId, OwnedFd)>,
 }
@@ -89,6 +92,8 @@ fn handle(core: &Rc<Core>, message: ToCore) {
             rt::spawn(report_drained(core.clone()));
         }
         ToCore::Kill => kill(core, |_| true),
+        ToCore::Verified { digest, good } => core.desk.finish(digest, good, rt::now()),
+        ToCore::Variable(id, value) => core.keep_variable(id, value),
         ToCore::Exit => unreachable!("handled by the caller"),
     }
 }

@@ -294,6 +294,12 @@ pub mod machine {
         sys::hostname()
     }
 
+    /// Makes the calling thread one that works in the background: on these CPUs, whatever its parent was pinned to, and at the
+    /// lowest priority. Where the kernel does not allow that it works where it is.
+    pub fn stand_back(cpus: &[usize]) {
+        sys::background_thread(cpus);
+    }
+
     /// Whether an address is one of this machine: a socket can be bound to it.
     pub fn is_local(address: std::net::IpAddr) -> bool {
         std::net::UdpSocket::bind((address, 0)).is_ok()

@@ -90,6 +90,20 @@ pub(super) fn allowed_cpus() -> io::Result<Vec<usize>> {
     Ok((0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
 }
 
+/// Moves the calling thread to these CPUs and to the lowest priority; what fails is left as it is.
+pub(super) fn background_thread(cpus: &[usize]) {
+    // SAFETY: a zeroed cpu_set_t is an empty set; CPU_SET writes one bit of it and numbers beyond it are left out; the calls read
+    // the set and concern the calling thread alone (on Linux a niceness belongs to a thread).
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        for &cpu in cpus.iter().filter(|&&cpu| cpu < libc::CPU_SETSIZE as usize) {
+            libc::CPU_SET(cpu, &mut set);
+        }
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
+        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+    }
+}
+
 /// Host name of this machine.
 pub(super) fn hostname() -> String {
     let mut name = [0_u8; 256];

@@ -14,6 +14,8 @@ mod dispatch;
 mod h2;
 mod haproxy_cfg;
 mod http;
+mod http_actions;
+mod http_auth;
 mod http_checks;
 mod http_rules;
 mod http_splice;

@@ -247,6 +247,12 @@ keywords! {
     "set-dst" in REQUEST, Text, default "", haproxy "set-dst";
     "Take this address for that which the client connected to: an expression.";
     "{ set-dst = \"dst\" }"
+    "set-src-port" in REQUEST, Text, default "", haproxy "set-src-port";
+    "Take this port for that of the client: an expression.";
+    "{ set-src-port = \"int(4711)\" }"
+    "set-dst-port" in REQUEST, Text, default "", haproxy "set-dst-port";
+    "Take this port for that which the client connected to: an expression.";
+    "{ set-dst-port = \"hdr_val(x-forwarded-port)\" }"
     "normalize-uri" in REQUEST, OneOf(NORMALIZERS), default "", haproxy "normalize-uri";
     "Bring the target one step towards its normal form (RFC 3986 section 6).";
     "{ normalize-uri = \"path-merge-slashes\" }"

@@ -8,7 +8,7 @@ use crate::config::section::{Context, Section, Text, texts_of};
 use crate::policy::acl::Condition;
 use crate::policy::format::Format;
 use crate::policy::pattern::PatternTable;
-use crate::policy::sample::{Expr, VariableTable};
+use crate::policy::sample::{Expr, UserlistId, VariableTable};
 
 /// What a condition or expression of one section may refer to.
 pub(super) struct Language<'a> {
@@ -137,6 +137,12 @@ impl Resolver for Language<'_> {
     }
     fn here(&self) -> (Option<FrontendId>, Option<BackendId>) {
         self.here
+    }
+    fn userlist(&self, name: &str) -> Option<UserlistId> {
+        let Data::Table(lists) = &self.context.file.root.entry("userlist")?.value.data else { return None };
+        // The ids are those of `http::userlists`, which leaves out what is no table.
+        let mut tables = lists.entries.iter().filter(|entry| matches!(entry.value.data, Data::Table(_)));
+        u16::try_from(tables.position(|entry| entry.key == name)?).ok().map(UserlistId)
     }
     fn load(&self, path: &str) -> Result<Vec<u8>, String> {
         (self.context.env.read)(path.as_ref())

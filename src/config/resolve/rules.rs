@@ -161,7 +161,7 @@ fn variable_scope(name: &str, place: Place) -> Option<VariableScope> {
     match scope {
         "sess" if named => Some(VariableScope::Session),
         "txn" if named => Some(VariableScope::Transaction),
-        "proc" if named && http => Some(VariableScope::Proc),
+        "proc" if named => Some(VariableScope::Proc),
         "req" if named && http => Some(VariableScope::Request),
         "res" if named && http => Some(VariableScope::Response),
         _ => None,

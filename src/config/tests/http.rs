@@ -146,6 +146,6 @@ fn users_get_the_groups_of_both_sides_and_hide_their_hashes() {
         "{DEFAULTS}{SERVER}[userlist.staff]\nuser.adam = {{ password = \"$6$x$y\", groups = [\"ops\"] }}\ngroup.ops = {{}}\ngroup.admins = {{ users = \"adam\" }}\n"
     ));
     let user = &model.userlists[0].users[0];
-    assert_eq!(user.groups, ["ops", "admins"]);
+    assert_eq!(user.groups, ["ops".into(), "admins".into()]);
     assert!(!format!("{:?}", model.userlists).contains("$6$"));
 }

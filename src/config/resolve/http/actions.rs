@@ -63,6 +63,8 @@ pub(super) fn request(
         }
         "set-src" => RequestAction::SetSrc(expression(reader, table, key)?),
         "set-dst" => RequestAction::SetDst(expression(reader, table, key)?),
+        "set-src-port" => RequestAction::SetSrcPort(expression(reader, table, key)?),
+        "set-dst-port" => RequestAction::SetDstPort(expression(reader, table, key)?),
         "set-priority-class" => RequestAction::SetPriorityClass(expression(reader, table, key)?),
         "set-priority-offset" => RequestAction::SetPriorityOffset(expression(reader, table, key)?),
         "normalize-uri" => RequestAction::NormalizeUri(normalizer(&table.string(key)?)?),

@@ -39,7 +39,7 @@ fn userlist<'a>(context: &'a Context<'a>, entry: &Entry, table: &'a Table) -> Us
         let mut own = Vec::new();
         for (at, group) in section.texts("groups") {
             if group_names.contains(&group.text.as_str()) {
-                own.push(group.text);
+                own.push(group.text.into());
             } else {
                 let help = suggest(&group.text, group_names.iter().copied());
                 context.error(at, format!("unknown group \"{}\"", group.text), help);
@@ -53,8 +53,8 @@ fn userlist<'a>(context: &'a Context<'a>, entry: &Entry, table: &'a Table) -> Us
         let Some(value) = table.entry("users").map(|entry| &entry.value) else { continue };
         for (at, name) in texts_of(context, value) {
             match users.iter_mut().find(|user| user.name == name.text) {
-                Some(user) if user.groups.contains(&group.key) => {}
-                Some(user) => user.groups.push(group.key.clone()),
+                Some(user) if user.groups.iter().any(|own| **own == *group.key) => {}
+                Some(user) => user.groups.push(group.key.as_str().into()),
                 None => {
                     let help = suggest(&name.text, users.iter().map(|user| user.name.as_str()));
                     context.error(at, format!("unknown user \"{}\"", name.text), help);
