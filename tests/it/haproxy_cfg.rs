@@ -269,7 +269,10 @@ fn the_command_line_is_haproxys() {
     assert_eq!((code, text.trim()), (Some(0), "Configuration file is valid"));
     assert_eq!(run(&["-c", "-q", "-f", &path(&good)]), (Some(0), String::new()));
     let (code, text) = run(&["-c", "-f", &path(&good), "-f", &path(&bad)]);
-    assert!(code == Some(1) && text.contains("bad.cfg:2:1: error: there is no keyword \"bidn\""), "{text}");
+    assert!(
+        code == Some(1) && text.contains("bad.cfg:2:1: error: bidn :1: there is no keyword \"bidn\""),
+        "{text}"
+    );
     for (condition, expected) in [("version_atleast(2.4)", 0), ("!feature(OPENSSL)", 1), ("nonsense", 2)] {
         assert_eq!(run(&["-cc", condition]).0, Some(expected), "{condition}");
     }
@@ -308,7 +311,9 @@ fn a_daemon_serves_when_the_command_returns_and_takes_over_from_another() {
 
 fn read_to_end(address: std::net::SocketAddr) -> String {
     let mut text = String::new();
-    connect(address).read_to_string(&mut text).expect("it answers");
+    let mut client = connect(address);
+    client.shutdown(std::net::Shutdown::Write).expect("it is connected");
+    client.read_to_string(&mut text).expect("it answers");
     text
 }
 
