@@ -48,6 +48,11 @@ impl<'a> Context<'a> {
         self.diagnostics.borrow_mut().push(self.file.source.diagnostic(severity, at, message, help));
     }
 
+    /// Whether anything so far keeps the file from running.
+    pub(super) fn has_errors(&self) -> bool {
+        self.diagnostics.borrow().iter().any(Diagnostic::is_error)
+    }
+
     /// All messages in the order of the file, each once: a default is read by every section that inherits it.
     pub(super) fn finish(self) -> Vec<Diagnostic> {
         let mut all = self.diagnostics.into_inner();

@@ -120,7 +120,7 @@ fn several_defaults_are_written_into_their_sections() {
     let text = "\
 defaults tcp-ones
     timeout connect 1s
-    timeout client 1s
+    timeout client 4s
     timeout server 1s
 defaults web from tcp-ones
     mode http
@@ -136,10 +136,14 @@ backend b from web
     server s 192.0.2.1:80
 backend late from tcp-ones
     server s 192.0.2.1:80
+listen last from tcp-ones
+    bind :81
+    use_backend late if { src 192.0.2.7 }
+    server s 192.0.2.1:80
 ";
     let toml = clean(text);
     assert!(
-        toml.contains("[listen.db]\ntimeout.connect = \"1s\"\ntimeout.client = \"1s\"\ntimeout.server = \"1s\"\nmode = \"http\"\n"),
+        toml.contains("[listen.db]\ntimeout.connect = \"1s\"\ntimeout.client = \"4s\"\ntimeout.server = \"1s\"\nmode = \"http\"\n"),
         "the last defaults hold for what names none: {toml}"
     );
     assert!(

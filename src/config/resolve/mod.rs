@@ -14,6 +14,7 @@ mod global;
 mod http;
 mod language;
 mod layout;
+mod lint;
 mod rules;
 mod server;
 
@@ -30,7 +31,11 @@ use layout::Layout;
 /// Resolves a parsed file. There is a model exactly if no diagnostic is an error.
 pub fn resolve(file: &File, env: &Env) -> (Option<Model>, Vec<Diagnostic>) {
     let context = Context::new(file, env);
-    let model = build(&context, &Layout::find(&context));
+    let layout = Layout::find(&context);
+    let model = build(&context, &layout);
+    if !context.has_errors() {
+        lint::lint(&context, &layout, &model);
+    }
     let diagnostics = context.finish();
     let wrong = diagnostics.iter().any(Diagnostic::is_error);
     ((!wrong).then_some(model), diagnostics)

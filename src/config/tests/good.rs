@@ -109,7 +109,7 @@ fn checks_take_the_way_of_the_traffic_unless_told_otherwise() {
         ("send-proxy-v2 = true\nport = 2\ncheck-send-proxy = true", true, Some(2)),
         ("send-proxy-v2 = true\nport = 2\ncheck-send-proxy = false", false, Some(2)),
         ("send-proxy-v2 = true\ncheck-send-proxy = false", false, None),
-        ("port = 2", false, Some(2)),
+        ("port = 1", false, Some(1)),
     ] {
         let model = with_timeouts(&format!(
             "{APP}[backend.app.server.s]\naddress = \"127.0.0.1:1\"\ncheck = true\n{keys}\n"

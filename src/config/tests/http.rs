@@ -57,13 +57,13 @@ fn actions_keep_their_order_and_their_arguments() {
     let f = frontend(
         "rules = [\n\
          { deny = true, if = \"{ src 192.0.2.0/24 }\" },\n\
-         { return = { status = 204 } },\n\
-         { redirect = { scheme = \"https\", code = 301, set-cookie = \"A=1\" } },\n\
+         { return = { status = 204 }, if = \"{ path /a }\" },\n\
+         { redirect = { scheme = \"https\", code = 301, set-cookie = \"A=1\" }, if = \"{ path /b }\" },\n\
          { del-header = \"X-A\" },\n\
          { del-header = { name = \"X-\", match = \"beg\" } },\n\
          { set-timeout = { name = \"tunnel\", value = \"1h\" } },\n\
          { set-var = { name = \"req.a\", value = \"src\" } },\n\
-         ]\nresponse-rules = [{ deny = true }, { set-status = { status = 404 } }]",
+         ]\nresponse-rules = [{ deny = true, if = \"{ status 500 }\" }, { set-status = { status = 404 } }]",
     );
     let [deny, answer, redirect, exact, begins, timeout, var] = f.rules.request.as_slice() else {
         panic!("seven")
