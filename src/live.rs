@@ -20,7 +20,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::base::id::{BackendId, CoreId, FrontendId, IdRange, IdVec, ListenerId, ServerId};
 use crate::model::{Model, ServerAddress};
-use crate::policy::admission::Queue;
+use crate::policy::admission::{Queue, default_fullconn, dynamic_maxconn};
 use crate::policy::balance::{Algorithm, ServerView, WEIGHT_SCALE, takes_load};
 
 /// A limit that is not set.
@@ -56,7 +56,11 @@ impl Level {
 
     /// Raises the level by one unless it is at its limit. Exact: it never exceeds the limit, on any number of cores.
     pub fn try_enter(&self) -> bool {
-        let limit = self.limit.load(Ordering::Relaxed);
+        self.try_enter_below(self.limit.load(Ordering::Relaxed))
+    }
+
+    /// The same with another limit.
+    fn try_enter_below(&self, limit: u32) -> bool {
         if limit == NO_LIMIT {
             self.now.fetch_add(1, Ordering::SeqCst);
             return true;
@@ -169,6 +173,8 @@ pub struct BackendLive {
     pub epoch: AtomicU32,
     /// Sessions that wait, in all lines of the queue; read without the lock.
     pub queued: AtomicU32,
+    /// Sessions that have this backend, waiting or served; counted only where a server has `minconn`.
+    pub assigned: Option<Arc<Level>>,
     /// Sessions on all servers; counted only where bounded-load hashing needs the sum.
     pub sessions: Level,
     /// Its servers.
@@ -209,6 +215,14 @@ pub enum AdminState {
     Maint,
 }
 
+/// A limit that grows with the load of the backend (`minconn`).
+#[derive(Debug)]
+struct Dynamic {
+    minconn: u32,
+    fullconn: u32,
+    assigned: Arc<Level>,
+}
+
 /// Facts of a server.
 #[derive(Debug)]
 pub struct ServerLive {
@@ -217,6 +231,10 @@ pub struct ServerLive {
     pub sessions: Level,
     /// Sessions that wait for this server alone.
     pub queued: AtomicU32,
+    /// Errors of traffic in a row, where `observe` asks for them.
+    pub errors: AtomicU32,
+    /// What makes its limit move.
+    dynamic: Option<Dynamic>,
     track: AtomicBool,
     /// Whether it is a backup.
     pub backup: bool,
@@ -239,11 +257,21 @@ impl ServerLive {
         if !self.track.load(Ordering::Relaxed) {
             return Some(false);
         }
-        self.sessions.try_enter().then_some(true)
+        self.sessions.try_enter_below(self.limit_now()).then_some(true)
     }
     /// Whether there is a place.
     pub fn has_place(&self) -> bool {
-        !self.track.load(Ordering::Relaxed) || self.sessions.has_room()
+        !self.track.load(Ordering::Relaxed) || self.sessions.get() < self.limit_now()
+    }
+    /// Its limit at the present load of the backend.
+    fn limit_now(&self) -> u32 {
+        let maxconn = self.sessions.limit.load(Ordering::Relaxed);
+        match &self.dynamic {
+            Some(d) if maxconn != NO_LIMIT => {
+                dynamic_maxconn(d.minconn, maxconn, d.fullconn, d.assigned.get())
+            }
+            _ => maxconn,
+        }
     }
     /// Sets the limit of sessions; `None` removes it. Sessions that were not counted so far never are: the limit is exact
     /// once they are over.
@@ -315,6 +343,8 @@ impl Live {
             stopping: AtomicBool::new(false),
             session_block: AtomicU64::new(0),
         };
+        let backends: IdVec<BackendId, _> =
+            model.backends.ids().map(|id| Arc::new(backend(model, id))).collect();
         Live {
             process: Arc::new(process),
             frontends: model
@@ -333,8 +363,8 @@ impl Live {
                     Arc::new(BindLive { connections: Level::new(b.maxconn), state })
                 })
                 .collect(),
-            backends: model.backends.ids().map(|id| Arc::new(backend(model, id))).collect(),
-            servers: model.servers.ids().map(|id| Arc::new(server(model, id))).collect(),
+            servers: model.servers.ids().map(|id| Arc::new(server(model, id, maxconn, &backends))).collect(),
+            backends,
         }
     }
 
@@ -395,6 +425,11 @@ fn backend(model: &Model, id: BackendId) -> BackendLive {
     BackendLive {
         epoch: AtomicU32::new(1),
         queued: AtomicU32::new(0),
+        assigned: model.backends[id]
+            .servers
+            .iter()
+            .any(|id| model.servers[id].minconn.is_some())
+            .then(|| Arc::new(Level::new(None))),
         sessions: Level::new(None),
         servers: model.backends[id].servers,
         allbackups: model.backends[id].allbackups,
@@ -403,7 +438,12 @@ fn backend(model: &Model, id: BackendId) -> BackendLive {
     }
 }
 
-fn server(model: &Model, id: ServerId) -> ServerLive {
+fn server(
+    model: &Model,
+    id: ServerId,
+    process_maxconn: u32,
+    backends: &IdVec<BackendId, Arc<BackendLive>>,
+) -> ServerLive {
     let server = &model.servers[id];
     let balance = &model.backends[server.backend].balance;
     let by_load = balance.balance_factor.is_some()
@@ -412,6 +452,13 @@ fn server(model: &Model, id: ServerId) -> ServerLive {
             Algorithm::Random { draws } => draws > 1,
             Algorithm::RoundRobin | Algorithm::First | Algorithm::Source | Algorithm::Hash => false,
         };
+    let fullconn = model.backends[server.backend].fullconn;
+    let dynamic = server.minconn.zip(backends[server.backend].assigned.clone());
+    let dynamic = dynamic.map(|(minconn, assigned)| Dynamic {
+        minconn,
+        fullconn: fullconn.unwrap_or_else(|| default_fullconn(u64::from(process_maxconn))),
+        assigned,
+    });
     let (address, resolved) = match &server.address {
         ServerAddress::Ip(address) => (Some(*address), true),
         ServerAddress::Name { .. } => (None, false),
@@ -420,6 +467,8 @@ fn server(model: &Model, id: ServerId) -> ServerLive {
     ServerLive {
         sessions: Level::new(server.maxconn),
         queued: AtomicU32::new(0),
+        errors: AtomicU32::new(0),
+        dynamic,
         track: AtomicBool::new(server.maxconn.is_some() || by_load),
         backup: server.backup,
         sid: server.sid,

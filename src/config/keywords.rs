@@ -138,11 +138,7 @@ pub struct Keyword {
 }
 
 /// Keywords that the data plane does not do yet: what loads must also be done.
-const NOT_YET: &[(Scope, &[&str])] = &[
-    (Scope::Backend, &["abortonclose", "fullconn"]),
-    (Scope::Server, &["minconn"]),
-    (Scope::Rule, &["capture", "set-log-level"]),
-];
+const NOT_YET: &[(Scope, &[&str])] = &[(Scope::Rule, &["capture", "set-log-level"])];
 
 impl Keyword {
     /// Whether the data plane does what it says.

@@ -2,12 +2,16 @@
 //! nobody else's; servers that ask for the same probe share it.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use ahash::{AHashMap, AHashSet};
 
 use crate::base::id::ServerId;
+use crate::base::time::Now;
+use crate::control::agents;
 use crate::control::core::Control;
 use crate::control::probe::{ProbeTarget, Spec, probe};
 use crate::live::AdminState;
@@ -28,6 +32,9 @@ struct Probe {
     spec: Spec,
     /// Servers that it checks; none: it ends.
     servers: RefCell<Vec<ServerId>>,
+    /// The next check has to run by then; its task, to be told.
+    by: Cell<Option<Now>>,
+    waker: RefCell<Option<Waker>>,
 }
 
 impl Control {
@@ -70,7 +77,12 @@ impl Control {
         let count = order.len();
         for (position, spec) in order.into_iter().enumerate() {
             let servers = RefCell::new(wanted.remove(&spec).unwrap_or_default());
-            let probe = Rc::new(Probe { spec: spec.clone(), servers });
+            let probe = Rc::new(Probe {
+                spec: spec.clone(),
+                servers,
+                by: Cell::default(),
+                waker: RefCell::default(),
+            });
             probes.running.insert(spec, probe.clone());
             let delay = health::start_offset(position, count, shortest);
             rt::spawn(run(self.strong(), probe, delay));
@@ -110,6 +122,20 @@ impl Control {
         })
     }
 
+    /// The next check of a server runs after its `fastinter` at the latest.
+    pub(super) fn hurry(&self, id: ServerId) {
+        let Some(check) = &self.model.servers[id].check else { return };
+        let by = rt::now() + check.fastinter;
+        let probes = self.probes.borrow();
+        let of_server = |probe: &&Rc<Probe>| probe.servers.borrow().contains(&id);
+        if let Some(probe) = probes.running.values().find(of_server) {
+            probe.by.set(Some(probe.by.get().map_or(by, |old| old.min(by))));
+            if let Some(waker) = probe.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
     /// Time until the next check of these servers: the shortest that one of them asks for.
     fn interval(&self, servers: &[ServerId]) -> Option<Duration> {
         let states = self.states.borrow();
@@ -132,7 +158,9 @@ impl Control {
 
 /// Starts the checks of all servers.
 pub(super) fn start_all(control: &Control) {
+    control.follow_from_start();
     control.update_probes();
+    agents::start_all(control);
 }
 
 /// Probes again and again, until no server asks for it.
@@ -150,6 +178,28 @@ async fn run(control: Rc<Control>, this: Rc<Probe>, delay: Duration) {
             control.on_check(*id, &report);
         }
         let Some(interval) = control.interval(&servers) else { return };
-        rt::sleep_until(rt::now() + interval).await;
+        this.sleep_until(rt::now() + interval).await;
+    }
+}
+
+impl Probe {
+    /// Waits until then, or until it is told to hurry.
+    async fn sleep_until(&self, due: Now) {
+        self.by.set(None);
+        loop {
+            let until = self.by.get().map_or(due, |by| by.min(due));
+            if rt::now() >= until {
+                return;
+            }
+            let known = self.by.get();
+            let told = poll_fn(|cx| {
+                if self.by.get() != known {
+                    return Poll::Ready(());
+                }
+                *self.waker.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            });
+            rt::select(rt::sleep_until(until), told).await;
+        }
     }
 }

@@ -259,6 +259,7 @@ pub(super) async fn read_mail(control: Rc<Control>, inbox: Receiver<ToControl>) 
     loop {
         match inbox.recv().await {
             ToControl::Event(event) => control.events.report(event, &control.model),
+            ToControl::ErrorLimit(server) => control.on_error_limit(server),
             ToControl::Sessions { reply, rows } => control.gathers.answer(reply, rows),
             ToControl::Ports { .. } => {}
             ToControl::Timers { core, mut batch } => {

@@ -224,6 +224,7 @@ impl Control {
     fn backend_facts(&self, id: BackendId) -> BackendFacts {
         let now = rt::now();
         let backend = &self.model.backends[id];
+        let fullconn = backend.fullconn;
         let usable: Vec<ServerId> =
             backend.servers.iter().filter(|id| self.live.servers[*id].is_usable()).collect();
         let backup = usable.iter().filter(|id| self.model.servers[**id].backup).count();
@@ -235,7 +236,7 @@ impl Control {
             user_weight: sum(&|id| self.live.servers[id].user_weight()),
             active: (usable.len() - backup) as u64,
             backup: backup as u64,
-            limit: Some(u64::from(default_fullconn(u64::from(self.maxconn())))),
+            limit: Some(u64::from(fullconn.unwrap_or_else(|| default_fullconn(u64::from(self.maxconn()))))),
             last_change: clock.last_change(now),
             downtime: clock.downtime(now),
             algorithm: algorithm(backend.balance.algorithm).to_owned(),
@@ -249,13 +250,18 @@ impl Control {
         let (server, live) = (&self.model.servers[id], &self.live.servers[id]);
         let states = self.states.borrow();
         let state = &states.servers[id];
+        // What it tracks, through all that track in between.
+        let tracked = std::iter::successors(server.track, |id| self.model.servers[*id].track).last();
+        let via_maint = tracked.is_some_and(|id| self.live.servers[id].admin() == AdminState::Maint);
+        let health = tracked.map_or(&state.health, |id| &states.servers[id].health);
         let admin = match live.admin() {
             AdminState::Maint => Admin::Maint,
+            _ if via_maint => Admin::MaintVia(tracked.map(|id| self.server_name(id)).unwrap_or_default()),
             _ if !state.resolved => Admin::MaintResolution,
             AdminState::Drain => Admin::Drain,
             AdminState::Ready => Admin::Ready,
         };
-        let health = state.health.as_ref().map_or(Health::Unchecked, |health| {
+        let health = health.as_ref().map_or(Health::Unchecked, |health| {
             let (rise, fall, level) = health.columns();
             let now = health.state();
             Health::Checked { up: now != State::Down, stopping: now == State::NoLoad, level, rise, fall }
@@ -279,7 +285,11 @@ impl Control {
             last_change: state.clock.last_change(now),
             downtime: state.clock.downtime(now),
             throttle_percent: state.slow.and_then(|slow| slow.throttle_percent(now)),
-            tracked: None,
+            tracked: server.track.map(|id| self.server_name(id)),
+            agent: state.agent.as_ref().map(|agent| {
+                let facts = agent.last.as_ref().map(check_facts).unwrap_or_default();
+                (facts, agent.health.state() != State::Down)
+            }),
             check: state
                 .health
                 .as_ref()

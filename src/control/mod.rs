@@ -1,6 +1,7 @@
 //! Layer 6, the control plane, on one core.
 
 mod admin;
+mod agents;
 mod checks;
 pub mod cli;
 mod core;

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use crate::base::id::{BackendId, IdVec, ServerId};
 use crate::base::time::Now;
+use crate::control::agents::AgentState;
 use crate::control::core::Control;
 use crate::control::events::Level;
 use crate::live::AdminState;
-use crate::model::{Check, Model, ServerAddress};
-use crate::policy::health::{CheckStatus, Health, Settings, State};
+use crate::model::{Check, Model, Server as ModelServer, ServerAddress};
+use crate::policy::health::{self, CheckStatus, Health, Settings, State};
 use crate::policy::slowstart::SlowStart;
 use crate::proxy::message::ToCore;
 use crate::proxy::queue;
@@ -28,6 +29,8 @@ pub(super) struct States {
 pub(super) struct ServerState {
     /// The machine that its checks feed; `None`: it has none.
     pub(super) health: Option<Health>,
+    /// What its agent says; `None`: it has none.
+    pub(super) agent: Option<AgentState>,
     /// Checks run (`disable health` stops them).
     pub(super) checks_enabled: bool,
     /// The last check that has ended.
@@ -100,7 +103,8 @@ impl States {
             .map(|server| {
                 let resolved = !matches!(server.address, ServerAddress::Name { .. });
                 ServerState {
-                    health: server.check.as_ref().map(|check| Health::new(settings(check))),
+                    health: server.check.as_ref().map(|check| Health::new(settings(server, check))),
+                    agent: server.agent.as_ref().map(AgentState::new),
                     checks_enabled: true,
                     last_check: None,
                     resolved,
@@ -124,14 +128,25 @@ impl States {
     }
 }
 
-fn settings(check: &Check) -> Settings {
+fn settings(server: &ModelServer, check: &Check) -> Settings {
+    let observe = server.observe;
     Settings {
         inter: check.inter,
         fastinter: check.fastinter,
         downinter: check.downinter,
         rise: check.rise,
         fall: check.fall,
-        observe: None,
+        // The cores count to `error-limit` together: each row of errors that they tell of is one for the machine.
+        observe: observe.map(|observe| health::Observe { error_limit: 1, on_error: observe.on_error }),
+    }
+}
+
+/// The worse of two states.
+fn worse(a: State, b: State) -> State {
+    match (a, b) {
+        (State::Down, _) | (_, State::Down) => State::Down,
+        (State::NoLoad, _) | (_, State::NoLoad) => State::NoLoad,
+        (State::Up, State::Up) => State::Up,
     }
 }
 
@@ -210,7 +225,7 @@ impl Control {
             if let (Some(health), Some(check)) =
                 (&mut self.states.borrow_mut().servers[id].health, &self.model.servers[id].check)
             {
-                *health = Health::new(settings(check));
+                *health = Health::new(settings(&self.model.servers[id], check));
             }
         }
         self.apply(id, words);
@@ -249,8 +264,8 @@ impl Control {
         let live = &self.live.servers[id];
         let (was_up, is_up, first) = {
             let mut states = self.states.borrow_mut();
+            let health = self.health_of(&states, id);
             let state = &mut states.servers[id];
-            let health = state.health.as_ref().map_or(State::Up, Health::state);
             live.set_up(health != State::Down && state.resolved);
             live.set_stopping(health == State::NoLoad);
             let was_up = state.clock.up;
@@ -270,6 +285,85 @@ impl Control {
         queue::pump(&self.live, &self.cores, backend, id, now);
         self.say_change(id, words, is_up, requeued);
         self.note_backend(backend, now);
+        self.apply_to_followers(id);
+    }
+
+    /// Servers that track this one change with it.
+    fn apply_to_followers(&self, id: ServerId) {
+        for (follower, server) in self.model.servers.iter().filter(|(_, server)| server.track == Some(id)) {
+            let live = &self.live.servers[follower];
+            let before = (live.is_up(), live.is_usable());
+            let health = self.health_of(&self.states.borrow(), follower);
+            if before == (health != State::Down, health == State::Up && live.admin() == AdminState::Ready) {
+                continue;
+            }
+            let word = match health {
+                State::Up => "UP",
+                State::NoLoad => "stopping",
+                State::Down => "DOWN",
+            };
+            self.apply(follower, &format!("is {word} via {}.", self.server_name(id)));
+            if before.0 && health == State::Down && server.on_marked_down_shutdown {
+                self.broadcast(|| ToCore::ShutdownServer(follower));
+            }
+        }
+    }
+
+    /// The health of a server from all that is known of it: its checks, its agent, the server that it tracks.
+    fn health_of(&self, states: &States, id: ServerId) -> State {
+        let state = &states.servers[id];
+        let check = state.health.as_ref().map_or(State::Up, Health::state);
+        let agent = state.agent.as_ref().map_or(State::Up, |agent| agent.health.state());
+        let tracked = match self.model.servers[id].track {
+            None => State::Up,
+            Some(target) => match self.live.servers[target].admin() {
+                AdminState::Maint => State::Down,
+                _ if !states.servers[target].resolved => State::Down,
+                AdminState::Drain => worse(State::NoLoad, self.health_of(states, target)),
+                AdminState::Ready => self.health_of(states, target),
+            },
+        };
+        worse(worse(check, agent), tracked)
+    }
+
+    /// At the start: servers that track one which is down or disabled begin so, without a word.
+    pub(super) fn follow_from_start(&self) {
+        for (id, _) in self.model.servers.iter().filter(|(_, server)| server.track.is_some()) {
+            let mut states = self.states.borrow_mut();
+            let health = self.health_of(&states, id);
+            let live = &self.live.servers[id];
+            live.set_up(health != State::Down && states.servers[id].resolved);
+            live.set_stopping(health == State::NoLoad);
+            states.servers[id].clock.set(live.is_usable(), rt::now());
+            drop(states);
+            self.live.changed(self.model.servers[id].backend);
+        }
+    }
+
+    /// Traffic of a server met too many errors in a row (`observe`).
+    pub(super) fn on_error_limit(&self, id: ServerId) {
+        let outcome = {
+            let mut states = self.states.borrow_mut();
+            let state = &mut states.servers[id];
+            let Some(health) = &mut state.health else { return };
+            if !state.checks_enabled || self.live.servers[id].admin() == AdminState::Maint {
+                return;
+            }
+            let outcome = health.on_traffic(false);
+            if outcome.failed_check {
+                self.cells.servers[id].count(Stat::ChecksFailed);
+                let status = CheckStatus::Analyzed;
+                let info = "errors of traffic reached error-limit".to_owned();
+                state.last_check = Some(Report { status, info, code: None, duration: Duration::ZERO });
+            }
+            outcome
+        };
+        if let Some(entered) = outcome.entered {
+            self.on_health(id, entered, "reason: Health analyze, errors of traffic reached error-limit");
+        }
+        if outcome.check_soon {
+            self.hurry(id);
+        }
     }
 
     /// The line that HAProxy writes when a server changes.

@@ -98,6 +98,15 @@ impl AdminTarget for Target {
         self.control.probes_changed();
     }
 
+    fn set_agent_enabled(&mut self, id: ServerId, enabled: bool) {
+        self.control.set_agent_enabled(id, enabled);
+    }
+
+    fn set_agent(&mut self, id: ServerId, order: HealthOrder) {
+        let state = if order == HealthOrder::Down { State::Down } else { State::Up };
+        self.control.force_agent(id, state);
+    }
+
     fn set_address(&mut self, id: ServerId, address: SocketAddr) {
         self.control.set_address(id, Some(address), "admin socket");
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::base::id::{BackendId, FrontendId, IdRange, IdVec, ListenerId, ServerId};
 use crate::policy::balance;
+use crate::policy::health::OnError;
 use crate::policy::pattern::PatternFile;
 use crate::policy::rule::{Rule, TcpAction};
 use crate::policy::sample::{Expr, VariableTable};
@@ -290,6 +291,10 @@ pub struct Backend {
     pub retries: u32,
     /// Whether a retry may take another server (`option redispatch`): 0 never, n > 0 every n-th retry, n < 0 the n-th from last.
     pub redispatch: i32,
+    /// Sessions at which servers with `minconn` reach their `maxconn` (`fullconn`); `None`: a tenth of the process's.
+    pub fullconn: Option<u32>,
+    /// Give up for clients that closed or half-closed before the response (`abortonclose`).
+    pub abort_on_close: bool,
     /// Use all backup servers together once no other is usable (`option allbackups`).
     pub allbackups: bool,
     /// How bytes are moved.
@@ -325,6 +330,14 @@ pub struct Server {
     pub source: Vec<Source>,
     /// Health check; `None`: always considered up.
     pub check: Option<Check>,
+    /// Errors of real traffic that count as well (`observe`); only beside a check.
+    pub observe: Option<Observe>,
+    /// The server whose state it follows (`track`); then it has no check.
+    pub track: Option<ServerId>,
+    /// The agent that is asked about it (`agent-check`).
+    pub agent: Option<Agent>,
+    /// Concurrent sessions while the backend is quiet (`minconn`), below `maxconn`; `None`: always `maxconn`.
+    pub minconn: Option<u32>,
     /// Time over which a server that came up regains its weight (`slowstart`); zero: at once.
     pub slowstart: Duration,
     /// End sessions of this server when it goes down (`on-marked-down shutdown-sessions`).
@@ -405,6 +418,30 @@ pub struct Check {
     pub fall: u32,
     /// Time for the whole check once connected (`timeout check`); default `inter`.
     pub timeout: Duration,
+}
+
+/// `observe`, `error-limit`, `on-error`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Observe {
+    /// Responses count, and not connections alone (`layer7`).
+    pub responses: bool,
+    /// Errors in a row that trigger the action, at least 1.
+    pub error_limit: u32,
+    /// The action.
+    pub on_error: OnError,
+}
+
+/// An agent on a server (`agent-check`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Agent {
+    /// Its address; `None`: that of the server.
+    pub address: Option<IpAddr>,
+    /// Its port.
+    pub port: u16,
+    /// Time between two questions, and at most for one.
+    pub inter: Duration,
+    /// What it gets first; may be empty.
+    pub send: Vec<u8>,
 }
 
 /// What a health check does.

@@ -19,6 +19,7 @@ use crate::policy::sample::FirstBytes;
 use crate::proxy::core::{Core, Pick, Target};
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::message::Event;
+use crate::proxy::observe;
 use crate::proxy::proxy_header;
 use crate::proxy::queue::{self, Slot, Waited};
 use crate::proxy::session::Session;
@@ -64,6 +65,9 @@ impl Assigned {
         let cells = &core.shard().backends[backend];
         cells.count(Stat::SessionsTotal);
         cells.enter(Stat::SessionsCur);
+        if let Some(level) = &core.live.backends[backend].assigned {
+            level.enter();
+        }
         Assigned { core: core.clone(), backend }
     }
 }
@@ -71,6 +75,9 @@ impl Assigned {
 impl Drop for Assigned {
     fn drop(&mut self) {
         self.core.shard().backends[self.backend].leave(Stat::SessionsCur);
+        if let Some(level) = &self.core.live.backends[self.backend].assigned {
+            level.leave();
+        }
     }
 }
 
@@ -162,6 +169,7 @@ pub(super) fn given_up(failure: Failure) -> End {
 /// Counts a connection that was made.
 pub(super) fn connected(session: &Session, backend: BackendId, server: ServerId, started: Now, conn: &Conn) {
     let shard = session.core.shard();
+    observe::connection(&session.core, server, true);
     let us = u64::try_from(rt::now().since(started).as_micros()).unwrap_or(u64::MAX);
     shard.backends[backend].time(Stat::ConnectTime, us);
     shard.servers[server].time(Stat::ConnectTime, us);
@@ -195,14 +203,27 @@ pub(super) async fn queue_for(
     let started = rt::now();
     let priority = session.priority();
     let ask = queue::Ask { backend, server: Some(server), deadline, priority };
-    let outcome = queue::wait(&session.core, ask).await;
+    let settings = &session.core.model.backends[backend];
+    let outcome = rt::select(queue::wait(&session.core, ask), left(session, settings)).await;
     session.info.time(|t| t.queued(started, rt::now()));
+    let rt::Either::First(outcome) = outcome else {
+        return Err(End::new(Side::Client, Phase::Queue, Kind::Abort));
+    };
     match outcome {
         Waited::Slot(slot) => Ok(Some(slot)),
         Waited::Again => Ok(None),
         Waited::Timeout => Err(End::new(Side::Server, Phase::Queue, Kind::Timeout)),
         Waited::Full => Err(End::new(Side::Proxy, Phase::Queue, Kind::QueueFull)),
     }
+}
+
+/// Waits until the client has left: a client that half-closed still wants its answer, unless `abortonclose` says otherwise;
+/// one that is gone gives its place up.
+pub(super) async fn left(session: &Session, settings: &Backend) {
+    let conn = session.info.conn();
+    // The half-close of a connection with many streams says nothing about one of them.
+    let half = settings.abort_on_close && session.info.shared().is_none();
+    let _ = if half { conn.half_closed().await } else { conn.closed().await };
 }
 
 /// A slot of the server that balancing chooses; waits in the queue where all are taken.
@@ -236,8 +257,7 @@ pub(super) async fn take_slot(
         info.phase.set(Phase::Queue);
         info.server.set(wanted);
         let asked = rt::now();
-        // A client that half-closed still wants its answer; one that is gone gives its place up.
-        let outcome = rt::select(queue::wait(core, place(wanted)), info.conn().closed()).await;
+        let outcome = rt::select(queue::wait(core, place(wanted)), left(session, settings)).await;
         info.time(|t| t.queued(asked, rt::now()));
         let rt::Either::First(outcome) = outcome else {
             return Err(End::new(Side::Client, Phase::Queue, Kind::Abort));
@@ -326,6 +346,7 @@ pub(super) async fn attempt(
         }
         Ok(Err(OpenError::Refused)) => refused(core, backend, server),
         Err(rt::Elapsed) => {
+            observe::connection(core, server, false);
             shard.backends[backend].count(Stat::ConnectTimeouts);
             shard.servers[server].count(Stat::ConnectTimeouts);
             Failure::ConnectTimeout
@@ -335,6 +356,7 @@ pub(super) async fn attempt(
 }
 
 fn refused(core: &Core, backend: BackendId, server: ServerId) -> Failure {
+    observe::connection(core, server, false);
     core.shard().backends[backend].count(Stat::ConnectRefused);
     core.shard().servers[server].count(Stat::ConnectRefused);
     Failure::ConnectRefused

@@ -24,6 +24,7 @@ use crate::proxy::forward::{Broken, Link, Pump, Sink, Waits};
 use crate::proxy::h2_head;
 use crate::proxy::http::Stop;
 use crate::proxy::idle::{self, PoolId, Upstream};
+use crate::proxy::observe;
 use crate::proxy::pad::Pad;
 use crate::proxy::queue::Slot;
 use crate::proxy::session::Session;
@@ -109,6 +110,7 @@ pub(super) async fn run(
                     Ok(decision) => {
                         let status =
                             pad.response.view(up.link.input.bytes()).status().map_or(0, StatusCode::code);
+                        observe::response(core, server, Some(status));
                         let wants_retry =
                             RetryOn::status(status).is_some_and(|s| policy.retry_on.contains(s));
                         if !wants_retry
@@ -123,6 +125,10 @@ pub(super) async fn run(
                     }
                     Err(Failed::Stop(stop)) => return Err(stop),
                     Err(Failed::Server(failure)) => {
+                        // The quiet close of a connection that was idle says nothing about the server.
+                        if !(is_reused && matches!(failure, Failure::EmptyResponse)) {
+                            observe::response(core, server, None);
+                        }
                         sent = recover(pad, &mut up, &mut upload).await;
                         replayable = upload.taken == job.upload.taken;
                         failure

@@ -22,7 +22,7 @@ use crate::proxy::input::Input;
 use crate::proxy::pad::Pad;
 use crate::proxy::session::Session;
 use crate::proxy::timings::{self, Timings};
-use crate::proxy::{exchange, http_request, http_response, reply};
+use crate::proxy::{dispatch, exchange, http_request, http_response, reply};
 use crate::rt;
 use crate::stats::table::Stat;
 
@@ -329,6 +329,18 @@ async fn exchange(
     http_request::receive(session, client, pad, &options).await?;
     let decision = http_request::judge(session, client, pad, turn, options.ambiguous)?;
     let job = http_request::plan(session, client, pad, turn, &decision, options.ambiguous).await?;
-    let answered = exchange::run(session, client, pad, &job).await?;
+    let settings = &session.core.model.backends[job.backend];
+    let answered = if settings.abort_on_close && session.info.shared().is_none() {
+        let running = Box::pin(exchange::run(session, client, pad, &job));
+        match rt::select(running, dispatch::left(session, settings)).await {
+            rt::Either::First(answered) => answered?,
+            rt::Either::Second(()) => {
+                let end = End::new(Side::Client, session.info.phase.get(), Kind::Abort);
+                return Err(Stop::End(end));
+            }
+        }
+    } else {
+        exchange::run(session, client, pad, &job).await?
+    };
     http_response::respond(session, client, pad, turn, &job, answered).await
 }

@@ -72,6 +72,8 @@ pub enum ToCore {
 pub enum ToControl {
     /// Something an operator wants to know.
     Event(Event),
+    /// Traffic of a server met as many errors in a row as its `error-limit`.
+    ErrorLimit(ServerId),
     /// The answer to [`ToCore::Sessions`].
     Sessions {
         /// The number of the question.

@@ -30,6 +30,7 @@ mod idle;
 mod input;
 mod listener;
 pub mod message;
+mod observe;
 mod pad;
 pub mod password;
 mod patience;

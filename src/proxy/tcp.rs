@@ -24,11 +24,21 @@ pub(super) async fn serve(session: &Session, mut first: FirstBuf) -> Result<End,
     };
     let unrouted = End::new(Side::Proxy, Phase::Inspect, Kind::Unrouted);
     let backend = routed.or(frontend.default_backend).ok_or(unrouted)?;
-    let server = Box::pin(dispatch::connect(session, backend, first.bytes())).await?;
+    let settings = &session.core.model.backends[backend];
+    let connecting = Box::pin(dispatch::connect(session, backend, first.bytes()));
+    let server = if settings.abort_on_close {
+        match rt::select(connecting, dispatch::left(session, settings)).await {
+            rt::Either::First(connected) => connected?,
+            rt::Either::Second(()) => {
+                return Err(End::new(Side::Client, session.info.phase.get(), Kind::Abort));
+            }
+        }
+    } else {
+        connecting.await?
+    };
 
     let info = &session.info;
     info.phase.set(Phase::Data);
-    let settings = &session.core.model.backends[backend];
     let setup = relay::Setup {
         client: info.conn(),
         server: &server.conn,

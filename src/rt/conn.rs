@@ -87,6 +87,11 @@ impl Conn {
         self.ready(0).await
     }
 
+    /// Waits until the peer has closed its direction, or the connection is over.
+    pub async fn half_closed(&self) -> io::Result<()> {
+        self.ready(libc::POLLRDHUP).await
+    }
+
     /// Waits until a send would not block.
     pub async fn writable(&self) -> io::Result<()> {
         self.ready(libc::POLLOUT).await

@@ -210,6 +210,8 @@ pub struct ServerFacts {
     pub tracked: Option<String>,
     /// Its last check, if it is checked.
     pub check: Option<CheckFacts>,
+    /// What its agent said last, if it has one, and whether that leaves it up.
+    pub agent: Option<(CheckFacts, bool)>,
     /// Its address without port; empty: not resolved.
     pub ip: String,
     /// Its port; 0 for UNIX sockets.
@@ -232,11 +234,17 @@ impl ServerFacts {
     }
     /// The status word.
     pub fn status(&self) -> String {
+        if self.is_down_by_agent() && !self.admin.is_maint() && self.health.is_up() {
+            return "DOWN (agent)".to_owned();
+        }
         server_status(&self.admin, self.health)
     }
     /// Whether it takes new sessions or finishes old ones; false in maintenance and while down.
     pub fn is_up(&self) -> bool {
-        !self.admin.is_maint() && self.health.is_up()
+        !self.admin.is_maint() && self.health.is_up() && !self.is_down_by_agent()
+    }
+    fn is_down_by_agent(&self) -> bool {
+        matches!(self.agent, Some((_, false)))
     }
 }
 
@@ -429,9 +437,13 @@ impl ServerFacts {
             Stat::Tracked => Value::optional_text(self.tracked.as_ref()),
             Stat::Address => Value::text(self.address()),
             Stat::Cookie => Value::optional_text(self.cookie.as_ref()),
-            // Agent checks and a limit of idle connections are not there yet.
-            Stat::LastAgent | Stat::AgentStatus | Stat::AgentCode | Stat::AgentDuration => Value::Empty,
-            Stat::AgentDescription | Stat::AgentRise | Stat::AgentFall | Stat::AgentHealth => Value::Empty,
+            Stat::LastAgent | Stat::AgentStatus | Stat::AgentCode | Stat::AgentDuration => {
+                self.agent_value(stat)
+            }
+            Stat::AgentDescription | Stat::AgentRise | Stat::AgentFall | Stat::AgentHealth => {
+                self.agent_value(stat)
+            }
+            // A limit of idle connections is not shown yet.
             Stat::IdleLimit => Value::Empty,
             Stat::CheckStatus
             | Stat::CheckCode
@@ -443,6 +455,20 @@ impl ServerFacts {
             | Stat::LastCheck
             | Stat::Downtime => self.check_value(stat),
             _ => Value::Number(0),
+        }
+    }
+
+    /// Columns of the agent: empty without one. One word of it is enough, so rise, fall and the top of its health are 1.
+    fn agent_value(&self, stat: Stat) -> Value<'_> {
+        let Some((agent, up)) = &self.agent else { return Value::Empty };
+        match stat {
+            Stat::AgentStatus => Value::text(agent.result.code()),
+            Stat::AgentDescription => Value::text(agent.result.words()),
+            Stat::AgentDuration => u64::try_from(agent.duration.as_millis()).unwrap_or(u64::MAX).into(),
+            Stat::LastAgent => Value::text(&agent.last),
+            Stat::AgentRise | Stat::AgentFall => 1_u64.into(),
+            Stat::AgentHealth => u64::from(*up).into(),
+            _ => Value::Empty,
         }
     }
 

@@ -29,3 +29,4 @@ mod stats;
 mod stop;
 mod timeouts;
 mod transparent;
+mod upkeep;

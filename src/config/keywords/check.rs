@@ -1,6 +1,8 @@
 //! The rows about health checks and what follows from them, of both modes. Order within a scope is the order of the
 //! documentation; the timing of a check is in `table`.
 
+use std::time::Duration;
+
 use super::Kind::*;
 use super::{Keyword, KeywordMode, Kind, Scope, Scopes};
 
@@ -14,6 +16,8 @@ const CHECK_SEND: Scopes = Scopes::of(&[Scope::HttpCheckSend]);
 const CHECK_REQUEST: Scopes = Scopes::of(&[Scope::HttpChk, Scope::HttpCheckSend]);
 const CHECK_CONNECT: Scopes = Scopes::of(&[Scope::CheckConnect]);
 
+const SERVER: Scopes = Scopes::of(&[Scope::Server]);
+const SOME_TIME: Kind = Duration(Duration::from_millis(1));
 const COUNT: Kind = Integer(0, u32::MAX as i64);
 const PORT: Kind = Integer(1, u16::MAX as i64);
 
@@ -24,7 +28,7 @@ keywords! {
     "abortonclose" in BACKEND_DEFAULTS, Flag, default "false", haproxy "option abortonclose";
     "Give up sessions and requests that wait in the queue, for a connection or for a response when their client has closed, half-closed included.";
     "abortonclose = true"
-    "fullconn" in BACKEND_DEFAULTS, COUNT, default "none", haproxy "fullconn";
+    "fullconn" in BACKEND_DEFAULTS, COUNT, default "a tenth of the `maxconn` of the process", haproxy "fullconn";
     "Sessions of the backend at which its servers reach their `maxconn`; with fewer they take between `minconn` and that.";
     "fullconn = 1000"
     "httpchk" in BACKEND_DEFAULTS, FlagOrTable(Scope::HttpChk), default "false", haproxy "option httpchk";
@@ -39,6 +43,33 @@ keywords! {
     "minconn" in SERVER_DEFAULTS, COUNT, default "`maxconn`", haproxy "minconn";
     "Concurrent requests while the backend is far from `fullconn`.";
     "minconn = 10\nmaxconn = 100"
+    "observe" in SERVER_DEFAULTS, OneOf(&["layer4", "layer7"]), default "only checks", haproxy "observe";
+    "Real traffic counts beside the checks: failed connections (\"layer4\"), or those and bad responses: 5xx but 501 and 505, broken, late or missing (\"layer7\").";
+    "check = true\nobserve = \"layer4\""
+    "error-limit" in SERVER_DEFAULTS, Integer(1, u32::MAX as i64), default "10", haproxy "error-limit";
+    "Errors in a row, over all cores, after which `on-error` happens.";
+    "check = true\nobserve = \"layer4\"\nerror-limit = 5"
+    "on-error" in SERVER_DEFAULTS, OneOf(&["fastinter", "fail-check", "sudden-death", "mark-down"]), default "\"fail-check\"", haproxy "on-error";
+    "What such a row of errors means: check soon, a failed check, a failed check after which one more takes the server down, or down. The next check follows after `fastinter` in any case.";
+    "check = true\nobserve = \"layer4\"\non-error = \"mark-down\""
+    "track" in SERVER, Text, default "none", haproxy "track";
+    "Follow the state of another server, as `backend/server` or as a server of the same backend, instead of checking.";
+    "address = \"127.0.0.1:9001\"\ntrack = \"s0\""
+    "agent-check" in SERVER_DEFAULTS, Flag, default "false", haproxy "agent-check";
+    "Ask an agent on the server, which answers with one line of words: `up`, `down`, `stopped`, `fail`, `ready`, `drain`, `maint`, `75%` (of the weight), `maxconn:30`. An agent that cannot be reached changes nothing.";
+    "agent-check = true\nagent-port = 9777"
+    "agent-port" in SERVER_DEFAULTS, PORT, default "", haproxy "agent-port";
+    "Port of the agent.";
+    "agent-check = true\nagent-port = 9777"
+    "agent-addr" in SERVER_DEFAULTS, Text, default "that of the server", haproxy "agent-addr";
+    "IP address of the agent.";
+    "agent-check = true\nagent-port = 9777\nagent-addr = \"127.0.0.1\""
+    "agent-inter" in SERVER_DEFAULTS, SOME_TIME, default "`inter`", haproxy "agent-inter";
+    "Time between two questions to the agent.";
+    "agent-check = true\nagent-port = 9777\nagent-inter = \"5s\""
+    "agent-send" in SERVER_DEFAULTS, Text, default "nothing", haproxy "agent-send";
+    "Text that the agent gets first.";
+    "agent-check = true\nagent-port = 9777\nagent-send = \"web1\\n\""
     "method" in CHECK_REQUEST, Text, default "\"OPTIONS\", \"GET\" with `websocket`", haproxy "method";
     "Method of the request.";
     "method = \"HEAD\""

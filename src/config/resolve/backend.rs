@@ -52,6 +52,8 @@ pub(super) fn backend(
         timeout_queue: timeout_or(section, "timeout.queue", "timeout.connect"),
         retries: section.count("retries").unwrap_or(RETRIES_DEFAULT),
         redispatch: redispatch(section),
+        fullconn: section.limit("fullconn"),
+        abort_on_close: section.flag("abortonclose").unwrap_or(false),
         allbackups: section.flag("allbackups").unwrap_or(false),
         splice: splice(section),
         http: (mode == Mode::Http)

@@ -9,7 +9,8 @@ use crate::config::keywords::Scope;
 use crate::config::section::Section;
 use crate::config::units;
 use crate::model::http::HttpCheck;
-use crate::model::{Check, CheckKind, CheckStep, SendProxy, ServerAddress};
+use crate::model::{Agent, Check, CheckKind, CheckStep, Observe, SendProxy, ServerAddress};
+use crate::policy::health::OnError;
 
 /// HAProxy's default.
 const INTER_DEFAULT: Duration = Duration::from_secs(2);
@@ -17,6 +18,9 @@ const INTER_DEFAULT: Duration = Duration::from_secs(2);
 const RISE_DEFAULT: u32 = 2;
 /// HAProxy's default.
 const FALL_DEFAULT: u32 = 3;
+
+/// HAProxy's default.
+const ERROR_LIMIT_DEFAULT: u32 = 10;
 
 /// The way of the traffic, which checks take unless told otherwise.
 pub(super) struct Traffic<'a> {
@@ -75,10 +79,57 @@ pub(super) fn check(
     })
 }
 
+/// `observe`, `error-limit`, `on-error`.
+pub(super) fn observe(section: &Section<'_>) -> Option<Observe> {
+    let layer = section.string("observe")?;
+    if section.flag("check") != Some(true) {
+        let help = Some("add check = true: a server that was taken down needs a check to come back".into());
+        section.warning("observe", "observe has no effect without check", help);
+        return None;
+    }
+    Some(Observe {
+        responses: layer == "layer7",
+        error_limit: section.count("error-limit").unwrap_or(ERROR_LIMIT_DEFAULT).max(1),
+        on_error: match section.string("on-error").as_deref() {
+            Some("fastinter") => OnError::FastInter,
+            Some("sudden-death") => OnError::SuddenDeath,
+            Some("mark-down") => OnError::MarkDown,
+            _ => OnError::FailCheck,
+        },
+    })
+}
+
+/// `agent-check` and what belongs to it.
+pub(super) fn agent(section: &Section<'_>, address: &ServerAddress) -> Option<Agent> {
+    if section.flag("agent-check") != Some(true) {
+        return None;
+    }
+    let own = section.parsed("agent-addr", |text| {
+        text.parse::<IpAddr>().map_err(|_| units::Problem::new(format!("\"{text}\" is not an IP address")))
+    });
+    let Some(port) = section.count("agent-port").and_then(|port| u16::try_from(port).ok()) else {
+        section.error("agent-check", "an agent needs a port", Some("add agent-port = 9777".into()));
+        return None;
+    };
+    if own.is_none() && matches!(address, ServerAddress::Unix(_) | ServerAddress::Abstract(_)) {
+        let help = Some("add agent-addr = \"127.0.0.1\"".into());
+        section.error("agent-check", "the agent of a UNIX socket needs an address", help);
+    }
+    let inter = section.duration("agent-inter").or_else(|| section.duration("inter"));
+    Some(Agent {
+        address: own,
+        port,
+        inter: inter.unwrap_or(INTER_DEFAULT),
+        send: section.string("agent-send").unwrap_or_default().into_bytes(),
+    })
+}
+
 /// Warns about timings without the switch anywhere; `check = false` over inherited timings is meant.
 fn forgotten(section: &Section<'_>) {
     let of_checks = ["addr", "port", "inter", "fastinter", "downinter", "rise", "fall", "check-send-proxy"];
-    let own = of_checks.iter().find(|key| section.own().is_some_and(|own| own.at(key).is_some()));
+    let agent = section.flag("agent-check") == Some(true);
+    let mut of_checks = of_checks.iter().filter(|key| !agent || **key != "inter");
+    let own = of_checks.find(|key| section.own().is_some_and(|own| own.at(key).is_some()));
     if let Some(key) = own
         && section.value("check").is_none()
     {

@@ -17,6 +17,7 @@ mod layout;
 mod lint;
 mod rules;
 mod server;
+mod track;
 
 use crate::base::id::IdVec;
 use crate::config::Env;

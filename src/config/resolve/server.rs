@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::layout::{Layout, Proxy, ServerEntry, numbers};
-use super::{check, http};
+use super::{check, http, track};
 use crate::base::id::{BackendId, IdVec, ServerId};
 use crate::config::file::{Data, Table};
 use crate::config::keywords::Scope;
@@ -43,10 +43,11 @@ pub(super) fn servers(layout: &Layout<'_>, backends: &IdVec<BackendId, Backend>)
             );
         }
     }
+    track::track(layout, &mut servers, backends);
     servers
 }
 
-fn section<'a>(layout: &Layout<'a>, proxy: &Proxy<'a>, entry: &ServerEntry<'a>) -> Section<'a> {
+pub(super) fn section<'a>(layout: &Layout<'a>, proxy: &Proxy<'a>, entry: &ServerEntry<'a>) -> Section<'a> {
     let default_server = |table: Option<&'a Table>| match &table?.entry("default-server")?.value.data {
         Data::Table(table) => Some(table),
         _ => None,
@@ -82,17 +83,34 @@ fn server(
         weight: section.count("weight").unwrap_or(1),
         backup: section.flag("backup").unwrap_or(false),
         disabled: section.flag("disabled").unwrap_or(false),
-        maxconn: section.limit("maxconn"),
+        maxconn: maxconn(section),
         maxqueue: section.limit("maxqueue"),
         send_proxy,
         source: sources(section, &address),
         check: check::check(section, &proxy.section, dialogue, &traffic),
+        observe: check::observe(section),
+        // Names are known when all servers are; the caller of this file's entry fills it in.
+        track: None,
+        agent: check::agent(section, &address),
+        minconn: minconn(section),
         slowstart: section.duration("slowstart").unwrap_or(Duration::ZERO),
         on_marked_down_shutdown: section.string("on-marked-down").as_deref() == Some("shutdown-sessions"),
         tcp_user_timeout: section.duration("tcp-ut"),
         origin: section.origin(),
         address,
     }
+}
+
+/// HAProxy: a `minconn` above `maxconn`, or without one, is the limit.
+fn maxconn(section: &Section<'_>) -> Option<u32> {
+    match (section.limit("maxconn"), section.limit("minconn")) {
+        (Some(max), Some(min)) => Some(max.max(min)),
+        (max, min) => max.or(min),
+    }
+}
+
+fn minconn(section: &Section<'_>) -> Option<u32> {
+    section.limit("minconn").filter(|min| Some(*min) < maxconn(section))
 }
 
 fn send_proxy(section: &Section<'_>) -> Option<SendProxy> {

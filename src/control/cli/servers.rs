@@ -80,8 +80,11 @@ pub(super) fn set(call: &mut Call<'_>) -> Answer {
         ("health", "stopping") => set_health(call, id, HealthOrder::Stopping),
         ("health", "down") => set_health(call, id, HealthOrder::Down),
         ("health", _) => Err("'set server <srv> health' expects 'up', 'stopping', or 'down'.".to_owned()),
+        ("agent", "up") => set_agent(call, id, HealthOrder::Up),
+        ("agent", "down") => set_agent(call, id, HealthOrder::Down),
+        ("agent", _) => Err("'set server <srv> agent' expects 'up' or 'down'.".to_owned()),
         ("addr", _) => set_address(call, id),
-        _ => Err("usage: set server <backend>/<server> addr | health | state | weight".to_owned()),
+        _ => Err("usage: set server <backend>/<server> addr | agent | health | state | weight".to_owned()),
     }
 }
 
@@ -175,14 +178,28 @@ pub(super) fn disable_health(call: &mut Call<'_>) -> Answer {
     done()
 }
 
-/// There are no agent checks yet; tools ask all the same.
 pub(super) fn enable_agent(call: &mut Call<'_>) -> Answer {
-    server(call)?;
-    Err("Agent was not configured on this server, cannot enable.".to_owned())
+    let id = server(call)?;
+    if call.target.model().servers[id].agent.is_none() {
+        return Err("Agent was not configured on this server, cannot enable.".to_owned());
+    }
+    call.target.set_agent_enabled(id, true);
+    done()
 }
 
 pub(super) fn disable_agent(call: &mut Call<'_>) -> Answer {
-    server(call)?;
+    let id = server(call)?;
+    if call.target.model().servers[id].agent.is_some() {
+        call.target.set_agent_enabled(id, false);
+    }
+    done()
+}
+
+fn set_agent(call: &mut Call<'_>, id: ServerId, health: HealthOrder) -> Answer {
+    if call.target.model().servers[id].agent.is_none() {
+        return Err("agent checks are not enabled on this server".to_owned());
+    }
+    call.target.set_agent(id, health);
     done()
 }
 

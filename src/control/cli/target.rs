@@ -40,6 +40,10 @@ pub trait AdminTarget {
     fn set_health(&mut self, id: ServerId, health: HealthOrder);
     /// Starts or stops the checks of a server that has some.
     fn set_checks(&mut self, id: ServerId, enabled: bool);
+    /// Starts or stops asking the agent of a server that has one.
+    fn set_agent_enabled(&mut self, id: ServerId, enabled: bool);
+    /// Overrides what the agent of a server said, until it says otherwise; only `Up` and `Down` are asked for.
+    fn set_agent(&mut self, id: ServerId, health: HealthOrder);
     /// Sends new sessions of a server (and its checks) to another address.
     fn set_address(&mut self, id: ServerId, address: SocketAddr);
     /// Sets a server's `maxconn`; `None`: no limit.

@@ -72,6 +72,12 @@ impl AdminTarget for Fixture {
     fn set_checks(&mut self, id: ServerId, enabled: bool) {
         self.changes.push(format!("checks {id:?} {enabled}"));
     }
+    fn set_agent_enabled(&mut self, id: ServerId, enabled: bool) {
+        self.changes.push(format!("agent {id:?} {enabled}"));
+    }
+    fn set_agent(&mut self, id: ServerId, health: HealthOrder) {
+        self.changes.push(format!("agent {id:?} {health:?}"));
+    }
     fn set_address(&mut self, id: ServerId, address: SocketAddr) {
         self.changes.push(format!("address {id:?} {address}"));
     }
@@ -232,7 +238,10 @@ fn errors_are_haproxys_and_change_nothing() {
         ("set weight web/web1 257", "Absolute weight can only be between 0 and 256 inclusive."),
         ("set weight web/web1 -1", "Absolute weight can only be between 0 and 256 inclusive."),
         ("set weight web/web1 -1%", "Relative weight must be positive."),
-        ("set server web/web1", "usage: set server <backend>/<server> addr | health | state | weight"),
+        (
+            "set server web/web1",
+            "usage: set server <backend>/<server> addr | agent | health | state | weight",
+        ),
         ("set server web/web1 state foo", "'set server <srv> state' expects 'ready', 'drain' and 'maint'."),
         ("set server web/web1 health foo", "'set server <srv> health' expects 'up', 'stopping', or 'down'."),
         ("set server web/web1 addr", "set server <b>/<s> addr requires an address and optionally a port."),

@@ -171,6 +171,7 @@ fn server_entry(collector: &Collector, id: u32, name: &str, checked_at: Option<&
             downtime: Duration::from_secs(3),
             throttle_percent: None,
             tracked: None,
+            agent: None,
             check: checked_at.is_some().then_some(check),
             ip: checked_at.unwrap_or("2001:db8::1").to_owned(),
             port: 80,
