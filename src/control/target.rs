@@ -13,6 +13,7 @@ use crate::live::AdminState;
 use crate::model::Model;
 use crate::policy::health::State;
 use crate::proxy::message::ToCore;
+use crate::proxy::refusals;
 use crate::stats::latency::{Laps, Window, summed_up};
 use crate::stats::process::{CORE_CELLS, CORE_TABLE};
 use crate::stats::snapshot::{ProcessFacts, ServerFacts, Snapshot};
@@ -55,6 +56,10 @@ impl AdminTarget for Target {
             cells
         };
         self.control.collector.borrow().shards().iter().map(read).collect()
+    }
+
+    fn refusals(&self) -> Vec<refusals::Row> {
+        refusals::rows(self.control.collector.borrow().shards())
     }
 
     fn server(&self, id: ServerId) -> ServerFacts {

@@ -327,7 +327,10 @@ async fn attempt(
         let bytes = up.link.input.bytes();
         let mut edit = pad.response.edit(bytes);
         let decision = framing::response(&mut edit, job.asked, job.ambiguous);
-        let decision = decision.map_err(|_| Failed::Server(Failure::JunkResponse))?;
+        let decision = decision.map_err(|refusal| {
+            session.refused_response(refusal.reason);
+            Failed::Server(Failure::JunkResponse)
+        })?;
         if !pad.response.view(bytes).status().is_some_and(StatusCode::is_interim) {
             let us = u64::try_from(rt::now().since(started).as_micros()).unwrap_or(u64::MAX);
             session.core.shard().backends[job.backend].time(Stat::ResponseTime, us);
@@ -395,7 +398,7 @@ impl Waiting<'_> {
                     }
                 }
             }
-            if let Poll::Ready(result) = poll_head(cx, up, head, options) {
+            if let Poll::Ready(result) = poll_head(cx, session, up, head, options) {
                 return Poll::Ready(result.map_err(Failed::Server));
             }
             let (deadline, side) = deadline_of(session, settings, upload, uploading, started);
@@ -426,6 +429,9 @@ pub(super) fn poll_upload(
     session.count_in(upload.taken - before.0);
     session.count_request_out(upload.given - before.1, backend, up.server);
     session.count_spliced(upload.spliced() - before.2, backend, up.server);
+    if let Poll::Ready(Err(Broken::Malformed(refusal))) = &polled {
+        session.refused(refusal.reason);
+    }
     polled
 }
 
@@ -461,6 +467,7 @@ pub(super) fn upload_broken(broken: &Broken) -> Stop {
 
 fn poll_head(
     cx: &Context<'_>,
+    session: &Session,
     up: &mut Upstream,
     head: &mut Head,
     options: &HeadOptions,
@@ -470,7 +477,10 @@ fn poll_head(
             match parse_response(up.link.input.bytes(), options, head) {
                 Ok(parsed) if !parsed.is_partial() => return Poll::Ready(Ok(())),
                 Ok(_) => up.link.input.detach(),
-                Err(_) => return Poll::Ready(Err(Failure::JunkResponse)),
+                Err(refusal) => {
+                    session.refused_response(refusal.reason);
+                    return Poll::Ready(Err(Failure::JunkResponse));
+                }
             }
         }
         let Poll::Ready(received) = up.link.recv.poll(&up.conn, cx) else { return Poll::Pending };

@@ -56,6 +56,36 @@ pub(super) fn addresses(
     Ok(())
 }
 
+/// A client of HTTP/1.0 may leave Host out, but what goes on is HTTP/1.1, where servers refuse a request without one or with an empty
+/// one: it gets the address that the client connected to, which is all that such a client said about whom it wants.
+pub(super) fn host(
+    session: &Session,
+    head: &mut Head,
+    bytes: &[u8],
+    text: &mut Vec<u8>,
+) -> Result<(), EditError> {
+    let view = head.view(bytes);
+    let is_known = view.has(Known::Host) || !view.target().starts_with(b"/");
+    if is_known || view.method() == Method::Connect {
+        return Ok(());
+    }
+    text.clear();
+    match session.with_conn(|facts| facts.dst) {
+        Addr::Ip(address) => {
+            match address.ip().to_canonical() {
+                IpAddr::V4(ip) => write_ip(IpAddr::V4(ip), text),
+                // Writing to memory does not fail.
+                IpAddr::V6(ip) => drop(write!(text, "[{ip}]")),
+            }
+            if address.port() != 80 {
+                let _ = write!(text, ":{}", address.port());
+            }
+        }
+        Addr::Unix | Addr::Unknown => text.extend_from_slice(b"localhost"),
+    }
+    head.edit(bytes).add_as(b"Host", text)
+}
+
 fn applies(header: &AddressHeader, ip: IpAddr, head: &Head, bytes: &[u8]) -> bool {
     let is_there = header.if_none && head.view(bytes).has(Name::of(&header.name));
     !is_there && !header.except.iter().any(|network| network.contains(ip))

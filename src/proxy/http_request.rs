@@ -14,6 +14,7 @@ use crate::proto::h1::encode::{self, BodyHeaders, ConnectionHeader, HeadOut};
 use crate::proto::h1::framing::{self, Asked, Decision, Framing};
 use crate::proto::h1::head::{Ambiguous, HeadOptions};
 use crate::proto::h1::outgoing::BodyForm;
+use crate::proto::h1::reason::Reason;
 use crate::proto::h2::reason::Answer;
 use crate::proto::headers::Head;
 use crate::proto::http::{Method, Name, Version};
@@ -44,13 +45,20 @@ pub(super) async fn receive(
     let ended = |kind| End::new(Side::Client, Phase::Inspect, kind);
     client.receive_head(session, options, deadline, &mut pad.request).await.map_err(|no| match no {
         NoHead::Refused(refusal) => {
+            session.refused(refusal.reason);
             Stop::Reply { status: refusal.reason.status(), end: ended(Kind::Malformed) }
         }
-        NoHead::Malformed(malformed) => match malformed.answer() {
-            Answer::Reset => Stop::Reset(ended(Kind::Malformed)),
-            Answer::Status(status) => Stop::Reply { status, end: ended(Kind::Malformed) },
-        },
-        NoHead::Timeout => Stop::Reply { status: 408, end: ended(Kind::Timeout) },
+        NoHead::Malformed(malformed) => {
+            session.refused_stream(malformed);
+            match malformed.answer() {
+                Answer::Reset => Stop::Reset(ended(Kind::Malformed)),
+                Answer::Status(status) => Stop::Reply { status, end: ended(Kind::Malformed) },
+            }
+        }
+        NoHead::Timeout => {
+            session.refused(Reason::HeadTimeout);
+            Stop::Reply { status: 408, end: ended(Kind::Timeout) }
+        }
         NoHead::Closed | NoHead::Failed => Stop::End(ended(Kind::Abort)),
     })?;
     session.info.time(|t| t.received(rt::now()));
@@ -72,11 +80,11 @@ pub(super) fn judge(
     shard.frontends[session.info.frontend].count(by_version);
     shard.listeners[session.info.bind].count(by_version);
     let bytes = client.link.input.bytes();
-    let mut decision =
-        framing::request(&mut pad.request.edit(bytes), ambiguous).map_err(|refusal| Stop::Reply {
-            status: refusal.reason.status(),
-            end: End::new(Side::Client, Phase::Inspect, Kind::Malformed),
-        })?;
+    let mut decision = framing::request(&mut pad.request.edit(bytes), ambiguous).map_err(|refusal| {
+        session.refused(refusal.reason);
+        let end = End::new(Side::Client, Phase::Inspect, Kind::Malformed);
+        Stop::Reply { status: refusal.reason.status(), end }
+    })?;
     let view = pad.request.view(bytes);
     if let Some(stream) = &client.stream
         && decision.framing == Framing::None
@@ -125,7 +133,10 @@ pub(super) async fn plan(
             let mut upload = Pump::new(decision.framing, BodyForm::AsIs)
                 .splicing(session.core.model.backends[backend].splice);
             let appended = upload.append_to(&mut memory.out, &mut client.link.input);
-            appended.map_err(|refusal| upload_broken(&Broken::Malformed(refusal)))?;
+            appended.map_err(|refusal| {
+                session.refused(refusal.reason);
+                upload_broken(&Broken::Malformed(refusal))
+            })?;
             upload
         }
         Some(stream) => {
@@ -212,7 +223,7 @@ async fn walk(
         let bytes = client.link.input.bytes();
         if decision.framing == Framing::Chunked && !is_stream {
             let behind = bytes.get(pad.request.len()..).unwrap_or_default();
-            http_wait::look(decision, behind, &mut pad.body)?;
+            http_wait::look(session, decision, behind, &mut pad.body)?;
         }
         let planning = Planning { session, turn, is_first, bytes, decision, is_stream };
         match planning.rules(pad, rules, (&mut walk, route), backend)? {
@@ -325,6 +336,9 @@ impl Planning<'_> {
         own: &HttpBackend,
     ) -> Result<(), crate::proto::headers::EditError> {
         let Memory { request, text, unique_id, .. } = memory;
+        if self.turn.version == Version::Http10 {
+            http_insert::host(self.session, request, self.bytes, text)?;
+        }
         http_insert::addresses(self.session, (&http.insert, &own.insert), request, self.bytes, text)?;
         match &http.unique_id_header {
             Some(name) if !unique_id.is_empty() => request.edit(self.bytes).set_as(name, unique_id),

@@ -157,7 +157,10 @@ impl Body<'_> {
             return if self.download.is_done() { Ok(()) } else { self.rest(up).await };
         }
         let junk = End::new(Side::Server, Phase::Data, Kind::Malformed);
-        self.download.append_to(&mut out, &mut up.link.input).map_err(|_| junk)?;
+        self.download.append_to(&mut out, &mut up.link.input).map_err(|refusal| {
+            self.session.refused_response(refusal.reason);
+            junk
+        })?;
         self.session.count_response_in(self.download.taken, self.job.backend, up.server);
         self.client.send(self.session, SendBuf::from(out)).await?;
         if self.download.is_done() {
@@ -192,6 +195,9 @@ impl Body<'_> {
             session.count_response_in(download.taken - before.0, job.backend, up.server);
             session.count_spliced(download.spliced() - before.2, job.backend, up.server);
             session.count_out(download.given - before.1);
+            if let Poll::Ready(Err(Broken::Malformed(refusal))) = &polled {
+                session.refused_response(refusal.reason);
+            }
             if let Poll::Ready(result) = polled {
                 return Poll::Ready(result.map_err(|broken| download_broken(&broken)));
             }

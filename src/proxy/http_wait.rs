@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::base::limits::BODY_WAIT_BYTES_MAX;
 use crate::proto::h1::body::BodyDecoder;
 use crate::proto::h1::framing::{Decision, Framing};
+use crate::proto::h1::reason::Reason;
 use crate::proto::http::{Known, Version};
 use crate::proxy::auth;
 use crate::proxy::client_h1::{Client, NoHead};
@@ -49,7 +50,10 @@ async fn body(
     let deadline = Some(rt::now() + time);
     let ended = |kind| End::new(Side::Client, Phase::Inspect, kind);
     let failed = |no| match no {
-        NoHead::Timeout => Stop::Reply { status: 408, end: ended(Kind::Timeout) },
+        NoHead::Timeout => {
+            session.refused(Reason::BodyTimeout);
+            Stop::Reply { status: 408, end: ended(Kind::Timeout) }
+        }
         _ => Stop::End(ended(Kind::Abort)),
     };
     while client.stream.is_some() {
@@ -64,7 +68,7 @@ async fn body(
     }
     loop {
         let bytes = client.link.input.bytes().get(head_len..).unwrap_or_default();
-        let (len, is_whole) = look(decision, bytes, &mut pad.body)?;
+        let (len, is_whole) = look(session, decision, bytes, &mut pad.body)?;
         let is_enough = at_least.is_some_and(|least| len as u64 >= least);
         if is_whole || is_enough || bytes.len() >= BODY_WAIT_BYTES_MAX {
             return Ok(());
@@ -88,7 +92,12 @@ async fn go_on(session: &Session, client: &mut Client, pad: &mut Pad, turn: &Tur
 }
 
 /// How many bytes of the body's data are here, and whether they are all. The data of chunks is put together in `data`.
-pub(super) fn look(decision: &Decision, bytes: &[u8], data: &mut Vec<u8>) -> Result<(usize, bool), Stop> {
+pub(super) fn look(
+    session: &Session,
+    decision: &Decision,
+    bytes: &[u8],
+    data: &mut Vec<u8>,
+) -> Result<(usize, bool), Stop> {
     match decision.framing {
         Framing::Length(length) => {
             let here = usize::try_from(length).map_or(bytes.len(), |length| length.min(bytes.len()));
@@ -99,9 +108,10 @@ pub(super) fn look(decision: &Decision, bytes: &[u8], data: &mut Vec<u8>) -> Res
             let mut decoder = BodyDecoder::new(Framing::Chunked);
             let mut at = 0;
             loop {
-                let step = decoder.step(&bytes[at..]).map_err(|refusal| Stop::Reply {
-                    status: refusal.reason.status(),
-                    end: End::new(Side::Client, Phase::Data, Kind::Malformed),
+                let step = decoder.step(&bytes[at..]).map_err(|refusal| {
+                    session.refused(refusal.reason);
+                    let end = End::new(Side::Client, Phase::Data, Kind::Malformed);
+                    Stop::Reply { status: refusal.reason.status(), end }
                 })?;
                 let start = at + step.framing;
                 data.extend_from_slice(&bytes[start..start + step.data]);

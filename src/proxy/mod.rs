@@ -38,6 +38,7 @@ mod piping;
 mod process_variables;
 mod proxy_header;
 pub mod queue;
+pub mod refusals;
 mod relay;
 mod reply;
 mod session;

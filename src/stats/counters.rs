@@ -200,7 +200,12 @@ impl<K: Kind> std::fmt::Debug for Cells<K> {
 #[derive(Debug)]
 pub struct CoreCells {
     block: CachePadded<[AtomicU64; CORE_CELLS]>,
+    /// Refused messages by the number of their reason.
+    refusals: Box<[AtomicU64; REFUSAL_CELLS]>,
 }
+
+/// Reasons for which messages are refused that cells can count.
+pub const REFUSAL_CELLS: usize = 192;
 
 impl CoreCells {
     /// Adds to a counter.
@@ -229,6 +234,16 @@ impl CoreCells {
     pub fn set(&self, stat: CoreStat, value: u64) {
         self.block[stat as usize].store(value, Relaxed);
     }
+    /// Counts a refused message by the number of its reason, below [`REFUSAL_CELLS`]; what a number means is the data plane's.
+    pub fn refuse(&self, reason: usize) {
+        if let Some(cell) = self.refusals.get(reason) {
+            cell.store(cell.load(Relaxed).wrapping_add(1), Relaxed);
+        }
+    }
+    /// How many messages this core refused for a reason.
+    pub fn refused(&self, reason: usize) -> u64 {
+        self.refusals.get(reason).map_or(0, |cell| cell.load(Relaxed))
+    }
     /// The value on this core; a level is two's complement. Any core may read.
     #[inline]
     pub fn get(&self, stat: CoreStat) -> u64 {
@@ -238,7 +253,10 @@ impl CoreCells {
 
 impl Default for CoreCells {
     fn default() -> Self {
-        CoreCells { block: CachePadded::new([const { AtomicU64::new(0) }; CORE_CELLS]) }
+        CoreCells {
+            block: CachePadded::new([const { AtomicU64::new(0) }; CORE_CELLS]),
+            refusals: Box::new([const { AtomicU64::new(0) }; REFUSAL_CELLS]),
+        }
     }
 }
 

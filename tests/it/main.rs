@@ -24,6 +24,7 @@ mod listen;
 mod proxy_header;
 mod queue;
 mod relay;
+mod scenarios_rules;
 mod source;
 mod stats;
 mod stop;

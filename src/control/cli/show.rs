@@ -9,6 +9,7 @@ use crate::control::cli::session::{Answer, Call, Reply};
 use crate::control::cli::table::level_name;
 use crate::control::cli::target::{Job, Outcome, SessionInfo};
 use crate::model::{AdminEndpoint, AdminLevel};
+use crate::proxy::refusals::From;
 use crate::stats::latency::Window;
 use crate::stats::process::CORE_TABLE;
 use crate::stats::render::{Filter, ProxyChoice, csv, info as info_text, json, typed};
@@ -121,6 +122,25 @@ pub(super) fn activity(call: &mut Call<'_>) -> Answer {
     for (row, total) in CORE_TABLE.iter().zip(totals) {
         let parts: Vec<String> = cores.iter().map(|core| core[row.stat as usize].to_string()).collect();
         let _ = writeln!(out, "{}: {total} [ {} ]", row.name, parts.join(" "));
+    }
+    Ok(Reply::Text(out))
+}
+
+/// One line a reason that occurred: whose message, its name, the status of the answer, how often, and the reason in words.
+pub(super) fn error_reasons(call: &mut Call<'_>) -> Answer {
+    let all = match call.arg(0) {
+        "" => false,
+        "all" => true,
+        other => return Err(format!("unknown argument '{other}': there is all.")),
+    };
+    let mut out = String::from("# from reason status count text\n");
+    for row in call.target.refusals().iter().filter(|row| all || row.count > 0) {
+        let from = match row.from {
+            From::Request => "request",
+            From::Response => "response",
+            From::Stream => "h2-request",
+        };
+        let _ = writeln!(out, "{from} {} {} {} {}", row.name, row.status, row.count, row.text);
     }
     Ok(Reply::Text(out))
 }

@@ -63,6 +63,7 @@ commands! {
     ["show" "backend"]            "show backend"                        User     show::backend, "names of the backends";
     ["show" "cli" "level"]        "show cli level"                      User     settings::show_level, "level of this connection";
     ["show" "cli" "sockets"]      "show cli sockets"                    Operator show::cli_sockets, "admin sockets and their levels";
+    ["show" "errors" "reasons"]   "show errors reasons [all]"           User     show::error_reasons, "HTTP messages that were refused, by reason; all: with those that never occurred";
     ["show" "info"]               "show info [typed|json] [desc]"       User     show::info, "the process: versions, limits, totals, rates";
     ["show" "latency"]            "show latency [<backend>[/<server>]] [10s|1m|5m|start]" User latency::show, "percentiles of durations in microseconds, step by step";
     ["show" "listeners"]          "show listeners"                      User     show::listeners, "binds: frontend, name, address in use, state";

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::base::id::{FrontendId, IdRange, ServerId};
 use crate::base::net::Addr;
 use crate::model::Model;
+use crate::proxy::refusals;
 use crate::stats::latency::{Laps, Window};
 use crate::stats::process::CORE_CELLS;
 use crate::stats::snapshot::{ProcessFacts, ServerFacts, Snapshot};
@@ -26,6 +27,8 @@ pub trait AdminTarget {
     fn process(&self) -> ProcessFacts;
     /// The numbers of each core, data cores first.
     fn cores(&self) -> Vec<[u64; CORE_CELLS]>;
+    /// Refused messages by reason.
+    fn refusals(&self) -> Vec<refusals::Row>;
     /// The facts about one server.
     fn server(&self, id: ServerId) -> ServerFacts;
 

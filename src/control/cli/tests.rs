@@ -12,6 +12,7 @@ use crate::base::net::Addr;
 use crate::config::{self, Env};
 use crate::control::ctl;
 use crate::model::{AdminLevel, Model};
+use crate::proxy::refusals;
 use crate::stats::latency::{Laps, Window};
 use crate::stats::process::CORE_CELLS;
 use crate::stats::render::tests::{assert_golden, snapshot};
@@ -49,6 +50,14 @@ impl AdminTarget for Fixture {
     }
     fn cores(&self) -> Vec<[u64; CORE_CELLS]> {
         vec![[1; CORE_CELLS], [2; CORE_CELLS]]
+    }
+    fn refusals(&self) -> Vec<refusals::Row> {
+        let from = refusals::From::Request;
+        let row = |name, status, count, text| refusals::Row { from, name, status, count, text };
+        vec![
+            row("obs-fold", 400, 0, "a header goes on in the next line"),
+            row("head-too-large", 431, 7, "the head is too large"),
+        ]
     }
     fn server(&self, id: ServerId) -> ServerFacts {
         let servers = self.snapshot.entries.iter().filter_map(|entry| match &entry.facts {
@@ -326,6 +335,8 @@ fn shows_are_the_golden_ones() {
         "show listeners",
         "show latency web 1m",
         "show activity",
+        "show errors reasons",
+        "show errors reasons all",
         "show sess",
         "show version",
         "show cli level",

@@ -110,6 +110,7 @@ reasons! {
     TrailerTooLarge "trailer-too-large" 431 "the trailer section is too large";
     TrailerForbidden "trailer-forbidden" 400 "a trailer field that frames or routes messages";
     HeadTimeout "head-timeout" 408 "the head did not arrive in time";
+    BodyTimeout "body-timeout" 408 "the body did not arrive in time";
     BodyTooLarge "body-too-large" 413 "the body is larger than configured";
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod gate;
 pub(crate) mod http;
 pub(crate) mod origin;
 pub(crate) mod peers;
+pub(crate) mod scenario;
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
