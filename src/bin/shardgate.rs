@@ -130,7 +130,9 @@ fn import(files: &[PathBuf], output: Option<&std::path::Path>) -> ExitCode {
         return ExitCode::FAILURE;
     }
     eprint!("{}", imported.report.text());
-    ExitCode::from(imported.report.exit_code())
+    let errors = control::load::check_import(&imported).unwrap_or_default();
+    errors.iter().for_each(|error| eprintln!("{error}"));
+    ExitCode::from(if errors.is_empty() { imported.report.exit_code() } else { 3 })
 }
 
 fn control_client(socket: &std::path::Path, commands: &[String]) -> ExitCode {

@@ -70,6 +70,15 @@ fn haproxy_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     Ok(files)
 }
 
+/// What keeps an import from running beyond what its report says, at the lines of haproxy.cfg.
+///
+/// # Errors
+/// The machine cannot be looked at.
+pub fn check_import(imported: &Imported) -> Result<Vec<Diagnostic>, String> {
+    let (_, diagnostics) = from_text("haproxy.cfg", &imported.toml)?;
+    Ok(imported.located(&diagnostics).into_iter().filter(Diagnostic::is_error).collect())
+}
+
 /// Reads and resolves HAProxy's configuration. There is a model exactly if no diagnostic is an error. Relative paths in it are
 /// relative to the working directory, as in HAProxy.
 ///

@@ -70,8 +70,13 @@ impl Imported {
             Some(diagnostic(severity, note.file.clone(), note.line, message, None))
         });
         let mut all: Vec<Diagnostic> = notes.collect();
-        all.extend(of_toml.iter().map(|d| self.locate(d)));
+        all.extend(self.located(of_toml));
         all
+    }
+
+    /// What `config` said of the TOML, as places in haproxy.cfg.
+    pub fn located(&self, of_toml: &[Diagnostic]) -> Vec<Diagnostic> {
+        of_toml.iter().map(|d| self.locate(d)).collect()
     }
 
     /// The same message at the line of haproxy.cfg that its line of TOML came from.

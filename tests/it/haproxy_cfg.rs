@@ -254,7 +254,7 @@ fn as_haproxy(dir: &std::path::Path) -> Command {
 fn the_command_line_is_haproxys() {
     let dir = tempfile::tempdir().expect("a directory");
     let good = dir.path().join("good.cfg");
-    std::fs::write(&good, "defaults\n timeout connect 1s\n timeout client 1s\n timeout server 1s\nlisten a\n bind 127.0.0.1:0\n server s 127.0.0.1:1\n")
+    std::fs::write(&good, "defaults\n timeout connect 1s\n timeout client 9s\n timeout server 1s\nlisten a\n bind 127.0.0.1:0\n server s 127.0.0.1:1\n")
         .expect("our own directory");
     let bad = dir.path().join("bad.cfg");
     std::fs::write(&bad, "listen a\n bidn :1\n").expect("our own directory");
@@ -278,6 +278,19 @@ fn the_command_line_is_haproxys() {
     }
     assert!(run(&["-v"]).1.starts_with("HAProxy version 3."));
     assert!(run(&["-vv"]).1.contains("+OPENSSL"));
+}
+
+#[test]
+fn an_import_that_would_not_load_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("haproxy.cfg");
+    std::fs::write(&file, "listen a\n bind :80\n use_backend nowhere if { src 10.0.0.0/8 }\n")
+        .expect("our own directory");
+    let output = Command::new(binary()).arg("import").arg(&file).output().expect("the binary runs");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{errors}");
+    assert!(errors.contains("haproxy.cfg:3:1: error: unknown backend \"nowhere\""), "{errors}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("[listen.a]"), "it is written all the same");
 }
 
 #[test]
@@ -331,5 +344,32 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         // It may be gone already.
         let _ = Command::new("kill").args(["-KILL", &self.0.to_string()]).status();
+    }
+}
+
+/// The text of the first block of a kind in a page.
+fn block(page: &str, kind: &str) -> String {
+    let (_, rest) = page.split_once(&format!("```{kind}\n")).expect("the page has such a block");
+    rest.split_once("```").expect("it ends").0.to_owned()
+}
+
+#[test]
+fn the_example_of_the_documentation_is_what_comes_out() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/COMING_FROM_HAPROXY.md"))
+        .expect("the page is there");
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("haproxy.cfg"), block(&page, "haproxy")).expect("our own directory");
+    let run = |arguments: &[&str]| {
+        Command::new(binary()).args(arguments).current_dir(dir.path()).output().expect("the binary runs")
+    };
+    let output = run(&["import", "haproxy.cfg", "-o", "out.toml"]);
+    let report = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{report}");
+    let toml = std::fs::read_to_string(dir.path().join("out.toml")).expect("it wrote the file");
+    assert_eq!(toml, block(&page, "toml"));
+    let line = report.lines().next().expect("a line for what was ignored");
+    assert!(page.contains(line), "{line}");
+    for arguments in [["check", "-c", "out.toml"], ["check", "-f", "haproxy.cfg"]] {
+        assert!(run(&arguments).status.success(), "{arguments:?}");
     }
 }
