@@ -65,9 +65,12 @@ fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
 
 fn configuration(directory: &Path, sockets: &Sockets) -> String {
     let mut text = format!(
-        "[admin]\nsocket = \"{}\"\n[defaults]\ntimeout = {{ client = \"30s\", connect = \"2s\", server = \"30s\" }}\n\
-         [frontend.demo]\nbind = \"127.0.0.1:0\"\ndefault-backend = \"origins\"\n[backend.origins]\nbalance = \
-         \"roundrobin\"\ndefault-server = {{ check = true, inter = \"1s\", fall = 1, rise = 1 }}\n",
+        "[admin]\nsocket = \"{}\"\n[defaults]\nmode = \"http\"\ntimeout = {{ client = \"30s\", connect = \"2s\", server = \"30s\" }}\n\
+         [frontend.demo]\nbind = \"127.0.0.1:0\"\nforwardfor = true\nrules = [\n\
+         {{ deny = true, if = \"{{ path_beg /private }}\" }},\n\
+         {{ set-header = {{ name = \"X-Forwarded-Proto\", value = \"http\" }} }},\n]\n\
+         default-backend = \"origins\"\n[backend.origins]\nbalance = \"roundrobin\"\n\
+         httpchk = {{ method = \"GET\", uri = \"/health\" }}\ndefault-server = {{ check = true, inter = \"1s\", fall = 1, rise = 1 }}\n",
         directory.join("admin.sock").display()
     );
     for (name, (address, _)) in NAMES.iter().zip(sockets) {
@@ -97,10 +100,10 @@ fn welcome(proxy: &str, sockets: &Sockets, socket: &Path) -> String {
         let _ = writeln!(origins, "  origin {name:<6} http://{address}/");
     }
     format!(
-        "Shardgate demo: a TCP proxy in front of three origin servers, checked once a second.\n\n\
+        "Shardgate demo: an HTTP proxy in front of three origin servers, which are asked for their health once a second.\n\n\
          \x20 proxy         http://{proxy}/\n{origins}  admin socket  {socket}\n\n\
-         Three things to try in another terminal:\n\
-         \x20 1. Connections are spread over the origins:\n\
+         Four things to try in another terminal:\n\
+         \x20 1. Requests are spread over the origins, those of one connection too:\n\
          \x20      for i in 1 2 3 4 5 6; do curl -s http://{proxy}/; done\n\
          \x20 2. Stop the origin that answers; within a second its check fails and nobody is sent there any more:\n\
          \x20      curl http://{proxy}/stop\n\
@@ -108,7 +111,9 @@ fn welcome(proxy: &str, sockets: &Sockets, socket: &Path) -> String {
          \x20      curl http://{proxy}/start     # starts all again\n\
          \x20 3. Change the weights while traffic flows:\n\
          \x20      {me} ctl -s {socket} 'set server origins/alpha weight 8' 'get weight origins/alpha'\n\
-         \x20      for i in $(seq 20); do curl -s http://{proxy}/; done | sort | uniq -c\n\n\
+         \x20      for i in $(seq 20); do curl -s http://{proxy}/; done | sort | uniq -c\n\
+         \x20 4. A rule of the frontend answers itself:\n\
+         \x20      curl -i http://{proxy}/private/x\n\n\
          Ctrl-C stops everything.\n\n"
     )
 }

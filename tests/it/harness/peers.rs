@@ -43,6 +43,12 @@ impl Peer {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
+    /// Any program that listens at the address it is given.
+    pub(crate) fn listening(command: impl FnOnce(SocketAddr) -> Command) -> Self {
+        let address = free_address();
+        Self::spawn(&mut command(address), address, directory())
+    }
+
     /// HAProxy with these sections; `@ADDRESS@` is where it is to listen.
     pub(crate) fn haproxy(sections: &str) -> Self {
         Self::with_cfg(Command::new(program("haproxy")).args(["-db", "-f"]), sections)
