@@ -8,6 +8,7 @@
 //! | 1 | [`proto`], [`policy`], [`stats`] | wire formats, decisions, counters: pure, no IO, no clock |
 //! | 2 | [`model`], [`live`], [`config`], [`import`] | what to run, shared facts about servers, text -> model, haproxy.cfg -> text |
 //! | 3 | `rt` | the only layer that touches the kernel |
+//! | 4 | `tls` | certificates, handshakes, and a connection that is plain or TLS |
 //! | 5 | `proxy` | the data plane: everything one core does |
 //! | 6 | `control` | the control core: checks, statistics, admin socket |
 //!
@@ -26,6 +27,9 @@ pub mod model;
 
 #[cfg(feature = "rt")]
 pub mod rt;
+
+#[cfg(feature = "rt")]
+pub mod tls;
 
 #[cfg(feature = "rt")]
 pub mod proxy;

@@ -14,7 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["base", "proto", "policy", "stats", "model", "config"]),
     ("import", &["base", "proto", "policy", "stats", "model", "config", "import"]),
     ("rt", &["base", "rt"]),
-    ("tls", &["base", "model", "rt", "tls"]),
+    ("tls", &["base", "proto", "model", "rt", "tls"]),
     ("proxy", &["base", "proto", "policy", "stats", "model", "live", "config", "rt", "tls", "proxy"]),
     (
         "control",

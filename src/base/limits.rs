@@ -45,6 +45,18 @@ pub const METHOD_BYTES_MAX: usize = 64;
 /// Bytes of a header name. Longer names are attacks; real ones stay below 100.
 pub const HEADER_NAME_BYTES_MAX: usize = 1024;
 
+/// Bytes of one TLS handshake message: rustls' own bound, and more than any certificate chain in use.
+pub const TLS_HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of answers to key updates that may wait for a peer that takes none: some thousand of them.
+pub const TLS_QUEUED_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a file with a certificate, its chain and its key: a hundred of the largest.
+pub const CERTIFICATE_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Files of one directory of certificates.
+pub const CERTIFICATES_PER_DIRECTORY_MAX: usize = 1 << 20;
+
 /// Empty lines before a request line that are skipped: RFC 9112 2.2 asks for one.
 pub const EMPTY_LINES_MAX: usize = 2;
 

@@ -88,13 +88,18 @@ fn run(source: &Source) -> ExitCode {
 }
 
 fn check(source: &Source) -> ExitCode {
-    match load(source) {
-        Ok(_) => {
-            println!("Configuration file is valid");
-            ExitCode::SUCCESS
+    let model = match load(source) {
+        Ok((model, _)) => model,
+        Err(code) => return code,
+    };
+    if let Err(reasons) = control::load::certificates(&model) {
+        for reason in reasons.to_string().lines() {
+            eprintln!("error: {reason}");
         }
-        Err(code) => code,
+        return ExitCode::FAILURE;
     }
+    println!("Configuration file is valid");
+    ExitCode::SUCCESS
 }
 
 /// Loads a configuration and prints what there is to say about it; the model and the number of warnings.

@@ -22,6 +22,7 @@ mod docs;
 mod http;
 mod scopes;
 mod table;
+mod tls;
 
 pub use docs::markdown;
 #[cfg(test)]
@@ -160,7 +161,7 @@ pub enum KeywordMode {
 
 /// Every keyword there is.
 pub fn all() -> impl Iterator<Item = &'static Keyword> {
-    table::KEYWORDS.iter().chain(http::KEYWORDS).chain(check::KEYWORDS)
+    table::KEYWORDS.iter().chain(tls::KEYWORDS).chain(http::KEYWORDS).chain(check::KEYWORDS)
 }
 
 /// The keyword of a key in a scope.

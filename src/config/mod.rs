@@ -13,7 +13,7 @@ mod section;
 mod tests;
 pub mod units;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use diag::{Diagnostic, Severity};
 pub use file::File;
@@ -34,6 +34,8 @@ pub struct Env {
     /// Reads a pattern file (`-f`); relative paths are relative to the directory of the configuration file. The error is told to
     /// the operator behind the path.
     pub read: Reader,
+    /// What relative paths of the configuration are relative to; empty: the working directory.
+    pub base: PathBuf,
     /// CPU numbers that the process may use, ascending.
     pub cpus: Vec<usize>,
     /// Host name.

@@ -15,6 +15,7 @@ mod noise;
 /// A machine with CPUs 0 to 3, no files but `/etc/ips`, and the variables of the list.
 fn env() -> Env {
     Env {
+        base: Default::default(),
         variable: Box::new(|name| match name {
             "PORT" => Some("8080".into()),
             "BACKEND" => Some("app".into()),

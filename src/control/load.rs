@@ -4,12 +4,14 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::base::limits::{CONFIG_FILE_BYTES_MAX, PATTERN_FILE_BYTES_MAX};
 use crate::config::{self, Diagnostic, Env};
 use crate::import::{self, Imported};
 use crate::model::Model;
-use crate::rt::machine;
+use crate::rt::{StartError, machine};
+use crate::tls;
 
 /// Reads and resolves a configuration file. There is a model exactly if no diagnostic is an error.
 ///
@@ -101,8 +103,22 @@ pub fn from_text(name: &str, text: &str) -> Result<(Option<Model>, Vec<Diagnosti
     Ok(config::load(name, text, &env(PathBuf::new(), cpus)))
 }
 
+/// Reads the certificates of a model, and makes sure that a core can be made of them.
+///
+/// # Errors
+/// Every file that is of no use, one a line.
+pub fn certificates(model: &Model) -> Result<Arc<tls::Store>, StartError> {
+    let store = tls::Store::load(model, None).map_err(|problems| {
+        StartError(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })?;
+    let store = Arc::new(store);
+    tls::Binds::new(model, &store).map_err(|error| StartError(format!("cannot set up TLS: {error}")))?;
+    Ok(store)
+}
+
 fn env(base: PathBuf, cpus: Vec<usize>) -> Env {
     Env {
+        base: base.clone(),
         variable: Box::new(|name| std::env::var(name).ok()),
         read: Box::new(move |path| {
             read_at_most(&base.join(path), PATTERN_FILE_BYTES_MAX).map_err(|error| error.to_string())

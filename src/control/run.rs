@@ -12,7 +12,7 @@ use crate::control::events::Level;
 use crate::control::listeners::{self, Opened};
 use crate::control::log_sink::{self, LogSink};
 use crate::control::notify::notify;
-use crate::control::{admin, checks, core, descriptors, resolve, stop};
+use crate::control::{admin, checks, core, descriptors, load, resolve, stop};
 use crate::live::{BindState, Live};
 use crate::model::Model;
 use crate::proxy::message::ToCore;
@@ -20,6 +20,7 @@ use crate::proxy::password::Passwords;
 use crate::proxy::worker::{self, Setup};
 use crate::rt::{self, Booted, CoreSpec, Cores, Sender, Signals, StartError};
 use crate::stats::counters::{Origins, Shard, Sizes};
+use crate::tls;
 
 /// Receive buffers of the control core: answers to checks and admin commands are short.
 const CONTROL_BUFFERS: u16 = 64;
@@ -65,6 +66,7 @@ fn serve(model: Model, options: Options) -> Result<(), StartError> {
     let open_files = rt::limits::raise_open_files().map_err(wrong("cannot raise the limit of open files"))?;
     let budget =
         descriptors::budget(open_files, descriptors::reserved(&model, open_files), model.global.maxconn);
+    let tls = load::certificates(&model)?;
     let booted = rt::boot(specs(&model))?;
     admin::check_sockets(&model)?;
     let opened = listeners::open_all(&model, &model.global.cores)?;
@@ -84,7 +86,7 @@ fn serve(model: Model, options: Options) -> Result<(), StartError> {
         boot_time: began.elapsed().unwrap_or(Duration::ZERO),
     };
     let Options { companion, on_ready, .. } = options;
-    let setting = Setting { signals, log: log.clone(), process, companion, on_ready };
+    let setting = Setting { signals, log: log.clone(), process, tls, companion, on_ready };
     let result = start_threads(model, booted, opened, setting);
     log.flush();
     result
@@ -107,6 +109,8 @@ struct Setting {
     signals: Signals,
     log: LogSink,
     process: Process,
+    /// For the data cores too.
+    tls: Arc<tls::Store>,
     companion: Option<Companion>,
     on_ready: Option<OnReady>,
 }
@@ -118,7 +122,7 @@ fn start_threads(
     opened: Opened,
     setting: Setting,
 ) -> Result<(), StartError> {
-    let Setting { signals, log, process, companion, on_ready } = setting;
+    let Setting { signals, log, process, tls, companion, on_ready } = setting;
     let Some(control_core) = booted.pop() else { return Ok(()) };
     let live = Live::new(&model, process.budget.maxconn);
     for id in model.binds.ids() {
@@ -152,6 +156,7 @@ fn start_threads(
             model: Arc::new(model.clone()),
             live: live.clone(),
             shards: data_shards.clone(),
+            tls: tls.clone(),
             inbox: core_inbox,
             peers: peers.clone(),
             control: inbox.sender(),

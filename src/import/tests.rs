@@ -4,6 +4,7 @@ use super::*;
 
 fn env() -> Env {
     Env {
+        base: Default::default(),
         variable: Box::new(|name| (name == "WEB").then(|| "192.0.2.10".to_owned())),
         read: Box::new(|_| Ok(b"10.0.0.0/8\n".to_vec())),
         cpus: vec![0, 1],

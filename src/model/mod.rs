@@ -4,6 +4,7 @@
 //! "use the default".
 
 pub mod http;
+pub mod tls;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -146,6 +147,8 @@ pub struct Frontend {
     pub timeout_client: Option<Duration>,
     /// Inactivity of a client that we have half-closed (`timeout client-fin`); `timeout client` unless set.
     pub timeout_client_fin: Option<Duration>,
+    /// How long a client may take for its TLS handshake (`timeout client-hs`); `timeout client` unless set.
+    pub timeout_client_hs: Option<Duration>,
     /// How long content rules wait for first bytes (`inspect-delay`); zero: they do not wait.
     pub inspect_delay: Duration,
     /// Rules on a fresh connection, before any byte (`connection-rules`; HAProxy's `tcp-request connection`).
@@ -208,6 +211,8 @@ pub struct Bind {
     pub accept_proxy: Option<Vec<Cidr>>,
     /// IPV6_V6ONLY (`v6only`); false: an IPv6 wildcard takes IPv4 too (`v4v6`).
     pub v6only: bool,
+    /// What makes it a TLS bind (`tls`).
+    pub tls: Option<Box<tls::BindTls>>,
     /// `file:line:col` where it is configured.
     pub origin: String,
 }

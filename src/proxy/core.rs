@@ -32,6 +32,7 @@ use crate::rt::{self, Sender};
 use crate::stats::counters::Shard;
 use crate::stats::process::CoreStat;
 use crate::stats::timers::{Batch, Lap};
+use crate::tls;
 
 /// How long accepting rests when descriptors or memory are short.
 pub(super) const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
@@ -79,6 +80,8 @@ pub(super) struct Core {
     pub(super) desk: Desk,
     /// Variables of the process as this core knows them.
     pub(super) process_variables: ProcessVariables,
+    /// What TLS binds answer with; another one after certificates changed.
+    pub(super) tls: RefCell<Rc<tls::Binds>>,
 }
 
 /// One backend as this core sees it: a balancer and copies of what `live` says, read again when its epoch moves.
@@ -136,6 +139,8 @@ impl Core {
                 cookies: persist::Table::default(),
             })
         });
+        // `control::run` made the same once before it started this core.
+        let tls = tls::Binds::new(&setup.model, &setup.tls).expect("configurations that were made before");
         Rc::new(Core {
             id: setup.core,
             backends: backends.collect(),
@@ -163,6 +168,7 @@ impl Core {
             request_variables: request_variables(&setup.model),
             desk: Desk::new(&setup.model, setup.passwords.clone()),
             process_variables: ProcessVariables::new(&setup.model.variables),
+            tls: RefCell::new(Rc::new(tls)),
         })
     }
 

@@ -27,6 +27,7 @@ use crate::proxy::timings::{self, Micros};
 use crate::rt::{self, Conn, ConnectOptions};
 use crate::stats::table::Stat;
 use crate::stats::timers::Lap;
+use crate::tls::Transport;
 
 /// Source ports tried for one attempt when the kernel still knows one of ours: after a restart TIME_WAIT of the process
 /// before us is not in our ledger.
@@ -34,7 +35,7 @@ const PORTS_PER_ATTEMPT: u32 = 16;
 
 /// A connection to a server, with what has to be given back when it is over.
 pub(super) struct ServerConn {
-    pub(super) conn: Conn,
+    pub(super) conn: Transport,
     pub(super) slot: Slot,
     #[expect(dead_code, reason = "a guard: dropping it counts")]
     assigned: Assigned,
@@ -167,7 +168,13 @@ pub(super) fn given_up(failure: Failure) -> End {
 }
 
 /// Counts a connection that was made.
-pub(super) fn connected(session: &Session, backend: BackendId, server: ServerId, started: Now, conn: &Conn) {
+pub(super) fn connected(
+    session: &Session,
+    backend: BackendId,
+    server: ServerId,
+    started: Now,
+    conn: &Transport,
+) {
     let shard = session.core.shard();
     observe::connection(&session.core, server, true);
     let us = u64::try_from(rt::now().since(started).as_micros()).unwrap_or(u64::MAX);
@@ -318,7 +325,7 @@ pub(super) async fn attempt(
     backend: BackendId,
     server: ServerId,
     first: &[u8],
-) -> Result<(Conn, Option<Port>), Failure> {
+) -> Result<(Transport, Option<Port>), Failure> {
     let core = &session.core;
     let shard = core.shard();
     shard.backends[backend].count(Stat::Connects);
@@ -330,7 +337,7 @@ pub(super) async fn attempt(
     let failure = match result {
         Ok(Ok((conn, port))) => {
             return match greet(session, server, &conn, first).await {
-                Ok(()) => Ok((conn, port)),
+                Ok(()) => Ok((Transport::plain(conn), port)),
                 Err(_) => Err(refused(core, backend, server)),
             };
         }

@@ -62,6 +62,8 @@ pub enum Kind {
     NoSourcePort,
     /// The PROXY header was missing, malformed or not allowed.
     ProxyHeader,
+    /// There was no TLS handshake, or none to agree on.
+    Handshake,
     /// Ended by the administrator or a server marked down.
     Killed,
     /// A limit of the process: descriptors, memory.
@@ -109,6 +111,7 @@ impl End {
             (K::Killed, _, P::Queue) => "KQ",
             (K::Killed, _, P::Inspect) => "KR",
             (K::Intercepted, ..) => "LR",
+            (K::Handshake, ..) => "PR",
             (K::Malformed, S::Client, _) => "PR",
             (K::Malformed | K::DeniedResponse, ..) => "PH",
             (K::Resource, _, P::Data) => "RD",
@@ -145,6 +148,7 @@ impl End {
             (K::Malformed, S::Client, _) => "malformed request",
             (K::Malformed, ..) => "malformed response",
             (K::Intercepted, ..) => "answered by a rule",
+            (K::Handshake, ..) => "TLS handshake failed",
             (K::DeniedResponse, ..) => "response refused by a rule",
             (K::Killed, ..) => "ended by the administrator or a server marked down",
             (K::Resource, ..) => "out of descriptors or memory",
@@ -197,7 +201,8 @@ pub fn count(end: End, path: Path, shard: &Shard) {
         }
     };
     match (end.kind, end.side, end.phase) {
-        (K::Normal, ..) => {}
+        // A handshake counts where it fails, by its reason.
+        (K::Normal | K::Handshake, ..) => {}
         (K::Malformed, Side::Client, _) => {
             frontend.count(Stat::RequestErrors);
             bind.count(Stat::RequestErrors);

@@ -21,7 +21,8 @@ use crate::proxy::h2_body::{Incoming, Outgoing, Piece};
 use crate::proxy::h2_head;
 use crate::proxy::input::Input;
 use crate::proxy::piping::{Piped, Piping};
-use crate::rt::{self, Conn, Receiving, SendBuf, Sending};
+use crate::rt::{self, SendBuf};
+use crate::tls::{Receiving, Sending, Transport};
 
 /// Bytes of frames that are put together to one send.
 const JOINED_BYTES: usize = 4 * BUF_BYTES;
@@ -61,7 +62,7 @@ pub(super) enum Broken {
 /// Where a body comes from.
 pub(super) enum Source<'a> {
     /// A connection of HTTP/1.
-    Conn(&'a Conn, &'a mut Link),
+    Conn(&'a Transport, &'a mut Link),
     /// A stream of HTTP/2.
     Stream(&'a mut Incoming),
 }
@@ -69,7 +70,7 @@ pub(super) enum Source<'a> {
 /// Where a body goes.
 pub(super) enum Sink<'a> {
     /// A connection of HTTP/1.
-    Conn(&'a Conn, &'a mut Sending),
+    Conn(&'a Transport, &'a mut Sending),
     /// A stream of HTTP/2.
     Stream(&'a mut Outgoing),
 }
@@ -291,14 +292,15 @@ impl Pump {
     fn take_conn(
         &mut self,
         cx: &Context<'_>,
-        conn: &Conn,
+        conn: &Transport,
         link: &mut Link,
         sink: &mut Sink<'_>,
     ) -> Poll<Result<(), Broken>> {
         if let Sink::Conn(to, _) = sink
+            && let (Some(from), Some(to)) = (conn.as_plain(), to.as_plain())
             && self.piping.is_on(&self.decoder, self.taken, link)
         {
-            return self.pipe(cx, conn, to);
+            return self.pipe(cx, from, to);
         }
         let is_moved = match sink {
             Sink::Conn(to, sending) => match self.next_piece(&mut link.input) {
@@ -341,7 +343,7 @@ impl Pump {
     }
 
     /// Moves data through the pipe.
-    fn pipe(&mut self, cx: &Context<'_>, from: &Conn, to: &Conn) -> Poll<Result<(), Broken>> {
+    fn pipe(&mut self, cx: &Context<'_>, from: &rt::Conn, to: &rt::Conn) -> Poll<Result<(), Broken>> {
         let progress = (&mut self.active, &mut self.waits);
         match ready!(self.piping.poll(cx, (from, to), progress))? {
             Piped::Taken(n) => {

@@ -10,7 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::base::limits::BUF_BYTES;
 use crate::proxy::input::Input;
-use crate::rt::{Conn, Receiving, SendBuf, Sending};
+use crate::rt::SendBuf;
+use crate::tls::{Receiving, Sending, Transport};
 
 /// Bytes that wait for the send on its way before the crate is asked to wait.
 const GATHERED_BYTES_MAX: usize = 8 * BUF_BYTES;
@@ -18,7 +19,7 @@ const GATHERED_BYTES_MAX: usize = 8 * BUF_BYTES;
 /// Where the socket of a connection is.
 pub(super) trait HasConn: Unpin {
     /// The connection.
-    fn conn(&self) -> &Conn;
+    fn conn(&self) -> &Transport;
 }
 
 /// A connection under HTTP/2. Fields in order of their drop: operations before the connection.
@@ -130,7 +131,7 @@ impl<C: HasConn> AsyncWrite for H2Conn<C> {
 }
 
 impl HasConn for Rc<crate::proxy::session::Info> {
-    fn conn(&self) -> &Conn {
+    fn conn(&self) -> &Transport {
         crate::proxy::session::Info::conn(self)
     }
 }

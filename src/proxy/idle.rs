@@ -19,8 +19,9 @@ use crate::model::Source;
 use crate::proxy::core::Core;
 use crate::proxy::dispatch::Port;
 use crate::proxy::forward::Link;
-use crate::rt::{self, Conn};
+use crate::rt;
 use crate::stats::table::Stat;
+use crate::tls::Transport;
 
 /// How often idle connections are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -28,7 +29,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// A connection to a server that speaks HTTP/1. Fields in order of their drop: operations before the connection.
 pub(super) struct Upstream {
     pub(super) link: Link,
-    pub(super) conn: Conn,
+    pub(super) conn: Transport,
     #[expect(dead_code, reason = "a guard: dropping it gives the port back")]
     pub(super) port: Option<Port>,
     /// The server whose idle connection it counts as.

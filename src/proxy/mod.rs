@@ -44,5 +44,6 @@ mod reply;
 mod session;
 mod tcp;
 pub mod timings;
+mod tls;
 mod tuning;
 pub mod worker;

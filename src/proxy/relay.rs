@@ -14,7 +14,8 @@ use crate::base::time::Now;
 use crate::model::Splice;
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::rt::splice::{Moved, Pipe};
-use crate::rt::{self, Conn, Receiving, SendBuf, Sending, Timer};
+use crate::rt::{self, Conn, SendBuf, Timer};
+use crate::tls::{Receiving, Sending, Transport};
 
 /// Bytes that a direction copies before `auto` considers splicing: short flows never pay for a pipe.
 const SPLICE_AFTER_BYTES: usize = 256 * 1024;
@@ -23,8 +24,8 @@ const BULK_RECV_BYTES: usize = crate::base::limits::BUF_BYTES / 2;
 
 /// What a relay is told.
 pub(super) struct Setup<'a, C> {
-    pub(super) client: &'a Conn,
-    pub(super) server: &'a Conn,
+    pub(super) client: &'a Transport,
+    pub(super) server: &'a Transport,
     /// Bytes received from the client before there was a server.
     pub(super) first: Option<SendBuf>,
     pub(super) timeouts: Timeouts,
@@ -111,8 +112,8 @@ type Splicing<'a> = Pin<Box<dyn Future<Output = Result<(), End>> + 'a>>;
 /// ```
 struct Pump<'a, C> {
     shared: &'a Shared<C>,
-    source: &'a Conn,
-    sink: &'a Conn,
+    source: &'a Transport,
+    sink: &'a Transport,
     /// The side that `source` belongs to.
     from: Side,
     splice: Splice,
@@ -128,8 +129,8 @@ struct Pump<'a, C> {
 impl<'a, C: Fn(Count)> Pump<'a, C> {
     fn new(
         shared: &'a Shared<C>,
-        source: &'a Conn,
-        sink: &'a Conn,
+        source: &'a Transport,
+        sink: &'a Transport,
         from: Side,
         splice: Splice,
         first: Option<SendBuf>,
@@ -199,10 +200,12 @@ impl<'a, C: Fn(Count)> Pump<'a, C> {
         }
     }
 
-    /// Splices the rest of the flow, if there is a pipe for it.
+    /// Splices the rest of the flow, if both sides are plain and there is a pipe for it.
     fn start_splicing(&mut self) {
-        if let Some(pipe) = Pipe::take() {
-            self.splicing = Some(Box::pin(splice_rest(self.shared, self.source, self.sink, self.from, pipe)));
+        if let (Some(source), Some(sink)) = (self.source.as_plain(), self.sink.as_plain())
+            && let Some(pipe) = Pipe::take()
+        {
+            self.splicing = Some(Box::pin(splice_rest(self.shared, source, sink, self.from, pipe)));
         }
     }
 
@@ -213,8 +216,8 @@ impl<'a, C: Fn(Count)> Pump<'a, C> {
         if self.shared.first_ended.get().is_none() {
             self.shared.first_ended.set(Some(self.from));
         }
-        if !self.shared.direction(other(self.from)).ended.get() {
-            // Both ended: closing says it all. A peer that is gone already needs no half-close either.
+        if !self.shared.direction(other(self.from)).ended.get() || self.sink.as_plain().is_none() {
+            // Both ended: closing says it all, but not in TLS. A peer that is gone already needs no half-close either.
             let _ = self.sink.shutdown_write();
         }
     }
@@ -230,8 +233,8 @@ async fn splice_rest<C: Fn(Count)>(
     let blocked = &shared.direction(from).blocked;
     loop {
         // Waiting in the ring, even when there is data, is also what lets other sessions of this core run.
-        source.readable().await.map_err(|e| broken(from, sink, &e))?;
-        match pipe.fill_from(source, u64::MAX).map_err(|e| broken(from, sink, &e))? {
+        source.readable().await.map_err(|e| cut(from, sink, &e))?;
+        match pipe.fill_from(source, u64::MAX).map_err(|e| cut(from, sink, &e))? {
             Moved::End => return Ok(()),
             Moved::Blocked | Moved::Bytes(_) => {}
         }
@@ -253,7 +256,13 @@ async fn splice_rest<C: Fn(Count)>(
 }
 
 /// The source failed: the sink learns it by a reset, so that it cannot take what came so far for everything.
-fn broken(from: Side, sink: &Conn, error: &io::Error) -> End {
+fn broken(from: Side, sink: &Transport, error: &io::Error) -> End {
+    sink.reset_on_close();
+    End::io(from, Phase::Data, error)
+}
+
+/// The same between plain connections.
+fn cut(from: Side, sink: &Conn, error: &io::Error) -> End {
     sink.reset_on_close();
     End::io(from, Phase::Data, error)
 }

@@ -33,6 +33,23 @@ fn sentence(status: u16) -> &'static str {
     }
 }
 
+/// Appends the answer to a request in plain text where TLS is spoken.
+pub(super) fn plain_on_tls(pages: &[&ErrorPages], out: &mut Vec<u8>) {
+    if let Some(page) = pages.iter().find_map(|pages| pages.page(400)) {
+        out.extend_from_slice(page);
+        return;
+    }
+    let page = "<html><body><h1>400 Bad Request</h1>\nThis is a plain HTTP request on a port that speaks TLS. Please use \
+                https://.\n</body></html>\n";
+    // Writing to memory does not fail.
+    let _ = write!(
+        out,
+        "HTTP/1.1 400 Bad Request\r\nContent-Length: {}\r\nCache-Control: no-cache\r\nContent-Type: text/html\r\n\
+         Connection: close\r\n\r\n{page}",
+        page.len()
+    );
+}
+
 /// Appends a whole error response: the configured page of its status, or the built-in one.
 pub(super) fn error(status: u16, pages: &[&ErrorPages], close: bool, is_head: bool, out: &mut Vec<u8>) {
     if let Some(page) = pages.iter().find_map(|pages| pages.page(status)) {

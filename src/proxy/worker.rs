@@ -16,6 +16,7 @@ use crate::proxy::{idle, listener, queue};
 use crate::rt::{self, Mailbox, Sender};
 use crate::stats::counters::{CoreCells, Shard};
 use crate::stats::process::CoreStat;
+use crate::tls;
 
 /// How often a draining core looks whether it is empty.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
@@ -35,6 +36,8 @@ pub struct Setup {
     pub live: Live,
     /// The counters of all data cores, this one's at `core`. It writes its own and reads the others for levels.
     pub shards: Arc<[Shard]>,
+    /// The certificates of all TLS binds.
+    pub tls: Arc<tls::Store>,
     /// Mail for this core.
     pub inbox: Mailbox<ToCore>,
     /// To each data core, itself included.

@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut, Range};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::task::Waker;
@@ -24,6 +24,9 @@ const OFFER_MIN: u16 = 16;
 
 /// Turns after which it is judged whether fewer would do.
 const ADJUST_TURNS: u16 = 1000;
+
+/// The id of bytes that lie in no buffer of the pool.
+const NO_BUFFER: u16 = u16::MAX;
 
 thread_local! {
     static POOL: RefCell<Option<Pool>> = const { RefCell::new(None) };
@@ -75,10 +78,28 @@ pub struct RecvBuf {
     data: NonNull<u8>,
     start: u16,
     end: u16,
+    /// The buffer of the pool.
     id: u16,
+    /// Bytes of a block of our own instead; 0: a buffer of the pool.
+    owned: u16,
 }
 
 impl RecvBuf {
+    /// Bytes that were put together elsewhere, shown as if they had been received at once: `range` of `bytes`, which must
+    /// be shorter than 64 KiB.
+    pub fn from_block(bytes: Box<[u8]>, range: Range<usize>) -> RecvBuf {
+        assert!(range.start <= range.end && range.end <= bytes.len(), "the range lies in the block");
+        let owned = u16::try_from(bytes.len()).expect("shorter than 64 KiB");
+        let at = |n: usize| u16::try_from(n).expect("inside the block");
+        let (start, end) = (at(range.start), at(range.end));
+        if owned == 0 {
+            // There is nothing to own; the pointer of an empty block is never read through.
+            return RecvBuf { data: NonNull::dangling(), start: 0, end: 0, id: NO_BUFFER, owned: 0 };
+        }
+        let data = NonNull::from(Box::leak(bytes)).cast::<u8>();
+        RecvBuf { data, start, end, id: NO_BUFFER, owned }
+    }
+
     /// Forgets `n` bytes at the front.
     pub fn advance(&mut self, n: usize) {
         assert!(n <= self.len(), "advance past the end");
@@ -107,9 +128,27 @@ impl Deref for RecvBuf {
     }
 }
 
+impl DerefMut for RecvBuf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as for `deref`; and `self` is the only one who knows this buffer.
+        unsafe {
+            std::slice::from_raw_parts_mut(
+                self.data.as_ptr().add(self.start as usize),
+                (self.end - self.start) as usize,
+            )
+        }
+    }
+}
+
 impl Drop for RecvBuf {
     fn drop(&mut self) {
-        recycle(self.id);
+        if self.owned > 0 {
+            let block = ptr::slice_from_raw_parts_mut(self.data.as_ptr(), usize::from(self.owned));
+            // SAFETY: `from_block` leaked a box of exactly this address and length, and nobody else knows it.
+            drop(unsafe { Box::from_raw(block) });
+        } else if self.id != NO_BUFFER {
+            recycle(self.id);
+        }
     }
 }
 
@@ -191,7 +230,7 @@ pub(super) fn take(id: u16, len: usize) -> RecvBuf {
         pool.offered -= 1;
         // SAFETY: `id` is below `count`, so the offset is inside the mapping.
         let data = unsafe { pool.memory.add(usize::from(id) * BUF_BYTES) };
-        RecvBuf { data, start: 0, end: u16::try_from(len).expect("at most 16 KiB"), id }
+        RecvBuf { data, start: 0, end: u16::try_from(len).expect("at most 16 KiB"), id, owned: 0 }
     })
 }
 

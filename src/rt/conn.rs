@@ -108,6 +108,11 @@ impl Conn {
         sys::recv(self.fd, buf, libc::MSG_PEEK)
     }
 
+    /// Sends what the kernel takes at once. Nothing else may be on its way to the peer.
+    pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        sys::send(self.fd, bytes, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
+    }
+
     /// Half-closes: the peer reads to the end of what was sent.
     pub fn shutdown_write(&self) -> io::Result<()> {
         sys::shutdown(self.fd, libc::SHUT_WR)

@@ -163,6 +163,13 @@ pub(super) fn recv(fd: RawFd, buf: &mut [u8], flags: i32) -> io::Result<usize> {
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
+/// send(2) with flags.
+pub(super) fn send(fd: RawFd, bytes: &[u8], flags: i32) -> io::Result<usize> {
+    // SAFETY: `bytes` is readable for its length.
+    let n = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
 /// accept4(2), non-blocking; the connection is non-blocking and close-on-exec.
 pub(super) fn accept(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: no address is asked for; the result is a fresh descriptor.

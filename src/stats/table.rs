@@ -408,6 +408,20 @@ table! {
     TotalP999            "total_p999"        ""                                  [B S]       Quantile   Micros Derived "Time from the first byte of the request (in TCP mode from the accept) to the end: 99.9 % took no longer.";
     TotalHighest         "total_max"         ""                                  [B S]       Quantile   Micros Derived "Time from the first byte of the request (in TCP mode from the accept) to the end: none took longer.";
     BindErrors           "ebind"             "bind_errors_total"                 [L]         Counter    Total  Count   "Times that this address could not be bound or accepted from.";
+    TlsHandshakes        "ssl_sess"          "ssl_sess_total"                    [F B S L]   Counter    Total  Count   "TLS handshakes that were completed, resumed ones included.";
+    TlsResumed           "ssl_reused_sess"   "ssl_reused_sess_total"             [F B S L]   Counter    Total  Count   "TLS handshakes that resumed a former session.";
+    TlsFailed            "ssl_failed_handshake" "ssl_failed_handshake_total"     [F B S L]   Counter    Total  Count   "TLS handshakes that failed, for whatever reason.";
+    TlsTimeouts          "ssl_timeout"       "ssl_timeouts_total"                [F B S L]   Counter    Total  Count   "TLS handshakes that took too long.";
+    TlsAborts            "ssl_abort"         "ssl_aborts_total"                  [F B S L]   Counter    Total  Count   "TLS handshakes that the peer left in the middle.";
+    TlsNotTls            "ssl_not_tls"       "ssl_not_tls_total"                 [F L]       Counter    Total  Count   "Connections whose first bytes were no TLS.";
+    TlsUnknownNames      "ssl_unknown_name"  "ssl_unknown_names_total"           [F L]       Counter    Total  Count   "Clients that asked for a name without a certificate (strict-sni).";
+    TlsBadCertificates   "ssl_bad_cert"      "ssl_bad_certificates_total"        [F B S L]   Counter    Total  Count   "Certificates of peers that were missing, not trusted, expired, revoked or for another name.";
+    TlsAlerts            "ssl_alert"         "ssl_alerts_total"                  [F B S L]   Counter    Total  Count   "TLS handshakes that the peer refused with an alert.";
+    TlsIncompatible      "ssl_incompatible"  "ssl_incompatible_total"            [F B S L]   Counter    Total  Count   "TLS handshakes without a version, suite, group or protocol in common.";
+    TlsMalformed         "ssl_malformed"     "ssl_malformed_total"               [F B S L]   Counter    Total  Count   "TLS handshakes that broke the rules of the protocol.";
+    Tls13                "ssl_tls13"         "ssl_tls13_total"                   [F B S L]   Counter    Total  Count   "TLS handshakes of version 1.3.";
+    TlsAlpnH2            "ssl_alpn_h2"       "ssl_alpn_h2_total"                 [F B S L]   Counter    Total  Count   "TLS handshakes whose ALPN chose h2.";
+    TlsAlpnH1            "ssl_alpn_h1"       "ssl_alpn_h1_total"                 [F B S L]   Counter    Total  Count   "TLS handshakes whose ALPN chose http/1.1.";
 }
 
 /// Columns that HAProxy has too; ours come after them, behind the `-` column.

@@ -32,5 +32,6 @@ mod source;
 mod stats;
 mod stop;
 mod timeouts;
+mod tls;
 mod transparent;
 mod upkeep;

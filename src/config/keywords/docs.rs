@@ -48,6 +48,7 @@ const GROUPS: &[Group] = &[
         scopes: &[Scope::Frontend, Scope::Backend],
     },
     Group { title: "bind", text: "An entry of `bind` in its long form: a table.", scopes: &[Scope::Bind] },
+    Group { title: "tls", text: "`tls` of a bind: TLS with clients.", scopes: &[Scope::BindTls] },
     Group {
         title: "rules",
         text: "Entries of `connection-rules` and `rules`. They are tried in order. Each has one action and may have one \
@@ -151,6 +152,10 @@ fn snippet(scope: Scope, keyword: &Keyword) -> String {
         Scope::Group => format!("[userlist.staff.group.admins]\n{example}\n"),
         Scope::Bind => {
             format!("[frontend.web]\nbind = [{{ {} }}]\n", entry_with("address", "127.0.0.1:8080", example))
+        }
+        Scope::BindTls => {
+            let line = example.replace('\n', ", ");
+            format!("[frontend.web]\nbind = [{{ address = \"127.0.0.1:8443\", tls = {{ {line} }} }}]\n")
         }
         Scope::ConnectionRule => rule("connection-rules", example),
         Scope::Rule => rule("rules", example),

@@ -24,6 +24,8 @@ pub enum Scope {
     DefaultServer,
     /// An entry of `bind`
     Bind,
+    /// The value of `tls` in a bind
+    BindTls,
     /// An entry of `connection-rules`
     ConnectionRule,
     /// An entry of `rules`
@@ -89,6 +91,7 @@ impl Scope {
         Scope::Listen,
         Scope::Backend,
         Scope::Bind,
+        Scope::BindTls,
         Scope::ConnectionRule,
         Scope::Rule,
         Scope::SetVar,
@@ -132,6 +135,7 @@ impl Scope {
             Scope::Server => "[backend.NAME.server.NAME]",
             Scope::DefaultServer => "default-server",
             Scope::Bind => "bind",
+            Scope::BindTls => "tls",
             Scope::ConnectionRule => "connection-rules",
             Scope::Rule => "rules",
             Scope::SetVar => "set-var",

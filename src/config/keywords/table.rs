@@ -103,6 +103,9 @@ keywords! {
     "timeout.client" in FRONTEND_DEFAULTS, ANY_TIME, default "no timeout (and a warning)", haproxy "timeout client";
     "How long a client may stay silent when it is its turn. 0: no timeout.";
     "timeout.client = \"30s\""
+    "timeout.client-hs" in FRONTEND_DEFAULTS, ANY_TIME, default "`timeout.client`", haproxy "timeout client-hs";
+    "How long a client may take for its TLS handshake.";
+    "timeout.client-hs = \"10s\""
     "timeout.client-fin" in FRONTEND_DEFAULTS, ANY_TIME, default "`timeout.client`", haproxy "timeout client-fin";
     "The same once one direction of the client's connection is closed.";
     "timeout.client-fin = \"5s\""
@@ -221,6 +224,9 @@ keywords! {
     "v6only" in BIND, Flag, default "false", haproxy "v6only";
     "An IPv6 wildcard address takes IPv6 connections only.";
     "address = \"[::]:8083\", v6only = true"
+    "tls" in BIND, Table(Scope::BindTls), default "plain TCP", haproxy "ssl";
+    "Speak TLS with clients (see [tls](#tls)).";
+    "tls = { certificates = \"site.pem\" }"
 
     "accept" in RULE, True, default "", haproxy "accept";
     "Stop evaluating these rules and go on with the connection.";

@@ -1,13 +1,14 @@
 //! `bind`: addresses as strings or tables -> one `Bind` per address and port.
 
 use super::layout::{EMPTY, numbers};
+use super::tls;
 use crate::base::id::{FrontendId, IdRange, IdVec, ListenerId};
 use crate::base::limits::BACKLOG_DEFAULT;
 use crate::config::file::Data;
 use crate::config::keywords::Scope;
 use crate::config::section::{Context, Section, Text};
 use crate::config::units;
-use crate::model::{Accept, Bind, BindAddress, Cidr};
+use crate::model::{Accept, Bind, BindAddress, Cidr, Mode};
 
 /// `tfo = true`: as many pending requests as an idle listener can be expected to see at once.
 const TFO_QUEUE_DEFAULT: u32 = 256;
@@ -20,7 +21,11 @@ pub(super) struct Binds {
 }
 
 /// Adds the binds of a frontend.
-pub(super) fn binds(frontend: &Section<'_>, id: FrontendId, binds: &mut Binds) -> IdRange<ListenerId> {
+pub(super) fn binds(
+    frontend: &Section<'_>,
+    (id, mode): (FrontendId, Mode),
+    binds: &mut Binds,
+) -> IdRange<ListenerId> {
     let start = binds.table.next_id();
     let mut made: Vec<Bind> = Vec::new();
     let mut wanted = Vec::new();
@@ -35,7 +40,7 @@ pub(super) fn binds(frontend: &Section<'_>, id: FrontendId, binds: &mut Binds) -
         if section.count("id").is_some() && addresses.len() > 1 {
             section.error("id", format!("one id cannot be that of {} binds", addresses.len()), None);
         }
-        let template = bind(&section, id, &addresses);
+        let template = bind(&section, (id, mode), &addresses);
         for address in addresses {
             wanted.push((section.count("id"), section.value_at("id")));
             binds.at.push(at);
@@ -85,7 +90,7 @@ fn entries<'a>(frontend: &Section<'a>) -> Vec<(Section<'a>, usize, Text)> {
     entries
 }
 
-fn bind(section: &Section<'_>, frontend: FrontendId, addresses: &[BindAddress]) -> Bind {
+fn bind(section: &Section<'_>, (frontend, mode): (FrontendId, Mode), addresses: &[BindAddress]) -> Bind {
     fits(section, addresses);
     Bind {
         name: section.string("name").unwrap_or_default(),
@@ -104,6 +109,7 @@ fn bind(section: &Section<'_>, frontend: FrontendId, addresses: &[BindAddress]) 
         accept: accept(section),
         accept_proxy: accept_proxy(section),
         v6only: section.flag("v6only").or(section.flag("v4v6").map(|both| !both)).unwrap_or(false),
+        tls: tls::bind(section, mode),
         origin: section.origin(),
     }
 }

@@ -29,10 +29,11 @@ pub(super) fn frontend(
         name: proxy.name.to_owned(),
         iid: proxy.iid,
         mode,
-        binds: bind::binds(section, id, binds),
+        binds: bind::binds(section, (id, mode), binds),
         maxconn: section.limit("maxconn"),
         timeout_client: section.timeout("timeout.client"),
         timeout_client_fin: backend::timeout_or(section, "timeout.client-fin", "timeout.client"),
+        timeout_client_hs: backend::timeout_or(section, "timeout.client-hs", "timeout.client"),
         inspect_delay: section.duration("inspect-delay").unwrap_or(Duration::ZERO),
         connection_rules: rules("connection-rules", Scope::ConnectionRule, Place::Connection),
         content_rules: match mode {

@@ -17,6 +17,7 @@ mod layout;
 mod lint;
 mod rules;
 mod server;
+mod tls;
 mod track;
 
 use crate::base::id::IdVec;

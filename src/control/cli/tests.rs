@@ -140,6 +140,7 @@ web3 = { address = "[2001:db8::1]:80", weight = 10 }
 
 fn fixture() -> Fixture {
     let env = Env {
+        base: Default::default(),
         variable: Box::new(|_| None),
         read: Box::new(|_| Err("no files here".to_owned())),
         cpus: vec![0, 1],

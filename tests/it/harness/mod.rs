@@ -9,6 +9,7 @@ pub(crate) mod http;
 pub(crate) mod origin;
 pub(crate) mod peers;
 pub(crate) mod scenario;
+pub(crate) mod tls;
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};

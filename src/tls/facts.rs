@@ -1,0 +1,71 @@
+//! What a handshake agreed on and what it proved: facts of a connection that outlive it. Read by rules, logs and pools.
+
+use rustls::pki_types::CertificateDer;
+use rustls::{CommonState, HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite};
+
+/// Facts of a TLS connection.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    version: ProtocolVersion,
+    suite: SupportedCipherSuite,
+    group: Option<NamedGroup>,
+    alpn: Option<Box<[u8]>>,
+    sni: Option<Box<str>>,
+    resumed: bool,
+    chain: Box<[CertificateDer<'static>]>,
+}
+
+impl Facts {
+    /// Reads them off a handshake that is over; `None` if it is not.
+    pub(super) fn of(state: &CommonState, sni: Option<&str>) -> Option<Facts> {
+        Some(Facts {
+            version: state.protocol_version()?,
+            suite: state.negotiated_cipher_suite()?,
+            group: state.negotiated_key_exchange_group().map(|group| group.name()),
+            alpn: state.alpn_protocol().map(Into::into),
+            sni: sni.map(Into::into),
+            resumed: state.handshake_kind() == Some(HandshakeKind::Resumed),
+            chain: state.peer_certificates().unwrap_or_default().into(),
+        })
+    }
+
+    /// The protocol that ALPN chose (`ssl_fc_alpn`): `b"h2"`, `b"http/1.1"`; `None`: none was.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.alpn.as_deref()
+    }
+
+    /// The host name that the client asked for (`ssl_fc_sni`).
+    pub fn sni(&self) -> Option<&str> {
+        self.sni.as_deref()
+    }
+
+    /// Whether a former session was resumed (`ssl_fc_is_resumed`).
+    pub fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// Whether the version is TLS 1.3; otherwise it is TLS 1.2.
+    pub fn is_tls13(&self) -> bool {
+        self.version == ProtocolVersion::TLSv1_3
+    }
+
+    /// The version as OpenSSL calls it (`ssl_fc_protocol`).
+    pub fn protocol(&self) -> &'static str {
+        if self.is_tls13() { "TLSv1.3" } else { "TLSv1.2" }
+    }
+
+    /// The cipher suite as OpenSSL calls it (`ssl_fc_cipher`).
+    pub fn cipher(&self) -> &'static str {
+        super::names::openssl_name(self.suite.suite())
+    }
+
+    /// The group of the key exchange (`ssl_fc_curve`); `None` where a session was resumed without one.
+    pub fn curve(&self) -> Option<&'static str> {
+        super::names::group_name(self.group?)
+    }
+
+    /// The certificate of the peer and those it sent with it; empty: it sent none.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+}

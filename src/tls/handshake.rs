@@ -1,0 +1,227 @@
+//! Handshakes: from the first byte of a connection to keys, or to the reason why there are none. rustls decides; here its
+//! messages are carried. The caller sets the deadline: a handshake that is dropped leaves a connection that can only be closed.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
+use rustls::{AlertDescription, Error, ServerConfig};
+
+use super::facts::Facts;
+use super::records::{Front, Kernel, Records, front};
+use super::session::Established;
+use super::transport::Transport;
+use crate::base::limits::TLS_HANDSHAKE_BYTES_MAX;
+use crate::proto::Parsed;
+use crate::proto::client_hello::{self, ClientHelloError};
+use crate::rt::Conn;
+
+/// Why there is no TLS.
+#[derive(Debug)]
+pub enum Failure {
+    /// The peer left.
+    Closed,
+    /// The socket failed.
+    Io(io::Error),
+    /// What came is no TLS; these are its first bytes.
+    NotTls(Vec<u8>),
+    /// There is no certificate for this name (`strict-sni`).
+    UnknownName(Box<str>),
+    /// rustls refused, or the peer did.
+    Tls(Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Io(error)
+    }
+}
+
+/// Says which configuration serves a name; `None`: none does.
+pub trait Choose {
+    /// The configuration for a name that the client asked for, or for none.
+    fn choose(&self, sni: Option<&str>) -> Option<Arc<ServerConfig>>;
+}
+
+/// Accepts a handshake on a connection whose first bytes, if any came already, are `first`. Then the connection is TLS.
+///
+/// # Errors
+/// Whatever kept it from being TLS. An alert that says so has been sent where the protocol has one.
+pub async fn accept(transport: &Transport, configs: &impl Choose, first: Vec<u8>) -> Result<(), Failure> {
+    let conn = transport.conn();
+    let mut io = Carrier { conn, input: first, shown: 0, out: Vec::new() };
+    let sni = hello(&mut io).await?;
+    let Some(config) = configs.choose(sni.as_deref()) else {
+        io.refuse(AlertDescription::UnrecognisedName).await;
+        return Err(Failure::UnknownName(sni.unwrap_or_default()));
+    };
+    let mut tls = UnbufferedServerConnection::new(config).map_err(Failure::Tls)?;
+    let mut data = Vec::new();
+    loop {
+        let UnbufferedStatus { discard, state } = tls.process_tls_records(&mut io.input[..io.shown]);
+        let mut step = match state {
+            Ok(state) => step(state, &mut data, &mut io.out),
+            Err(error) => Step::Failed(error),
+        };
+        io.discard(discard);
+        if matches!(step, Step::Ready) && tls.is_handshaking() {
+            step = Step::Receive;
+        }
+        match step {
+            Step::Again => {}
+            Step::Receive => {
+                if !io.show_more() {
+                    io.flush().await?;
+                    io.receive().await?;
+                }
+            }
+            Step::Ready | Step::Ended => {
+                let facts = Facts::of(&tls, sni.as_deref()).ok_or(Failure::Closed)?;
+                let Some(suite) = tls.negotiated_cipher_suite().filter(|_| !tls.is_handshaking()) else {
+                    return Err(Failure::Closed);
+                };
+                if !facts.is_tls13() {
+                    // Our Finished comes last; with TLS 1.3 only tickets wait, which may go with the first response.
+                    io.flush().await?;
+                }
+                let (secrets, kernel) = tls.dangerous_into_kernel_connection().map_err(Failure::Tls)?;
+                let records = Records::new(suite, secrets, Kernel::Server(kernel)).map_err(Failure::Tls)?;
+                let Carrier { input: rest, out: queued, .. } = io;
+                let ended = matches!(step, Step::Ended);
+                transport.establish(Established { records, facts, data, rest, queued, ended });
+                return Ok(());
+            }
+            Step::Failed(error) => {
+                // The alert is what comes out next.
+                while let UnbufferedStatus { state: Ok(state @ ConnectionState::EncodeTlsData(_)), .. } =
+                    tls.process_tls_records(&mut io.input[..io.shown])
+                {
+                    let _ = self::step(state, &mut data, &mut io.out);
+                }
+                // The peer may be gone; the error says more.
+                let _ = io.flush().await;
+                return Err(Failure::Tls(error));
+            }
+        }
+    }
+}
+
+/// Receives until it is known whom the client asks for. A hello that our parser does not take is left to rustls, which
+/// answers it with the right alert.
+async fn hello(io: &mut Carrier<'_>) -> Result<Option<Box<str>>, Failure> {
+    let mut scratch = Vec::new();
+    loop {
+        match client_hello::parse(&io.input, &mut scratch) {
+            Ok(Parsed::Complete { value, .. }) => {
+                return Ok(value.sni.map(|sni| sni.trim_end_matches('.').to_ascii_lowercase().into()));
+            }
+            Ok(Parsed::Partial) => {}
+            Err(ClientHelloError::NotHandshake { .. } | ClientHelloError::Sslv2) => {
+                return Err(Failure::NotTls(std::mem::take(&mut io.input)));
+            }
+            Err(_) => return Ok(None),
+        }
+        io.receive().await?;
+    }
+}
+
+/// What is to be done next.
+enum Step {
+    /// Look again.
+    Again,
+    /// Send what there is and receive.
+    Receive,
+    /// The handshake may be over.
+    Ready,
+    /// It is over, and the peer has closed already.
+    Ended,
+    Failed(Error),
+}
+
+fn step<Data>(state: ConnectionState<'_, '_, Data>, data: &mut Vec<u8>, out: &mut Vec<u8>) -> Step {
+    match state {
+        ConnectionState::EncodeTlsData(mut encode) => {
+            let start = out.len();
+            let needed = match encode.encode(&mut []) {
+                Err(EncodeError::InsufficientSize(size)) => size.required_size,
+                _ => 0,
+            };
+            out.resize(start + needed, 0);
+            match encode.encode(&mut out[start..]) {
+                Ok(_) => Step::Again,
+                Err(_) => Step::Failed(Error::General("a handshake message that cannot be encoded".into())),
+            }
+        }
+        ConnectionState::TransmitTlsData(transmit) => {
+            transmit.done();
+            Step::Again
+        }
+        ConnectionState::BlockedHandshake => Step::Receive,
+        ConnectionState::WriteTraffic(_) => Step::Ready,
+        ConnectionState::ReadTraffic(mut read) => {
+            while let Some(record) = read.next_record() {
+                match record {
+                    Ok(record) => data.extend_from_slice(record.payload),
+                    Err(error) => return Step::Failed(error),
+                }
+            }
+            Step::Again
+        }
+        ConnectionState::PeerClosed | ConnectionState::Closed => Step::Ended,
+        _ => Step::Failed(Error::General("an unexpected state of the handshake".into())),
+    }
+}
+
+/// The bytes of a handshake and the socket they travel on.
+struct Carrier<'a> {
+    conn: &'a Conn,
+    input: Vec<u8>,
+    /// Bytes of the input that rustls sees: record by record, because what follows the handshake is `records`' to open. A key
+    /// update, for one, would leave rustls with an answer that it cannot hand over.
+    shown: usize,
+    out: Vec<u8>,
+}
+
+impl Carrier<'_> {
+    fn discard(&mut self, n: usize) {
+        self.input.drain(..n);
+        self.shown -= n;
+    }
+
+    /// Shows the next record; false: it is not here.
+    fn show_more(&mut self) -> bool {
+        let more = match front(&self.input[self.shown..]) {
+            Ok(Front::Record(len)) => len,
+            Ok(Front::Partial(_)) => 0,
+            // rustls has the alert for it.
+            Err(_) => self.input.len() - self.shown,
+        };
+        self.shown += more;
+        more > 0
+    }
+
+    async fn receive(&mut self) -> Result<(), Failure> {
+        if self.input.len() > TLS_HANDSHAKE_BYTES_MAX {
+            return Err(Failure::Tls(Error::PeerSentOversizedRecord));
+        }
+        let Some(buf) = self.conn.recv().await? else { return Err(Failure::Closed) };
+        self.input.extend_from_slice(&buf);
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        self.conn.send_all(std::mem::take(&mut self.out)).await
+    }
+
+    /// Sends an alert before there are keys.
+    async fn refuse(&mut self, alert: AlertDescription) {
+        // Type alert, version 3.3, two bytes: fatal and which (RFC 8446 5.1 and 6).
+        self.out.extend_from_slice(&[21, 3, 3, 0, 2, 2, alert.into()]);
+        // The peer may be gone; then there is nobody to tell.
+        let _ = self.flush().await;
+    }
+}

@@ -1,0 +1,19 @@
+//! Layer 4: TLS with rustls on both sides. A [`Transport`] is a connection, plain or TLS; [`accept`] makes it TLS; [`Store`] holds
+//! certificates, [`Binds`] is what a core answers with. Nothing here knows of sessions, rules or statistics.
+
+mod cert;
+mod facts;
+mod handshake;
+mod names;
+mod records;
+mod server;
+mod session;
+mod store;
+mod transport;
+
+pub use cert::{CertError, Certificate, KeyType};
+pub use facts::Facts;
+pub use handshake::{Choose, Failure, accept};
+pub use server::{Bind, Binds};
+pub use store::{Entry, Problem, Store};
+pub use transport::{Receiving, Sending, Transport};
