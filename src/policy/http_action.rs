@@ -11,7 +11,7 @@ use crate::policy::sample::{Expr, VariableId};
 /// Actions on a request.
 #[derive(Clone, Debug)]
 pub enum RequestAction {
-    /// Stop evaluating this rule set and go on (`allow`).
+    /// Leave out the rules that follow but those that route (`allow`).
     Allow,
     /// Answer and stop; counted as denied (`deny`).
     Deny(Reply),
@@ -97,6 +97,16 @@ pub enum RequestAction {
     SetPriorityClass(Expr),
     /// Order in the queue within a class, milliseconds earlier or later (`set-priority-offset`).
     SetPriorityOffset(Expr),
+}
+
+impl RequestAction {
+    /// Whether it says where a request goes; HAProxy has such rules in a list of their own, behind all others.
+    pub fn routes(&self) -> bool {
+        matches!(
+            self,
+            RequestAction::UseBackend(_) | RequestAction::UseBackendNamed(_) | RequestAction::UseServer(_)
+        )
+    }
 }
 
 /// Actions on a response.

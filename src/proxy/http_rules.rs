@@ -53,11 +53,13 @@ pub(super) struct Walk {
     /// Where to go on.
     at: usize,
     strict: bool,
+    /// `allow` was met: of the rules that follow only those that route count.
+    allowed: bool,
 }
 
 impl Walk {
     /// At the first rule.
-    pub(super) const START: Walk = Walk { at: 0, strict: true };
+    pub(super) const START: Walk = Walk { at: 0, strict: true, allowed: false };
 }
 
 /// What a walk waits for.
@@ -111,8 +113,11 @@ impl<'a> Subject<'a> {
             };
             walk.at = index + 1;
             let strict = walk.strict;
+            if walk.allowed && !action.routes() {
+                continue;
+            }
             match action {
-                RequestAction::Allow => break,
+                RequestAction::Allow => walk.allowed = true,
                 RequestAction::Deny(reply) => return Err(Halt::Deny(reply)),
                 RequestAction::Return(reply) => return Err(Halt::Return(reply)),
                 RequestAction::Tarpit(reply) => return Err(Halt::Tarpit(reply)),

@@ -95,7 +95,7 @@ fn routing_is_the_same() {
          acl static path_beg -i /img /css\n acl static path_end .png .jpg\n acl api hdr_beg(host) -i api.\n acl post method POST\n\
          acl deep path_reg ^/v[0-9]+/(a|b)$\n acl many hdr_cnt(x-many) gt 1\n acl two url_param(q) -m str one two\n acl sub path_sub admin\n\
          acl dir path_dir etc\n acl ck cook(user) -m found\n acl long path_len gt 30\n acl dom hdr_dom(host) -i example.com\n\
-         http-request deny if sub !api\n http-request deny deny_status 429 if {{ hdr(x-limit) -m int gt 5 }}\n http-request return status 200 content-type text/plain string \"hello %%\" if {{ path /hello }}\n\
+         http-request allow if {{ path_beg /x/ }}\n http-request deny if sub !api\n http-request deny deny_status 429 if {{ hdr(x-limit) -m int gt 5 }}\n http-request return status 200 content-type text/plain string \"hello %%\" if {{ path /hello }}\n\
          use_backend two if static or deep\n use_backend three if api post || two !many\n use_backend two if dir ck\n use_backend three if long\n use_backend %[req.hdr(x-to),lower] if {{ req.hdr(x-to) -m found }}\n\
          default_backend one\n\
          backend one\n http-request set-header x-be %[be_name]-%[fe_name]\n server a {}\n\

@@ -292,3 +292,30 @@ fn what_is_not_done_yet_does_not_load() {
     let text = String::from_utf8_lossy(&out.stderr).into_owned() + &String::from_utf8_lossy(&out.stdout);
     assert!(!out.status.success() && text.contains("is not available in this version"), "{keyword}: {text}");
 }
+
+#[test]
+fn allow_leaves_out_all_but_routing() {
+    let (one, two) = (Origin::http_named("one"), Origin::http_named("two"));
+    let frontend = r#"
+rules = [
+  { allow = true, if = "{ path_beg /free }" },
+  { deny = true, if = "{ path_sub x }" },
+  { use-backend = "two", if = "{ path_end /two }" },
+]
+[backend.two]
+server.t = { address = "@TWO@" }
+"#
+    .replace("@TWO@", &two.address.to_string());
+    let gate = http_gate(&one, &frontend, "", "");
+    let mut client = gate.wire("fe");
+    for (path, status, text) in
+        [("/free/x", 200, "one"), ("/free/x/two", 200, "two"), ("/x/two", 403, ""), ("/two", 200, "two")]
+    {
+        let response = client.get(path);
+        assert_eq!(response.status(), status, "{path}");
+        assert!(status != 200 || response.text() == text, "{path}");
+        if status != 200 {
+            client = gate.wire("fe");
+        }
+    }
+}

@@ -158,7 +158,7 @@ keywords! {
     "max-reuse = 1000"
 
     "allow" in BOTH, True, default "", haproxy "allow";
-    "Stop evaluating these rules and go on.";
+    "Leave out the rules that follow, but for those that route a request (`use-backend`, `use-server`).";
     "{ allow = true, if = \"{ src 10.0.0.0/8 }\" }"
     "deny" in BOTH, TrueOrTable(Scope::Reply), default "", haproxy "deny";
     "Answer with an error, 403 (502 instead of a response) unless told otherwise, and stop.";
