@@ -121,6 +121,24 @@ pub const TIMER_BATCHES_MAX: usize = 64;
 /// and there are 2760 frames; a row without traffic takes none.
 pub const HISTORY_BYTES_MAX: usize = 64 << 20;
 
+/// Versions of a pattern file that are prepared at once (`prepare map`).
+pub const PATTERN_VERSIONS_MAX: usize = 4;
+
+/// Entries of a pattern file that the admin socket may bring about: about a hundred MB.
+pub const PATTERN_ENTRIES_MAX: usize = 1 << 20;
+
+/// Bytes of a malformed message that `show errors` keeps, around the offending one.
+pub const CAPTURE_BYTES_MAX: usize = 2048;
+
+/// Malformed messages that a core hands over in a second; the rest is counted alone.
+pub const CAPTURES_PER_SECOND: u32 = 16;
+
+/// Malformed messages that are kept, the last ones.
+pub const CAPTURES_MAX: usize = 64;
+
+/// Descriptors that `show fd` lists: reading them takes about two microseconds each, and the control core waits for it.
+pub const DESCRIPTORS_SHOWN_MAX: usize = 8192;
+
 /// Longest line the admin socket accepts. HAProxy's is its buffer size; payloads of `<<` count as lines each.
 pub const ADMIN_LINE_BYTES_MAX: usize = 64 * 1024;
 

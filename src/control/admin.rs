@@ -191,6 +191,7 @@ async fn perform(control: &Rc<Control>, job: Job) -> Outcome {
             let rows = gather::sessions(control).await;
             Outcome::Sessions(rows.iter().map(|row| info(&control.model, row)).collect())
         }
+        Job::Sources => Outcome::Sources(gather::sources(control).await),
         Job::ShutdownSession(id) => {
             let rows = gather::sessions(control).await;
             let found = rows.iter().find(|row| row.id == id);

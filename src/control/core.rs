@@ -17,7 +17,7 @@ use crate::control::events::{Events, Level};
 use crate::control::gather::Gathers;
 use crate::control::listeners;
 use crate::control::log_sink::LogSink;
-use crate::control::resolve::Resolved;
+use crate::control::resolve::{Name, Resolved};
 use crate::control::servers::States;
 use crate::live::{BindState, Live};
 use crate::model::Model;
@@ -95,6 +95,7 @@ pub(super) struct Control {
     pub(super) collector: RefCell<Collector>,
     pub(super) latency: RefCell<Latency>,
     pub(super) history: RefCell<History>,
+    pub(super) names: RefCell<Vec<Name>>,
     pub(super) states: RefCell<States>,
     pub(super) probes: RefCell<Probes>,
     pub(super) addresses: RefCell<IdVec<ListenerId, String>>,
@@ -137,6 +138,7 @@ impl Control {
             collector: RefCell::new(Collector::new(shards, data_cores, now)),
             latency: RefCell::default(),
             history: RefCell::default(),
+            names: RefCell::default(),
             states: RefCell::new(States::new(&model, now)),
             probes: RefCell::default(),
             addresses: RefCell::new(addresses),
@@ -260,8 +262,8 @@ pub(super) async fn read_mail(control: Rc<Control>, inbox: Receiver<ToControl>) 
         match inbox.recv().await {
             ToControl::Event(event) => control.events.report(event, &control.model),
             ToControl::ErrorLimit(server) => control.on_error_limit(server),
-            ToControl::Sessions { reply, rows } => control.gathers.answer(reply, rows),
-            ToControl::Ports { .. } => {}
+            ToControl::Sessions { reply, rows } => control.gathers.answer(reply, rows, Vec::new()),
+            ToControl::Ports { reply, rows } => control.gathers.answer(reply, Vec::new(), rows),
             ToControl::Timers { core, mut batch } => {
                 control.latency.borrow_mut().take(&mut batch);
                 control.cores[core.0 as usize].send(ToCore::Timers(batch));

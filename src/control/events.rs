@@ -2,14 +2,17 @@
 //! that a flood of one kind does not bury the others.
 
 use std::cell::RefCell;
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime};
 
 use ahash::AHashMap;
 use tracing::{error, info, warn};
 
-use crate::base::limits::{LOG_REPEAT, LOG_REPEAT_TEXTS_MAX};
+use crate::base::limits::{CAPTURES_MAX, LOG_REPEAT, LOG_REPEAT_TEXTS_MAX};
 use crate::base::time::Now;
+use crate::control::cli::Captured;
 use crate::model::Model;
+use crate::proxy::capture::Malformed;
 use crate::proxy::end::End;
 use crate::proxy::message::{Event, SessionRow};
 use crate::rt;
@@ -29,6 +32,30 @@ pub(super) enum Level {
 #[derive(Default)]
 pub(super) struct Events {
     repeats: RefCell<Repeats>,
+    /// The last malformed messages.
+    pub(super) captures: RefCell<Captures>,
+}
+
+/// The last malformed messages.
+#[derive(Default)]
+pub(super) struct Captures {
+    count: u64,
+    kept: VecDeque<Captured>,
+}
+
+impl Captures {
+    fn push(&mut self, malformed: Malformed) {
+        if self.kept.len() == CAPTURES_MAX {
+            self.kept.pop_front();
+        }
+        self.count += 1;
+        self.kept.push_back(Captured { number: self.count, at: SystemTime::now(), malformed });
+    }
+
+    /// How many came, and the last of them, newest first.
+    pub(super) fn all(&self) -> (u64, Vec<Captured>) {
+        (self.count, self.kept.iter().rev().cloned().collect())
+    }
 }
 
 impl Events {
@@ -60,6 +87,7 @@ impl Events {
     pub(super) fn report(&self, event: Event, model: &Model) {
         match event {
             Event::SessionEnd(row, end) => info!("{}", session_line(&row, end, model)),
+            Event::Malformed(malformed) => self.captures.borrow_mut().push(*malformed),
             other => {
                 let (level, text) = text(&other, model);
                 self.say(level, text);
@@ -108,6 +136,7 @@ fn text(event: &Event, model: &Model) -> (Level, String) {
         Event::QueueFull(id) => {
             (Level::Warning, format!("the queue of backend {} is full", model.backends[*id].name))
         }
+        Event::Malformed(malformed) => (Level::Notice, malformed.reason.to_owned()),
         Event::SessionEnd(row, end) => (Level::Notice, session_line(row, *end, model)),
     }
 }

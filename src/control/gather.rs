@@ -8,6 +8,7 @@ use std::time::Duration;
 use ahash::AHashMap;
 
 use crate::control::core::Control;
+use crate::policy::ports::Ledger;
 use crate::proxy::message::{SessionRow, ToCore};
 use crate::rt;
 
@@ -21,8 +22,10 @@ pub(super) struct Gathers {
     open: RefCell<AHashMap<u64, Gather>>,
 }
 
+#[derive(Default)]
 struct Gather {
     rows: Vec<SessionRow>,
+    ports: Vec<Ledger>,
     /// Cores that have not answered.
     left: usize,
     waker: Option<Waker>,
@@ -30,9 +33,10 @@ struct Gather {
 
 impl Gathers {
     /// An answer of one core. One that comes too late finds nobody.
-    pub(super) fn answer(&self, reply: u64, rows: Vec<SessionRow>) {
+    pub(super) fn answer(&self, reply: u64, rows: Vec<SessionRow>, ports: Vec<Ledger>) {
         if let Some(gather) = self.open.borrow_mut().get_mut(&reply) {
             gather.rows.extend(rows);
+            gather.ports.extend(ports);
             gather.left = gather.left.saturating_sub(1);
             if let Some(waker) = gather.waker.take() {
                 waker.wake();
@@ -43,12 +47,36 @@ impl Gathers {
 
 /// The sessions of all data cores, by number.
 pub(super) async fn sessions(control: &Control) -> Vec<SessionRow> {
+    let mut rows = ask(control, ToCore::Sessions).await.rows;
+    rows.sort_by_key(|row| row.id);
+    rows
+}
+
+/// The source ports of all data cores, those of each source and destination together.
+pub(super) async fn sources(control: &Control) -> Vec<Ledger> {
+    let mut sums: Vec<Ledger> = Vec::new();
+    for row in ask(control, ToCore::Ports).await.ports {
+        let is_same = |sum: &&mut Ledger| (sum.source, sum.destination) == (row.source, row.destination);
+        match sums.iter_mut().find(is_same) {
+            Some(sum) => {
+                sum.used += row.used;
+                sum.free += row.free;
+                sum.waiting += row.waiting;
+            }
+            None => sums.push(row),
+        }
+    }
+    sums
+}
+
+/// Asks every data core, with a number for the answers.
+async fn ask(control: &Control, question: fn(u64) -> ToCore) -> Gather {
     let gathers = &control.gathers;
     let reply = gathers.next.get();
     gathers.next.set(reply + 1);
-    let gather = Gather { rows: Vec::new(), left: control.cores.len(), waker: None };
+    let gather = Gather { left: control.cores.len(), ..Gather::default() };
     gathers.open.borrow_mut().insert(reply, gather);
-    control.broadcast(|| ToCore::Sessions(reply));
+    control.broadcast(|| question(reply));
     let complete = poll_fn(|cx| {
         let mut open = gathers.open.borrow_mut();
         match open.get_mut(&reply) {
@@ -61,7 +89,5 @@ pub(super) async fn sessions(control: &Control) -> Vec<SessionRow> {
     });
     // Without the answer of a core that is stuck, the rest is still worth showing.
     let _ = rt::with_deadline(complete, Some(rt::now() + ANSWER)).await;
-    let mut rows = gathers.open.borrow_mut().remove(&reply).map(|gather| gather.rows).unwrap_or_default();
-    rows.sort_by_key(|row| row.id);
-    rows
+    gathers.open.borrow_mut().remove(&reply).unwrap_or_default()
 }

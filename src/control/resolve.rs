@@ -12,6 +12,7 @@ use hickory_resolver::net::NetError;
 use tokio::sync::Semaphore;
 
 use crate::base::limits::{RESOLVE_AT_ONCE, RESOLVE_RETRY, RESOLVE_START, RESOLVE_TTL_MAX, RESOLVE_TTL_MIN};
+use crate::base::time::Now;
 use crate::control::core::{Control, Notice};
 use crate::control::events::Level;
 use crate::model::{Model, ServerAddress};
@@ -26,9 +27,35 @@ pub(super) struct Resolved {
     addresses: Result<Vec<IpAddr>, String>,
 }
 
+/// A name and how its look-ups went.
+#[derive(Debug)]
+pub(super) struct Name {
+    pub(super) host: String,
+    pub(super) found: u64,
+    pub(super) failed: u64,
+    pub(super) at: Now,
+    pub(super) last: Result<Vec<IpAddr>, String>,
+}
+
 impl Control {
+    fn note_name(&self, resolved: &Resolved) {
+        let mut names = self.names.borrow_mut();
+        let at = names.iter().position(|name| name.host == resolved.host).unwrap_or_else(|| {
+            let (host, last) = (resolved.host.clone(), Ok(Vec::new()));
+            names.push(Name { host, found: 0, failed: 0, at: rt::now(), last });
+            names.len() - 1
+        });
+        let name = &mut names[at];
+        match &resolved.addresses {
+            Ok(_) => name.found += 1,
+            Err(_) => name.failed += 1,
+        }
+        (name.at, name.last) = (rt::now(), resolved.addresses.clone());
+    }
+
     /// Takes over what a look-up found. After a failure servers keep the address that they have.
     pub(super) fn on_resolved(&self, resolved: Resolved) {
+        self.note_name(&resolved);
         let Resolved { host, addresses } = resolved;
         let addresses = match addresses {
             Ok(addresses) => addresses,

@@ -6,14 +6,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::base::id::{FrontendId, IdRange, ServerId};
-use crate::control::cli::{AdminTarget, HealthOrder};
+use crate::base::limits::DESCRIPTORS_SHOWN_MAX;
+use crate::control::cli::{AdminTarget, Captured, HealthOrder, ResolvedName};
 use crate::control::core::Control;
 use crate::control::events::{self, Level};
+use crate::control::resolve::Name;
 use crate::live::AdminState;
 use crate::model::Model;
 use crate::policy::health::State;
 use crate::proxy::message::ToCore;
 use crate::proxy::refusals;
+use crate::rt;
 use crate::stats::latency::{Laps, Window, summed_up};
 use crate::stats::process::{CORE_CELLS, CORE_TABLE};
 use crate::stats::snapshot::{ProcessFacts, ServerFacts, Snapshot};
@@ -64,6 +67,41 @@ impl AdminTarget for Target {
 
     fn server(&self, id: ServerId) -> ServerFacts {
         self.control.server_facts(id)
+    }
+
+    fn errors(&self) -> (u64, Vec<Captured>) {
+        self.control.events.captures.borrow().all()
+    }
+
+    fn descriptors(&self) -> Result<Vec<(u32, String)>, String> {
+        let all = std::fs::read_dir("/proc/self/fd").map_err(|e| e.to_string())?;
+        let mut found: Vec<(u32, String)> = all
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                let number = entry.file_name().to_str()?.parse().ok()?;
+                // The one that reads this directory is closed by the time it is asked.
+                Some((number, std::fs::read_link(entry.path()).ok()?.display().to_string()))
+            })
+            .take(DESCRIPTORS_SHOWN_MAX)
+            .collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn statistics_bytes(&self) -> (usize, usize) {
+        (self.control.latency.borrow().bytes(), self.control.history.borrow().bytes())
+    }
+
+    fn resolvers(&self) -> Vec<ResolvedName> {
+        let names = self.control.names.borrow();
+        let now = rt::now();
+        let show = |name: &Name| ResolvedName {
+            host: name.host.clone(),
+            counts: (name.found, name.failed),
+            age: now.since(name.at),
+            found: name.last.clone(),
+        };
+        names.iter().map(show).collect()
     }
 
     fn audit(&mut self, text: &str) {

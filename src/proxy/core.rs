@@ -22,6 +22,7 @@ use crate::policy::persist;
 use crate::policy::ports::{RouteId, SourcePorts, SourceRange};
 use crate::policy::sample::{Scratch, VariableId, VariableScope};
 use crate::proxy::auth::Desk;
+use crate::proxy::capture;
 use crate::proxy::idle::{PoolId, PoolKey, PoolTarget, Pools};
 use crate::proxy::message::{Event, ToControl, ToCore};
 use crate::proxy::pad::Pads;
@@ -66,6 +67,8 @@ pub(super) struct Core {
     rng: RefCell<Rng>,
     /// Durations since they were last handed over.
     timers: RefCell<Timers>,
+    /// Malformed messages that were handed over lately.
+    pub(super) captures: Cell<capture::Budget>,
     /// Idle server connections.
     pub(super) pools: RefCell<Pools>,
     /// Memory of requests that are over.
@@ -161,6 +164,7 @@ impl Core {
             scratch: RefCell::default(),
             rng: RefCell::new(Rng::new(seed)),
             timers: RefCell::default(),
+            captures: Cell::default(),
             pools: RefCell::default(),
             pads: Pads::default(),
             busy: Cell::new(0),

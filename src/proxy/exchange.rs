@@ -17,6 +17,7 @@ use crate::proto::h1::framing::{self, Asked, Decision, Framing};
 use crate::proto::h1::head::{Ambiguous, HeadOptions, parse_response};
 use crate::proto::headers::Head;
 use crate::proto::http::{StatusCode, Version};
+use crate::proxy::capture;
 use crate::proxy::client_h1::Client;
 use crate::proxy::dispatch::{self, Assigned};
 use crate::proxy::end::{End, Kind, Phase, Side};
@@ -323,12 +324,18 @@ async fn attempt(
     let options = HeadOptions { ambiguous: job.ambiguous, ..HeadOptions::default() };
     loop {
         let arrived = Waiting { session, client, up, upload, started, backend: job.backend };
-        arrived.head(settings, &options, &mut pad.response).await?;
+        if let Err(failed) = arrived.head(settings, &options, &mut pad.response).await {
+            if matches!(failed, Failed::Server(Failure::JunkResponse)) {
+                capture_response(session, up, &options);
+            }
+            return Err(failed);
+        }
         let bytes = up.link.input.bytes();
         let mut edit = pad.response.edit(bytes);
         let decision = framing::response(&mut edit, job.asked, job.ambiguous);
         let decision = decision.map_err(|refusal| {
             session.refused_response(refusal.reason);
+            capture::response(session, up.server, bytes, &refusal);
             Failed::Server(Failure::JunkResponse)
         })?;
         if !pad.response.view(bytes).status().is_some_and(StatusCode::is_interim) {
@@ -342,6 +349,14 @@ async fn attempt(
         interim(session, client, job, up, &mut pad.response)
             .await
             .map_err(|end| Failed::Stop(Stop::End(end)))?;
+    }
+}
+
+/// Keeps a head that was refused. It is parsed once more, which tells where it is wrong.
+fn capture_response(session: &Session, up: &Upstream, options: &HeadOptions) {
+    let bytes = up.link.input.bytes();
+    if let Err(refusal) = parse_response(bytes, options, &mut Head::default()) {
+        capture::response(session, up.server, bytes, &refusal);
     }
 }
 

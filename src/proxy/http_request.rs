@@ -18,6 +18,7 @@ use crate::proto::h1::reason::Reason;
 use crate::proto::h2::reason::Answer;
 use crate::proto::headers::Head;
 use crate::proto::http::{Method, Name, Version};
+use crate::proxy::capture;
 use crate::proxy::client_h1::{Client, NoHead};
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::exchange::{Job, Wanted, upload_broken};
@@ -46,6 +47,7 @@ pub(super) async fn receive(
     client.receive_head(session, options, deadline, &mut pad.request).await.map_err(|no| match no {
         NoHead::Refused(refusal) => {
             session.refused(refusal.reason);
+            capture::request(session, client.link.input.bytes(), &refusal);
             Stop::Reply { status: refusal.reason.status(), end: ended(Kind::Malformed) }
         }
         NoHead::Malformed(malformed) => {
@@ -82,6 +84,7 @@ pub(super) fn judge(
     let bytes = client.link.input.bytes();
     let mut decision = framing::request(&mut pad.request.edit(bytes), ambiguous).map_err(|refusal| {
         session.refused(refusal.reason);
+        capture::request(session, bytes, &refusal);
         let end = End::new(Side::Client, Phase::Inspect, Kind::Malformed);
         Stop::Reply { status: refusal.reason.status(), end }
     })?;

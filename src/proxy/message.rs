@@ -6,6 +6,7 @@ use crate::base::id::{BackendId, CoreId, FrontendId, ListenerId, ServerId};
 use crate::base::net::Addr;
 use crate::policy::sample::{Literal, VariableId};
 use crate::proxy::auth::Digest;
+use crate::proxy::capture::Malformed;
 use crate::proxy::end::End;
 use crate::stats::timers::Batch;
 
@@ -136,6 +137,8 @@ pub enum Event {
     },
     /// The queue of a backend is full.
     QueueFull(BackendId),
+    /// A message was refused: evidence for `show errors`.
+    Malformed(Box<Malformed>),
     /// A session is over; sent if the frontend logs sessions.
     SessionEnd(Box<SessionRow>, End),
 }

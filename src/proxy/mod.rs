@@ -5,6 +5,7 @@
 //! tells the way of a request: `client_h1`, `exchange` with the connections of `idle`, `forward`.
 
 pub mod auth;
+pub mod capture;
 mod client_h1;
 mod client_h2;
 mod core;

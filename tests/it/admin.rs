@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use crate::harness::gate::{binary, relay};
+use crate::harness::http::http_gate;
 use crate::harness::peers::free_address;
 use crate::harness::{Origin, PATIENCE, Shardgate, connect, until};
 
@@ -130,5 +131,81 @@ fn activity_shows_what_the_cores_do() {
     until("an idle process says so", || {
         gate.info("Idle_pct").parse::<u32>().is_ok_and(|percent| percent > 50)
     });
+    gate.finish();
+}
+
+#[test]
+fn maps_and_acls_change_while_they_are_used() {
+    let body = "[frontend.fe]\nmode = \"http\"\nbind = \"127.0.0.1:0\"\nrules = [\n\
+        { deny = { status = 403 }, if = \"{ src -f @DIR@/bad.acl } !{ path /open }\" },\n\
+        { return = { status = 200, content-type = \"text/plain\", lf-string = \"%[path,map_str(@DIR@/names.map,none)]\" } },\n]\n";
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let at = dir.path().display().to_string();
+    std::fs::write(dir.path().join("names.map"), "/a first\n/b second\n").expect("writable");
+    std::fs::write(dir.path().join("bad.acl"), "192.0.2.0/24\n").expect("writable");
+    let gate = Shardgate::start(&body.replace("@DIR@", &at));
+    let (map, acl) = (format!("{at}/names.map"), format!("{at}/bad.acl"));
+    let get = |path: &str| gate.wire("fe").get(path);
+    assert_eq!((get("/a").text(), get("/c").text()), ("first".to_owned(), "none".to_owned()));
+    let list = gate.ask("show map");
+    assert!(list.contains(&format!("({map}) ")) && list.contains("entry_cnt=2"), "{list}");
+    for (command, answer) in [
+        (format!("add map {map} /c third one"), "\n"),
+        (format!("set map {map} /a changed"), "\n"),
+        (format!("del map {map} /b"), "\n"),
+        (format!("del map {map} /b"), "Key not found.\n\n"),
+        (format!("set map {map} /b x"), "entry not found.\n\n"),
+        ("show map nothing".to_owned(), "Unknown map identifier. Please use #<id> or <file>.\n\n"),
+        (format!("show map {acl}"), "Unknown map identifier. Please use #<id> or <file>.\n\n"),
+        (format!("add acl {acl} not-an-address"), "Entry 2 is refused"),
+    ] {
+        let said = gate.ask(&command);
+        assert!(
+            said == answer || (answer.ends_with("refused") && said.starts_with(answer)),
+            "{command}: {said}"
+        );
+    }
+    assert_eq!(["/a", "/b", "/c"].map(|path| get(path).text()), ["changed", "none", "third one"]);
+    // A payload, and a version that is put in place as a whole.
+    let version = gate.ask(&format!("prepare map {map}"));
+    assert_eq!(version, "New version created: 1\n\n");
+    gate.ask(&format!("add map @1 {map} <<\n/a whole\n/d new\n\n"));
+    assert_eq!(get("/a").text(), "changed", "nothing shows before the commit");
+    assert_eq!(gate.ask(&format!("commit map @1 {map}")), "\n");
+    assert_eq!(["/a", "/c", "/d"].map(|path| get(path).text()), ["whole", "none", "new"]);
+    assert!(gate.ask(&format!("commit map @1 {map}")).starts_with("Unknown version"));
+    assert!(gate.ask(&format!("get map {map} /d")).contains("match=yes, key=\"/d\", value=\"new\""));
+    assert!(gate.ask(&format!("show map {map}")).contains(" /d new\n"));
+    gate.ask(&format!("add acl {acl} 127.0.0.0/8"));
+    assert_eq!((get("/a").status(), get("/open").status()), (403, 200));
+    gate.ask(&format!("clear acl {acl}"));
+    assert_eq!(get("/a").status(), 200);
+    gate.wait_log(" (from 2 entries to none)");
+    gate.finish();
+}
+
+#[test]
+fn the_last_malformed_messages_are_kept_with_the_place() {
+    let origin = Origin::http(|_| "HTTP/1.1 2x0 OK\r\n\r\n".to_owned());
+    let gate = http_gate(&origin, "", "", "");
+    let mut client = gate.wire("fe");
+    client.send("GET /bad HTTP/1.1\r\nHost: a\r\nX\u{1}: y\r\n\r\n");
+    assert_eq!(client.response("GET").status(), 400);
+    assert_eq!(gate.wire("fe").get("/").status(), 502);
+    until("both are there", || gate.ask("show errors").starts_with("Total events captured: 2\n"));
+    let all = gate.ask("show errors");
+    assert!(all.contains("frontend fe (#") && all.contains("error at position 29:\n"), "{all}");
+    assert!(all.contains("> 00028 X\\x01: y\\r\\n\n"), "{all}");
+    assert!(all.contains("> 00000 HTTP/1.1 2x0 OK\\r\\n\n") && all.contains("server s1 (#1)"), "{all}");
+    assert!(!gate.ask("show errors fe request").contains("2x0"));
+    assert!(!gate.ask("show errors be response").contains("/bad"));
+    // A flood is sampled.
+    for _ in 0..100 {
+        let mut client = gate.wire("fe");
+        client.send("\u{1}\r\n\r\n");
+        assert_eq!(client.response("GET").status(), 400);
+    }
+    until("the flood is counted", || gate.count("fe/FRONTEND", "ereq") >= 101);
+    assert!(gate.ask("show errors").matches("invalid request").count() <= 64);
     gate.finish();
 }

@@ -2,8 +2,10 @@
 //! commands ([`table`]); what the commands see and change is a trait ([`target`]) that the control core implements.
 
 mod frontends;
+mod inspect;
 mod latency;
 mod parse;
+mod patterns;
 mod servers;
 pub mod session;
 mod settings;
@@ -12,7 +14,7 @@ pub mod table;
 pub mod target;
 
 pub use session::{AdminSession, Next};
-pub use target::{AdminTarget, HealthOrder, Job, Outcome, SessionInfo};
+pub use target::{AdminTarget, Captured, HealthOrder, Job, Outcome, ResolvedName, SessionInfo};
 
 #[cfg(test)]
 mod tests;

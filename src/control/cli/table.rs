@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::control::cli::session::{Answer, Call};
-use crate::control::cli::{frontends, latency, servers, settings, show};
+use crate::control::cli::{frontends, inspect, latency, patterns, servers, settings, show};
 use crate::model::AdminLevel::{self, Admin, Operator, User};
 
 /// One command.
@@ -41,7 +41,15 @@ macro_rules! commands {
 }
 
 commands! {
+    ["add" "acl"] "add acl [@<ver>] <acl> <pattern>" Operator patterns::add_acl, "add a pattern, or those of the payload, one a line";
+    ["add" "map"] "add map [@<ver>] <map> <key> <value>" Operator patterns::add_map, "add an entry, or those of the payload, one a line";
+    ["clear" "acl"] "clear acl [@<ver>] <acl>" Operator patterns::clear_acl, "remove all patterns";
     ["clear" "counters"]          "clear counters [all]"                Operator frontends::clear_counters, "forget maxima; with all (level admin), start counters from zero";
+    ["clear" "map"] "clear map [@<ver>] <map>" Operator patterns::clear_map, "remove all entries";
+    ["commit" "acl"] "commit acl @<ver> <acl>" Operator patterns::commit_acl, "put a prepared version in place";
+    ["commit" "map"] "commit map @<ver> <map>" Operator patterns::commit_map, "put a prepared version in place";
+    ["del" "acl"] "del acl <acl> [<pattern>|#<ref>]" Operator patterns::del_acl, "remove a pattern";
+    ["del" "map"] "del map <map> [<key>|#<ref>]" Operator patterns::del_map, "remove an entry";
     ["disable" "agent"]           "disable agent <bk>/<srv>"            Admin    servers::disable_agent, "stop agent checks of a server";
     ["disable" "frontend"]        "disable frontend <frontend>"         Admin    frontends::disable, "stop accepting on a frontend, for now";
     ["disable" "health"]          "disable health <bk>/<srv>"           Admin    servers::disable_health, "stop health checks of a server";
@@ -51,26 +59,40 @@ commands! {
     ["enable" "frontend"]         "enable frontend <frontend>"          Admin    frontends::enable, "accept on a frontend again";
     ["enable" "health"]           "enable health <bk>/<srv>"            Admin    servers::enable_health, "start health checks of a server";
     ["enable" "server"]           "enable server <bk>/<srv>"            Admin    servers::enable, "put a server back into rotation";
+    ["get" "acl"] "get acl <acl> <value>" Operator patterns::get_acl, "whether a value matches, and which pattern";
+    ["get" "map"] "get map <map> <value>" Operator patterns::get_map, "what a value maps to";
     ["get" "weight"]              "get weight <bk>/<srv>"               User     servers::get_weight, "print a server's weight and what it started with";
     ["operator"]                  "operator"                            User     settings::operator, "lower this connection to level operator";
+    ["prepare" "acl"] "prepare acl <acl>" Operator patterns::prepare_acl, "begin a new version";
+    ["prepare" "map"] "prepare map <map>" Operator patterns::prepare_map, "begin a new version";
+    ["set" "map"] "set map [@<ver>] <map> [<key>|#<ref>] <value>" Operator patterns::set_map, "change the value of an entry";
     ["set" "maxconn" "frontend"]  "set maxconn frontend <fe> <value>"   Admin    frontends::set_maxconn, "change a frontend's limit of connections";
     ["set" "maxconn" "global"]    "set maxconn global <value>"          Admin    frontends::set_maxconn_global, "change the process's limit of connections; 0: as at the start";
     ["set" "maxconn" "server"]    "set maxconn server <bk>/<srv> <value>" Admin  servers::set_maxconn, "change a server's limit of sessions; 0: none";
     ["set" "server"]              "set server <bk>/<srv> [opts]"        Admin    servers::set, "change a server's state, health, weight or address";
     ["set" "timeout"]             "set timeout cli <delay>"             User     settings::set_timeout, "change how long this connection may stay quiet";
     ["set" "weight"]              "set weight <bk>/<srv> <weight>[%]"   Admin    servers::set_weight, "change a server's weight";
+    ["show" "acl"] "show acl [[@<ver>] <acl>]" Operator patterns::show_acl, "ACL files, or the patterns of one";
     ["show" "activity"]           "show activity"                       User     show::activity, "what each core does";
     ["show" "backend"]            "show backend"                        User     show::backend, "names of the backends";
     ["show" "cli" "level"]        "show cli level"                      User     settings::show_level, "level of this connection";
     ["show" "cli" "sockets"]      "show cli sockets"                    Operator show::cli_sockets, "admin sockets and their levels";
     ["show" "errors" "reasons"]   "show errors reasons [all]"           User     show::error_reasons, "HTTP messages that were refused, by reason; all: with those that never occurred";
+    ["show" "errors"] "show errors [<iid>|<proxy>] [request|response]" Operator inspect::errors, "the last malformed messages and where they are wrong";
+    ["show" "fd"] "show fd [<num>]" Operator inspect::descriptors, "open file descriptors";
     ["show" "info"]               "show info [typed|json] [desc]"       User     show::info, "the process: versions, limits, totals, rates";
     ["show" "latency"]            "show latency [<backend>[/<server>]] [10s|1m|5m|start]" User latency::show, "percentiles of durations in microseconds, step by step";
     ["show" "listeners"]          "show listeners"                      User     show::listeners, "binds: frontend, name, address in use, state";
+    ["show" "map"] "show map [[@<ver>] <map>]" Operator patterns::show_map, "maps, or the entries of one";
+    ["show" "pools"] "show pools" Operator inspect::pools, "memory that is kept for the next use";
+    ["show" "resolvers"] "show resolvers" Operator inspect::resolvers, "names of servers and what they resolve to";
+    ["show" "schema" "json"] "show schema json" User inspect::schema, "JSON schema of show info json and show stat json";
     ["show" "servers" "conn"]     "show servers conn [<backend>]"       User     servers::show_conn, "connections to servers";
     ["show" "servers" "state"]    "show servers state [<backend>]"      User     servers::show_state, "states of servers in HAProxy's state file format";
     ["show" "sess"]               "show sess [<id>|all]"                Operator show::sessions, "live sessions";
+    ["show" "sources"] "show sources" Operator inspect::sources, "source ports: in use, in TIME_WAIT, free";
     ["show" "stat"]               "show stat [<iid> <type> <sid>] [typed|json] [desc|up|no-maint|10s|1m|5m|start]* [at -<time>]" User show::stat, "counters of frontends, servers, backends; percentiles over the window (1m); at -15m: as they were";
+    ["show" "threads"] "show threads" Operator inspect::threads, "what the thread of each core does";
     ["show" "version"]            "show version"                        User     show::version, "the version";
     ["shutdown" "session"]        "shutdown session <id>"               Admin    frontends::shutdown_session, "end a session (see show sess)";
     ["shutdown" "sessions" "server"] "shutdown sessions server <bk>/<srv>" Admin servers::shutdown_sessions, "end all sessions of a server";

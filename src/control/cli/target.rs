@@ -2,11 +2,13 @@
 //! implement it over plain values. Everything here answers at once; what needs the data cores or time is a [`Job`].
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::base::id::{FrontendId, IdRange, ServerId};
 use crate::base::net::Addr;
 use crate::model::Model;
+use crate::policy::ports::Ledger;
+use crate::proxy::capture::Malformed;
 use crate::proxy::refusals;
 use crate::stats::latency::{Laps, Window};
 use crate::stats::process::CORE_CELLS;
@@ -32,6 +34,14 @@ pub trait AdminTarget {
     /// The facts about one server.
     fn server(&self, id: ServerId) -> ServerFacts;
 
+    /// How many malformed messages came, and the last of them, newest first.
+    fn errors(&self) -> (u64, Vec<Captured>);
+    /// Open descriptors and what they are; `Err`: why that cannot be read.
+    fn descriptors(&self) -> Result<Vec<(u32, String)>, String>;
+    /// Bytes that histograms and history hold.
+    fn statistics_bytes(&self) -> (usize, usize);
+    /// Names of servers and what their last look-up found.
+    fn resolvers(&self) -> Vec<ResolvedName>;
     /// Writes to the audit log: who did what.
     fn audit(&mut self, text: &str);
 
@@ -65,6 +75,30 @@ pub trait AdminTarget {
     fn clear_counters(&mut self, all: bool);
 }
 
+/// A malformed message that was kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Captured {
+    /// Its number among all.
+    pub number: u64,
+    /// When it came.
+    pub at: SystemTime,
+    /// The message.
+    pub malformed: Malformed,
+}
+
+/// A name that is looked up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ResolvedName {
+    /// The name.
+    pub host: String,
+    /// Look-ups that found addresses, and that did not.
+    pub counts: (u64, u64),
+    /// Since the last one.
+    pub age: Duration,
+    /// What it found.
+    pub found: Result<Vec<std::net::IpAddr>, String>,
+}
+
 /// What `set server ... health` asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HealthOrder {
@@ -83,6 +117,8 @@ pub enum Job {
     Wait(Duration),
     /// Ask all data cores for their sessions; answer [`Outcome::Sessions`].
     Sessions,
+    /// Ask all data cores for their ledgers of source ports; answer [`Outcome::Sources`].
+    Sources,
     /// End the session with this id; answer [`Outcome::Found`].
     ShutdownSession(u64),
 }
@@ -94,6 +130,8 @@ pub enum Outcome {
     Done,
     /// All live sessions.
     Sessions(Vec<SessionInfo>),
+    /// Source ports of all cores together.
+    Sources(Vec<Ledger>),
     /// Whether there was such a session.
     Found(bool),
 }

@@ -12,6 +12,8 @@ use crate::base::net::Addr;
 use crate::config::{self, Env};
 use crate::control::ctl;
 use crate::model::{AdminLevel, Model};
+use crate::policy::ports::Ledger;
+use crate::proxy::capture::Malformed;
 use crate::proxy::refusals;
 use crate::stats::latency::{Laps, Window};
 use crate::stats::process::CORE_CELLS;
@@ -65,6 +67,41 @@ impl AdminTarget for Fixture {
             _ => None,
         });
         (**servers.collect::<Vec<_>>()[id.0 as usize]).clone()
+    }
+    fn errors(&self) -> (u64, Vec<Captured>) {
+        let request = Malformed {
+            frontend: FrontendId(0),
+            server: None,
+            client: Addr::Ip("192.0.2.1:4242".parse().expect("an address")),
+            session: 0x1f,
+            reason: "a control character in a header",
+            at: 20,
+            len: 31,
+            start: 0,
+            bytes: b"GET / HTTP/1.1\r\nHost\x01: a\r\n\r\n".to_vec(),
+        };
+        let response = Malformed { server: Some(ServerId(0)), at: 0, ..request.clone() };
+        let at = std::time::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+        let captured = |number, malformed| Captured { number, at, malformed };
+        (7, vec![captured(7, request), captured(6, response)])
+    }
+    fn descriptors(&self) -> Result<Vec<(u32, String)>, String> {
+        Ok(vec![(0, "/dev/null".to_owned()), (12, "socket:[4711]".to_owned())])
+    }
+    fn statistics_bytes(&self) -> (usize, usize) {
+        (1000, 2000)
+    }
+    fn resolvers(&self) -> Vec<ResolvedName> {
+        let name = |host: &str, found| ResolvedName {
+            host: host.to_owned(),
+            counts: (3, 1),
+            age: Duration::from_secs(9),
+            found,
+        };
+        vec![
+            name("web.example", Ok(vec!["192.0.2.7".parse().expect("an address")])),
+            name("gone.example", Err("there is no such name".to_owned())),
+        ]
     }
     fn audit(&mut self, text: &str) {
         self.audited.push(text.to_owned());
@@ -163,6 +200,13 @@ fn talk(fixture: &mut Fixture, session: &mut AdminSession, input: &[u8]) -> (Str
                 session.handle_outcome(Outcome::Done);
             }
             Next::Do(Job::Sessions) => session.handle_outcome(Outcome::Sessions(vec![session_info()])),
+            Next::Do(Job::Sources) => {
+                let (source, destination) = ("192.0.2.1", "10.0.0.1:80");
+                let source = source.parse().expect("an address");
+                let destination = destination.parse().expect("an address");
+                let row = Ledger { source, destination, used: 3, free: 60_000, waiting: 17 };
+                session.handle_outcome(Outcome::Sources(vec![row]));
+            }
             Next::Do(Job::ShutdownSession(id)) => session.handle_outcome(Outcome::Found(id == 0x1f)),
             next => return (out, next),
         }
@@ -339,6 +383,14 @@ fn shows_are_the_golden_ones() {
         "show errors reasons",
         "show errors reasons all",
         "show sess",
+        "show errors",
+        "show errors web response",
+        "show threads",
+        "show fd 12",
+        "show pools",
+        "show resolvers",
+        "show sources",
+        "show schema json",
         "show version",
         "show cli level",
         "show cli sockets",

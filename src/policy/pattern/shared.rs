@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 
+use crate::base::limits::PATTERN_VERSIONS_MAX;
 use crate::policy::pattern::{Entry, Method, PatternError, PatternSet};
 
 /// A compiled set that can be replaced while cores use it.
@@ -45,6 +46,11 @@ pub struct PatternFile {
 struct State {
     lines: Arc<Vec<Line>>,
     users: Vec<Arc<SharedPatterns>>,
+    /// Versions that are being prepared, oldest first.
+    prepared: Vec<(u32, Vec<Line>)>,
+    /// The version in use, and the last one that was made.
+    current: u32,
+    newest: u32,
 }
 
 impl PatternFile {
@@ -52,7 +58,7 @@ impl PatternFile {
     /// tabs before a pattern are dropped. In a map the pattern is the first word and the rest of the line its value.
     pub fn parse(name: &str, text: &[u8], is_map: bool) -> PatternFile {
         let lines = text.split(|b| *b == b'\n').filter_map(|line| parse_line(line, is_map)).collect();
-        let state = State { lines: Arc::new(lines), users: Vec::new() };
+        let state = State { lines: Arc::new(lines), ..State::default() };
         PatternFile { name: name.to_owned(), is_map, state: RwLock::new(state) }
     }
 
@@ -75,6 +81,61 @@ impl PatternFile {
     /// The lines now.
     pub fn lines(&self) -> Arc<Vec<Line>> {
         Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner).lines)
+    }
+
+    /// The version in use, and the newest that is prepared (0: none).
+    pub fn versions(&self) -> (u32, u32) {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        (state.current, state.prepared.last().map_or(0, |(version, _)| *version))
+    }
+
+    /// How its patterns are compared, for each use.
+    pub fn uses(&self) -> Vec<(Method, bool)> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.users.iter().map(|user| (user.method, user.ignore_case)).collect()
+    }
+
+    /// The sets that conditions use now.
+    pub fn users(&self) -> Vec<Arc<SharedPatterns>> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).users.clone()
+    }
+
+    /// Begins a new, empty version that [`commit`](Self::commit) puts in place of the one in use. The oldest one that is being
+    /// prepared is forgotten when there are too many.
+    pub fn prepare(&self) -> u32 {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.prepared.len() >= PATTERN_VERSIONS_MAX {
+            state.prepared.remove(0);
+        }
+        state.newest += 1;
+        let version = state.newest;
+        state.prepared.push((version, Vec::new()));
+        version
+    }
+
+    /// The lines of a version that is being prepared.
+    pub fn prepared(&self, version: u32) -> Option<Vec<Line>> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.prepared.iter().find(|(v, _)| *v == version).map(|(_, lines)| lines.clone())
+    }
+
+    /// Changes a version that is being prepared; `None`: there is none of this number.
+    pub fn change_prepared<R>(&self, version: u32, change: impl FnOnce(&mut Vec<Line>) -> R) -> Option<R> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.prepared.iter_mut().find(|(v, _)| *v == version).map(|(_, lines)| change(lines))
+    }
+
+    /// Puts a prepared version in place, at once for each core. Older prepared ones are forgotten.
+    ///
+    /// # Errors
+    /// There is no such version (`Ok(false)`), or one of its lines is no pattern; then nothing changes.
+    pub fn commit(&self, version: u32) -> Result<bool, PatternError> {
+        let Some(lines) = self.prepared(version) else { return Ok(false) };
+        self.replace(lines)?;
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.prepared.retain(|(v, _)| *v > version);
+        state.current = version;
+        Ok(true)
     }
 
     /// Replaces all lines at once. Nothing changes on an error.
