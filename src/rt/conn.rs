@@ -18,12 +18,16 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::bufs::{self, RecvBuf};
 use super::op::{Keep, Op, SendBuf, Yields};
+use super::time::{now, sleep_until};
 use super::{ring, sys};
 use crate::base::limits::BUF_BYTES;
 use crate::base::net::Addr;
 
 /// IORING_RECVSEND_POLL_FIRST: do not try at once, wait for readiness first.
 const POLL_FIRST: u16 = 1;
+
+/// How often a half-closed connection is looked at that somebody waits for to end.
+const HALF_CLOSED_LOOK: Duration = Duration::from_millis(100);
 
 /// A connected stream socket of this core.
 #[derive(Debug)]
@@ -77,30 +81,36 @@ impl Conn {
 
     /// Waits until a receive would not block (also at the end of the stream and on an error).
     pub async fn readable(&self) -> io::Result<()> {
-        self.ready(libc::POLLIN | libc::POLLRDHUP).await
+        self.ready(libc::POLLIN | libc::POLLRDHUP).await.map(drop)
     }
 
     /// Waits until the connection is over in both directions: reset, or closed by both. Data and a half-close do not
     /// count.
     pub async fn closed(&self) -> io::Result<()> {
-        // POLLHUP and POLLERR are always reported.
-        self.ready(0).await
+        // POLLHUP and POLLERR are always reported; io_uring adds POLLRDHUP to them, and says it again at once as long as it
+        // holds. So the end of a connection that is half-closed is looked for now and then.
+        let over = usize::from((libc::POLLHUP | libc::POLLERR | libc::POLLNVAL).cast_unsigned());
+        while self.ready(0).await? & over == 0 {
+            sleep_until(now() + HALF_CLOSED_LOOK).await;
+        }
+        Ok(())
     }
 
     /// Waits until the peer has closed its direction, or the connection is over.
     pub async fn half_closed(&self) -> io::Result<()> {
-        self.ready(libc::POLLRDHUP).await
+        self.ready(libc::POLLRDHUP).await.map(drop)
     }
 
     /// Waits until a send would not block.
     pub async fn writable(&self) -> io::Result<()> {
-        self.ready(libc::POLLOUT).await
+        self.ready(libc::POLLOUT).await.map(drop)
     }
 
-    async fn ready(&self, events: i16) -> io::Result<()> {
+    /// Waits for one of these events; what holds then.
+    async fn ready(&self, events: i16) -> io::Result<usize> {
         let mut op = start_poll(self, events);
         let (done, _) = poll_fn(|cx| op.poll(cx)).await;
-        done.count().map(drop)
+        done.count()
     }
 
     /// Copies first bytes without taking them (MSG_PEEK). Non-blocking.
