@@ -72,6 +72,27 @@ pub const CHUNK_EXTENSION_BYTES_MAX: usize = 256;
 /// Bytes of a trailer section.
 pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
+/// PING frames of one client of HTTP/2 in ten seconds. Libraries of gRPC measure the path with them, a few a round trip.
+pub const H2_PINGS_MAX: u32 = 2000;
+
+/// SETTINGS frames of one client in ten seconds; each is answered. Clients send one, and another when they change their mind.
+pub const H2_SETTINGS_MAX: u32 = 100;
+
+/// PRIORITY frames of one client in ten seconds. They mean nothing (RFC 9113 5.3.2) and come a few a request from old ones.
+pub const H2_PRIORITIES_MAX: u32 = 10_000;
+
+/// DATA frames without data or an end, of one client in ten seconds. Some libraries flush with one.
+pub const H2_EMPTY_DATA_MAX: u32 = 1000;
+
+/// CONTINUATION frames of one head: four times what a head of the largest size needs in frames of the least size.
+pub const H2_CONTINUATIONS_MAX: u32 = 8;
+
+/// Frames of unknown types of one client in ten seconds. Extensions send one now and then (RFC 9113 5.5).
+pub const H2_OTHER_FRAMES_MAX: u32 = 1000;
+
+/// How long a connection of HTTP/2 that we said goodbye to is waited for once its streams are over.
+pub const H2_GOODBYE: Duration = Duration::from_secs(2);
+
 /// Idle server connections that a core keeps towards one place, whatever `pool-max-conn` allows: descriptors are shared by
 /// all pools, and more connections than this are not needed for any load that one core can serve.
 pub const IDLE_PER_POOL_MAX: usize = 1024;

@@ -137,6 +137,11 @@ fn text(event: &Event, model: &Model) -> (Level, String) {
             (Level::Warning, format!("the queue of backend {} is full", model.backends[*id].name))
         }
         Event::Malformed(malformed) => (Level::Notice, malformed.reason.to_owned()),
+        Event::Flood { frontend, client, flood } => {
+            let name = &model.frontends[*frontend].name;
+            let text = format!("frontend {name}: HTTP/2 connection of {client} closed: {}", flood.text());
+            (Level::Warning, text)
+        }
         Event::SessionEnd(row, end) => (Level::Notice, session_line(row, *end, model)),
     }
 }

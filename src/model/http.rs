@@ -85,6 +85,56 @@ pub struct HttpServer {
     pub max_reuse: Option<u32>,
     /// The least `maxconn` while the backend is not busy (`minconn`).
     pub minconn: Option<u32>,
+    /// What it speaks (`proto`).
+    pub proto: Proto,
+    /// Requests at once on one of its connections of HTTP/2 (`max-streams`).
+    pub max_streams: u32,
+}
+
+/// Settings of HTTP/2 for all connections (`tune.h2.*`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct H2Settings {
+    /// Requests at once on a connection of a client (`fe.max-concurrent-streams`).
+    pub streams_max: u32,
+    /// Bytes that a client may send of one request ahead, at first (`fe.initial-window-size`).
+    pub window: u32,
+    /// Bytes that a client may send ahead on one connection (`fe.rxbuf`).
+    pub rxbuf: u32,
+    /// Requests on a connection of a client before it is asked to open another (`fe.max-total-streams`).
+    pub total_max: Option<u32>,
+    /// Resets of a client in ten seconds before its connection is closed (`fe.max-resets`).
+    pub resets_max: u32,
+    /// Malformed requests of a connection before it is closed (`fe.glitches-threshold`).
+    pub glitches_max: u32,
+    /// Bytes that a server may send of one response ahead (`be.initial-window-size`).
+    pub server_window: u32,
+    /// Bytes that a server may send ahead on one connection (`be.rxbuf`).
+    pub server_rxbuf: u32,
+}
+
+impl Default for H2Settings {
+    fn default() -> H2Settings {
+        H2Settings {
+            streams_max: 100,
+            window: 65_535,
+            rxbuf: 1600 * 1024,
+            total_max: None,
+            resets_max: 1000,
+            glitches_max: 100,
+            server_window: 256 * 1024,
+            server_rxbuf: 1600 * 1024,
+        }
+    }
+}
+
+/// What is spoken to a server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Proto {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2; on a clear connection by prior knowledge.
+    Http2,
 }
 
 /// Rules on both directions.

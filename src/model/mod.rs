@@ -68,6 +68,8 @@ pub struct Global {
     pub pipe_bytes: u32,
     /// Pipes a core may have at most (`maxpipes` divided by cores).
     pub pipes_max: u32,
+    /// HTTP/2 (`tune.h2.*`).
+    pub h2: http::H2Settings,
 }
 
 /// Where messages of the process go.

@@ -5,6 +5,7 @@ pub mod admission;
 pub mod agent;
 pub mod balance;
 pub mod converter;
+pub mod flood;
 pub mod format;
 pub mod health;
 pub mod http_action;

@@ -1,18 +1,20 @@
-//! A connection of a client that speaks HTTP/2: handshake, streams, and its end. Each stream is a task that goes the way of
-//! `http::request`; frames are the `h2` crate's.
+//! A connection of a client that speaks HTTP/2: handshake, streams, limits, and its end. Each stream is a task that goes
+//! the way of `http::request`; frames are the `h2` crate's.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use ::http::Request;
 use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 
+use crate::base::limits::H2_GOODBYE;
 use crate::base::time::Now;
+use crate::policy::flood::{Flood, FloodGuard};
 use crate::proxy::client_h1::Client;
 use crate::proxy::core::Core;
 use crate::proxy::end::{End, Kind, Phase, Side};
@@ -20,19 +22,33 @@ use crate::proxy::h2_conn::H2Conn;
 use crate::proxy::h2_stream::{Responder, Stream};
 use crate::proxy::http::{self, http_of};
 use crate::proxy::input::Input;
+use crate::proxy::message::Event;
 use crate::proxy::patience::Patience;
 use crate::proxy::session::{Info, Session};
 use crate::rt;
+use crate::stats::table::Stat;
 
-type Served = Connection<H2Conn<Rc<Info>>, Bytes>;
+/// What a field costs in the size of a header list beyond its bytes (RFC 9113 6.5.2).
+const FIELD_COST: u32 = 32;
+
+/// A request as it came, with what its response goes to.
+type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// Serves a connection until it is over. `first` begins with the preface.
 pub(super) async fn serve(session: &Session, first: Input) -> Result<End, End> {
     let http = http_of(session.frontend());
-    let io = H2Conn::new(session.info.clone(), first);
-    let deadline = http.timeout_request.map(|t| session.info.started + t);
+    let settings = &session.core.model.global.h2;
+    let open = Rc::new(Open::default());
+    let guard = FloodGuard::new(settings.resets_max, rt::now());
+    let io = H2Conn::new(session.info.clone(), first).guarded(guard, open.flood.clone());
     let mut builder = Builder::new();
-    builder.max_concurrent_streams(100).enable_connect_protocol();
+    builder
+        .max_concurrent_streams(settings.streams_max)
+        .initial_window_size(settings.window)
+        .max_header_list_size(http.limits.head_bytes + FIELD_COST * http.limits.headers)
+        .max_local_error_reset_streams(Some(settings.glitches_max as usize))
+        .enable_connect_protocol();
+    let deadline = http.timeout_request.map(|t| session.info.started + t);
     let shaken = rt::with_deadline(builder.handshake::<_, Bytes>(io), deadline).await;
     let early = |kind| End::new(Side::Client, Phase::Inspect, kind);
     let connection = match shaken {
@@ -41,79 +57,145 @@ pub(super) async fn serve(session: &Session, first: Input) -> Result<End, End> {
         Ok(Err(_)) => return Err(early(Kind::Malformed)),
         Ok(Ok(connection)) => connection,
     };
-    Serving {
-        session,
-        connection,
-        patience: Patience::default(),
-        requests: 0,
-        open: Rc::default(),
-        leaving: false,
-    }
-    .run()
-    .await
+    open.quiet_since.set(rt::now());
+    let patience = Patience::default();
+    Serving { session, connection, patience, requests: 0, open, leaving: None, is_wide: false }.run().await
 }
 
 /// A connection that is being served.
 struct Serving<'a> {
     session: &'a Session,
-    connection: Served,
+    connection: Connection<H2Conn<Rc<Info>>, Bytes>,
     patience: Patience,
+    /// Requests that were read.
     requests: u32,
     open: Rc<Open>,
-    /// GOAWAY is sent.
-    leaving: bool,
+    /// Since when we want no more requests: GOAWAY is sent.
+    leaving: Option<Now>,
+    /// Uploads move: the windows are as large as they get.
+    is_wide: bool,
 }
 
-/// What streams tell their connection.
+/// What streams and frames tell their connection.
 #[derive(Default)]
 struct Open {
-    /// When the last of them ended.
-    quiet_since: RefCell<Option<Now>>,
-    streams: std::cell::Cell<u32>,
+    /// When the last of the streams ended.
+    quiet_since: Cell<Now>,
+    streams: Cell<u32>,
+    /// Malformed requests.
+    glitches: Cell<u32>,
+    flood: Rc<Cell<Option<Flood>>>,
 }
 
 impl Serving<'_> {
     async fn run(mut self) -> Result<End, End> {
-        *self.open.quiet_since.borrow_mut() = Some(rt::now());
+        let malformed = End::new(Side::Client, Phase::Inspect, Kind::Malformed);
         loop {
             match self.next().await {
                 Some(Ok((request, respond))) => self.start(request, respond),
                 Some(Err(e)) if e.is_io() => return Err(End::new(Side::Client, Phase::Inspect, Kind::Abort)),
-                Some(Err(_)) => return Err(End::new(Side::Client, Phase::Inspect, Kind::Malformed)),
+                Some(Err(e)) => {
+                    if self.open.flood.get().is_none() && e.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+                        // A limit inside the crate; ours are told where they are found.
+                        self.tell(Flood::Frames);
+                    }
+                    return Err(malformed);
+                }
+                None if self.open.flood.get().is_some() => return Err(malformed),
                 None => return Ok(End::new(Side::Client, Phase::Data, Kind::Normal)),
             }
         }
     }
 
-    /// The next request; drives everything else of the connection meanwhile.
-    async fn next(&mut self) -> Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>> {
-        let Serving { session, connection, patience, open, leaving, requests } = self;
-        let info = &session.info;
-        let next = poll_fn(|cx| {
-            if session.core.draining.get() && !*leaving {
-                *leaving = true;
-                connection.graceful_shutdown();
-            }
-            if let Poll::Ready(next) = connection.poll_accept(cx) {
-                return Poll::Ready(next);
-            }
-            let is_quiet = open.streams.get() == 0;
-            info.resting.set(true);
-            if is_quiet && !*leaving {
-                let http = http_of(session.frontend());
-                let timeout = if *requests == 0 { http.timeout_request } else { http.timeout_keep_alive };
-                let since = open.quiet_since.borrow().unwrap_or(info.started);
-                if patience.poll(cx, timeout.map(|t| since + t)).is_ready() {
-                    *leaving = true;
-                    connection.graceful_shutdown();
-                    return connection.poll_accept(cx);
-                }
-            }
-            Poll::Pending
-        })
-        .await;
+    /// The next request; drives everything else of the connection meanwhile. `None`: it is over.
+    async fn next(&mut self) -> Option<Result<Accepted, h2::Error>> {
+        let info = &self.session.info;
+        info.resting.set(true);
+        let next = poll_fn(|cx| self.poll_next(cx)).await;
         info.resting.set(false);
         next
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Accepted, h2::Error>>> {
+        let draining = self.session.core.draining.get();
+        if self.leaving.is_none() && (draining || self.is_worn_out()) {
+            self.leave();
+        }
+        loop {
+            let polled = self.connection.poll_accept(cx);
+            if self.leaving.is_none() && self.found_flood() {
+                continue;
+            }
+            if polled.is_ready() {
+                return polled;
+            }
+            self.widen();
+            if self.open.streams.get() > 0 {
+                return Poll::Pending;
+            }
+            // Nothing is open: the client has so long for the next request, or to say goodbye.
+            let http = http_of(self.session.frontend());
+            let since = self.open.quiet_since.get();
+            let deadline = match self.leaving {
+                Some(leaving) => Some(leaving.max(since) + H2_GOODBYE),
+                None if self.requests == 0 => http.timeout_request.map(|t| since + t),
+                None => http.timeout_keep_alive.map(|t| since + t),
+            };
+            if self.patience.poll(cx, deadline).is_pending() {
+                return Poll::Pending;
+            }
+            if self.leaving.is_some() {
+                return Poll::Ready(None);
+            }
+            self.leave();
+        }
+    }
+
+    /// Says that no more requests are wanted; those on their way are served.
+    fn leave(&mut self) {
+        self.leaving = Some(rt::now());
+        self.connection.graceful_shutdown();
+    }
+
+    fn is_worn_out(&self) -> bool {
+        let settings = &self.session.core.model.global.h2;
+        settings.total_max.is_some_and(|max| self.requests >= max)
+    }
+
+    /// Closes the connection of a client that sends too much which moves nothing.
+    fn found_flood(&mut self) -> bool {
+        let settings = &self.session.core.model.global.h2;
+        if self.open.glitches.get() > settings.glitches_max {
+            self.open.flood.set(Some(Flood::Glitches));
+        }
+        let Some(flood) = self.open.flood.get() else { return false };
+        self.tell(flood);
+        self.leaving = Some(rt::now());
+        self.connection.abrupt_shutdown(match flood {
+            Flood::NoSettings => Reason::PROTOCOL_ERROR,
+            _ => Reason::ENHANCE_YOUR_CALM,
+        });
+        true
+    }
+
+    fn tell(&self, flood: Flood) {
+        let (core, info) = (&self.session.core, &self.session.info);
+        core.shard().frontends[info.frontend].count(Stat::H2Floods);
+        core.shard().listeners[info.bind].count(Stat::H2Floods);
+        core.event(Event::Flood { frontend: info.frontend, client: info.conn_facts().src, flood });
+    }
+
+    /// Opens the windows of a client whose uploads reach their servers: a long path needs more on its way than a quiet
+    /// connection may cost us.
+    fn widen(&mut self) {
+        let settings = &self.session.core.model.global.h2;
+        if self.is_wide || self.session.info.bytes_in.get() < u64::from(settings.window) {
+            return;
+        }
+        self.is_wide = true;
+        self.connection.set_target_window_size(settings.rxbuf);
+        // Refused only while an earlier change is not acknowledged; the first has the right of way then.
+        let _ = self.connection.set_initial_window_size(settings.rxbuf.max(settings.window));
     }
 
     fn start(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
@@ -122,26 +204,35 @@ impl Serving<'_> {
         let before = self.requests;
         self.requests = before.saturating_add(1);
         self.open.streams.set(self.open.streams.get() + 1);
-        rt::spawn(run_stream(
-            self.session.core.clone(),
-            self.session.info.clone(),
-            self.open.clone(),
-            stream,
-            before,
-        ));
+        let (core, info, open) = (self.session.core.clone(), self.session.info.clone(), self.open.clone());
+        rt::spawn(run_stream(core, info, open, stream, before));
     }
 }
 
 /// One stream from its head to its end.
 async fn run_stream(core: Rc<Core>, connection: Rc<Info>, open: Rc<Open>, stream: Stream, before: u32) {
+    let place = Place(open);
     let responder = stream.responder.clone();
     let session = Session::of_stream(core, connection);
     let mut client = Client::of_stream(&session, stream, before);
     let end = until_reset(&session, &responder, &mut client).await;
     drop(client);
+    if end.side == Side::Client && end.kind == Kind::Malformed {
+        place.0.glitches.set(place.0.glitches.get() + 1);
+    }
     session.close(end);
-    open.streams.set(open.streams.get() - 1);
-    *open.quiet_since.borrow_mut() = Some(rt::now());
+    drop(place);
+}
+
+/// The place of a stream among those that are open.
+struct Place(Rc<Open>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let open = &self.0;
+        open.streams.set(open.streams.get() - 1);
+        open.quiet_since.set(rt::now());
+    }
 }
 
 async fn until_reset(session: &Session, responder: &RefCell<Responder>, client: &mut Client) -> End {

@@ -16,6 +16,7 @@ use crate::base::limits::TIMER_BATCHES_MAX;
 use crate::base::rng::Rng;
 use crate::base::time::Now;
 use crate::live::{Live, SESSION_BLOCK};
+use crate::model::http::Proto;
 use crate::model::{Model, ServerAddress, Source};
 use crate::policy::balance::{self, Balancer, Tried};
 use crate::policy::persist;
@@ -377,7 +378,12 @@ impl Core {
             (_, address) => PoolTarget::Ip(address?),
         };
         let source = PoolKey::sources(&settings.source);
-        let key = PoolKey { target, source, tcp_user_timeout: settings.tcp_user_timeout };
+        let key = PoolKey {
+            target,
+            source,
+            tcp_user_timeout: settings.tcp_user_timeout,
+            is_h2: settings.http.proto == Proto::Http2,
+        };
         Some(self.pools.borrow_mut().id(key))
     }
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use crate::base::id::{BackendId, ServerId};
 use crate::base::time::Now;
 use crate::model::Backend;
-use crate::model::http::{KeepAlive, Reuse};
+use crate::model::http::{KeepAlive, Proto, Reuse};
 use crate::policy::balance::{Algorithm, Tried};
 use crate::policy::http_action::TimeoutName;
 use crate::policy::retry::{self, Attempt, Decision as Next, Failure, Policy, RetryOn};
@@ -21,13 +21,15 @@ use crate::proxy::capture;
 use crate::proxy::client_h1::Client;
 use crate::proxy::dispatch::{self, Assigned};
 use crate::proxy::end::{End, Kind, Phase, Side};
-use crate::proxy::forward::{Broken, Link, Pump, Sink, Waits};
+use crate::proxy::forward::{Broken, Link, Pump, Waits};
 use crate::proxy::h2_head;
+use crate::proxy::h2_stream;
 use crate::proxy::http::Stop;
-use crate::proxy::idle::{self, PoolId, Upstream};
+use crate::proxy::idle::{self, PoolId, Upstream, Wire};
 use crate::proxy::observe;
 use crate::proxy::pad::Pad;
 use crate::proxy::queue::Slot;
+use crate::proxy::server_h2;
 use crate::proxy::session::Session;
 use crate::proxy::timings::{self, Micros};
 use crate::rt::{self, SendBuf};
@@ -274,7 +276,14 @@ async fn connect(
     session.info.time(|t| t.connected(started, rt::now()));
     let (conn, port) = result?;
     dispatch::connected(session, job.backend, server, started, &conn);
-    Ok((Upstream { link: Link::default(), conn, port, server, uses: 0 }, false))
+    let (wire, port) = match core.model.servers[server].http.proto {
+        Proto::Http1 => (Wire::Conn(conn), port),
+        Proto::Http2 => {
+            let pool = core.target(job.backend, server).pool;
+            (Wire::Stream(Box::new(server_h2::open(core, pool, server, (conn, port)).await?)), None)
+        }
+    };
+    Ok((Upstream { link: Link::default(), wire, port, server, uses: 0 }, false))
 }
 
 /// An idle connection to the server that this request may use.
@@ -292,6 +301,11 @@ fn reuse(
         return None;
     }
     let pool = session.core.target(backend, server).pool?;
+    if session.core.model.servers[server].http.proto == Proto::Http2 {
+        // Connections are made to be shared, whoever opened them.
+        let wire = Wire::Stream(Box::new(server_h2::take(&session.core, pool)?));
+        return Some(Upstream { link: Link::default(), wire, port: None, server, uses: 0 });
+    }
     let is_first = client.requests <= 1;
     match settings.http.as_ref().map_or(Reuse::Never, |http| http.reuse) {
         Reuse::Never => None,
@@ -318,8 +332,19 @@ async fn attempt(
     let started = rt::now();
     let request = mem::take(&mut pad.out);
     session.count_request_out(request.len() as u64, job.backend, up.server);
-    up.link.sending.start(&up.conn, SendBuf::from(request));
-    up.link.recv.arm(&up.conn);
+    match &mut up.wire {
+        Wire::Conn(conn) => {
+            up.link.sending.start(conn, SendBuf::from(request));
+            up.link.recv.arm(conn);
+        }
+        Wire::Stream(stream) => {
+            // The head was translated; the bytes stay for another attempt.
+            let sent = stream.send(&request, upload.is_done());
+            pad.out = request;
+            upload.goes_to_stream();
+            sent.map_err(Failed::Server)?;
+        }
+    }
     pad.response.clear();
     let options = HeadOptions { ambiguous: job.ambiguous, ..HeadOptions::default() };
     loop {
@@ -440,10 +465,12 @@ pub(super) fn poll_upload(
     backend: BackendId,
 ) -> Poll<Result<(), Broken>> {
     let before = (upload.taken, upload.given, upload.spliced());
-    let polled = upload.poll(cx, client.source(session), Sink::Conn(&up.conn, &mut up.link.sending));
+    let server = up.server;
+    let Some(sink) = up.sink() else { return Poll::Ready(Err(Broken::Sink(h2_stream::gone()))) };
+    let polled = upload.poll(cx, client.source(session), sink);
     session.count_in(upload.taken - before.0);
-    session.count_request_out(upload.given - before.1, backend, up.server);
-    session.count_spliced(upload.spliced() - before.2, backend, up.server);
+    session.count_request_out(upload.given - before.1, backend, server);
+    session.count_spliced(upload.spliced() - before.2, backend, server);
     if let Poll::Ready(Err(Broken::Malformed(refusal))) = &polled {
         session.refused(refusal.reason);
     }
@@ -481,12 +508,16 @@ pub(super) fn upload_broken(broken: &Broken) -> Stop {
 }
 
 fn poll_head(
-    cx: &Context<'_>,
+    cx: &mut Context<'_>,
     session: &Session,
     up: &mut Upstream,
     head: &mut Head,
     options: &HeadOptions,
 ) -> Poll<Result<(), Failure>> {
+    let conn = match &mut up.wire {
+        Wire::Conn(conn) => conn,
+        Wire::Stream(stream) => return stream.poll_head(cx, &mut up.link.input, head),
+    };
     loop {
         if !up.link.input.is_empty() {
             match parse_response(up.link.input.bytes(), options, head) {
@@ -498,7 +529,7 @@ fn poll_head(
                 }
             }
         }
-        let Poll::Ready(received) = up.link.recv.poll(&up.conn, cx) else { return Poll::Pending };
+        let Poll::Ready(received) = up.link.recv.poll(conn, cx) else { return Poll::Pending };
         match received {
             Ok(Some(buf)) => up.link.input.push(buf),
             // It said something and not all of it: that is not the quiet close of an idle connection.
@@ -510,6 +541,13 @@ fn poll_head(
 
 /// Gets the bytes of a failed request back for another attempt. True: the server may have seen some of them.
 async fn recover(pad: &mut Pad, up: &mut Upstream, upload: &mut Pump) -> bool {
+    let conn = match &mut up.wire {
+        Wire::Conn(conn) => conn,
+        Wire::Stream(stream) => {
+            stream.cancel();
+            return !stream.unprocessed;
+        }
+    };
     if let Some(bytes) = upload.first_sent.take() {
         pad.out = bytes;
         return true;
@@ -518,8 +556,8 @@ async fn recover(pad: &mut Pad, up: &mut Upstream, upload: &mut Pump) -> bool {
         return true;
     }
     // Whoever waits for its completion must know that it comes.
-    let _ = up.conn.shutdown();
-    let (result, data) = poll_fn(|cx| up.link.sending.poll(&up.conn, cx)).await;
+    let _ = conn.shutdown();
+    let (result, data) = poll_fn(|cx| up.link.sending.poll(conn, cx)).await;
     let Some(SendBuf::Heap { bytes, start }) = data else { return true };
     pad.out = bytes;
     result.is_ok() || start > 0
@@ -528,7 +566,9 @@ async fn recover(pad: &mut Pad, up: &mut Upstream, upload: &mut Pump) -> bool {
 /// Takes the memory of the request back, once its response is here.
 pub(super) fn settle(session: &Session, up: &mut Upstream) {
     let cx = Context::from_waker(Waker::noop());
-    if let Poll::Ready((_, data)) = up.link.sending.poll(&up.conn, &cx) {
+    if let Wire::Conn(conn) = &up.wire
+        && let Poll::Ready((_, data)) = up.link.sending.poll(conn, &cx)
+    {
         session.core.pads.keep(data);
     }
 }
@@ -543,6 +583,8 @@ pub(super) fn release(
 ) {
     let core = &session.core;
     let Some(http) = &core.model.backends[backend].http else { return };
+    // A stream is over; its connection is shared already.
+    let Wire::Conn(conn) = &up.wire else { return };
     let server = &core.model.servers[up.server].http;
     let worn_out = server.max_reuse.is_some_and(|max| up.uses > max);
     let is_dirty = !up.link.input.is_empty() || !up.link.sending.is_idle();
@@ -558,9 +600,9 @@ pub(super) fn release(
         // What its PROXY header said holds for this request alone.
         None if session.is_readdressed() => {}
         None => {
-            let mut up = Box::new(up);
-            up.link.recv.arm(&up.conn);
-            client.own = Some(up);
+            let mut link = up.link;
+            link.recv.arm(conn);
+            client.own = Some(Box::new(Upstream { link, ..up }));
         }
     }
 }

@@ -140,11 +140,18 @@ impl Pump {
         self.piping.spliced
     }
 
-    /// A pump for a body that comes over a stream of HTTP/2, which knows its end by itself. `form` is how it goes on over
-    /// HTTP/1.
-    pub(super) fn of_stream(incoming: &Incoming, form: BodyForm) -> Pump {
-        let framing = if incoming.is_done() { Framing::None } else { Framing::UntilClose };
-        Pump::new(framing, form)
+    /// A pump for a body that comes over a stream of HTTP/2, which knows its end by itself. `framing` says whether there
+    /// is one, `form` how it goes on over HTTP/1.
+    pub(super) fn of_stream(incoming: Option<&Incoming>, framing: Framing, form: BodyForm) -> Pump {
+        let is_none = matches!(framing, Framing::None | Framing::Length(0));
+        // A last chunk has to be written even where no data comes.
+        let is_over = form != BodyForm::Chunked && incoming.is_none_or(Incoming::is_done);
+        Pump::new(if is_none || is_over { Framing::None } else { Framing::UntilClose }, form)
+    }
+
+    /// From here on the body goes to a stream, as data alone.
+    pub(super) fn goes_to_stream(&mut self) {
+        self.form = BodyForm::DataOnly;
     }
 
     /// Appends what is there of a stream's body behind a head that is not sent yet.
@@ -253,6 +260,10 @@ impl Pump {
                 }
                 Poll::Ready((result, sent)) => {
                     self.sent(sent);
+                    if self.waits == Waits::Sink {
+                        self.active = rt::now();
+                        self.waits = Waits::Source;
+                    }
                     if let Err(e) = result {
                         return Poll::Ready(Err(Broken::Sink(e)));
                     }

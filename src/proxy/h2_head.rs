@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use h2::ext::Protocol;
 use http::header::{HeaderName, HeaderValue};
-use http::{HeaderMap, Response, request};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Request, Response, Uri, request};
 
 use crate::proto::h1::connection;
 use crate::proto::h1::encode::LAST_CHUNK;
@@ -34,7 +35,8 @@ pub(super) fn request(
     head::request(&pseudo, || fields(&parts.headers), limits, websocket_key, out, head)
 }
 
-fn fields(map: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+/// The fields of a message in order.
+pub(super) fn fields(map: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     map.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
 }
 
@@ -52,6 +54,30 @@ pub(super) fn response(head: &mut HeadEdit<'_>, keep_length: bool) -> Response<(
     *response.version_mut() = http::Version::HTTP_2;
     copy_fields(view, response.headers_mut());
     response
+}
+
+/// The head of a request for a server that speaks HTTP/2; `None` where it cannot be said in HTTP/2.
+pub(super) fn for_server(head: &mut HeadEdit<'_>) -> Option<Request<()>> {
+    connection::strip_hop_by_hop(head, false);
+    head.delete_framing(Known::TransferEncoding);
+    let view = head.view();
+    let mut uri = http::uri::Parts::default();
+    uri.path_and_query = Some(PathAndQuery::try_from(view.target()).ok()?);
+    let authority = view.line(Known::Host).and_then(|host| Authority::try_from(host).ok());
+    let has_authority = authority.is_some();
+    uri.authority = authority;
+    if has_authority {
+        uri.scheme = Some(Scheme::HTTP);
+    }
+    let mut request = Request::new(());
+    *request.method_mut() = http::Method::from_bytes(view.method_text()).ok()?;
+    *request.uri_mut() = Uri::from_parts(uri).ok()?;
+    *request.version_mut() = http::Version::HTTP_2;
+    if has_authority {
+        head.delete(Known::Host);
+    }
+    copy_fields(head.view(), request.headers_mut());
+    Some(request)
 }
 
 /// The head that opens a tunnel for a stream.

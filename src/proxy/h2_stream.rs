@@ -32,6 +32,11 @@ impl Stream {
     }
 }
 
+/// What stands for a stream that is not there.
+pub(super) fn gone() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
 /// A response on its way.
 pub(super) enum Responder {
     /// No final head was sent.

@@ -11,7 +11,7 @@ use crate::proxy::client_h1::Client;
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::exchange::{self, Job};
 use crate::proxy::forward::{Broken, Pump, Source, Waits};
-use crate::proxy::idle::Upstream;
+use crate::proxy::idle::{Upstream, Wire};
 use crate::proxy::session::Session;
 
 /// Relays until both directions are over or something ends them.
@@ -19,8 +19,9 @@ pub(super) async fn run(session: &Session, client: &mut Client, job: &Job, up: &
     let Some(stream) = &client.stream else { return End::new(Side::Proxy, Phase::Data, Kind::Resource) };
     let frontend = session.frontend();
     let settings = &session.core.model.backends[job.backend];
-    let mut upload = Pump::of_stream(&stream.incoming, BodyForm::DataOnly);
+    let mut upload = Pump::of_stream(Some(&stream.incoming), Framing::Tunnel, BodyForm::DataOnly);
     let mut download = Pump::new(Framing::UntilClose, BodyForm::DataOnly);
+    let broken = End::new(Side::Server, Phase::Data, Kind::Malformed);
     let (mut uploading, mut downloading) = (true, true);
     let mut first = None;
     let client_timeout = session.timeout_client();
@@ -36,10 +37,11 @@ pub(super) async fn run(session: &Session, client: &mut Client, job: &Job, up: &
                     Err(_) => return Poll::Ready(End::new(Side::Client, Phase::Data, Kind::Abort)),
                 }
                 // The last bytes are with the kernel already, or ahead of the half-close in its order.
-                if let Poll::Ready((sent, _)) = up.link.sending.poll(&up.conn, cx) {
+                let Wire::Conn(conn) = &up.wire else { return Poll::Ready(broken) };
+                if let Poll::Ready((sent, _)) = up.link.sending.poll(conn, cx) {
                     uploading = false;
                     first.get_or_insert(Side::Client);
-                    if sent.is_err() || up.conn.shutdown_write().is_err() {
+                    if sent.is_err() || conn.shutdown_write().is_err() {
                         return Poll::Ready(End::new(Side::Server, Phase::Data, Kind::Abort));
                     }
                 }
@@ -47,7 +49,8 @@ pub(super) async fn run(session: &Session, client: &mut Client, job: &Job, up: &
         }
         if downloading {
             let before = (download.taken, download.given);
-            let source = Source::Conn(&up.conn, &mut up.link);
+            let Wire::Conn(conn) = &up.wire else { return Poll::Ready(broken) };
+            let source = Source::Conn(conn, &mut up.link);
             let polled = client.poll_download(cx, session, &mut download, source);
             session.count_response_in(download.taken - before.0, job.backend, up.server);
             session.count_out(download.given - before.1);

@@ -160,8 +160,8 @@ pub(super) async fn plan(
 /// The body of a stream on its way to a server.
 fn upload_of(incoming: &Incoming, framing: Framing) -> Pump {
     match framing {
-        Framing::Chunked => Pump::of_stream(incoming, BodyForm::Chunked),
-        Framing::Length(1..) => Pump::of_stream(incoming, BodyForm::DataOnly),
+        Framing::Chunked => Pump::of_stream(Some(incoming), framing, BodyForm::Chunked),
+        Framing::Length(1..) => Pump::of_stream(Some(incoming), framing, BodyForm::DataOnly),
         _ => Pump::new(Framing::None, BodyForm::AsIs),
     }
 }

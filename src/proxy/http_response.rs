@@ -13,11 +13,11 @@ use crate::proxy::client_h1::Client;
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::exchange::{self, Answered, Job};
 use crate::proxy::facts::Message;
-use crate::proxy::forward::{Broken, Pump, Source, Waits};
+use crate::proxy::forward::{Broken, Pump, Waits};
 use crate::proxy::h2_head;
 use crate::proxy::http::{Made, Stop, Turn, backend_http, http_of, pages};
 use crate::proxy::http_rules::{Halt, Subject};
-use crate::proxy::idle::Upstream;
+use crate::proxy::idle::{Upstream, Wire};
 use crate::proxy::pad::{Memory, Pad};
 use crate::proxy::relay::{self, Timeouts};
 use crate::proxy::session::Session;
@@ -44,6 +44,11 @@ pub(super) async fn respond(
     }
     let view = pad.response.view(bytes);
     let status = view.status().map_or(0, StatusCode::code);
+    if client.stream.is_some() && turn.asked.upgrade && !exchange::is_tunnel(&decision) && status / 100 == 2 {
+        // To an extended CONNECT a 2xx would open the tunnel that the server refused (RFC 8441 5).
+        let end = End::new(Side::Server, Phase::Headers, Kind::Malformed);
+        return Err(Stop::Reply { status: 502, end });
+    }
     let may_stay = turn.may_stay && upload.is_done();
     let plan = outgoing::plan(
         view,
@@ -53,7 +58,12 @@ pub(super) async fn respond(
     // A HEAD that a rule turned into another method is still one for the client: what the server sends with it is left out.
     let is_unwanted = turn.asked.method == Method::Head && job.asked.method != Method::Head;
     let framing = if is_unwanted { Framing::None } else { decision.framing };
-    let download = Pump::new(framing, plan.body).splicing(session.core.model.backends[job.backend].splice);
+    let download = match &up.wire {
+        Wire::Conn(_) => {
+            Pump::new(framing, plan.body).splicing(session.core.model.backends[job.backend].splice)
+        }
+        Wire::Stream(stream) => Pump::of_stream(stream.incoming.as_ref(), framing, plan.body),
+    };
     let mut out = session.core.pads.buffer();
     let mut edit = pad.response.edit(bytes);
     match &mut client.stream {
@@ -157,10 +167,16 @@ impl Body<'_> {
             return if self.download.is_done() { Ok(()) } else { self.rest(up).await };
         }
         let junk = End::new(Side::Server, Phase::Data, Kind::Malformed);
-        self.download.append_to(&mut out, &mut up.link.input).map_err(|refusal| {
-            self.session.refused_response(refusal.reason);
-            junk
-        })?;
+        match &mut up.wire {
+            Wire::Conn(_) => self.download.append_to(&mut out, &mut up.link.input).map_err(|refusal| {
+                self.session.refused_response(refusal.reason);
+                junk
+            })?,
+            Wire::Stream(stream) => {
+                let Some(incoming) = &mut stream.incoming else { return Err(junk) };
+                self.download.append_stream(&mut out, incoming).map_err(|broken| download_broken(&broken))?;
+            }
+        }
         self.session.count_response_in(self.download.taken, self.job.backend, up.server);
         self.client.send(self.session, SendBuf::from(out)).await?;
         if self.download.is_done() {
@@ -190,10 +206,13 @@ impl Body<'_> {
                 }
             }
             let before = (download.taken, download.given, download.spliced());
-            let source = Source::Conn(&up.conn, &mut up.link);
+            let server = up.server;
+            let Some(source) = up.source() else {
+                return Poll::Ready(Err(End::new(Side::Server, Phase::Data, Kind::Abort)));
+            };
             let polled = client.poll_download(cx, session, download, source);
-            session.count_response_in(download.taken - before.0, job.backend, up.server);
-            session.count_spliced(download.spliced() - before.2, job.backend, up.server);
+            session.count_response_in(download.taken - before.0, job.backend, server);
+            session.count_spliced(download.spliced() - before.2, job.backend, server);
             session.count_out(download.given - before.1);
             if let Poll::Ready(Err(Broken::Malformed(refusal))) = &polled {
                 session.refused_response(refusal.reason);
@@ -242,13 +261,16 @@ async fn tunnel(
     up.link.input = Default::default();
     client.send(session, SendBuf::from(out)).await.map_err(Stop::End)?;
     client.flush(session).await.map_err(Stop::End)?;
+    let Some(server) = up.conn() else {
+        return Err(Stop::End(End::new(Side::Server, Phase::Data, Kind::Malformed)));
+    };
     let frontend = session.frontend();
     let settings = &session.core.model.backends[job.backend];
     let len = client.link.input.bytes().len();
     let first = (len > 0).then(|| client.link.input.take_front(len));
     let setup = relay::Setup {
         client: session.info.conn(),
-        server: &up.conn,
+        server,
         first,
         timeouts: Timeouts {
             client: session.timeout_client(),

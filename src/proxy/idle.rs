@@ -18,7 +18,8 @@ use crate::base::time::Now;
 use crate::model::Source;
 use crate::proxy::core::Core;
 use crate::proxy::dispatch::Port;
-use crate::proxy::forward::Link;
+use crate::proxy::forward::{self, Link, Sink};
+use crate::proxy::server_h2::{ServerStream, Shared};
 use crate::rt;
 use crate::stats::table::Stat;
 use crate::tls::Transport;
@@ -26,10 +27,10 @@ use crate::tls::Transport;
 /// How often idle connections are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// A connection to a server that speaks HTTP/1. Fields in order of their drop: operations before the connection.
+/// What an exchange with a server goes over. Fields in order of their drop: operations before the connection.
 pub(super) struct Upstream {
     pub(super) link: Link,
-    pub(super) conn: Transport,
+    pub(super) wire: Wire,
     #[expect(dead_code, reason = "a guard: dropping it gives the port back")]
     pub(super) port: Option<Port>,
     /// The server whose idle connection it counts as.
@@ -38,11 +39,46 @@ pub(super) struct Upstream {
     pub(super) uses: u32,
 }
 
+/// How a server is reached.
+pub(super) enum Wire {
+    /// By a connection of HTTP/1, which is ours alone.
+    Conn(Transport),
+    /// By a stream of HTTP/2; the link's input holds the head of its response.
+    Stream(Box<ServerStream>),
+}
+
 impl Upstream {
+    /// The connection, in HTTP/1.
+    pub(super) fn conn(&self) -> Option<&Transport> {
+        match &self.wire {
+            Wire::Conn(conn) => Some(conn),
+            Wire::Stream(_) => None,
+        }
+    }
+
+    /// Where the body of the response comes from.
+    pub(super) fn source(&mut self) -> Option<forward::Source<'_>> {
+        match &mut self.wire {
+            Wire::Conn(conn) => Some(forward::Source::Conn(conn, &mut self.link)),
+            Wire::Stream(stream) => stream.incoming.as_mut().map(forward::Source::Stream),
+        }
+    }
+
+    /// Where the body of the request goes.
+    pub(super) fn sink(&mut self) -> Option<Sink<'_>> {
+        match &mut self.wire {
+            Wire::Conn(conn) => Some(Sink::Conn(conn, &mut self.link.sending)),
+            Wire::Stream(stream) => stream.outgoing.as_mut().map(Sink::Stream),
+        }
+    }
+
     /// Whether nothing arrived while it was idle. What did makes it useless: an end, an error, or bytes nobody asked for.
     pub(super) fn is_quiet(&mut self) -> bool {
         let cx = Context::from_waker(Waker::noop());
-        self.link.input.is_empty() && self.link.recv.poll(&self.conn, &cx).is_pending()
+        match &self.wire {
+            Wire::Conn(conn) => self.link.input.is_empty() && self.link.recv.poll(conn, &cx).is_pending(),
+            Wire::Stream(_) => false,
+        }
     }
 }
 
@@ -52,6 +88,8 @@ pub(super) struct PoolKey {
     pub(super) target: PoolTarget,
     pub(super) source: Vec<(std::net::IpAddr, Option<(u16, u16)>)>,
     pub(super) tcp_user_timeout: Option<Duration>,
+    /// HTTP/2 by prior knowledge.
+    pub(super) is_h2: bool,
 }
 
 impl PoolKey {
@@ -86,6 +124,8 @@ struct Pool {
     /// The fewest that were idle since the last purge: so many were not needed.
     spare: usize,
     purge_at: Now,
+    /// Connections of HTTP/2.
+    shared: Vec<Rc<Shared>>,
 }
 
 /// What becomes of connections that nobody needs.
@@ -105,6 +145,16 @@ impl Pools {
             self.pools.push(Pool::default());
             next
         })
+    }
+
+    /// A connection of HTTP/2 that satisfies; the one opened first, so that later ones fall out of use.
+    pub(super) fn shared(&mut self, id: PoolId, fits: impl Fn(&Shared) -> bool) -> Option<Rc<Shared>> {
+        self.pool(id).shared.iter().find(|shared| fits(shared)).cloned()
+    }
+
+    /// Takes a connection of HTTP/2.
+    pub(super) fn share(&mut self, id: PoolId, shared: Rc<Shared>) {
+        self.pool(id).shared.push(shared);
     }
 
     fn pool(&mut self, id: PoolId) -> &mut Pool {
@@ -134,7 +184,8 @@ pub(super) fn put(core: &Core, id: PoolId, mut up: Upstream, keep: Keep) {
     if pool.idle.len() >= keep.max.min(IDLE_PER_POOL_MAX) || core.draining.get() {
         return;
     }
-    up.link.recv.arm(&up.conn);
+    let Wire::Conn(conn) = &up.wire else { return };
+    up.link.recv.arm(conn);
     if pool.idle.is_empty() {
         pool.spare = 0;
         pool.purge_at = rt::now() + keep.purge_delay;
@@ -156,6 +207,7 @@ pub(super) async fn sweep(core: Rc<Core>) {
             }
             pool.idle = quiet;
             pool.spare = pool.spare.min(pool.idle.len());
+            pool.shared.retain(|shared| !shared.is_spare(now, purge_delay(&core, shared.server)));
             if now >= pool.purge_at {
                 gone.extend(pool.idle.drain(..pool.spare.div_ceil(2)));
                 pool.spare = pool.idle.len();

@@ -139,6 +139,15 @@ pub enum Event {
     QueueFull(BackendId),
     /// A message was refused: evidence for `show errors`.
     Malformed(Box<Malformed>),
+    /// A connection of HTTP/2 is closed because of what its client sends.
+    Flood {
+        /// Where it came in.
+        frontend: FrontendId,
+        /// The client.
+        client: Addr,
+        /// What there was too much of.
+        flood: crate::policy::flood::Flood,
+    },
     /// A session is over; sent if the frontend logs sessions.
     SessionEnd(Box<SessionRow>, End),
 }

@@ -42,6 +42,7 @@ pub mod queue;
 pub mod refusals;
 mod relay;
 mod reply;
+mod server_h2;
 mod session;
 mod tcp;
 pub mod timings;

@@ -337,7 +337,9 @@ impl Session {
     /// Counts bytes from the client.
     pub(super) fn count_in(&self, bytes: u64) {
         let (info, shard) = (&self.info, self.core.shard());
-        info.bytes_in.set(info.bytes_in.get() + bytes);
+        for info in std::iter::once(info).chain(info.shared()) {
+            info.bytes_in.set(info.bytes_in.get() + bytes);
+        }
         shard.frontends[info.frontend].add(Stat::BytesIn, bytes);
         shard.listeners[info.bind].add(Stat::BytesIn, bytes);
         if let Some(backend) = info.backend.get() {
@@ -348,7 +350,9 @@ impl Session {
     /// Counts bytes to the client.
     pub(super) fn count_out(&self, bytes: u64) {
         let (info, shard) = (&self.info, self.core.shard());
-        info.bytes_out.set(info.bytes_out.get() + bytes);
+        for info in std::iter::once(info).chain(info.shared()) {
+            info.bytes_out.set(info.bytes_out.get() + bytes);
+        }
         shard.frontends[info.frontend].add(Stat::BytesOut, bytes);
         shard.listeners[info.bind].add(Stat::BytesOut, bytes);
         shard.core.add(CoreStat::BytesOut, bytes);
@@ -481,10 +485,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         let core = &self.core;
         core.sessions.borrow_mut().remove(self.key);
-        if let Some(connection) = self.info.shared() {
-            let add = |total: &Cell<u64>, part: &Cell<u64>| total.set(total.get() + part.get());
-            add(&connection.bytes_in, &self.info.bytes_in);
-            add(&connection.bytes_out, &self.info.bytes_out);
+        if self.info.shared().is_some() {
             return;
         }
         let shard = core.shard();

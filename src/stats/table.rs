@@ -364,6 +364,7 @@ table! {
     CacheHintHits        "cache_hint_hits"   "http_cache_hint_hits_total"        [F B H]     Counter    Total  Derived "Answers from the cache's hints.";
     // Our own columns: after HAProxy's `-`.
     ProxyHeaderErrors    "eproxy"            "proxy_header_errors_total"         [F L]       Counter    Total  Count   "Connections closed because their PROXY header was missing, malformed, or not allowed.";
+    H2Floods             "h2flood"           "h2_floods_total"                   [F L]       Counter    Total  Count   "Connections of HTTP/2 that were closed because their client sent too much that moves nothing.";
     InspectTimeouts      "einspect"          "inspect_timeouts_total"            [F]         Counter    Total  Count   "Sessions whose first bytes did not suffice within inspect-delay.";
     Unrouted             "eroute"            "unrouted_sessions_total"           [F]         Counter    Total  Count   "Sessions that no rule sent to a backend.";
     NoServer             "enosrv"            "no_server_total"                   [B]         Counter    Total  Count   "Sessions that found no usable server.";

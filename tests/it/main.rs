@@ -13,6 +13,8 @@ mod content;
 mod demo;
 mod dispatch;
 mod h2;
+mod h2_frames;
+mod h2_streams;
 mod haproxy_cfg;
 mod http;
 mod http_actions;

@@ -156,6 +156,12 @@ keywords! {
     "max-reuse" in SERVER_DEFAULTS, COUNT_OR_ALL, default "-1", haproxy "max-reuse";
     "Further requests on one connection. -1: no limit.";
     "max-reuse = 1000"
+    "proto" in SERVER_DEFAULTS, OneOf(&["h1", "h2"]), default "\"h1\"", haproxy "proto";
+    "What to speak to the server: HTTP/1.1, or HTTP/2, on a clear connection by prior knowledge (h2c). Servers of gRPC need \"h2\".";
+    "proto = \"h2\""
+    "max-streams" in SERVER_DEFAULTS, Integer(1, 1 << 20), default "100", haproxy "tune.h2.be.max-concurrent-streams";
+    "Requests at once on one connection of HTTP/2 to the server; the server may allow less. Beyond it another connection is opened.";
+    "proto = \"h2\"\nmax-streams = 50"
 
     "allow" in BOTH, True, default "", haproxy "allow";
     "Leave out the rules that follow, but for those that route a request (`use-backend`, `use-server`).";

@@ -29,6 +29,8 @@ const COUNT: Kind = Integer(0, u32::MAX as i64);
 const POSITIVE: Kind = Integer(1, u32::MAX as i64);
 /// Ids are shown in signed columns by tools that read the CSV.
 const ID: Kind = Integer(1, i32::MAX as i64);
+/// A window of flow control (RFC 9113 6.9.1).
+const WINDOW: Kind = Size(16_384, i32::MAX as u64);
 const PORT: Kind = Integer(1, u16::MAX as i64);
 
 keywords! {
@@ -68,6 +70,30 @@ keywords! {
     "tune.pipesize" in GLOBAL, Size(4096, 1 << 30), default "\"512k\"", haproxy "tune.pipesize";
     "Bytes of a pipe for splice(2). Unprivileged processes get at most /proc/sys/fs/pipe-max-size.";
     "tune.pipesize = \"256k\""
+    "tune.h2.fe.max-concurrent-streams" in GLOBAL, Integer(1, 1 << 20), default "100", haproxy "tune.h2.fe.max-concurrent-streams";
+    "Requests at once on one connection of a client that speaks HTTP/2.";
+    "tune.h2.fe.max-concurrent-streams = 50"
+    "tune.h2.fe.initial-window-size" in GLOBAL, WINDOW, default "65535", haproxy "tune.h2.fe.initial-window-size";
+    "Bytes of one request body that a client may send before a server has taken them. A connection whose uploads move grows to `tune.h2.fe.rxbuf`.";
+    "tune.h2.fe.initial-window-size = \"128k\""
+    "tune.h2.fe.rxbuf" in GLOBAL, WINDOW, default "\"1600k\"", haproxy "tune.h2.fe.rxbuf";
+    "Bytes that a client may send on one connection before servers have taken them.";
+    "tune.h2.fe.rxbuf = \"4m\""
+    "tune.h2.fe.max-total-streams" in GLOBAL, COUNT, default "0", haproxy "tune.h2.fe.max-total-streams";
+    "Requests on one connection of a client before it is asked to open another. 0: no limit.";
+    "tune.h2.fe.max-total-streams = 10000"
+    "tune.h2.fe.max-resets" in GLOBAL, POSITIVE, default "1000", haproxy "";
+    "Requests that a client may give up in ten seconds before its connection is closed with ENHANCE_YOUR_CALM.";
+    "tune.h2.fe.max-resets = 200"
+    "tune.h2.fe.glitches-threshold" in GLOBAL, POSITIVE, default "100", haproxy "tune.h2.fe.glitches-threshold";
+    "Malformed requests on one connection of a client before it is closed with ENHANCE_YOUR_CALM.";
+    "tune.h2.fe.glitches-threshold = 20"
+    "tune.h2.be.initial-window-size" in GLOBAL, WINDOW, default "\"256k\"", haproxy "tune.h2.be.initial-window-size";
+    "Bytes of one response body that a server may send before the client has taken them.";
+    "tune.h2.be.initial-window-size = \"64k\""
+    "tune.h2.be.rxbuf" in GLOBAL, WINDOW, default "\"1600k\"", haproxy "tune.h2.be.rxbuf";
+    "Bytes that a server may send on one connection before clients have taken them.";
+    "tune.h2.be.rxbuf = \"4m\""
     "stats.compat-name" in GLOBAL, Text, default "\"HAProxy\"", haproxy "";
     "What `show info` says as `Name`. Monitoring tools made for HAProxy refuse other names.";
     "stats.compat-name = \"hapee-lb\""

@@ -7,6 +7,7 @@ use crate::config::file::{Data, Value};
 use crate::config::keywords::Scope;
 use crate::config::section::{Section, texts_of};
 use crate::config::units::{self, Problem};
+use crate::model::http::H2Settings;
 use crate::model::{AdminEndpoint, AdminLevel, AdminSocket, Global, LogTarget};
 
 /// `tune.buffers-max`: 256 MiB of receive buffers a core if all are in use at once.
@@ -40,8 +41,24 @@ pub(super) fn global(section: &Section<'_>, admin: &Section<'_>, cpus: &[usize],
             .and_then(|size| u32::try_from(size).ok())
             .unwrap_or(PIPE_BYTES_DEFAULT),
         pipes_max: section.count("maxpipes").unwrap_or(PIPES_MAX_DEFAULT) / core_count,
+        h2: h2(section),
         cores,
         control_core,
+    }
+}
+
+fn h2(section: &Section<'_>) -> H2Settings {
+    let default = H2Settings::default();
+    let bytes = |key: &str| section.size(key).and_then(|size| u32::try_from(size).ok());
+    H2Settings {
+        streams_max: section.count("tune.h2.fe.max-concurrent-streams").unwrap_or(default.streams_max),
+        window: bytes("tune.h2.fe.initial-window-size").unwrap_or(default.window),
+        rxbuf: bytes("tune.h2.fe.rxbuf").unwrap_or(default.rxbuf),
+        total_max: section.limit("tune.h2.fe.max-total-streams"),
+        resets_max: section.count("tune.h2.fe.max-resets").unwrap_or(default.resets_max),
+        glitches_max: section.count("tune.h2.fe.glitches-threshold").unwrap_or(default.glitches_max),
+        server_window: bytes("tune.h2.be.initial-window-size").unwrap_or(default.server_window),
+        server_rxbuf: bytes("tune.h2.be.rxbuf").unwrap_or(default.server_rxbuf),
     }
 }
 

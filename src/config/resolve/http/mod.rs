@@ -29,6 +29,9 @@ pub(super) use actions::inner;
 pub(super) use check::{check, connect};
 pub(super) use userlist::userlists;
 
+/// HAProxy's `tune.h2.be.max-concurrent-streams`.
+const MAX_STREAMS_DEFAULT: u32 = 100;
+
 /// HAProxy's `tune.http.maxhdr`.
 const HEADERS_DEFAULT: u32 = 101;
 
@@ -138,6 +141,8 @@ pub(super) fn server(section: &Section<'_>, cookie: Option<&persist::Spec>) -> H
         pool_purge_delay: section.duration("pool-purge-delay").unwrap_or(POOL_PURGE_DELAY_DEFAULT),
         max_reuse: counted("max-reuse"),
         minconn: section.limit("minconn"),
+        proto: if section.string("proto").as_deref() == Some("h2") { Proto::Http2 } else { Proto::Http1 },
+        max_streams: section.count("max-streams").unwrap_or(MAX_STREAMS_DEFAULT),
     }
 }
 

@@ -1,0 +1,260 @@
+//! Connections to servers that speak HTTP/2: shared by the requests of a core, each driven by a task of its own. A request
+//! takes a stream of one that has room; another is opened when there is none, and ahead of need when little room is left.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::client::{Builder, ResponseFuture, SendRequest};
+
+use crate::base::id::ServerId;
+use crate::base::time::Now;
+use crate::policy::retry::Failure;
+use crate::proto::h1::body::BodyDecoder;
+use crate::proto::h1::framing::{self, Framing};
+use crate::proto::h1::head::{Ambiguous, HeadOptions, parse_request};
+use crate::proto::h2::head;
+use crate::proto::headers::{Head, HeadLimits};
+use crate::proxy::core::Core;
+use crate::proxy::dispatch::Port;
+use crate::proxy::h2_body::{Incoming, Outgoing};
+use crate::proxy::h2_conn::{H2Conn, HasConn};
+use crate::proxy::h2_head;
+use crate::proxy::idle::PoolId;
+use crate::proxy::input::Input;
+use crate::rt;
+use crate::tls::Transport;
+
+/// A connection that requests share.
+pub(super) struct Shared {
+    send: SendRequest<Bytes>,
+    /// The server whose connection it counts as.
+    pub(super) server: ServerId,
+    streams: Cell<u32>,
+    /// Streams at once that the configuration allows.
+    streams_max: u32,
+    /// Requests that were sent over it.
+    uses: Cell<u32>,
+    is_over: Cell<bool>,
+    quiet_since: Cell<Now>,
+}
+
+impl Shared {
+    /// Whether another request may be sent over it.
+    fn has_room(&self) -> bool {
+        let of_server = u32::try_from(self.send.current_max_send_streams()).unwrap_or(u32::MAX);
+        !self.is_over.get() && self.streams.get() < self.streams_max.min(of_server)
+    }
+
+    /// Whether nobody needed it for so long.
+    pub(super) fn is_spare(&self, now: Now, delay: Duration) -> bool {
+        self.is_over.get() || (self.streams.get() == 0 && now >= self.quiet_since.get() + delay)
+    }
+}
+
+/// The place of one request on a shared connection.
+pub(super) struct Lease {
+    shared: Rc<Shared>,
+}
+
+impl Lease {
+    fn new(shared: Rc<Shared>) -> Lease {
+        shared.streams.set(shared.streams.get() + 1);
+        shared.uses.set(shared.uses.get().saturating_add(1));
+        Lease { shared }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.shared.streams.set(self.shared.streams.get() - 1);
+        self.shared.quiet_since.set(rt::now());
+    }
+}
+
+/// One exchange with a server. Fields in order of their drop.
+pub(super) struct ServerStream {
+    response: Option<ResponseFuture>,
+    pub(super) incoming: Option<Incoming>,
+    pub(super) outgoing: Option<Outgoing>,
+    lease: Lease,
+    /// The server did not process the request: a second attempt does no harm.
+    pub(super) unprocessed: bool,
+}
+
+/// A connection with room, if there is one.
+pub(super) fn take(core: &Core, pool: PoolId) -> Option<ServerStream> {
+    let shared = core.pools.borrow_mut().shared(pool, |shared| shared.has_room())?;
+    Some(ServerStream::new(shared))
+}
+
+/// Starts HTTP/2 on a fresh connection, and shares it.
+pub(super) async fn open(
+    core: &Rc<Core>,
+    pool: Option<PoolId>,
+    server: ServerId,
+    (conn, port): (Transport, Option<Port>),
+) -> Result<ServerStream, Failure> {
+    let streams_max = core.model.servers[server].http.max_streams;
+    let settings = &core.model.global.h2;
+    let mut builder = Builder::new();
+    builder
+        .enable_push(false)
+        .initial_window_size(settings.server_window)
+        .initial_connection_window_size(settings.server_rxbuf)
+        .max_header_list_size(u32::try_from(crate::base::limits::HEAD_BYTES_MAX).unwrap_or(u32::MAX));
+    let io = H2Conn::new(Owned { conn, _port: port }, Input::Empty);
+    // It sends the preface and waits for nothing.
+    let (send, connection) = builder.handshake::<_, Bytes>(io).await.map_err(|_| Failure::EmptyResponse)?;
+    let shared = Rc::new(Shared {
+        send,
+        server,
+        streams: Cell::new(0),
+        streams_max,
+        uses: Cell::new(0),
+        is_over: Cell::new(false),
+        quiet_since: Cell::new(rt::now()),
+    });
+    let of_task = Rc::downgrade(&shared);
+    rt::spawn(async move {
+        // How it ended is told by the streams that it ended.
+        let _ = connection.await;
+        if let Some(shared) = of_task.upgrade() {
+            shared.is_over.set(true);
+        }
+    });
+    if let Some(pool) = pool {
+        core.pools.borrow_mut().share(pool, shared.clone());
+    }
+    Ok(ServerStream::new(shared))
+}
+
+/// A connection and the source port that it was made from. Fields in order of their drop.
+struct Owned {
+    conn: Transport,
+    _port: Option<Port>,
+}
+
+impl HasConn for Owned {
+    fn conn(&self) -> &Transport {
+        &self.conn
+    }
+}
+
+impl ServerStream {
+    fn new(shared: Rc<Shared>) -> ServerStream {
+        let lease = Lease::new(shared);
+        ServerStream { response: None, incoming: None, outgoing: None, lease, unprocessed: true }
+    }
+
+    /// Sends a request that is written as HTTP/1 has it: its head, and what is there of its body. `is_over`: that is all
+    /// of it.
+    pub(super) fn send(&mut self, bytes: &[u8], is_over: bool) -> Result<(), Failure> {
+        // What we wrote ourselves is well formed; if it is not, no server gets it.
+        let broken = |_| Failure::NoResources;
+        let mut parsed = Head::new();
+        let mut options = HeadOptions::default();
+        options.limits.head_bytes_max = 2 * HeadLimits::default().head_bytes_max;
+        options.limits.headers_max *= 2;
+        let complete = parse_request(bytes, &options, &mut parsed).map_err(broken)?;
+        if complete.is_partial() {
+            return Err(Failure::NoResources);
+        }
+        let decision = framing::request(&mut parsed.edit(bytes), Ambiguous::Reject).map_err(broken)?;
+        let (data, trailers) = data_of(&bytes[parsed.len()..], decision.framing);
+        let request = h2_head::for_server(&mut parsed.edit(bytes)).ok_or(Failure::NoResources)?;
+        let is_bare = is_over && data.is_empty() && trailers.is_none();
+        let mut send = self.lease.shared.send.clone();
+        let sent = send.send_request(request, is_bare);
+        let (response, stream) = sent.map_err(|e| self.failed(&e))?;
+        let mut outgoing = Outgoing::new(stream, is_bare);
+        if !is_bare {
+            let ends_here = is_over && trailers.is_none();
+            if !data.is_empty() || ends_here {
+                outgoing.push(Bytes::from(data), ends_here);
+            }
+            if is_over && trailers.is_some() {
+                outgoing.finish(trailers);
+            }
+        }
+        self.response = Some(response);
+        self.outgoing = Some(outgoing);
+        self.unprocessed = false;
+        Ok(())
+    }
+
+    /// The next head of the response, written to `input` as HTTP/1 has it.
+    pub(super) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &mut Input,
+        head: &mut Head,
+    ) -> Poll<Result<(), Failure>> {
+        let Some(response) = &mut self.response else { return Poll::Ready(Err(Failure::EmptyResponse)) };
+        if let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+            return Poll::Ready(written(&interim, input, head));
+        }
+        let answer = match ready!(std::pin::Pin::new(response).poll(cx)) {
+            Ok(answer) => answer,
+            Err(e) => return Poll::Ready(Err(self.failed(&e))),
+        };
+        self.response = None;
+        let (parts, body) = answer.into_parts();
+        self.incoming = Some(Incoming::new(body));
+        Poll::Ready(written(&http::Response::from_parts(parts, ()), input, head))
+    }
+
+    /// What a failure means for another attempt.
+    fn failed(&mut self, error: &h2::Error) -> Failure {
+        let is_refused = error.reason() == Some(Reason::REFUSED_STREAM);
+        // A stream that a GOAWAY ends has a number above the last one that the server will process (RFC 9113 6.8).
+        self.unprocessed |= is_refused || (error.is_go_away() && error.is_remote());
+        if error.is_go_away() || error.is_io() {
+            self.lease.shared.is_over.set(true);
+        }
+        let is_first = self.lease.shared.uses.get() <= 1;
+        match self.unprocessed && is_first {
+            true => Failure::ConnectRefused,
+            false if error.reason() == Some(Reason::PROTOCOL_ERROR) && error.is_library() => {
+                Failure::JunkResponse
+            }
+            false => Failure::EmptyResponse,
+        }
+    }
+
+    /// Gives the request up.
+    pub(super) fn cancel(&mut self) {
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.reset(Reason::CANCEL);
+        }
+    }
+}
+
+/// Writes the head of a response.
+fn written(answer: &http::Response<()>, input: &mut Input, head: &mut Head) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    let fields = h2_head::fields(answer.headers());
+    head::response(answer.status().as_u16(), fields, &HeadLimits::default(), &mut text, head)
+        .map_err(|_| Failure::JunkResponse)?;
+    *input = text.into();
+    Ok(())
+}
+
+/// The data and the trailers in the first bytes of a body, which we framed ourselves.
+fn data_of(mut bytes: &[u8], framing: Framing) -> (Vec<u8>, Option<http::HeaderMap>) {
+    let mut decoder = BodyDecoder::new(framing);
+    let (mut data, mut section) = (Vec::new(), Vec::new());
+    while let Ok(step) = decoder.step(bytes) {
+        section.extend_from_slice(&bytes[step.framing - step.trailer..step.framing]);
+        data.extend_from_slice(&bytes[step.framing..step.framing + step.data]);
+        bytes = &bytes[step.framing + step.data..];
+        if step.done || bytes.is_empty() {
+            break;
+        }
+    }
+    let trailers = (decoder.is_done() && !section.is_empty()).then(|| h2_head::trailers_of(&section));
+    (data, trailers.filter(|map| !map.is_empty()))
+}
