@@ -184,6 +184,24 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Lines that wait for a slow log output; about a megabyte. Beyond it lines are dropped and counted.
 pub const LOG_QUEUE_LINES: usize = 8192;
 
+/// Bytes that wait for a slow log output, whatever their lines are.
+pub const LOG_QUEUE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes of log lines that a core holds until the control core takes them: 50 ms of 100,000 lines of 200 bytes a second.
+pub const LOG_RING_BYTES: usize = 1024 * 1024;
+
+/// Memory of log lines in the making that a core keeps for the next ones.
+pub const LOG_RECORDS_MAX: usize = 256;
+
+/// How long lines may gather before the control core sends them: the first line after a rest goes at once.
+pub const LOG_GATHER: Duration = Duration::from_millis(5);
+
+/// Bytes that wait for a syslog stream that is slow or not there.
+pub const LOG_STREAM_BYTES: usize = 1024 * 1024;
+
+/// Time between attempts to reach a log target.
+pub const LOG_RETRY: Duration = Duration::from_secs(1);
+
 /// How long a process that ends waits for a slow log output.
 pub const LOG_FLUSH: Duration = Duration::from_secs(1);
 

@@ -20,6 +20,7 @@ macro_rules! keywords {
 mod check;
 mod docs;
 mod http;
+mod log;
 mod scopes;
 mod table;
 mod tls;
@@ -27,6 +28,7 @@ mod tls;
 pub use docs::markdown;
 #[cfg(test)]
 pub(super) use docs::whole;
+pub(super) use log::{FACILITIES, LEVELS};
 pub use scopes::{Scope, Scopes};
 
 /// What a keyword takes.
@@ -56,6 +58,10 @@ pub enum Kind {
     TrueOrTable(Scope),
     /// true or false, or such a table.
     FlagOrTable(Scope),
+    /// true, false, or a string.
+    FlagOrText,
+    /// true or false, a string, a list of strings, or a list of tables; the list may mix both.
+    FlagTextsOrTables(Scope),
     /// A string, or such a table.
     TextOrTable(Scope),
     /// A list of CPU numbers, a string like "0-3", or how many.
@@ -97,6 +103,10 @@ impl Kind {
             }
             Kind::TrueOrTable(_) => "true or a table".to_owned(),
             Kind::FlagOrTable(_) => "true, false or a table".to_owned(),
+            Kind::FlagOrText => "true, false or a string".to_owned(),
+            Kind::FlagTextsOrTables(_) => {
+                "true, false, a string, a list of strings or a list of tables".to_owned()
+            }
             Kind::TextOrTable(_) => "a string or a table".to_owned(),
             Kind::Cpus => "CPU numbers (a list or \"0-3\") or how many".to_owned(),
             Kind::FileMode => "a file mode like \"600\"".to_owned(),
@@ -139,7 +149,7 @@ pub struct Keyword {
 }
 
 /// Keywords that the data plane does not do yet: what loads must also be done.
-const NOT_YET: &[(Scope, &[&str])] = &[(Scope::Rule, &["capture", "set-log-level"])];
+const NOT_YET: &[(Scope, &[&str])] = &[];
 
 impl Keyword {
     /// Whether the data plane does what it says.
@@ -161,7 +171,13 @@ pub enum KeywordMode {
 
 /// Every keyword there is.
 pub fn all() -> impl Iterator<Item = &'static Keyword> {
-    table::KEYWORDS.iter().chain(tls::KEYWORDS).chain(http::KEYWORDS).chain(check::KEYWORDS)
+    table::KEYWORDS
+        .iter()
+        .chain(log::KEYWORDS)
+        .chain(tls::KEYWORDS)
+        .chain(http::KEYWORDS)
+        .chain(check::KEYWORDS)
+        .chain(log::HTTP_KEYWORDS)
 }
 
 /// The keyword of a key in a scope.

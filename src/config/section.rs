@@ -124,7 +124,14 @@ impl<'a> Context<'a> {
     /// The form of one value; the typed getters read it again and may rely on it.
     fn check_value(&self, keyword: &Keyword, value: &Value) {
         match (keyword.kind, &value.data) {
-            (Kind::Flag | Kind::FlagOrInteger(..) | Kind::FlagOrTable(_), Data::Boolean(_)) => {}
+            (
+                Kind::Flag
+                | Kind::FlagOrInteger(..)
+                | Kind::FlagOrTable(_)
+                | Kind::FlagOrText
+                | Kind::FlagTextsOrTables(_),
+                Data::Boolean(_),
+            ) => {}
             (Kind::True | Kind::TrueOrTable(_), Data::Boolean(true)) => {}
             (Kind::Integer(low, high) | Kind::FlagOrInteger(low, high), Data::Integer(_)) => {
                 self.integer_in(keyword, value, low, high);
@@ -139,6 +146,8 @@ impl<'a> Context<'a> {
                 Kind::Text
                 | Kind::Texts
                 | Kind::TextsOrTables(_)
+                | Kind::FlagTextsOrTables(_)
+                | Kind::FlagOrText
                 | Kind::TextOrTable(_)
                 | Kind::Cpus
                 | Kind::FileMode,
@@ -162,11 +171,19 @@ impl<'a> Context<'a> {
                 | Kind::TextOrTable(scope),
                 Data::Table(inner),
             ) => self.check(scope, inner),
-            (Kind::Tables(scope) | Kind::TextsOrTables(scope), Data::Array(items)) => {
+            (
+                Kind::Tables(scope) | Kind::TextsOrTables(scope) | Kind::FlagTextsOrTables(scope),
+                Data::Array(items),
+            ) => {
                 for item in items {
                     match &item.data {
                         Data::Table(inner) => self.check(scope, inner),
-                        Data::String(_) if matches!(keyword.kind, Kind::TextsOrTables(_)) => {
+                        Data::String(_)
+                            if matches!(
+                                keyword.kind,
+                                Kind::TextsOrTables(_) | Kind::FlagTextsOrTables(_)
+                            ) =>
+                        {
                             self.text(item);
                         }
                         _ => self.wrong_type(keyword, item),

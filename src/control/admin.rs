@@ -1,11 +1,13 @@
 //! Admin sockets: listens, and moves bytes between each connection and its `cli::AdminSession`. What commands mean is there.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::base::limits::ADMIN_CONNECTIONS_MAX;
@@ -157,7 +159,7 @@ async fn serve(control: Rc<Control>, conn: Conn, level: AdminLevel) {
                 session.handle_input(&bytes);
             }
             Next::Do(job) => {
-                let outcome = perform(&control, job).await;
+                let outcome = perform(&control, &conn, job).await;
                 session.handle_outcome(outcome);
             }
             // Other tasks of this core are not kept waiting by a long answer.
@@ -181,11 +183,28 @@ async fn write(conn: &Conn, text: String, timeout: Duration) -> Option<()> {
     sent.ok()?.ok()
 }
 
-async fn perform(control: &Rc<Control>, job: Job) -> Outcome {
+async fn perform(control: &Rc<Control>, conn: &Conn, job: Job) -> Outcome {
     match job {
         Job::Wait(duration) => {
             rt::sleep_until(rt::now() + duration).await;
             Outcome::Done
+        }
+        Job::Follow { ring, from } => {
+            let found = control.logs.rings().into_iter().find(|other| other.settings().name == ring);
+            let Some(ring) = found else { return Outcome::Done };
+            let from = from.min(ring.next());
+            let more = poll_fn(|cx| {
+                ring.follow(cx.waker());
+                if ring.next() > from { Poll::Ready(()) } else { Poll::Pending }
+            });
+            match rt::select(more, conn.closed()).await {
+                rt::Either::First(()) => {
+                    let mut text = String::new();
+                    let next = ring.read(from, &mut text);
+                    Outcome::Lines(text, next)
+                }
+                rt::Either::Second(_) => Outcome::Done,
+            }
         }
         Job::Sessions => {
             let rows = gather::sessions(control).await;

@@ -17,6 +17,7 @@ use crate::control::events::{Events, Level};
 use crate::control::gather::Gathers;
 use crate::control::listeners;
 use crate::control::log_sink::LogSink;
+use crate::control::logs::{Logs, Outlets};
 use crate::control::resolve::{Name, Resolved};
 use crate::control::servers::States;
 use crate::live::{BindState, Live};
@@ -61,6 +62,7 @@ pub(super) struct Start {
     pub(super) waiting: Vec<(ListenerId, String)>,
     pub(super) signals: Signals,
     pub(super) log: LogSink,
+    pub(super) logs: Logs,
     pub(super) process: Process,
     /// The sockets of each data core, handed over when the process is ready for connections.
     pub(super) sockets: Vec<Vec<(ListenerId, OwnedFd)>>,
@@ -104,6 +106,8 @@ pub(super) struct Control {
     pub(super) gathers: Gathers,
     pub(super) events: Events,
     pub(super) log: LogSink,
+    /// Where log lines go.
+    pub(super) logs: Rc<Outlets>,
     pub(super) process: Process,
     pub(super) started: Now,
     pub(super) rng: RefCell<Rng>,
@@ -129,11 +133,13 @@ impl Control {
             waiting,
             signals,
             log,
+            logs,
             process,
             ..
         } = start;
         let cells = shards.last().cloned().unwrap_or_default();
         let data_cores = shards.len().saturating_sub(1);
+        let logs = Rc::new(Outlets::new(logs));
         let control = Rc::new_cyclic(|me| Control {
             collector: RefCell::new(Collector::new(shards, data_cores, now)),
             latency: RefCell::default(),
@@ -144,7 +150,7 @@ impl Control {
             addresses: RefCell::new(addresses),
             waiting: RefCell::new(waiting),
             gathers: Gathers::default(),
-            events: Events::default(),
+            events: Events::new(logs.clone()),
             started: now,
             rng: RefCell::new(Rng::new(now.0)),
             notices: notices.sender(),
@@ -155,6 +161,7 @@ impl Control {
             cells,
             cores,
             log,
+            logs,
             process,
             me: me.clone(),
         });
@@ -208,7 +215,7 @@ impl Control {
         self.latency.borrow_mut().tick();
         self.note_history(now);
         self.events.tick();
-        self.cells.core.set(CoreStat::DroppedLogs, self.log.dropped());
+        self.cells.core.set(CoreStat::DroppedLogs, self.log.dropped() + self.logs.dropped());
         worker::publish_runtime(&self.cells.core);
     }
 
@@ -260,6 +267,7 @@ pub(super) async fn tick(control: Rc<Control>) {
 pub(super) async fn read_mail(control: Rc<Control>, inbox: Receiver<ToControl>) {
     loop {
         match inbox.recv().await {
+            ToControl::Logs => control.logs.wake(),
             ToControl::Event(event) => control.events.report(event, &control.model),
             ToControl::ErrorLimit(server) => control.on_error_limit(server),
             ToControl::Sessions { reply, rows } => control.gathers.answer(reply, rows, Vec::new()),

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use ahash::AHashMap;
@@ -11,10 +12,10 @@ use tracing::{error, info, warn};
 use crate::base::limits::{CAPTURES_MAX, LOG_REPEAT, LOG_REPEAT_TEXTS_MAX};
 use crate::base::time::Now;
 use crate::control::cli::Captured;
+use crate::control::logs::Outlets;
 use crate::model::Model;
 use crate::proxy::capture::Malformed;
-use crate::proxy::end::End;
-use crate::proxy::message::{Event, SessionRow};
+use crate::proxy::message::Event;
 use crate::rt;
 
 /// How bad it is, in HAProxy's terms.
@@ -29,11 +30,12 @@ pub(super) enum Level {
 }
 
 /// The log of this core.
-#[derive(Default)]
 pub(super) struct Events {
     repeats: RefCell<Repeats>,
     /// The last malformed messages.
     pub(super) captures: RefCell<Captures>,
+    /// Targets beside the log of the process itself.
+    targets: Rc<Outlets>,
 }
 
 /// The last malformed messages.
@@ -59,11 +61,30 @@ impl Captures {
 }
 
 impl Events {
+    /// With these targets beside the log of the process itself.
+    pub(super) fn new(targets: Rc<Outlets>) -> Events {
+        Events { repeats: RefCell::default(), captures: RefCell::default(), targets }
+    }
+
+    fn write(&self, level: Level, text: &str) {
+        match level {
+            Level::Notice => info!("{text}"),
+            Level::Warning => warn!("{text}"),
+            Level::Alert => error!("{text}"),
+        }
+        self.targets.event(level, text);
+    }
+
+    /// Logs what an operator did, each time.
+    pub(super) fn audit(&self, text: &str) {
+        self.write(Level::Notice, &format!("admin: {text}"));
+    }
+
     /// Logs a text, unless it was logged moments ago: then it is counted.
     pub(super) fn say(&self, level: Level, text: String) {
         let fresh = self.repeats.borrow_mut().push(level, &text, rt::now());
         if fresh {
-            write(level, &text);
+            self.write(level, &text);
         }
     }
 
@@ -71,7 +92,7 @@ impl Events {
     pub(super) fn tick(&self) {
         let told = self.repeats.borrow_mut().expire(rt::now());
         for (level, text) in told {
-            write(level, &text);
+            self.write(level, &text);
         }
     }
 
@@ -79,33 +100,19 @@ impl Events {
     pub(super) fn finish(&self) {
         let told = self.repeats.borrow_mut().expire(Now(u64::MAX));
         for (level, text) in told {
-            write(level, &text);
+            self.write(level, &text);
         }
     }
 
     /// Logs what a data core reports.
     pub(super) fn report(&self, event: Event, model: &Model) {
         match event {
-            Event::SessionEnd(row, end) => info!("{}", session_line(&row, end, model)),
             Event::Malformed(malformed) => self.captures.borrow_mut().push(*malformed),
             other => {
                 let (level, text) = text(&other, model);
                 self.say(level, text);
             }
         }
-    }
-}
-
-/// Logs what an operator did, each time.
-pub(super) fn audit(text: &str) {
-    info!("admin: {text}");
-}
-
-fn write(level: Level, text: &str) {
-    match level {
-        Level::Notice => info!("{text}"),
-        Level::Warning => warn!("{text}"),
-        Level::Alert => error!("{text}"),
     }
 }
 
@@ -142,33 +149,12 @@ fn text(event: &Event, model: &Model) -> (Level, String) {
             let text = format!("frontend {name}: HTTP/2 connection of {client} closed: {}", flood.text());
             (Level::Warning, text)
         }
-        Event::SessionEnd(row, end) => (Level::Notice, session_line(row, *end, model)),
     }
 }
 
 fn names(model: &Model, bind: crate::base::id::ListenerId) -> (&str, &str) {
     let bind = &model.binds[bind];
     (&model.frontends[bind.frontend].name, &bind.name)
-}
-
-/// The fields of HAProxy's TCP log format that come behind the accept date, the bytes of both directions, and why it ended.
-fn session_line(row: &SessionRow, end: End, model: &Model) -> String {
-    let frontend = &model.frontends[row.frontend].name;
-    // HAProxy's words: without a backend the frontend's own name, without a server <NOSRV>.
-    let backend = row.backend.map_or(frontend, |id| &model.backends[id].name);
-    let server = row.server.map_or("<NOSRV>", |id| &model.servers[id].name);
-    format!(
-        "{} {frontend} {backend}/{server} {}/{}/{} {}/{} {} retries={} ({})",
-        row.client,
-        row.queue_ms,
-        row.connect_ms,
-        row.age_ms,
-        row.bytes_in,
-        row.bytes_out,
-        end.code(),
-        row.retries,
-        end.reason(),
-    )
 }
 
 /// Which texts were logged moments ago, and how often they were left out since.

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -16,13 +16,13 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::base::limits::{LOG_FLUSH, LOG_QUEUE_LINES};
+use crate::base::limits::{LOG_FLUSH, LOG_QUEUE_BYTES, LOG_QUEUE_LINES};
 use crate::model::LogTarget;
 
 /// What the thread that writes is told.
 enum Entry {
-    /// Write this line.
-    Line(Vec<u8>),
+    /// Write these lines.
+    Lines(Vec<u8>, u64),
     /// Open the file again: it was moved away (SIGHUP).
     Reopen,
     /// Say when everything before this is written.
@@ -34,6 +34,8 @@ enum Entry {
 pub(super) struct LogSink {
     queue: SyncSender<Entry>,
     dropped: Arc<AtomicU64>,
+    /// Bytes that wait.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl LogSink {
@@ -46,10 +48,12 @@ impl LogSink {
         let (queue, entries) = sync_channel(LOG_QUEUE_LINES);
         let dropped = Arc::new(AtomicU64::new(0));
         let counter = dropped.clone();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let written = waiting.clone();
         std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write_all(output, &entries, &counter))?;
-        Ok(LogSink { queue, dropped })
+            .spawn(move || write_all(output, &entries, &counter, &written))?;
+        Ok(LogSink { queue, dropped, waiting })
     }
 
     /// Makes `tracing`'s events and panics go here, for the whole process. Only the first call has an effect.
@@ -86,10 +90,21 @@ impl LogSink {
         }
     }
 
+    /// Writes lines, this many, each with its end.
+    pub(super) fn lines(&self, text: Vec<u8>, count: u64) {
+        self.put(Entry::Lines(text, count));
+    }
+
     fn put(&self, entry: Entry) -> bool {
-        let fits = self.queue.try_send(entry).is_ok();
+        let (len, lines) = match &entry {
+            Entry::Lines(text, count) => (text.len(), *count),
+            _ => (0, 0),
+        };
+        let waiting = self.waiting.fetch_add(len, Ordering::Relaxed);
+        let fits = (len == 0 || waiting + len <= LOG_QUEUE_BYTES) && self.queue.try_send(entry).is_ok();
         if !fits {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.waiting.fetch_sub(len, Ordering::Relaxed);
+            self.dropped.fetch_add(lines, Ordering::Relaxed);
         }
         fits
     }
@@ -98,7 +113,7 @@ impl LogSink {
 /// One event is one `write`: `tracing_subscriber` formats it as a whole first.
 impl Write for LogSink {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.put(Entry::Line(line.to_vec()));
+        self.put(Entry::Lines(line.to_vec(), 1));
         Ok(line.len())
     }
 
@@ -165,13 +180,14 @@ fn append_to(path: &Path) -> io::Result<File> {
 }
 
 /// The thread: it alone may wait for a slow output.
-fn write_all(mut output: Output, entries: &Receiver<Entry>, dropped: &AtomicU64) {
+fn write_all(mut output: Output, entries: &Receiver<Entry>, dropped: &AtomicU64, waiting: &AtomicUsize) {
     while let Ok(entry) = entries.recv() {
         match entry {
-            Entry::Line(line) => {
-                if output.write(&line).is_err() {
-                    dropped.fetch_add(1, Ordering::Relaxed);
+            Entry::Lines(text, count) => {
+                if output.write(&text).is_err() {
+                    dropped.fetch_add(count, Ordering::Relaxed);
                 }
+                waiting.fetch_sub(text.len(), Ordering::Relaxed);
             }
             // The old file goes on being written when the new one cannot be opened.
             Entry::Reopen => drop(output.reopen()),

@@ -11,6 +11,7 @@ use crate::control::core::{Companion, Control, Notice, Process, Start};
 use crate::control::events::Level;
 use crate::control::listeners::{self, Opened};
 use crate::control::log_sink::{self, LogSink};
+use crate::control::logs::Logs;
 use crate::control::notify::notify;
 use crate::control::{admin, checks, core, descriptors, load, resolve, stop};
 use crate::live::{BindState, Live};
@@ -146,8 +147,10 @@ fn start_threads(
     let cpus = rt::machine::cpus().unwrap_or_else(|_| model.global.cores.clone());
     let passwords = Passwords::start(&model, &cpus)
         .map_err(|e| StartError(format!("cannot start a thread that checks passwords: {e}")))?;
+    let (log_setups, mut logs) = Logs::new(booted.len());
+    logs.open(&model.logging, &(model.global.log.clone(), log.clone()))?;
     let mut cores = Cores::new();
-    for (index, (core, core_inbox)) in booted.into_iter().zip(inboxes).enumerate() {
+    for (index, ((core, core_inbox), log)) in booted.into_iter().zip(inboxes).zip(log_setups).enumerate() {
         let id = CoreId::from_index(index);
         let setup = Setup {
             core: id,
@@ -168,7 +171,7 @@ fn start_threads(
         cores.start(core, move || {
             alive.notices.send(Notice::Started);
             async move {
-                worker::run(setup).await;
+                worker::run(setup, log).await;
                 drop(alive);
             }
         })?;
@@ -184,6 +187,7 @@ fn start_threads(
         waiting: opened.waiting,
         signals,
         log,
+        logs,
         process,
         sockets: opened.sockets,
         companion,
@@ -249,6 +253,7 @@ async fn control(mut start: Start) -> Result<(), StartError> {
     admin::remove_files(&control);
     listeners::remove_files(&control.model);
     control.events.finish();
+    control.logs.finish();
     control.broadcast(|| ToCore::Exit);
     result
 }

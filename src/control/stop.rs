@@ -153,6 +153,7 @@ pub(super) async fn supervise(control: &Rc<Control>, notices: &Receiver<Notice>)
             Ok(Notice::Signal(signal)) => {
                 if signal == Signal::Hangup {
                     control.log.reopen();
+                    control.logs.reopen();
                 }
                 let hard_stop = control.model.global.hard_stop_after.map(|after| now + after);
                 phase.on_signal(signal, &cores, hard_stop, now)

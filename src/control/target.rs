@@ -9,7 +9,8 @@ use crate::base::id::{FrontendId, IdRange, ServerId};
 use crate::base::limits::DESCRIPTORS_SHOWN_MAX;
 use crate::control::cli::{AdminTarget, Captured, HealthOrder, ResolvedName};
 use crate::control::core::Control;
-use crate::control::events::{self, Level};
+use crate::control::events::Level;
+use crate::control::log_ring::EventRing;
 use crate::control::resolve::Name;
 use crate::live::AdminState;
 use crate::model::Model;
@@ -65,6 +66,21 @@ impl AdminTarget for Target {
         refusals::rows(self.control.collector.borrow().shards())
     }
 
+    fn rings(&self) -> Vec<(String, String)> {
+        let describe = |ring: &Rc<EventRing>| {
+            let settings = ring.settings();
+            (settings.name.clone(), settings.description.clone())
+        };
+        self.control.logs.rings().iter().map(describe).collect()
+    }
+
+    fn ring_lines(&self, name: &str, from: u64) -> Option<(String, u64)> {
+        let ring = self.control.logs.rings().into_iter().find(|ring| ring.settings().name == name)?;
+        let mut text = String::new();
+        let next = ring.read(from, &mut text);
+        Some((text, next))
+    }
+
     fn server(&self, id: ServerId) -> ServerFacts {
         self.control.server_facts(id)
     }
@@ -105,7 +121,7 @@ impl AdminTarget for Target {
     }
 
     fn audit(&mut self, text: &str) {
-        events::audit(text);
+        self.control.events.audit(text);
     }
 
     fn set_weight(&mut self, id: ServerId, weight: u32) {

@@ -4,6 +4,7 @@
 //! "use the default".
 
 pub mod http;
+pub mod log;
 pub mod tls;
 
 use std::net::IpAddr;
@@ -35,6 +36,8 @@ pub struct Model {
     pub variables: VariableTable,
     /// Pattern files, which the admin socket may change; the position is their id there.
     pub patterns: Vec<Arc<PatternFile>>,
+    /// Where log lines go.
+    pub logging: log::Logging,
     /// Lists of users (`[userlist.NAME]`), in the order of the file.
     pub userlists: Vec<http::Userlist>,
 }
@@ -161,10 +164,10 @@ pub struct Frontend {
     pub default_backend: Option<BackendId>,
     /// How bytes are moved.
     pub splice: Splice,
-    /// Whether ends of sessions are logged (`log`), and not those without any byte (`option dontlognull`).
-    pub log_sessions: bool,
-    /// Leave sessions that carried no byte out of the log.
-    pub dontlognull: bool,
+    /// Its log; `None`: it has none.
+    pub log: Option<Box<log::FrontendLog>>,
+    /// What is kept of requests and responses.
+    pub captures: Box<log::Captures>,
     /// What it does with requests; there exactly in HTTP mode.
     pub http: Option<Box<http::HttpFrontend>>,
 }

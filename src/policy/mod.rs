@@ -9,6 +9,7 @@ pub mod flood;
 pub mod format;
 pub mod health;
 pub mod http_action;
+pub mod log;
 pub mod normalize;
 pub mod pattern;
 pub mod persist;

@@ -13,6 +13,7 @@ use slab::Slab;
 
 use crate::base::id::{BackendId, CoreId, IdVec, ServerId};
 use crate::base::limits::TIMER_BATCHES_MAX;
+use crate::base::net::Addr;
 use crate::base::rng::Rng;
 use crate::base::time::Now;
 use crate::live::{Live, SESSION_BLOCK};
@@ -25,6 +26,7 @@ use crate::policy::sample::{Scratch, VariableId, VariableScope};
 use crate::proxy::auth::Desk;
 use crate::proxy::capture;
 use crate::proxy::idle::{PoolId, PoolKey, PoolTarget, Pools};
+use crate::proxy::log::{LogSetup, LogWriter};
 use crate::proxy::message::{Event, ToControl, ToCore};
 use crate::proxy::pad::Pads;
 use crate::proxy::process_variables::ProcessVariables;
@@ -86,6 +88,8 @@ pub(super) struct Core {
     pub(super) process_variables: ProcessVariables,
     /// What TLS binds answer with; another one after certificates changed.
     pub(super) tls: RefCell<Rc<tls::Binds>>,
+    /// Writes log lines.
+    pub(super) log: LogWriter,
 }
 
 /// One backend as this core sees it: a balancer and copies of what `live` says, read again when its epoch moves.
@@ -125,7 +129,7 @@ pub(super) struct Waiter {
 }
 
 impl Core {
-    pub(super) fn new(setup: &Setup) -> Rc<Core> {
+    pub(super) fn new(setup: &Setup, log: LogSetup) -> Rc<Core> {
         let seed = SEED_STEP.wrapping_mul(u64::from(setup.core.0) + 1);
         let backends = setup.model.backends.iter().map(|(id, backend)| {
             let balance = balance::Setup {
@@ -174,6 +178,7 @@ impl Core {
             desk: Desk::new(&setup.model, setup.passwords.clone()),
             process_variables: ProcessVariables::new(&setup.model.variables),
             tls: RefCell::new(Rc::new(tls)),
+            log: LogWriter::new(log),
         })
     }
 
@@ -298,6 +303,15 @@ impl Core {
         let state = &mut *self.backends[backend].borrow_mut();
         self.refresh(backend, state);
         state.targets[(server.0 - self.model.backends[backend].servers.start.0) as usize]
+    }
+
+    /// The address of a server, as others see it.
+    pub(super) fn address(&self, server: ServerId) -> Addr {
+        let settings = &self.model.servers[server];
+        match settings.address {
+            ServerAddress::Unix(_) | ServerAddress::Abstract(_) => Addr::Unix,
+            _ => self.target(settings.backend, server).address.map_or(Addr::Unknown, Addr::Ip),
+        }
     }
 
     fn refresh(&self, id: BackendId, state: &mut Backend) {

@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::base::id::{BackendId, ServerId};
-use crate::base::net::Addr;
 use crate::base::time::Now;
 use crate::model::{Backend, ServerAddress};
 use crate::policy::balance::{Algorithm, Tried, hash_key, source_key};
@@ -125,7 +124,7 @@ pub(super) async fn connect(session: &Session, backend: BackendId, first: &[u8])
         info.time(|t| t.connected(started, rt::now()));
         let failure = match result {
             Ok((conn, port)) => {
-                connected(session, backend, server, started, &conn);
+                connected(session, backend, server, started);
                 return Ok(ServerConn { conn, slot: taken, assigned, port });
             }
             Err(failure) => failure,
@@ -148,6 +147,7 @@ pub(super) async fn connect(session: &Session, backend: BackendId, first: &[u8])
             Decision::Redispatch | Decision::Refresh => {
                 cells.0.count(Stat::Retries);
                 cells.1.count(Stat::Retries);
+                info.redispatched.set(true);
                 cells.0.count(Stat::Redispatches);
                 cells.1.count(Stat::Redispatches);
                 drop(taken);
@@ -168,13 +168,7 @@ pub(super) fn given_up(failure: Failure) -> End {
 }
 
 /// Counts a connection that was made.
-pub(super) fn connected(
-    session: &Session,
-    backend: BackendId,
-    server: ServerId,
-    started: Now,
-    conn: &Transport,
-) {
+pub(super) fn connected(session: &Session, backend: BackendId, server: ServerId, started: Now) {
     let shard = session.core.shard();
     observe::connection(&session.core, server, true);
     let us = u64::try_from(rt::now().since(started).as_micros()).unwrap_or(u64::MAX);
@@ -182,9 +176,7 @@ pub(super) fn connected(
     shard.servers[server].time(Stat::ConnectTime, us);
     timings::record(session, server, Lap::Connect, Micros::between(started, rt::now()));
     shard.servers[server].count(Stat::SessionsTotal);
-    if session.info.remote.get() == Addr::Unknown && session.frontend().log_sessions {
-        session.info.remote.set(conn.peer_addr());
-    }
+    session.info.time(|t| t.is_connected = true);
 }
 
 /// A slot of the server that balancing chooses, if one is free now.

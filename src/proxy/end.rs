@@ -52,6 +52,8 @@ pub enum Kind {
     DeniedConnection,
     /// Refused by a content rule.
     Denied,
+    /// Held by a rule, then refused.
+    Tarpit,
     /// No rule and no default backend.
     Unrouted,
     /// No usable server.
@@ -118,6 +120,7 @@ impl End {
             (K::Resource, _, P::Headers) => "RH",
             (K::Resource, _, P::Connect) => "RC",
             (K::Resource | K::NoSourcePort, _, _) => "RC",
+            (K::Tarpit, ..) => "PT",
             (K::DeniedConnection | K::Denied | K::ProxyHeader, _, _) => "PR",
             (K::Unrouted | K::NoServer, _, _) => "SC",
             (K::QueueFull, _, _) => "PQ",
@@ -138,6 +141,48 @@ impl End {
         }
     }
 
+    /// The same as a name that stays.
+    pub fn name(self) -> &'static str {
+        use Kind as K;
+        use Phase as P;
+        use Side as S;
+        match (self.kind, self.side, self.phase) {
+            (K::Normal, ..) => "normal",
+            (K::Handshake, ..) => "tls-handshake",
+            (K::Malformed, S::Client, _) => "malformed-request",
+            (K::Malformed, ..) => "malformed-response",
+            (K::Intercepted, ..) => "answered-by-rule",
+            (K::DeniedResponse, ..) => "response-denied",
+            (K::Killed, ..) => "killed",
+            (K::Resource, ..) => "out-of-resources",
+            (K::DeniedConnection, ..) => "connection-denied",
+            (K::Denied, ..) => "denied",
+            (K::Tarpit, ..) => "tarpit",
+            (K::ProxyHeader, ..) => "bad-proxy-header",
+            (K::Unrouted, ..) => "no-backend",
+            (K::NoServer, ..) => "no-server",
+            (K::QueueFull, ..) => "queue-full",
+            (K::NoSourcePort, ..) => "no-source-port",
+            (K::Timeout, _, P::Queue) => "queue-timeout",
+            (K::Timeout, _, P::Connect) => "connect-timeout",
+            (K::Timeout, S::Client, P::Inspect) => "request-timeout",
+            (K::Timeout, S::Client, _) => "client-timeout",
+            (K::Timeout, ..) => "server-timeout",
+            (K::Abort, S::Client, _) => "client-abort",
+            (K::Abort, _, P::Connect) => "connect-refused",
+            (K::Abort, ..) => "server-abort",
+        }
+    }
+
+    /// Who ended it, in a word.
+    pub fn by(self) -> &'static str {
+        match self.side {
+            Side::Client => "client",
+            Side::Server => "server",
+            Side::Proxy => "proxy",
+        }
+    }
+
     /// The same in words.
     pub fn reason(self) -> &'static str {
         use Kind as K;
@@ -154,6 +199,7 @@ impl End {
             (K::Resource, ..) => "out of descriptors or memory",
             (K::DeniedConnection, ..) => "refused by a connection rule",
             (K::Denied, ..) => "refused by a rule",
+            (K::Tarpit, ..) => "held and refused by a rule",
             (K::ProxyHeader, ..) => "bad PROXY header",
             (K::Unrouted, ..) => "no rule and no default-backend sent it anywhere",
             (K::NoServer, ..) => "no usable server",
@@ -221,7 +267,7 @@ pub fn count(end: End, path: Path, shard: &Shard) {
             frontend.count(Stat::ConnectionsDenied);
             bind.count(Stat::ConnectionsDenied);
         }
-        (K::Denied, ..) => {
+        (K::Denied | K::Tarpit, ..) => {
             frontend.count(Stat::RequestsDenied);
             bind.count(Stat::RequestsDenied);
             // Only rules of the backend itself, in HTTP mode, come after the route.

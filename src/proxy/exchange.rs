@@ -119,7 +119,6 @@ pub(super) async fn run(
                         if !wants_retry
                             || !retry_helps(session, job, &policy, retries, Failure::Status(status), &upload)
                         {
-                            info.retries.set(info.retries.get() + retries);
                             return Ok(Answered { up, slot: taken, upload, decision, pool, assigned });
                         }
                         sent = true;
@@ -167,6 +166,7 @@ pub(super) async fn run(
                 slot = core.live.servers[server].is_usable().then_some(taken);
             }
             Next::Redispatch => {
+                info.redispatched.set(true);
                 for cell in [Stat::Retries, Stat::Redispatches] {
                     cells.0.count(cell);
                     cells.1.count(cell);
@@ -175,6 +175,7 @@ pub(super) async fn run(
             }
         }
         retries += 1;
+        info.retries.set(retries);
     }
 }
 
@@ -268,14 +269,16 @@ async fn connect(
         shard.backends[job.backend].count(Stat::Reuses);
         shard.servers[server].count(Stat::Reuses);
         shard.servers[server].count(Stat::SessionsTotal);
+        session.info.time(|t| t.is_connected = true);
         return Ok((up, true));
     }
     session.info.phase.set(Phase::Connect);
+    session.info.time(|t| t.is_connected = false);
     let started = rt::now();
     let result = Box::pin(dispatch::attempt(session, settings, job.backend, server, &[])).await;
     session.info.time(|t| t.connected(started, rt::now()));
     let (conn, port) = result?;
-    dispatch::connected(session, job.backend, server, started, &conn);
+    dispatch::connected(session, job.backend, server, started);
     let (wire, port) = match core.model.servers[server].http.proto {
         Proto::Http1 => (Wire::Conn(conn), port),
         Proto::Http2 => {

@@ -7,12 +7,13 @@ use smallvec::SmallVec;
 
 use crate::base::id::{BackendId, FrontendId, IdRange, ServerId};
 use crate::policy::sample::{
-    Auth, ConnFacts, Expr, Facts, FirstBytes, Live, Named, Scratch, ServerLevels, UserlistId, Value,
-    VariableId, Variables,
+    Auth, ConnFacts, Expr, Facts, FirstBytes, Live, Named, Recorded, Scratch, ServerLevels, TimerName,
+    UserlistId, Value, VariableId, Variables,
 };
 use crate::proto::headers::HeadView;
 use crate::proxy::auth::{self, Memo};
 use crate::proxy::core::Core;
+use crate::proxy::log;
 use crate::proxy::session::Session;
 use crate::rt;
 use crate::stats::counters::Shard;
@@ -99,6 +100,12 @@ impl Facts for SessionFacts<'_> {
     }
     fn is_local(&self, address: IpAddr) -> bool {
         rt::machine::is_local(address)
+    }
+    fn recorded(&self, what: Recorded, out: &mut Vec<u8>) -> bool {
+        log::recorded(self.session, what, out)
+    }
+    fn timer(&self, name: TimerName) -> Option<u64> {
+        log::timer(self.session, name)
     }
     fn request(&self) -> Option<HeadView<'_>> {
         self.message.request

@@ -22,7 +22,7 @@ use crate::proxy::input::Input;
 use crate::proxy::pad::Pad;
 use crate::proxy::session::Session;
 use crate::proxy::timings::{self, Timings};
-use crate::proxy::{dispatch, exchange, http_request, http_response, reply};
+use crate::proxy::{dispatch, exchange, http_request, http_response, log, reply};
 use crate::rt;
 use crate::stats::table::Stat;
 
@@ -115,6 +115,11 @@ pub(super) async fn serve(session: &Session, first: FirstBuf) -> Result<Served, 
                 Waited::Elapsed if client.requests == 0 => {
                     return Err(Box::pin(too_slow(session, &mut client)).await);
                 }
+                Waited::Closed if client.requests == 0 => {
+                    let end = End::new(Side::Client, Phase::Inspect, Kind::Abort);
+                    log::finish_connection(session, end, 400);
+                    return Ok(Served::Over(CLIENT_DONE));
+                }
                 Waited::Closed | Waited::Elapsed => return Ok(Served::Over(CLIENT_DONE)),
             }
         }
@@ -161,6 +166,7 @@ async fn too_slow(session: &Session, client: &mut Client) -> End {
     let end = End::new(Side::Client, Phase::Inspect, Kind::Timeout);
     // The client may be gone; nothing is lost with it.
     let _ = answer(session, client, None, 408, true, false).await;
+    log::finish_connection(session, end, 408);
     client.close_politely(session, false).await;
     end
 }
@@ -226,10 +232,26 @@ fn head_options(http: &HttpFrontend) -> HeadOptions {
     HeadOptions { limits, ambiguous }
 }
 
+/// The clock of a request that begins now.
+fn start_timings(session: &Session, client: &Client) {
+    let info = &session.info;
+    let before = info.timings.get();
+    let timings = Timings::new(rt::now());
+    let (opened, handshake) = match client.requests {
+        0 => (info.started, before.handshake),
+        _ => (client.quiet_since, timings.handshake),
+    };
+    info.timings.set(Timings { opened, handshake, ..timings });
+    info.retries.set(0);
+    info.redispatched.set(false);
+    info.queued_before.set((0, 0));
+}
+
 /// One request. True: the connection stays open for another.
 pub(super) async fn request(session: &Session, client: &mut Client) -> Result<bool, End> {
     let mut pad = Pad::take(&session.core);
-    session.info.timings.set(Timings::new(rt::now()));
+    start_timings(session, client);
+    log::begin(session);
     session.forget_request_variables();
     session.take_process_variables();
     session.forget_tuning();
@@ -245,6 +267,7 @@ pub(super) async fn request(session: &Session, client: &mut Client) -> Result<bo
     let stop = match outcome {
         Ok(stays) => {
             drop(pad);
+            log::finish(session, CLIENT_DONE);
             if !stays {
                 client.close_politely(session, turn.unread).await;
             }
@@ -254,9 +277,13 @@ pub(super) async fn request(session: &Session, client: &mut Client) -> Result<bo
     };
     drop(pad);
     match stop {
-        Stop::End(end) => Err(end),
+        Stop::End(end) => {
+            log::finish(session, end);
+            Err(end)
+        }
         Stop::Reset(end) => {
             client.reset(h2::Reason::PROTOCOL_ERROR);
+            log::finish(session, end);
             Err(end)
         }
         Stop::Reply { status, end } => {
@@ -264,6 +291,7 @@ pub(super) async fn request(session: &Session, client: &mut Client) -> Result<bo
             let is_head = turn.asked.method == Method::Head;
             let backend = session.info.backend.get();
             let stays = answer(session, client, backend, status, !stays, is_head).await? && stays;
+            log::finish(session, end);
             if stays {
                 session.count_end(end);
                 return Ok(true);
@@ -280,7 +308,9 @@ pub(super) async fn request(session: &Session, client: &mut Client) -> Result<bo
                 }
             }
             session.count_status(status, None);
+            log::on_own_answer(session, status);
             client.send_whole(session, bytes, turn.asked.method == Method::Head).await?;
+            log::finish(session, end);
             if may_stay {
                 session.count_end(end);
                 return Ok(true);
@@ -312,6 +342,7 @@ async fn answer(
     let mut out = session.core.pads.buffer();
     reply::error(status, &pages, close, is_head, &mut out);
     session.count_status(status, None);
+    log::on_own_answer(session, status);
     client.send_whole(session, out, is_head).await?;
     // What a configured page says of its length is its author's word.
     Ok(!is_page)

@@ -11,6 +11,7 @@ use crate::policy::persist::{self, Binding, Found, RequestEdit, ResponseEdit, Se
 use crate::proto::cookie::{self, SetCookie};
 use crate::proto::headers::{EditError, Head};
 use crate::proto::http::{Known, Method, Name};
+use crate::proxy::log;
 use crate::proxy::session::Session;
 
 /// `forwardfor`, `originalto`, `forwarded`: once a request, whether frontend, backend or both say so. The name is the
@@ -184,7 +185,16 @@ pub(super) fn persist_response(
         let server_cookie = table.cookie(server);
         let server_sets_it = head.view(bytes).lines(Known::SetCookie).any(is_ours);
         if server_sets_it {
-            match persist::on_set_cookie(spec, request, server_cookie) {
+            let edit = persist::on_set_cookie(spec, request, server_cookie);
+            log::on_cookie(
+                session,
+                match edit {
+                    ResponseEdit::Keep => b'P',
+                    ResponseEdit::Remove => b'D',
+                    ResponseEdit::Replace | ResponseEdit::Prefix => b'R',
+                },
+            );
+            match edit {
                 ResponseEdit::Keep => {}
                 ResponseEdit::Remove => {
                     head.edit(bytes).delete_lines(Known::SetCookie, is_ours);
@@ -212,7 +222,10 @@ pub(super) fn persist_response(
         let response = persist::Response { request, server, server_cookie, server_sets_it, is_post, unix_s };
         match persist::write_set_cookie(spec, &response, text) {
             Set::Nothing => return Ok(()),
-            Set::Inserted | Set::Updated => head.edit(bytes).add_as(b"Set-Cookie", text)?,
+            set => {
+                log::on_cookie(session, if set == Set::Inserted { b'I' } else { b'U' });
+                head.edit(bytes).add_as(b"Set-Cookie", text)?;
+            }
         }
         // A cache in front of us must not give one client's server to all.
         if spec.nocache {

@@ -29,7 +29,7 @@ use crate::proxy::http::{Made, Stop, Turn, backend_http, http_of, pages};
 use crate::proxy::http_rules::{Halt, Pause, Route, Subject, Walk};
 use crate::proxy::pad::{Memory, Pad};
 use crate::proxy::session::Session;
-use crate::proxy::{dispatch, http_insert, http_location, http_wait, reply};
+use crate::proxy::{dispatch, http_insert, http_location, http_wait, log, reply};
 use crate::rt;
 use crate::stats::table::Stat;
 
@@ -61,7 +61,10 @@ pub(super) async fn receive(
             session.refused(Reason::HeadTimeout);
             Stop::Reply { status: 408, end: ended(Kind::Timeout) }
         }
-        NoHead::Closed | NoHead::Failed => Stop::End(ended(Kind::Abort)),
+        NoHead::Closed | NoHead::Failed => {
+            log::on_own_answer(session, 400);
+            Stop::End(ended(Kind::Abort))
+        }
     })?;
     session.info.time(|t| t.received(rt::now()));
     Ok(())
@@ -89,6 +92,7 @@ pub(super) fn judge(
         Stop::Reply { status: refusal.reason.status(), end }
     })?;
     let view = pad.request.view(bytes);
+    log::on_request(session, view, bytes, client.stream.is_some());
     if let Some(stream) = &client.stream
         && decision.framing == Framing::None
         && view.method() != Method::Connect
@@ -120,6 +124,15 @@ pub(super) async fn plan(
     let mut route = Route::default();
     let planned = prepare(session, client, pad, turn, decision, &mut route).await;
     let memory = &mut **pad;
+    let persist = match &planned {
+        Ok((backend, ..)) if backend_http(&session.core.model.backends[*backend]).cookie.is_some() => {
+            [u8::try_from(turn.persist.found.code()).unwrap_or(b'-'), b'N']
+        }
+        _ => *b"--",
+    };
+    let sent = planned.is_ok().then_some(memory.out.as_slice());
+    let view = memory.request.view(client.link.input.bytes());
+    log::on_planned(session, view, &memory.unique_id, sent, persist);
     let len = memory.request.len();
     client.link.input.consume(len);
     session.count_in(len as u64);
@@ -401,7 +414,8 @@ fn halted(halt: &Halt<'_>, subject: &Subject<'_>, turn: &Turn, backend: Option<B
     let is_head = turn.asked.method == Method::Head;
     let mut bytes = session.core.pads.buffer();
     let (reply, kind) = match halt {
-        Halt::Deny(reply) | Halt::Tarpit(reply) => (reply, Kind::Denied),
+        Halt::Deny(reply) => (reply, Kind::Denied),
+        Halt::Tarpit(reply) => (reply, Kind::Tarpit),
         Halt::Return(reply) => (reply, Kind::Intercepted),
         Halt::Redirect(redirect) => {
             if !reply::redirect(redirect, subject, close, &mut bytes) {

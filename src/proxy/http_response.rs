@@ -18,6 +18,7 @@ use crate::proxy::h2_head;
 use crate::proxy::http::{Made, Stop, Turn, backend_http, http_of, pages};
 use crate::proxy::http_rules::{Halt, Subject};
 use crate::proxy::idle::{Upstream, Wire};
+use crate::proxy::log;
 use crate::proxy::pad::{Memory, Pad};
 use crate::proxy::relay::{self, Timeouts};
 use crate::proxy::session::Session;
@@ -39,6 +40,7 @@ pub(super) async fn respond(
     let bytes = up.link.input.bytes();
     // The server's words about its connection, before rules change them.
     let server_stays = framing::stays_open(pad.response.view(bytes), &decision);
+    log::on_response(session, pad.response.view(bytes));
     if !exchange::is_tunnel(&decision) {
         rules(session, turn, job, pad, &up, upload.is_done())?;
     }
@@ -49,6 +51,7 @@ pub(super) async fn respond(
         let end = End::new(Side::Server, Phase::Headers, Kind::Malformed);
         return Err(Stop::Reply { status: 502, end });
     }
+    log::on_answer(session, view, &pad.unique_id);
     let may_stay = turn.may_stay && upload.is_done();
     let plan = outgoing::plan(
         view,
@@ -164,6 +167,7 @@ impl Body<'_> {
     /// Sends the head with what is there of the body, then the rest.
     async fn run(&mut self, up: &mut Upstream, mut out: Vec<u8>, plan: &ResponsePlan) -> Result<(), End> {
         if self.client.stream.is_some() {
+            log::early(self.session);
             return if self.download.is_done() { Ok(()) } else { self.rest(up).await };
         }
         let junk = End::new(Side::Server, Phase::Data, Kind::Malformed);
@@ -179,6 +183,7 @@ impl Body<'_> {
         }
         self.session.count_response_in(self.download.taken, self.job.backend, up.server);
         self.client.send(self.session, SendBuf::from(out)).await?;
+        log::early(self.session);
         if self.download.is_done() {
             return Ok(());
         }

@@ -18,6 +18,7 @@ use crate::proto::headers::{EditError, Head, HeadEdit};
 use crate::proto::http::{Method, Name, StatusCode, is_value};
 use crate::proto::target;
 use crate::proxy::facts::{self, Message};
+use crate::proxy::log;
 use crate::proxy::session::Session;
 use crate::proxy::tuning::readdress;
 use crate::stats::table::Stat;
@@ -210,7 +211,9 @@ impl<'a> Subject<'a> {
                     session.rewrite_conn(|facts| facts.dst = readdress(facts.dst, None, Some(port)));
                 }
             }
-            // These do not load yet, see `config::keywords`; the others are done by `on_request`.
+            RequestAction::Capture { value, slot, len } => self.capture(value, *slot, *len),
+            RequestAction::SetLogLevel(level) => log::set_level(session, *level),
+            // The others are done by `on_request`.
             _ => {}
         }
     }
@@ -260,8 +263,8 @@ impl<'a> Subject<'a> {
                 ResponseAction::SetVar { variable, value } => self.set_variable(*variable, value),
                 ResponseAction::UnsetVar(variable) => self.session.unset_variable(*variable),
                 ResponseAction::StrictMode(is_strict) => strict = *is_strict,
-                // These do not load yet, see `config::keywords`.
-                ResponseAction::Capture { .. } | ResponseAction::SetLogLevel(_) => {}
+                ResponseAction::Capture { value, slot, len } => self.capture(value, *slot, *len),
+                ResponseAction::SetLogLevel(level) => log::set_level(self.session, *level),
             }
         }
         Ok(())
@@ -300,6 +303,15 @@ impl<'a> Subject<'a> {
         }
         self.session.with_facts(NO_BYTES, self.message(), |facts, scratch| {
             format.write(facts, scratch, b"", out);
+        });
+    }
+
+    /// `capture`: a value without bytes leaves its place empty.
+    fn capture(&self, value: &Expr, slot: u16, len: u16) {
+        self.session.with_facts(NO_BYTES, self.message(), |facts, scratch| {
+            if let Some(value) = value.eval(facts, scratch).value {
+                value.with_text(|text| log::capture(self.session, self.is_response, (slot, len), text));
+            }
         });
     }
 

@@ -7,7 +7,6 @@ use crate::base::net::Addr;
 use crate::policy::sample::{Literal, VariableId};
 use crate::proxy::auth::Digest;
 use crate::proxy::capture::Malformed;
-use crate::proxy::end::End;
 use crate::stats::timers::Batch;
 
 /// To a data core.
@@ -96,6 +95,8 @@ pub enum ToControl {
         /// What it counted.
         batch: Batch,
     },
+    /// There are log lines in the ring of a core, and the drain sleeps.
+    Logs,
     /// After [`ToCore::Drain`]: no session is left on this core.
     Drained(CoreId),
 }
@@ -148,8 +149,6 @@ pub enum Event {
         /// What there was too much of.
         flood: crate::policy::flood::Flood,
     },
-    /// A session is over; sent if the frontend logs sessions.
-    SessionEnd(Box<SessionRow>, End),
 }
 
 /// One session as `show sess` and the session log show it.

@@ -30,6 +30,7 @@ mod http_wait;
 mod idle;
 mod input;
 mod listener;
+pub mod log;
 pub mod message;
 mod observe;
 mod pad;

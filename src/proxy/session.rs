@@ -17,7 +17,8 @@ use crate::proxy::end::{self, End, Kind, Path, Phase, Side};
 use crate::proxy::facts::{self, Message, SessionFacts};
 use crate::proxy::first_bytes::FirstBuf;
 use crate::proxy::http::{self, Served};
-use crate::proxy::message::{Event, SessionRow};
+use crate::proxy::log::{self, Record};
+use crate::proxy::message::SessionRow;
 use crate::proxy::timings::{self, Timings};
 use crate::proxy::tuning::Special;
 use crate::proxy::{client_h2, proxy_header, tcp, tls};
@@ -35,13 +36,18 @@ pub(super) struct Info {
     pub(super) started: Now,
     pub(super) backend: Cell<Option<BackendId>>,
     pub(super) server: Cell<Option<ServerId>>,
-    pub(super) remote: Cell<Addr>,
     pub(super) phase: Cell<Phase>,
     pub(super) bytes_in: Cell<u64>,
     pub(super) bytes_out: Cell<u64>,
     pub(super) retries: Cell<u32>,
+    /// One of the attempts went to another server.
+    pub(super) redispatched: Cell<bool>,
+    /// How many waited before it for the server and in the whole backend.
+    pub(super) queued_before: Cell<(u32, u32)>,
     /// Of the stream in hand.
     pub(super) timings: Cell<Timings>,
+    /// What the line of the request in hand says.
+    pub(super) record: RefCell<Option<Box<Record>>>,
     killed: Cell<bool>,
     /// Between two requests: nobody misses it when the core drains.
     pub(super) resting: Cell<bool>,
@@ -72,12 +78,14 @@ impl Info {
             started: rt::now(),
             backend: Cell::new(None),
             server: Cell::new(None),
-            remote: Cell::new(Addr::Unknown),
             phase: Cell::new(Phase::Inspect),
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
             retries: Cell::new(0),
+            redispatched: Cell::new(false),
+            queued_before: Cell::new((0, 0)),
             timings: Cell::new(Timings::new(rt::now())),
+            record: RefCell::default(),
             killed: Cell::new(false),
             resting: Cell::new(false),
             waker: RefCell::new(None),
@@ -175,7 +183,7 @@ impl Info {
             server: self.server.get(),
             client: facts.src,
             local: facts.dst,
-            remote: self.remote.get(),
+            remote: self.server.get().map_or(Addr::Unknown, |server| core.address(server)),
             age_ms: rt::now().ms_since(self.started),
             queue_ms: self.timings.get().queue.ms().unwrap_or(0).into(),
             connect_ms: self.timings.get().connect.ms().unwrap_or(0).into(),
@@ -248,7 +256,13 @@ async fn serve_tcp(session: &Session) -> Result<End, End> {
 
 /// The way of a connection in HTTP mode.
 async fn serve_http(session: &Session) -> Result<End, End> {
-    let first = begin(session).await?;
+    let first = match begin(session).await {
+        Ok(first) => first,
+        Err(end) => {
+            log::finish_connection(session, end, 400);
+            return Err(end);
+        }
+    };
     match http::serve(session, first).await? {
         Served::Over(end) => Ok(end),
         // Only those that speak HTTP/2 carry the memory of it.
@@ -264,6 +278,7 @@ async fn begin(session: &Session) -> Result<FirstBuf, End> {
     if session.bind().accept_proxy.is_some() {
         // Connection rules saw the peer itself; from here on the header speaks for the client.
         Box::pin(proxy_header::receive(session, &mut first)).await?;
+        session.info.time(|t| t.handshake = timings::Micros::between(t.opened, rt::now()));
     }
     if session.bind().tls.is_some() {
         Box::pin(tls::accept(session, &mut first)).await?;
@@ -276,6 +291,10 @@ impl Session {
         let frontend = core.model.binds[bind].frontend;
         let carrier = Carrier::Conn(Transport::plain(client));
         let info = Rc::new(Info::new(core.next_session_id(), carrier, bind, frontend));
+        if core.model.frontends[frontend].log.is_some() {
+            // A client that resets its connection has no address any more when its line is written.
+            info.conn_facts();
+        }
         let shard = core.shard();
         shard.core.enter(CoreStat::Connections);
         shard.core.count(CoreStat::ConnectionsTotal);
@@ -302,6 +321,10 @@ impl Session {
         let info = &self.info;
         end::count(end, self.path(), self.core.shard());
         timings::finish(&self);
+        match self.frontend().mode {
+            Mode::Http => log::finish(&self, end),
+            Mode::Tcp => log::finish_connection(&self, end, 0),
+        }
         // In HTTP mode the client has an answer by now, which a reset would take away; a body that was cut short resets
         // where it is cut.
         // A stream is reset by its own task; the connection goes on.
@@ -311,11 +334,6 @@ impl Session {
         let is_relay = self.frontend().mode == Mode::Tcp || info.phase.get() == Phase::Data;
         if is_relay && matches!(end.kind, Kind::Abort | Kind::Killed) && end.side != Side::Client {
             info.conn().reset_on_close();
-        }
-        let frontend = self.frontend();
-        let silent = frontend.dontlognull && info.bytes_in.get() == 0 && info.bytes_out.get() == 0;
-        if frontend.log_sessions && !silent {
-            self.core.event(Event::SessionEnd(Box::new(info.row(&self.core)), end));
         }
     }
 
@@ -509,6 +527,6 @@ mod tests {
         // Thousands of them wait at a time; a growth here is memory of every idle connection.
         assert!(bytes(run_tcp) <= 1024, "a TCP session takes {} bytes", bytes(run_tcp));
         assert!(bytes(run_http) <= 450, "an HTTP session takes {} bytes", bytes(run_http));
-        assert!(size_of::<Info>() <= 240, "{}", size_of::<Info>());
+        assert!(size_of::<Info>() <= 248, "{}", size_of::<Info>());
     }
 }

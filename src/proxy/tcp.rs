@@ -4,11 +4,11 @@ use crate::base::id::{BackendId, ServerId};
 use crate::base::time::Now;
 use crate::policy::rule::{TcpAction, Verdict, next_rule};
 use crate::policy::sample::FirstBytes;
-use crate::proxy::dispatch;
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::first_bytes::FirstBuf;
 use crate::proxy::relay::{self, Count, Timeouts};
 use crate::proxy::session::Session;
+use crate::proxy::{dispatch, log};
 use crate::rt;
 use crate::stats::process::CoreStat;
 use crate::stats::table::Stat;
@@ -39,6 +39,7 @@ pub(super) async fn serve(session: &Session, mut first: FirstBuf) -> Result<End,
 
     let info = &session.info;
     info.phase.set(Phase::Data);
+    log::early(session);
     let setup = relay::Setup {
         client: info.conn(),
         server: &server.conn,

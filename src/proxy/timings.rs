@@ -45,6 +45,12 @@ impl Micros {
 /// The record of one stream. Steps that were repeated (retries) add up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timings {
+    /// When it opened: the accept, or the end of the request before on the same connection.
+    pub opened: Now,
+    /// The PROXY header and the TLS handshake.
+    pub handshake: Micros,
+    /// Whether it has a connection to a server.
+    pub is_connected: bool,
     /// When it began: the first byte of the request was here; in TCP mode, the connection was accepted.
     pub began: Now,
     /// When the head of the final response was here; in TCP mode, the first byte of the server.
@@ -68,6 +74,9 @@ impl Timings {
     pub fn new(began: Now) -> Timings {
         let none = Micros::NONE;
         Timings {
+            opened: began,
+            handshake: none,
+            is_connected: false,
             began,
             answered: None,
             ended: None,

@@ -9,6 +9,7 @@ use crate::base::id::{CoreId, ListenerId};
 use crate::live::Live;
 use crate::model::Model;
 use crate::proxy::core::Core;
+use crate::proxy::log::LogSetup;
 use crate::proxy::message::{ToControl, ToCore};
 use crate::proxy::password::Passwords;
 use crate::proxy::session::Info;
@@ -51,10 +52,10 @@ pub struct Setup {
 }
 
 /// Runs a data core until [`ToCore::Exit`].
-pub async fn run(mut setup: Setup) {
+pub async fn run(mut setup: Setup, log: LogSetup) {
     rt::splice::configure(setup.model.global.pipes_max, setup.model.global.pipe_bytes);
     let listeners = std::mem::take(&mut setup.listeners);
-    let core = Core::new(&setup);
+    let core = Core::new(&setup, log);
     let inbox = setup.inbox.receiver();
     for (bind, socket) in listeners {
         rt::spawn(listener::run(core.clone(), bind, socket));

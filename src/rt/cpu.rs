@@ -300,6 +300,11 @@ pub mod machine {
         sys::background_thread(cpus);
     }
 
+    /// Seconds that local time is ahead of universal time at a UNIX time.
+    pub fn local_offset(unix_s: i64) -> i32 {
+        sys::local_offset(unix_s)
+    }
+
     /// Whether an address is one of this machine: a socket can be bound to it.
     pub fn is_local(address: std::net::IpAddr) -> bool {
         std::net::UdpSocket::bind((address, 0)).is_ok()

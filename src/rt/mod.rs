@@ -7,6 +7,7 @@
 mod bufs;
 mod conn;
 mod cpu;
+mod datagram;
 pub mod error;
 mod listen;
 mod mailbox;
@@ -23,6 +24,7 @@ mod wheel;
 pub use bufs::RecvBuf;
 pub use conn::{Conn, ConnectOptions, Receiving, Recv, Send, Sending, Target, connect};
 pub use cpu::{Booted, CoreSpec, Cores, StartError, boot, limits, machine, spawn};
+pub use datagram::Datagrams;
 pub use listen::{Endpoint, ListenOptions, Listener, bound_addr, listen, share};
 pub use mailbox::{CoreWaker, Mailbox, Receiver, Sender};
 pub use op::SendBuf;

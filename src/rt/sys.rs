@@ -279,3 +279,36 @@ pub(super) fn ignore_sigpipe() {
     // SAFETY: SIG_IGN is a valid disposition and no handler of ours is replaced.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
+
+/// Seconds east of Greenwich that local time is ahead at a UNIX time (the TZ variable or /etc/localtime).
+pub(super) fn local_offset(unix_s: i64) -> i32 {
+    // SAFETY: a zeroed `tm` is valid; the call reads the time and writes the broken-down time, both ours.
+    unsafe {
+        let mut tm: libc::tm = std::mem::zeroed();
+        if libc::localtime_r(&raw const unix_s, &raw mut tm).is_null() {
+            return 0;
+        }
+        i32::try_from(tm.tm_gmtoff).unwrap_or(0)
+    }
+}
+
+/// Datagrams that one call of [`send_datagrams`] sends at most: their headers are on the stack.
+pub(super) const DATAGRAMS_MAX: usize = 64;
+
+/// Sends datagrams over a connected socket without waiting; how many went out, at most [`DATAGRAMS_MAX`]. An error stands
+/// for the first of them alone.
+pub(super) fn send_datagrams(fd: RawFd, datagrams: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    // SAFETY: zeroed headers are valid: null pointers with zero lengths.
+    let mut headers: [libc::mmsghdr; DATAGRAMS_MAX] = unsafe { std::mem::zeroed() };
+    let count = datagrams.len().min(DATAGRAMS_MAX);
+    for (header, datagram) in headers.iter_mut().zip(datagrams) {
+        // IoSlice has the layout of iovec (std's promise); sendmmsg only reads it.
+        header.msg_hdr.msg_iov = ptr::from_ref(datagram).cast_mut().cast();
+        header.msg_hdr.msg_iovlen = 1;
+    }
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let count = libc::c_uint::try_from(count).map_err(io::Error::other)?;
+    // SAFETY: `headers` has at least `count` entries, each points at one iovec that lives as long as `datagrams`.
+    let sent = check(unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), count, flags as _) })?;
+    Ok(usize::try_from(sent).unwrap_or(0))
+}

@@ -165,7 +165,7 @@ fn a_backup_serves_only_when_no_other_can() {
 fn a_refused_connection_is_retried_on_the_same_server() {
     let refusing = Refusing::new();
     let body = backend("retries = 2", &[(refusing.address.to_string(), "")]);
-    let gate = Shardgate::with(&body).defaults("log = true").start();
+    let gate = Shardgate::with(&body).defaults("log = true\nlog-format = \"tcplog\"").start();
     let mut client = gate.connect("fe");
     assert_eq!(client.read(&mut [0; 1]).unwrap_or(0), 0);
     drop(client);
@@ -210,7 +210,7 @@ fn what_the_client_sent_early_reaches_the_server_after_a_redispatch() {
 fn without_a_usable_server_the_session_ends_at_once() {
     let origin = Origin::echo();
     let body = backend("", &[(at(&origin), "disabled = true")]);
-    let gate = Shardgate::with(&body).defaults("log = true").start();
+    let gate = Shardgate::with(&body).defaults("log = true\nlog-format = \"tcplog\"").start();
     let mut client = gate.connect("fe");
     assert_eq!(client.read(&mut [0; 1]).unwrap_or(0), 0);
     drop(client);

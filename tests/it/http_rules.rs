@@ -284,16 +284,6 @@ server.b = {{ address = "{b}" }}
 }
 
 #[test]
-fn what_is_not_done_yet_does_not_load() {
-    let origin = mirror();
-    let keyword = "rules = [{ capture = { value = \"src\", len = 5 } }]";
-    let start = Shardgate::with(&sections(&origin, keyword, "", "")).defaults("mode = \"http\"");
-    let out = start.run_to_end("check");
-    let text = String::from_utf8_lossy(&out.stderr).into_owned() + &String::from_utf8_lossy(&out.stdout);
-    assert!(!out.status.success() && text.contains("is not available in this version"), "{keyword}: {text}");
-}
-
-#[test]
 fn allow_leaves_out_all_but_routing() {
     let (one, two) = (Origin::http_named("one"), Origin::http_named("two"));
     let frontend = r#"

@@ -79,7 +79,7 @@ fn a_session_that_ends_lets_the_next_one_in_on_whatever_core() {
 fn timeout_queue_ends_who_waits_too_long() {
     let origin = Origin::echo();
     let gate = Shardgate::with(&relay(origin.address, "maxconn = 1"))
-        .defaults("timeout.queue = \"150ms\"\nlog = true")
+        .defaults("timeout.queue = \"150ms\"\nlog = true\nlog-format = \"tcplog\"")
         .start();
     let mut first = gate.connect("fe");
     first.write_all(b"x").expect("open");

@@ -23,7 +23,7 @@ fn ended(client: &mut std::net::TcpStream) -> bool {
 #[test]
 fn timeout_client_ends_a_client_that_says_nothing() {
     let origin = Origin::silent();
-    let gate = with_timeouts(&origin, "timeout.client = \"150ms\"\nlog = true");
+    let gate = with_timeouts(&origin, "timeout.client = \"150ms\"\nlog = true\nlog-format = \"tcplog\"");
     let mut client = gate.connect("fe");
     assert!(ended(&mut client));
     until("the origin's connection to end", || origin.open() == 0);
@@ -36,7 +36,7 @@ fn timeout_client_ends_a_client_that_says_nothing() {
 #[test]
 fn timeout_server_ends_a_server_that_does_not_answer() {
     let origin = Origin::silent();
-    let gate = with_timeouts(&origin, "timeout.server = \"150ms\"\nlog = true");
+    let gate = with_timeouts(&origin, "timeout.server = \"150ms\"\nlog = true\nlog-format = \"tcplog\"");
     let mut client = gate.connect("fe");
     client.write_all(b"hello?").expect("the proxy takes it");
     assert!(ended(&mut client));
@@ -72,7 +72,7 @@ fn a_session_that_talks_outlives_its_timeouts() {
 fn timeout_connect_gives_up_a_server_that_does_not_answer() {
     let hole = Blackhole::new();
     let gate = Shardgate::with(&relay(hole.address, ""))
-        .defaults("timeout.connect = \"100ms\"\nretries = 1\nlog = true")
+        .defaults("timeout.connect = \"100ms\"\nretries = 1\nlog = true\nlog-format = \"tcplog\"")
         .start();
     let mut client = gate.connect("fe");
     assert!(ended(&mut client));

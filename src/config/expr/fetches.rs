@@ -3,6 +3,7 @@
 
 use crate::config::expr::args::Args;
 use crate::config::expr::http_fetches::HTTP_FETCHES;
+use crate::config::expr::stream_fetches::STREAM_FETCHES;
 use crate::config::expr::{Context, ExprError};
 use crate::policy::pattern::Method;
 use crate::policy::sample::{Fetch, Kind, LengthOffset, Literal};
@@ -67,6 +68,10 @@ impl Needs {
                 ),
                 "move the rule to `rules` and set `inspect-delay`".to_owned(),
             )),
+            (Needs::FirstBytes, Context::Log) => Err((
+                format!("`{fetch}` reads the first bytes, which are gone when the line is written"),
+                "keep the value in a variable: set-var with a name sess.NAME in `rules`".to_owned(),
+            )),
             (Needs::FirstBytes, Context::Request | Context::Response) => Err((
                 format!("`{fetch}` reads raw bytes, and in HTTP mode there are only requests and responses"),
                 "use it in a frontend of TCP mode".to_owned(),
@@ -118,7 +123,7 @@ pub(super) fn find(name: &str) -> Option<(&'static FetchInfo, Option<Method>)> {
 
 /// All rows.
 pub fn all() -> impl Iterator<Item = &'static FetchInfo> {
-    FETCHES.iter().chain(HTTP_FETCHES)
+    FETCHES.iter().chain(HTTP_FETCHES).chain(STREAM_FETCHES)
 }
 
 /// All names, for "did you mean".

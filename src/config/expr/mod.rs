@@ -8,15 +8,18 @@ mod converters;
 mod fetches;
 mod format;
 mod http_fetches;
+mod log;
 mod reference;
 mod sample;
 mod source;
+mod stream_fetches;
 #[cfg(test)]
 mod tests;
 
 use crate::base::id::{BackendId, FrontendId, ServerId};
 use crate::policy::acl::Condition;
 use crate::policy::format::Format;
+use crate::policy::log::{Keep, LogFormat};
 use crate::policy::pattern::PatternTable;
 use crate::policy::sample::{Expr, UserlistId, VariableTable};
 
@@ -26,6 +29,7 @@ pub use condition::PREDEFINED;
 pub use converters::{CONVERTERS, ConverterInfo};
 pub use fetches::{FetchInfo, Needs, all as fetches};
 pub use format::FORMAT_VARIABLES;
+pub use log::{CLF, HTTPLOG, TCPLOG, json_preset};
 pub use reference::reference;
 
 /// What is wrong with an expression or a condition.
@@ -59,6 +63,8 @@ pub enum Context {
     Request,
     /// On the head of an HTTP response.
     Response,
+    /// When a stream is over, in a log format.
+    Log,
 }
 
 /// What the parser asks of the rest of the configuration and of the machine.
@@ -199,6 +205,18 @@ pub fn parse_expr(text: &str, scope: &mut Scope<'_>) -> Result<Expr, ExprError> 
 /// The first thing that is wrong.
 pub fn parse_format(text: &str, scope: &mut Scope<'_>) -> Result<Format, ExprError> {
     format::parse(text, scope)
+}
+
+/// Compiles a log format. Values that are there only while a message is are added to `keep`.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn parse_log_format(
+    text: &str,
+    keep: &mut Vec<Keep>,
+    scope: &mut Scope<'_>,
+) -> Result<LogFormat, ExprError> {
+    log::parse(text, keep, scope)
 }
 
 /// The closest of some names, if one is close enough to be meant.

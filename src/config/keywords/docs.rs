@@ -66,6 +66,11 @@ const GROUPS: &[Group] = &[
         text: "Entries of `tcp-check`: the dialogue of a health check, in order. Each does one thing.",
         scopes: &[Scope::TcpCheck],
     },
+    Group {
+        title: "log",
+        text: "Entries of `log` that are tables, captures, and `[ring.NAME]`: lines in memory, which `show events` reads.",
+        scopes: &[Scope::LogTarget, Scope::CaptureHeader, Scope::Ring],
+    },
 ];
 
 /// What HTTP mode adds.
@@ -183,6 +188,9 @@ fn snippet(scope: Scope, keyword: &Keyword) -> String {
         Scope::HttpCheck => check(example),
         Scope::HttpCheckSend => check(&format!("{{ send = {{ {example} }} }}")),
         Scope::CheckConnect => check(&format!("{{ connect = {{ {example} }} }}")),
+        Scope::LogTarget => format!("[global]\nlog = [{{ {example} }}]\n"),
+        Scope::CaptureHeader => format!("[frontend.web]\ncapture.request-header = [{{ {example} }}]\n"),
+        Scope::Ring => format!("[ring.requests]\n{example}\n"),
     }
 }
 

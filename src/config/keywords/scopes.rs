@@ -78,6 +78,12 @@ pub enum Scope {
     HttpCheckSend,
     /// The value of `connect` in `http-check` and `tcp-check`
     CheckConnect,
+    /// An entry of `log`
+    LogTarget,
+    /// An entry of `capture.request-header`
+    CaptureHeader,
+    /// `[ring.NAME]`
+    Ring,
 }
 
 impl Scope {
@@ -120,6 +126,9 @@ impl Scope {
         Scope::HttpCheck,
         Scope::HttpCheckSend,
         Scope::CheckConnect,
+        Scope::LogTarget,
+        Scope::CaptureHeader,
+        Scope::Ring,
     ];
 
     /// How the operator writes it.
@@ -162,6 +171,9 @@ impl Scope {
             Scope::HttpCheck => "http-check",
             Scope::HttpCheckSend => "http-check send",
             Scope::CheckConnect => "check connect",
+            Scope::LogTarget => "log",
+            Scope::CaptureHeader => "capture.request-header",
+            Scope::Ring => "[ring.NAME]",
         }
     }
 

@@ -55,9 +55,6 @@ keywords! {
     "description" in GLOBAL, Text, default "empty", haproxy "description";
     "Free text in statistics.";
     "description = \"edge, rack 4\""
-    "log" in GLOBAL, Text, default "\"stderr\"", haproxy "log";
-    "Where messages of the process and session logs go: \"stderr\", \"stdout\" or \"file:/path\".";
-    "log = \"file:/var/log/shardgate.log\""
     "spread-checks" in GLOBAL, Integer(0, 50), default "0", haproxy "spread-checks";
     "Random spread of health checks in percent of their interval, so that many servers are not checked at the same instant. The first checks are spread in any case.";
     "spread-checks = 5"
@@ -150,12 +147,6 @@ keywords! {
     "default-backend" in FRONTEND_DEFAULTS, Text, default "in a listen section its own servers", haproxy "default_backend";
     "The backend of sessions that no rule sent elsewhere.";
     "default-backend = \"app\""
-    "log" in FRONTEND_DEFAULTS, Flag, default "false", haproxy "log global";
-    "Whether the end of each session is logged.";
-    "log = true"
-    "dontlognull" in FRONTEND_DEFAULTS, Flag, default "false", haproxy "option dontlognull";
-    "Leave sessions without any byte out of the log: port scans, checks of another load balancer.";
-    "dontlognull = true"
     "splice" in PROXY_DEFAULTS, OneOf(&["auto", "always", "never"]), default "\"auto\"", haproxy "option splice-auto";
     "How bytes are moved: \"auto\" copies small and short flows and moves bulk flows inside the kernel.";
     "splice = \"never\""

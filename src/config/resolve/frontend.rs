@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::language::Language;
 use super::layout::{Layout, Proxy};
-use super::{backend, bind, http, rules};
+use super::{backend, bind, http, log, rules};
 use crate::base::id::{BackendId, FrontendId};
 use crate::config::expr::Context as Place;
 use crate::config::keywords::Scope;
@@ -15,12 +15,18 @@ pub(super) fn frontend(
     layout: &Layout<'_>,
     proxy: &Proxy<'_>,
     id: FrontendId,
-    binds: &mut bind::Binds,
+    (binds, logs): (&mut bind::Binds, &mut log::Logs),
     variables: &mut VariableTable,
 ) -> Frontend {
     let section = &proxy.section;
     let language = Language::new(layout, (Some(id), proxy.backend)).with_acls(section, variables);
     let mode = backend::mode(section);
+    let mut captures = Box::new(log::captures(section));
+    let mut http =
+        (mode == Mode::Http).then(|| Box::new(http::frontend(layout, section, &language, variables)));
+    if let Some(http) = &mut http {
+        log::capture_in_rules(&mut http.rules, &mut captures);
+    }
     let mut rules = |key, scope, place| {
         let mut reader = rules::Reader { layout, language: &language, place, variables: &mut *variables };
         section.tables(key, scope).iter().filter_map(|table| reader.rule(table)).collect()
@@ -42,9 +48,9 @@ pub(super) fn frontend(
         },
         default_backend: default_backend(layout, proxy),
         splice: backend::splice(section),
-        log_sessions: section.flag("log").unwrap_or(false),
-        dontlognull: section.flag("dontlognull").unwrap_or(false),
-        http: (mode == Mode::Http).then(|| Box::new(http::frontend(layout, section, &language, variables))),
+        log: logs.frontend(section, &language, mode, variables),
+        captures,
+        http,
     }
 }
 

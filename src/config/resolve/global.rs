@@ -22,7 +22,13 @@ const PIPES_MAX_DEFAULT: u32 = 1024;
 /// Owner only: what an admin socket does is up to whoever may open it.
 const SOCKET_MODE_DEFAULT: u32 = 0o600;
 
-pub(super) fn global(section: &Section<'_>, admin: &Section<'_>, cpus: &[usize], hostname: &str) -> Global {
+pub(super) fn global(
+    section: &Section<'_>,
+    admin: &Section<'_>,
+    cpus: &[usize],
+    hostname: &str,
+    log: LogTarget,
+) -> Global {
     let cores = cores(section, cpus);
     let control_core = control_core(section, &cores, cpus);
     let core_count = u32::try_from(cores.len()).unwrap_or(u32::MAX).max(1);
@@ -32,7 +38,7 @@ pub(super) fn global(section: &Section<'_>, admin: &Section<'_>, cpus: &[usize],
         node: section.string("node").unwrap_or_else(|| hostname.to_owned()),
         description: section.string("description").unwrap_or_default(),
         admin: admin_sockets(admin),
-        log: section.parsed("log", log_target).unwrap_or(LogTarget::Stderr),
+        log,
         compat_name: section.string("stats.compat-name").unwrap_or_else(|| "HAProxy".to_owned()),
         spread_checks: section.count("spread-checks").unwrap_or(0),
         buffers_max: section.count("tune.buffers-max").unwrap_or(BUFFERS_MAX_DEFAULT),
@@ -59,21 +65,6 @@ fn h2(section: &Section<'_>) -> H2Settings {
         glitches_max: section.count("tune.h2.fe.glitches-threshold").unwrap_or(default.glitches_max),
         server_window: bytes("tune.h2.be.initial-window-size").unwrap_or(default.server_window),
         server_rxbuf: bytes("tune.h2.be.rxbuf").unwrap_or(default.server_rxbuf),
-    }
-}
-
-fn log_target(text: &str) -> Result<LogTarget, Problem> {
-    match text.strip_prefix("file:") {
-        Some(path) if path.starts_with('/') => Ok(LogTarget::File(PathBuf::from(path))),
-        Some(path) => {
-            Err(Problem::new(format!("the path of a log file starts with /, and \"{path}\" does not")))
-        }
-        None if text == "stderr" => Ok(LogTarget::Stderr),
-        None if text == "stdout" => Ok(LogTarget::Stdout),
-        None => Err(Problem::with_help(
-            format!("\"{text}\" is no target of log"),
-            "write \"stderr\", \"stdout\" or \"file:/path\"",
-        )),
     }
 }
 

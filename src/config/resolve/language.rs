@@ -7,6 +7,7 @@ use crate::config::file::Data;
 use crate::config::section::{Context, Section, Text, texts_of};
 use crate::policy::acl::Condition;
 use crate::policy::format::Format;
+use crate::policy::log::{Keep, LogFormat};
 use crate::policy::pattern::PatternTable;
 use crate::policy::sample::{Expr, UserlistId, VariableTable};
 
@@ -85,6 +86,35 @@ impl<'a> Language<'a> {
         let result = expr::parse_format(&text.text[from..], &mut self.scope(&self.acls, place, variables));
         let shifted = result.map_err(|error| ExprError { offset: error.offset + from, ..error });
         shifted.map_err(|error| self.report(text, error)).ok()
+    }
+
+    /// Compiles a log format.
+    pub(super) fn log_format(
+        &self,
+        text: &Text,
+        keep: &mut Vec<Keep>,
+        variables: &mut VariableTable,
+    ) -> Option<LogFormat> {
+        let mut scope = self.scope(&self.acls, Place::Log, variables);
+        let result = expr::parse_log_format(&text.text, keep, &mut scope);
+        result.map_err(|error| self.report(text, error)).ok()
+    }
+
+    /// Compiles a log format of ours.
+    pub(super) fn log_preset(
+        &self,
+        text: &str,
+        keep: &mut Vec<Keep>,
+        variables: &mut VariableTable,
+    ) -> LogFormat {
+        let mut scope = self.scope(&self.acls, Place::Log, variables);
+        // A test compiles each of them.
+        expr::parse_log_format(text, keep, &mut scope).unwrap_or_default()
+    }
+
+    /// Whether the section is a frontend, or has one half of it.
+    pub(super) fn is_frontend(&self) -> bool {
+        self.here.0.is_some()
     }
 
     /// The backend half of a listen section, or the backend itself.

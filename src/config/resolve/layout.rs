@@ -53,7 +53,7 @@ pub(super) struct Layout<'a> {
 }
 
 const SECTIONS: &[&str] =
-    &["global", "admin", "defaults", "frontend", "listen", "backend", "http-errors", "userlist"];
+    &["global", "admin", "defaults", "frontend", "listen", "backend", "http-errors", "userlist", "ring"];
 
 /// What an absent section contains.
 pub(super) static EMPTY: Table = Table { entries: Vec::new() };
@@ -75,7 +75,9 @@ impl<'a> Layout<'a> {
             let help = suggest(&entry.key, SECTIONS.iter().copied());
             context.error(entry.key_span.start, format!("unknown section \"{}\"", entry.key), help);
         }
-        for (word, scope) in [("http-errors", Scope::HttpErrors), ("userlist", Scope::Userlist)] {
+        for (word, scope) in
+            [("http-errors", Scope::HttpErrors), ("userlist", Scope::Userlist), ("ring", Scope::Ring)]
+        {
             check_named(context, root, word, scope);
         }
         let mut proxies = find_proxies(context, root, defaults);

@@ -15,6 +15,7 @@ mod http;
 mod language;
 mod layout;
 mod lint;
+mod log;
 mod rules;
 mod server;
 mod tls;
@@ -50,14 +51,23 @@ fn build(context: &Context<'_>, layout: &Layout<'_>) -> Model {
     let servers = server::servers(layout, &backends);
     let userlists = http::userlists(context);
     let mut binds = bind::Binds::default();
+    let mut logs = log::Logs::new(layout);
     let frontends: IdVec<_, _> = layout
         .frontends()
-        .map(|(proxy, id)| frontend::frontend(layout, proxy, id, &mut binds, &mut variables))
+        .map(|(proxy, id)| frontend::frontend(layout, proxy, id, (&mut binds, &mut logs), &mut variables))
         .collect();
-    let global = global::global(&layout.global, &layout.admin, &context.env.cpus, &context.env.hostname);
+    let global = global::global(
+        &layout.global,
+        &layout.admin,
+        &context.env.cpus,
+        &context.env.hostname,
+        logs.events(),
+    );
     let bind::Binds { table: binds, at } = binds;
     let patterns = layout.patterns.files();
-    let model = Model { global, frontends, binds, backends, servers, variables, patterns, userlists };
+    let logging = logs.logging;
+    let model =
+        Model { global, frontends, binds, backends, servers, variables, patterns, logging, userlists };
     crosscheck::crosscheck(context, layout, &model, &at);
     model
 }

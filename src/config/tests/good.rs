@@ -37,7 +37,7 @@ fn defaults_are_haproxys() {
     assert_eq!((&check.kind, check.send_proxy), (&CheckKind::Connect, false));
     let frontend = &model.frontends[FrontendId(0)];
     assert_eq!((frontend.timeout_client_fin, frontend.maxconn), (Some(secs(30)), None));
-    assert_eq!((frontend.splice, frontend.log_sessions), (Splice::Auto, false));
+    assert_eq!((frontend.splice, frontend.log.is_some()), (Splice::Auto, false));
     let global = &model.global;
     assert_eq!((&global.cores, global.control_core), (&vec![0, 1, 2, 3], 3));
     assert_eq!((global.node.as_str(), global.compat_name.as_str()), ("host1", "HAProxy"));

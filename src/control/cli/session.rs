@@ -45,6 +45,8 @@ pub struct AdminSession {
     /// What to answer when the outcome of the job arrives.
     waiting: Option<Then>,
     outcome: Option<Outcome>,
+    /// The ring whose lines it gets as they come.
+    following: Option<String>,
     /// A line was run, so that a connection without prompt may end.
     served: bool,
 }
@@ -105,6 +107,8 @@ pub(super) type Answer = Result<Reply, String>;
 pub(super) enum Reply {
     /// This text; empty: done, nothing to say.
     Text(String),
+    /// These lines, then those of a ring from a number on as they come, until the client says something or leaves.
+    Follow(String, String, u64),
     /// First a job, then the text that its outcome makes.
     Job(Job, Then),
     /// The connection ends without another word.
@@ -133,6 +137,7 @@ impl AdminSession {
             payload: None,
             waiting: None,
             outcome: None,
+            following: None,
             served: false,
         }
     }
@@ -154,6 +159,17 @@ impl AdminSession {
 
     /// Runs commands until it needs something; appends their answers to `out`.
     pub fn poll(&mut self, target: &mut dyn AdminTarget, out: &mut String) -> Next {
+        if let Some(ring) = self.following.take() {
+            match self.outcome.take() {
+                Some(Outcome::Lines(text, from)) => {
+                    out.push_str(&text);
+                    self.following = Some(ring.clone());
+                    return Next::Do(Job::Follow { ring, from });
+                }
+                // The client left or wants something else.
+                _ => return Next::Close,
+            }
+        }
         debug_assert_eq!(
             self.outcome.is_some(),
             self.waiting.is_some(),
@@ -169,6 +185,11 @@ impl AdminSession {
                     Ok(Reply::Job(job, then)) => {
                         self.waiting = Some(then);
                         return Next::Do(job);
+                    }
+                    Ok(Reply::Follow(text, ring, from)) => {
+                        out.push_str(&text);
+                        self.following = Some(ring.clone());
+                        return Next::Do(Job::Follow { ring, from });
                     }
                     Ok(Reply::Quit) => return Next::Close,
                 }

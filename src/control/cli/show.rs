@@ -19,6 +19,25 @@ pub(super) fn version(call: &mut Call<'_>) -> Answer {
     Ok(Reply::Text(call.target.process().version))
 }
 
+/// `show events`: the rings, or the lines of one.
+pub(super) fn events(call: &mut Call<'_>) -> Answer {
+    let has = |flag: char| {
+        let is_it = |arg: &String| arg.starts_with('-') && arg.contains(flag);
+        call.args.iter().any(is_it)
+    };
+    let Some(name) = call.args.iter().find(|arg| !arg.starts_with('-')) else {
+        let rings = call.target.rings();
+        let mut out = String::from("Rings:\n");
+        for (name, description) in rings {
+            let _ = writeln!(out, "  {name} : {description}");
+        }
+        return Ok(Reply::Text(out));
+    };
+    let from = if has('n') { u64::MAX } else { 0 };
+    let (text, next) = call.target.ring_lines(name, from).ok_or_else(|| format!("No such ring: {name}"))?;
+    if has('w') { Ok(Reply::Follow(text, name.clone(), next)) } else { Ok(Reply::Text(text)) }
+}
+
 pub(super) fn info(call: &mut Call<'_>) -> Answer {
     let has = |word: &str| call.args.iter().any(|arg| arg == word);
     let (snapshot, mut out) = (call.target.snapshot(Window::default()), String::new());

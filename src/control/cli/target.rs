@@ -31,6 +31,15 @@ pub trait AdminTarget {
     fn cores(&self) -> Vec<[u64; CORE_CELLS]>;
     /// Refused messages by reason.
     fn refusals(&self) -> Vec<refusals::Row>;
+    /// The rings of log lines: name and what each is for.
+    fn rings(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+    /// The lines of a ring from a number on, and the number to go on with; `None`: there is no such ring.
+    fn ring_lines(&self, name: &str, from: u64) -> Option<(String, u64)> {
+        let _ = (name, from);
+        None
+    }
     /// The facts about one server.
     fn server(&self, id: ServerId) -> ServerFacts;
 
@@ -119,6 +128,14 @@ pub enum Job {
     Sessions,
     /// Ask all data cores for their ledgers of source ports; answer [`Outcome::Sources`].
     Sources,
+    /// Wait for lines of a ring from a number on, or for the client to leave; answer [`Outcome::Lines`], or
+    /// [`Outcome::Done`] when it left.
+    Follow {
+        /// Its name.
+        ring: String,
+        /// The number.
+        from: u64,
+    },
     /// End the session with this id; answer [`Outcome::Found`].
     ShutdownSession(u64),
 }
@@ -128,6 +145,8 @@ pub enum Job {
 pub enum Outcome {
     /// It is done.
     Done,
+    /// Lines of a ring, and the number to go on with.
+    Lines(String, u64),
     /// All live sessions.
     Sessions(Vec<SessionInfo>),
     /// Source ports of all cores together.

@@ -97,12 +97,64 @@ pub trait Facts {
     fn unique_id(&self) -> Option<&[u8]> {
         None
     }
+    /// Appends what was kept of a message; false: there is no such thing.
+    fn recorded(&self, what: Recorded, out: &mut Vec<u8>) -> bool {
+        let _ = (what, out);
+        false
+    }
+    /// A timer of the stream in microseconds.
+    fn timer(&self, name: TimerName) -> Option<u64> {
+        let _ = name;
+        None
+    }
     /// Whether the request's credentials are those of a user of a list. Passwords are verified elsewhere: while the answer
     /// is [`Auth::Pending`] conditions that depend on it are open, and the caller evaluates again when it is known.
     fn auth(&self, list: UserlistId) -> Auth<'_> {
         let _ = list;
         Auth::Denied
     }
+}
+
+/// What is kept of messages for logs and `capture.*`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Recorded {
+    /// A captured request header, by its place.
+    Request(u16),
+    /// A captured response header, by its place.
+    Response(u16),
+    /// The method as the client sent it.
+    Method,
+    /// The target as the client sent it.
+    Target,
+    /// The version as the client sent it.
+    Version,
+}
+
+/// A timer of a stream, see the variables of log formats.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TimerName {
+    /// `%Th`.
+    Handshake,
+    /// `%Ti`.
+    Idle,
+    /// `%TR`.
+    Head,
+    /// `%Tq`.
+    Request,
+    /// `%Tw`.
+    Queue,
+    /// `%Tc`.
+    Connect,
+    /// `%Tr`.
+    Response,
+    /// `%Td`.
+    Data,
+    /// `%Ta`.
+    Active,
+    /// `%Tu`.
+    User,
+    /// `%Tt`.
+    Total,
 }
 
 /// A list of users (`[userlist.NAME]`).

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::base::id::{BackendId, FrontendId, ServerId};
 use crate::policy::sample::eval::Cursor;
 use crate::policy::sample::{Facts, FirstBytes, HttpFetch, Kind, Live, Value, VariableId};
+use crate::policy::sample::{Recorded, TimerName};
 use crate::proto::client_hello::{self, ClientHello};
 use crate::proto::h1::head::{HeadOptions, parse_request};
 use crate::proto::headers::Head;
@@ -128,6 +129,10 @@ pub enum Fetch {
     UniqueId,
     /// `uuid`.
     Uuid,
+    /// `capture.*`: what was kept of messages.
+    Recorded(Recorded),
+    /// `txn.timer.*` and the like: milliseconds, or microseconds.
+    Timer(TimerName, bool),
     /// Fetches of HTTP messages.
     Http(HttpFetch),
 }
@@ -253,6 +258,14 @@ impl Fetch {
         let first = facts.first_bytes();
         match self {
             Fetch::Uuid => (write_uuid(facts.random(), facts.random(), out), false),
+            Fetch::Recorded(what) => {
+                let found = facts.recorded(*what, out);
+                (if found { Fetched::Written(Kind::Str) } else { Fetched::Missing }, false)
+            }
+            Fetch::Timer(name, micros) => {
+                let us = facts.timer(*name).map(|us| if *micros { us } else { us / 1000 });
+                (us.map(|us| Value::Int(i64::try_from(us).unwrap_or(i64::MAX))).into(), false)
+            }
             Fetch::Length => (Fetched::Value(Value::Int(int(first.data.len()))), !first.complete),
             Fetch::Payload { offset, length } => payload(first, *offset, *length),
             Fetch::PayloadLv { offset, length, block } => payload_lv(first, *offset, *length, *block),

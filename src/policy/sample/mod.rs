@@ -11,7 +11,9 @@ mod value;
 mod variables;
 
 pub use eval::{Cursor, Expr, Sample, Scratch};
-pub use facts::{Auth, ConnFacts, Facts, FirstBytes, Live, Named, ServerLevels, UserlistId};
+pub use facts::{
+    Auth, ConnFacts, Facts, FirstBytes, Live, Named, Recorded, ServerLevels, TimerName, UserlistId,
+};
 pub use fetch::{Fetch, LengthOffset, Literal, TimeUnit};
 pub use http::{HEADER_OCCURRENCES_BACK_MAX, HeaderFetch, HeaderName, HttpFetch, ReadAs, Side, credentials};
 pub use value::{Kind, Value};

@@ -6,6 +6,7 @@ mod expressions;
 mod formats;
 mod http;
 mod jwt;
+mod logs;
 mod properties;
 
 use crate::base::id::{BackendId, FrontendId, ServerId};

@@ -330,6 +330,11 @@ fn capture(
     key: &str,
 ) -> Option<(crate::policy::sample::Expr, u16)> {
     let inner = inner(table, key, Scope::Capture)?;
+    if !reader.language.is_frontend() {
+        let help = "put the rule into the frontend".to_owned();
+        table.error(key, "captures belong to frontends", Some(help));
+        return None;
+    }
     let value = required(&inner, "value", Section::text)
         .and_then(|text| reader.language.expression(&text, 0, reader.place, reader.variables));
     let len = required(&inner, "len", |s, key| s.count(key)).and_then(|len| u16::try_from(len).ok());

@@ -1,0 +1,390 @@
+//! Logs: targets of `[global]` and of frontends, formats, captures, `[ring.NAME]`.
+
+use std::path::PathBuf;
+
+use super::language::Language;
+use super::layout::Layout;
+use crate::config::diag::suggest;
+use crate::config::expr;
+use crate::config::file::{Data, Table};
+use crate::config::keywords::{FACILITIES, LEVELS, Scope};
+use crate::config::section::{Context, Section, texts_of};
+use crate::config::units::Problem;
+use crate::model::http::HttpRules;
+use crate::model::log::*;
+use crate::model::{LogTarget, Mode};
+use crate::policy::http_action::{RequestAction, ResponseAction};
+use crate::policy::log::{Keep, LogFormat};
+use crate::policy::sample::VariableTable;
+
+/// The name in syslog headers unless `log-tag` says another.
+const TAG: &str = "shardgate";
+
+/// HAProxy's `len`: what every syslog server takes.
+const DATAGRAM_BYTES: u32 = 1024;
+
+/// Lines of files and streams.
+const LINE_BYTES: u32 = 8192;
+
+/// local0.
+const FACILITY: u8 = 16;
+
+/// Bytes of a ring unless `size` says otherwise.
+const RING_BYTES: u32 = 64 * 1024;
+
+/// The log settings of the file while its sections are read.
+pub(super) struct Logs {
+    pub(super) logging: Logging,
+}
+
+impl Logs {
+    /// Reads `[global]` and the rings.
+    pub(super) fn new(layout: &Layout<'_>) -> Logs {
+        let mut logs =
+            Logs { logging: Logging { rings: rings(layout.global.context), ..Logging::default() } };
+        let global = &layout.global;
+        let targets = match global.value("log") {
+            Some(_) => logs.targets(global, None),
+            None => vec![plain_target(logs.output(Output::Stderr), Header::Raw, LINE_BYTES)],
+        };
+        let set = LogSet {
+            tag: global.string("log-tag").unwrap_or_else(|| TAG.to_owned()),
+            hostname: hostname(global),
+            targets,
+        };
+        logs.logging.sets.push(set);
+        logs
+    }
+
+    /// Where the process itself writes: the first local target.
+    pub(super) fn events(&self) -> LogTarget {
+        let outputs = self.logging.sets[0].targets.iter().map(|target| &self.logging.outputs[target.output]);
+        let local = |output: &Output| match output {
+            Output::Stderr => Some(LogTarget::Stderr),
+            Output::Stdout => Some(LogTarget::Stdout),
+            Output::File(path) => Some(LogTarget::File(path.clone())),
+            _ => None,
+        };
+        outputs.into_iter().find_map(local).unwrap_or(LogTarget::Stderr)
+    }
+
+    /// The log of a frontend.
+    pub(super) fn frontend(
+        &mut self,
+        section: &Section<'_>,
+        language: &Language<'_>,
+        mode: Mode,
+        variables: &mut VariableTable,
+    ) -> Option<Box<FrontendLog>> {
+        let set = self.set(section)?;
+        let mut keep = Vec::new();
+        let mut format = |key: &str, default: Option<&str>| {
+            compile(section, language, mode, (key, default), &mut keep, variables)
+        };
+        let line = format("log-format", Some("json"))?;
+        let structured = format("log-format-sd", None);
+        let error = format("error-log-format", None);
+        let reads_levels = [Some(&line), structured.as_ref(), error.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(LogFormat::reads_levels);
+        if mode == Mode::Tcp && !keep.is_empty() {
+            let help =
+                "here there are only connections and bytes; use it in a frontend of HTTP mode".to_owned();
+            section.error("log-format", "the log format of TCP mode reads HTTP", Some(help));
+        }
+        let flag = |key: &str| section.flag(key).unwrap_or(false);
+        Some(Box::new(FrontendLog {
+            set,
+            line,
+            structured,
+            error,
+            keep,
+            reads_levels,
+            dontlognull: flag("dontlognull"),
+            dontlog_normal: flag("dontlog-normal"),
+            separate_errors: flag("log-separate-errors"),
+            asap: flag("logasap"),
+        }))
+    }
+
+    /// The set of a frontend's targets; `None`: it does not log.
+    fn set(&mut self, section: &Section<'_>) -> Option<u16> {
+        let tag = section.string("log-tag");
+        let global = self.logging.sets[0].clone();
+        let targets = match &section.value("log")?.data {
+            Data::Boolean(false) => return None,
+            Data::Boolean(true) => global.targets.clone(),
+            _ => self.targets(section, Some(&global)),
+        };
+        let set = LogSet { tag: tag.unwrap_or_else(|| global.tag.clone()), targets, ..global };
+        let found = self.logging.sets.iter().position(|other| *other == set);
+        let index = found.unwrap_or_else(|| {
+            self.logging.sets.push(set);
+            self.logging.sets.len() - 1
+        });
+        u16::try_from(index).ok()
+    }
+
+    fn output(&mut self, output: Output) -> usize {
+        let outputs = &mut self.logging.outputs;
+        outputs.iter().position(|other| *other == output).unwrap_or_else(|| {
+            outputs.push(output);
+            outputs.len() - 1
+        })
+    }
+
+    /// The targets of `log` in a section. `global`: what "global" stands for.
+    fn targets(&mut self, section: &Section<'_>, global: Option<&LogSet>) -> Vec<Target> {
+        let mut targets = Vec::new();
+        let Some(value) = section.value("log") else { return targets };
+        for (at, text) in texts_of(section.context, value) {
+            match (text.text.as_str(), global) {
+                ("global", Some(global)) => targets.extend(global.targets.iter().cloned()),
+                (text, _) => {
+                    match self.address(text, Framing::OctetCounting) {
+                        Ok(output) => targets.push(self.defaults(output)),
+                        Err(problem) => section.context.problem(at, problem),
+                    };
+                }
+            }
+        }
+        for table in section.tables("log", Scope::LogTarget) {
+            targets.extend(self.target(&table));
+        }
+        targets
+    }
+
+    fn target(&mut self, table: &Section<'_>) -> Option<Target> {
+        let Some(address) = table.string("address") else {
+            let help = "add address = \"127.0.0.1:514\"".to_owned();
+            table.context.error(table.at, "this log target has no address", Some(help));
+            return None;
+        };
+        let framing = match table.string("framing").as_deref() {
+            Some("newline") => Framing::Newline,
+            _ => Framing::OctetCounting,
+        };
+        let output = match self.address(&address, framing) {
+            Ok(output) => output,
+            Err(problem) => {
+                table.context.problem(table.value_at("address"), problem);
+                return None;
+            }
+        };
+        let number = |key: &str, names: &[&str]| {
+            let name = table.string(key)?;
+            u8::try_from(names.iter().position(|other| *other == name)?).ok()
+        };
+        let mut target = self.defaults(output);
+        target.facility = number("facility", FACILITIES).unwrap_or(FACILITY);
+        target.level = number("level", LEVELS).unwrap_or(7);
+        target.minlevel = number("minlevel", LEVELS).unwrap_or(0);
+        target.len = table.count("len").unwrap_or(target.len);
+        target.format = match table.string("format").as_deref() {
+            Some("raw") => Header::Raw,
+            Some("local") => Header::Local,
+            Some("rfc3164") => Header::Rfc3164,
+            Some("rfc5424") => Header::Rfc5424,
+            Some("short") => Header::Short,
+            Some("iso") => Header::Iso,
+            _ => target.format,
+        };
+        target.sample = table.parsed("sample", sample);
+        Some(target)
+    }
+
+    fn defaults(&self, output: usize) -> Target {
+        match self.logging.outputs[output] {
+            Output::Udp(_) | Output::Unix(_) => plain_target(output, Header::Local, DATAGRAM_BYTES),
+            Output::Tcp { .. } => plain_target(output, Header::Rfc3164, LINE_BYTES),
+            _ => plain_target(output, Header::Raw, LINE_BYTES),
+        }
+    }
+
+    /// An address, and where it is among the outputs.
+    fn address(&mut self, text: &str, framing: Framing) -> Result<usize, Problem> {
+        let output = match text.split_once(':') {
+            _ if text == "stderr" => Output::Stderr,
+            _ if text == "stdout" => Output::Stdout,
+            Some(("file", path)) if path.starts_with('/') => Output::File(PathBuf::from(path)),
+            Some(("file", path)) => {
+                let message = format!("the path of a log file starts with /, and \"{path}\" does not");
+                return Err(Problem::new(message));
+            }
+            _ if text.starts_with('/') => Output::Unix(PathBuf::from(text)),
+            _ if text.starts_with("unix@/") => Output::Unix(PathBuf::from(&text["unix@".len()..])),
+            _ if text.starts_with("ring@") => {
+                let name = &text["ring@".len()..];
+                let rings = &self.logging.rings;
+                let Some(index) = rings.iter().position(|ring| ring.name == name) else {
+                    let help = suggest(name, rings.iter().map(|ring| ring.name.as_str()))
+                        .unwrap_or_else(|| format!("add [ring.{name}]"));
+                    return Err(Problem::with_help(format!("there is no ring \"{name}\""), help));
+                };
+                Output::Ring(index)
+            }
+            _ if text.starts_with("tcp@") => {
+                Output::Tcp { address: host_and_port(&text["tcp@".len()..])?, framing }
+            }
+            _ => Output::Udp(host_and_port(text.strip_prefix("udp@").unwrap_or(text))?),
+        };
+        Ok(self.output(output))
+    }
+}
+
+fn plain_target(output: usize, format: Header, len: u32) -> Target {
+    Target { output, format, facility: FACILITY, level: 7, minlevel: 0, len, sample: None }
+}
+
+/// `host:port`; the port of syslog where there is none.
+fn host_and_port(text: &str) -> Result<String, Problem> {
+    let wrong = || {
+        Problem::with_help(
+            format!("\"{text}\" is no target of log"),
+            "write \"stderr\", \"stdout\", \"file:/path\", \"host:514\", \"tcp@host:514\", \"/dev/log\" or \"ring@NAME\"",
+        )
+    };
+    let is_host = |host: &str| {
+        !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+    };
+    if let Some(rest) = text.strip_prefix('[') {
+        let (ip, port) = rest.split_once(']').ok_or_else(wrong)?;
+        let port = port.strip_prefix(':').unwrap_or("514");
+        let is_good = ip.parse::<std::net::Ipv6Addr>().is_ok() && port.parse::<u16>().is_ok_and(|p| p > 0);
+        return if is_good { Ok(format!("[{ip}]:{port}")) } else { Err(wrong()) };
+    }
+    match text.split_once(':') {
+        Some((host, port)) if is_host(host) && port.parse::<u16>().is_ok_and(|p| p > 0) => {
+            Ok(text.to_owned())
+        }
+        // A word alone is rather a slip than a host.
+        None if is_host(text) && text.contains('.') => Ok(format!("{text}:514")),
+        _ => Err(wrong()),
+    }
+}
+
+fn hostname(global: &Section<'_>) -> Option<String> {
+    match &global.value("log-send-hostname")?.data {
+        Data::Boolean(true) => Some(global.context.env.hostname.clone()),
+        Data::Boolean(false) => None,
+        _ => global.string("log-send-hostname"),
+    }
+}
+
+/// `1,3-5:10`.
+fn sample(text: &str) -> Result<Sample, Problem> {
+    let wrong = || {
+        Problem::with_help(
+            format!("\"{text}\" is no sample"),
+            "write which lines out of how many: \"1:10\", \"1,3-5:10\"",
+        )
+    };
+    let (ranges, round) = text.split_once(':').ok_or_else(wrong)?;
+    let round: u32 = round.parse().ok().filter(|round| *round > 0).ok_or_else(wrong)?;
+    let ranges = ranges.split(',').map(|range| {
+        let (from, to) = range.split_once('-').unwrap_or((range, range));
+        let (from, to) = (from.parse().ok()?, to.parse().ok()?);
+        (0 < from && from <= to && to <= round).then_some((from, to))
+    });
+    Ok(Sample { ranges: ranges.collect::<Option<_>>().ok_or_else(wrong)?, round })
+}
+
+fn rings(context: &Context<'_>) -> Vec<Ring> {
+    let Some(Data::Table(named)) = context.file.root.entry("ring").map(|entry| &entry.value.data) else {
+        return Vec::new();
+    };
+    let ring = |entry: &crate::config::file::Entry, table| {
+        let section = Section::new(context, Scope::Ring, entry.key_span.start, vec![table]);
+        Ring {
+            name: entry.key.clone(),
+            size: section.size("size").and_then(|size| u32::try_from(size).ok()).unwrap_or(RING_BYTES),
+            description: section.string("description").unwrap_or_default(),
+        }
+    };
+    let tables = named.entries.iter().filter_map(|entry| match &entry.value.data {
+        Data::Table(table) => Some(ring(entry, table)),
+        _ => None,
+    });
+    tables.collect()
+}
+
+/// One of the formats of a frontend. A word alone is a preset.
+fn compile(
+    section: &Section<'_>,
+    language: &Language<'_>,
+    mode: Mode,
+    (key, default): (&str, Option<&str>),
+    keep: &mut Vec<Keep>,
+    variables: &mut VariableTable,
+) -> Option<LogFormat> {
+    let text = section.text(key);
+    let word = text.as_ref().map(|text| text.text.as_str()).or(default)?;
+    let preset = match word {
+        "json" => Some(expr::json_preset(mode == Mode::Http)),
+        "tcplog" => Some(expr::TCPLOG.to_owned()),
+        "httplog" | "clf" if mode == Mode::Tcp => {
+            let own = section.own().is_some_and(|own| own.at(key).is_some());
+            if own {
+                let help = "use \"tcplog\" or \"json\"".to_owned();
+                section.error(key, format!("\"{word}\" is the format of HTTP mode"), Some(help));
+            }
+            // Inherited from the defaults it is meant for other sections; HAProxy falls back likewise.
+            Some(expr::TCPLOG.to_owned())
+        }
+        "httplog" => Some(expr::HTTPLOG.to_owned()),
+        "clf" => Some(expr::CLF.to_owned()),
+        _ => None,
+    };
+    match (preset, text) {
+        (Some(preset), _) => Some(language.log_preset(&preset, keep, variables)),
+        (None, Some(text)) => language.log_format(&text, keep, variables),
+        (None, None) => None,
+    }
+}
+
+/// `capture.*` of a frontend.
+pub(super) fn captures(section: &Section<'_>) -> Captures {
+    let slots = |key: &str| {
+        let tables = section.tables(key, Scope::CaptureHeader);
+        tables.iter().filter_map(slot).collect::<Vec<_>>()
+    };
+    let cookie = section.table("capture.cookie").and_then(|table: &Table| {
+        let at = section.value_at("capture.cookie");
+        slot(&Section::new(section.context, Scope::CaptureHeader, at, vec![table]))
+    });
+    Captures { request: slots("capture.request-header"), response: slots("capture.response-header"), cookie }
+}
+
+/// Gives the captures of rules their places, behind those of headers.
+pub(super) fn capture_in_rules(rules: &mut HttpRules, captures: &mut Captures) {
+    let next = |slots: &mut Vec<CaptureSlot>, len: u16| {
+        slots.push(CaptureSlot { name: None, len });
+        u16::try_from(slots.len() - 1).unwrap_or(u16::MAX)
+    };
+    for rule in &mut rules.request {
+        if let RequestAction::Capture { slot, len, .. } = &mut rule.action {
+            *slot = next(&mut captures.request, *len);
+        }
+    }
+    for rule in &mut rules.response {
+        if let ResponseAction::Capture { slot, len, .. } = &mut rule.action {
+            *slot = next(&mut captures.response, *len);
+        }
+    }
+}
+
+fn slot(table: &Section<'_>) -> Option<CaptureSlot> {
+    let missing = |key: &str, help: &str| {
+        table.context.error(table.at, format!("this capture has no {key}"), Some(help.to_owned()));
+    };
+    let Some(name) = table.string("name") else {
+        missing("name", "add name = \"Host\"");
+        return None;
+    };
+    let Some(len) = table.count("len").and_then(|len| u16::try_from(len).ok()) else {
+        missing("len", "add len = 32");
+        return None;
+    };
+    Some(CaptureSlot { name: Some(name.into_bytes().into()), len })
+}

@@ -1,0 +1,93 @@
+//! Syslog over TCP (RFC 6587): one connection that is made again when it breaks. Lines wait in a bounded buffer; what does
+//! not fit is dropped by the caller.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use crate::base::limits::{LOG_RETRY, LOG_STREAM_BYTES};
+use crate::model::log::Framing;
+use crate::rt::{self, ConnectOptions};
+
+/// The way to a syslog server.
+pub(super) struct LogStream {
+    shared: Rc<Shared>,
+    framing: Framing,
+}
+
+#[derive(Default)]
+struct Shared {
+    waiting: RefCell<Vec<u8>>,
+    waker: Cell<Option<Waker>>,
+}
+
+impl LogStream {
+    /// Starts the task that sends.
+    pub(super) fn start(address: SocketAddr, framing: Framing) -> LogStream {
+        let shared = Rc::new(Shared::default());
+        rt::spawn(send(shared.clone(), address));
+        LogStream { shared, framing }
+    }
+
+    /// Adds a message; false: there is no room.
+    pub(super) fn push(&self, line: &[u8]) -> bool {
+        let mut waiting = self.shared.waiting.borrow_mut();
+        if waiting.len() + line.len() > LOG_STREAM_BYTES {
+            return false;
+        }
+        if self.framing == Framing::OctetCounting {
+            // Writing to a vector does not fail.
+            let _ = write!(waiting, "{} ", line.len());
+        }
+        waiting.extend_from_slice(line);
+        if self.framing == Framing::Newline {
+            waiting.push(b'\n');
+        }
+        drop(waiting);
+        if let Some(waker) = self.shared.waker.take() {
+            waker.wake();
+        }
+        true
+    }
+}
+
+/// Sends as long as the process runs. What a broken connection had taken is lost: TCP does not say what arrived.
+async fn send(shared: Rc<Shared>, address: SocketAddr) {
+    loop {
+        let next = poll_fn(|cx| {
+            if shared.waiting.borrow().is_empty() {
+                shared.waker.set(Some(cx.waker().clone()));
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        });
+        next.await;
+        let connected = rt::with_deadline(
+            rt::connect(rt::Target::Ip(address), ConnectOptions::default()),
+            Some(rt::now() + LOG_RETRY),
+        );
+        if let Ok(Ok(conn)) = connected.await {
+            loop {
+                let batch = std::mem::take(&mut *shared.waiting.borrow_mut());
+                if !batch.is_empty() && conn.send_all(batch).await.is_err() {
+                    break;
+                }
+                let more = poll_fn(|cx| {
+                    if shared.waiting.borrow().is_empty() {
+                        shared.waker.set(Some(cx.waker().clone()));
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(())
+                });
+                // A server that closes is noticed before lines are written into the void.
+                if let rt::Either::Second(_) = rt::select(more, conn.closed()).await {
+                    break;
+                }
+            }
+        }
+        rt::sleep_until(rt::now() + LOG_RETRY).await;
+    }
+}

@@ -1,0 +1,574 @@
+//! Where log lines go: takes them from the rings of the cores, puts the header of each target before them and hands them
+//! out in batches. Nothing here waits for a target; what it does not take is dropped and counted.
+//!
+//! The drain sleeps while there is nothing to do. The first line after a rest goes out at once; lines that follow gather
+//! for a few milliseconds, so that a busy log costs a system call for a batch and not for each line.
+
+use std::cell::{Cell, RefCell};
+use std::io::{IoSlice, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::time::Duration;
+
+use rtrb::{Consumer, RingBuffer};
+
+use crate::base::limits::{LOG_GATHER, LOG_RETRY, LOG_RING_BYTES};
+use crate::base::time::Now;
+use crate::control::events::Level;
+use crate::control::log_ring::EventRing;
+use crate::control::log_sink::LogSink;
+use crate::control::log_stream::LogStream;
+use crate::model::LogTarget;
+use crate::model::log::{Framing, Header, LogSet, Logging, Output, Ring, Target};
+use crate::policy::log::{Dates, printable};
+use crate::proxy::log::{ENTRY_HEADER, LogSetup};
+use crate::rt::{self, Datagrams, StartError};
+
+/// The ends of the cores' rings and what the lines go to; it travels to the control core.
+pub(super) struct Logs {
+    cores: Vec<CoreRing>,
+    sets: Vec<LogSet>,
+    outlets: Vec<(Output, Opened)>,
+}
+
+struct CoreRing {
+    consumer: Consumer<u8>,
+    /// Set while the drain sleeps; the core that clears it wakes it.
+    parked: Arc<AtomicBool>,
+}
+
+/// An output that can be used: nothing about it fails any more.
+enum Opened {
+    Sink(LogSink),
+    Udp(SocketAddr),
+    Unix(PathBuf),
+    Stream(SocketAddr, Framing),
+    Ring(Ring),
+}
+
+/// The same on the control core.
+enum Kind {
+    Sink(LogSink),
+    Udp(SocketAddr),
+    Unix(PathBuf),
+    Stream(LogStream),
+    Ring(Rc<EventRing>),
+}
+
+impl From<Opened> for Kind {
+    fn from(opened: Opened) -> Kind {
+        match opened {
+            Opened::Sink(sink) => Kind::Sink(sink),
+            Opened::Udp(address) => Kind::Udp(address),
+            Opened::Unix(path) => Kind::Unix(path),
+            Opened::Stream(address, framing) => Kind::Stream(LogStream::start(address, framing)),
+            Opened::Ring(ring) => Kind::Ring(Rc::new(EventRing::new(ring))),
+        }
+    }
+}
+
+impl Logs {
+    /// The rings of so many cores.
+    pub(super) fn new(cores: usize) -> (Vec<LogSetup>, Logs) {
+        let pairs = (0..cores).map(|_| {
+            let (producer, consumer) = RingBuffer::new(LOG_RING_BYTES);
+            let parked = Arc::new(AtomicBool::new(true));
+            let setup = LogSetup { producer, parked: parked.clone(), first_set: 0 };
+            (setup, CoreRing { consumer, parked })
+        });
+        let (setups, cores) = pairs.unzip();
+        (setups, Logs { cores, sets: Vec::new(), outlets: Vec::new() })
+    }
+
+    /// Opens what a model logs to. `events` is open already.
+    ///
+    /// # Errors
+    /// A file cannot be opened, or a name not resolved.
+    pub(super) fn open(
+        &mut self,
+        logging: &Logging,
+        events: &(LogTarget, LogSink),
+    ) -> Result<(), StartError> {
+        for output in &logging.outputs {
+            self.outlets.push((output.clone(), open(output, logging, events)?));
+        }
+        self.sets.clone_from(&logging.sets);
+        Ok(())
+    }
+}
+
+fn open(output: &Output, logging: &Logging, events: &(LogTarget, LogSink)) -> Result<Opened, StartError> {
+    let local = match output {
+        Output::Stderr => Some(LogTarget::Stderr),
+        Output::Stdout => Some(LogTarget::Stdout),
+        Output::File(path) => Some(LogTarget::File(path.clone())),
+        _ => None,
+    };
+    if let Some(target) = local {
+        if target == events.0 {
+            return Ok(Opened::Sink(events.1.clone()));
+        }
+        let sink = LogSink::open(&target);
+        return sink
+            .map(Opened::Sink)
+            .map_err(|e| StartError(format!("cannot open the log {target:?}: {e}")));
+    }
+    Ok(match output {
+        Output::Udp(address) => Opened::Udp(resolve(address)?),
+        Output::Tcp { address, framing } => Opened::Stream(resolve(address)?, *framing),
+        Output::Unix(path) => Opened::Unix(path.clone()),
+        Output::Ring(index) => Opened::Ring(logging.rings[*index].clone()),
+        Output::Stderr | Output::Stdout | Output::File(_) => unreachable!("opened above"),
+    })
+}
+
+fn resolve(address: &str) -> Result<SocketAddr, StartError> {
+    let wrong = |why: String| StartError(format!("cannot resolve the log target {address}: {why}"));
+    let mut found = address.to_socket_addrs().map_err(|e| wrong(e.to_string()))?;
+    found.next().ok_or_else(|| wrong("it has no address".to_owned()))
+}
+
+/// The same on the control core.
+pub(super) struct Outlets {
+    state: RefCell<State>,
+    /// The drain runs.
+    running: Cell<bool>,
+    /// Lines that no target took.
+    dropped: Cell<u64>,
+}
+
+struct State {
+    cores: Vec<CoreRing>,
+    sets: Vec<LogSet>,
+    outlets: Vec<Outlet>,
+    /// Lines that each target of each set was asked to take, for samples.
+    counts: Vec<Vec<u64>>,
+    dates: Dates,
+    hostname: String,
+    pid: String,
+    entry: Vec<u8>,
+}
+
+struct Outlet {
+    #[allow(dead_code, reason = "a reload finds what is open by it")]
+    output: Output,
+    kind: Kind,
+    socket: Option<Datagrams>,
+    /// Not before then is a socket made again.
+    retry_at: Now,
+    batch: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Outlets {
+    /// Takes over on this core.
+    pub(super) fn new(logs: Logs) -> Outlets {
+        let outlets = logs.outlets.into_iter().map(|(output, opened)| Outlet::new(output, opened));
+        let counts = logs.sets.iter().map(|set| vec![0; set.targets.len()]).collect();
+        Outlets {
+            state: RefCell::new(State {
+                outlets: outlets.collect(),
+                cores: logs.cores,
+                sets: logs.sets,
+                counts,
+                dates: Dates::new(rt::machine::local_offset),
+                hostname: rt::machine::hostname(),
+                pid: std::process::id().to_string(),
+                entry: Vec::new(),
+            }),
+            running: Cell::new(false),
+            dropped: Cell::new(0),
+        }
+    }
+
+    /// Adds what another model logs to, keeping what is open. The number of its first set: lines of that model name their
+    /// sets from there on, and those of models before it go on.
+    ///
+    /// # Errors
+    /// A file cannot be opened, or a name not resolved; nothing is changed then.
+    #[allow(dead_code, reason = "a reload calls it")]
+    pub(super) fn add(&self, logging: &Logging, events: &(LogTarget, LogSink)) -> Result<u16, StartError> {
+        let state = &mut *self.state.borrow_mut();
+        let mut fresh = Vec::new();
+        let mut places = Vec::with_capacity(logging.outputs.len());
+        for output in &logging.outputs {
+            let is_same = |other: &Outlet| match (&other.kind, output) {
+                // Rings of two models are the same if their settings are.
+                (Kind::Ring(ring), Output::Ring(index)) => *ring.settings() == logging.rings[*index],
+                _ => other.output == *output,
+            };
+            let place = state.outlets.iter().position(is_same).unwrap_or(state.outlets.len() + fresh.len());
+            if place >= state.outlets.len() {
+                fresh.push((output.clone(), open(output, logging, events)?));
+            }
+            places.push(place);
+        }
+        state.outlets.extend(fresh.into_iter().map(|(output, opened)| Outlet::new(output, opened)));
+        let first = u16::try_from(state.sets.len()).unwrap_or(u16::MAX);
+        for set in &logging.sets {
+            let mut set = set.clone();
+            for target in &mut set.targets {
+                target.output = places[target.output];
+            }
+            state.counts.push(vec![0; set.targets.len()]);
+            state.sets.push(set);
+        }
+        Ok(first)
+    }
+
+    /// Lines that no target took.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.get()
+    }
+
+    /// A core has lines.
+    pub(super) fn wake(self: &Rc<Outlets>) {
+        if !self.running.replace(true) {
+            rt::spawn(drain(self.clone()));
+        }
+    }
+
+    /// Logs something about this process to the targets of `[global]` that its own log is not.
+    pub(super) fn event(&self, level: Level, text: &str) {
+        let level = match level {
+            Level::Notice => 5,
+            Level::Warning => 4,
+            Level::Alert => 1,
+        };
+        let now = unix_now();
+        let state = &mut *self.state.borrow_mut();
+        if state.sets.is_empty() {
+            return;
+        }
+        let text = printable(text);
+        state.hand_out(0, level, now, &[], text.as_bytes(), true);
+        self.dropped.set(self.dropped.get() + state.flush());
+    }
+
+    /// Opens files again that were moved away.
+    pub(super) fn reopen(&self) {
+        for outlet in &self.state.borrow().outlets {
+            if let Kind::Sink(sink) = &outlet.kind {
+                sink.reopen();
+            }
+        }
+    }
+
+    /// Hands out what is left: the process ends.
+    pub(super) fn finish(&self) {
+        self.drain_once();
+        for outlet in &self.state.borrow().outlets {
+            if let Kind::Sink(sink) = &outlet.kind {
+                sink.flush();
+            }
+        }
+    }
+
+    /// The rings, by name.
+    pub(super) fn rings(&self) -> Vec<Rc<EventRing>> {
+        let ring = |outlet: &Outlet| match &outlet.kind {
+            Kind::Ring(ring) => Some(ring.clone()),
+            _ => None,
+        };
+        self.state.borrow().outlets.iter().filter_map(ring).collect()
+    }
+
+    /// Hands out everything that is there; whether there was something.
+    fn drain_once(&self) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let drained = state.drain();
+        self.dropped.set(self.dropped.get() + state.flush());
+        drained
+    }
+
+    /// Sleeps, unless there is something after all.
+    fn park(&self) -> bool {
+        let state = self.state.borrow();
+        for core in &state.cores {
+            core.parked.store(true, Ordering::Relaxed);
+        }
+        // Pairs with the fence of the writer.
+        fence(Ordering::SeqCst);
+        state.cores.iter().all(|core| core.consumer.is_empty())
+    }
+}
+
+fn unix_now() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}
+
+async fn drain(outlets: Rc<Outlets>) {
+    loop {
+        if outlets.drain_once() {
+            rt::sleep_until(rt::now() + LOG_GATHER).await;
+            continue;
+        }
+        if outlets.park() {
+            outlets.running.set(false);
+            return;
+        }
+    }
+}
+
+impl State {
+    fn drain(&mut self) -> bool {
+        let mut cores = std::mem::take(&mut self.cores);
+        let mut drained = false;
+        for core in &mut cores {
+            let ready = core.consumer.slots();
+            let Ok(chunk) = core.consumer.read_chunk(ready) else { continue };
+            drained |= ready > 0;
+            let (first, second) = chunk.as_slices();
+            self.entries(first, second);
+            chunk.commit_all();
+        }
+        self.cores = cores;
+        drained
+    }
+
+    /// Entries in two pieces of a ring. A core hands over whole ones.
+    fn entries(&mut self, first: &[u8], second: &[u8]) {
+        let rest = self.whole_entries(first);
+        let cut = &first[rest..];
+        if cut.is_empty() {
+            self.whole_entries(second);
+            return;
+        }
+        let mut entry = std::mem::take(&mut self.entry);
+        entry.clear();
+        entry.extend_from_slice(cut);
+        // The header may be cut as well.
+        let header = ENTRY_HEADER.saturating_sub(cut.len()).min(second.len());
+        entry.extend_from_slice(&second[..header]);
+        let more = entry_len(&entry).saturating_sub(entry.len()).min(second.len() - header);
+        entry.extend_from_slice(&second[header..header + more]);
+        self.whole_entries(&entry);
+        self.entry = entry;
+        self.whole_entries(&second[header + more..]);
+    }
+
+    /// Hands out the whole entries of a piece; how many bytes they are.
+    fn whole_entries(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while bytes.len() - at >= ENTRY_HEADER {
+            let len = entry_len(&bytes[at..]);
+            let Some(entry) = bytes.get(at..at + len).filter(|_| len >= ENTRY_HEADER) else { break };
+            let set = u16::from_ne_bytes([entry[4], entry[5]]);
+            let structured = u32::from_ne_bytes([entry[8], entry[9], entry[10], entry[11]]) as usize;
+            let mut us = [0; 8];
+            us.copy_from_slice(&entry[12..20]);
+            let time = Duration::from_micros(u64::from_ne_bytes(us));
+            let text = &entry[ENTRY_HEADER..];
+            let (structured, text) = text.split_at(structured.min(text.len()));
+            self.hand_out(set.into(), entry[6], time, structured, text, false);
+            at += len;
+        }
+        at
+    }
+
+    /// Adds a line to the batches of a set's targets.
+    fn hand_out(
+        &mut self,
+        set: usize,
+        level: u8,
+        time: Duration,
+        structured: &[u8],
+        text: &[u8],
+        is_event: bool,
+    ) {
+        let Some(set_of) = self.sets.get(set) else { return };
+        for (index, target) in set_of.targets.iter().enumerate() {
+            let outlet = &mut self.outlets[target.output];
+            // Events have their own way to files and standard streams.
+            if level > target.level || (is_event && matches!(outlet.kind, Kind::Sink(_))) {
+                continue;
+            }
+            if let Some(sample) = &target.sample {
+                let count = &mut self.counts[set][index];
+                *count += 1;
+                if !sample.takes(*count - 1) {
+                    continue;
+                }
+            }
+            let level = level.max(target.minlevel);
+            let start = outlet.batch.len();
+            let about = About { target, set: set_of, level, time, structured };
+            about.header(&mut self.dates, (&self.hostname, &self.pid), &mut outlet.batch);
+            outlet.batch.extend_from_slice(text);
+            // The end of the line counts.
+            outlet.batch.truncate(start + (target.len as usize).saturating_sub(1));
+            if outlet.kind.wants_line_ends() {
+                outlet.batch.push(b'\n');
+            }
+            outlet.ends.push(outlet.batch.len());
+        }
+    }
+
+    /// Sends all batches; how many lines were dropped.
+    fn flush(&mut self) -> u64 {
+        self.outlets.iter_mut().filter(|outlet| !outlet.ends.is_empty()).map(Outlet::flush).sum()
+    }
+}
+
+fn entry_len(bytes: &[u8]) -> usize {
+    match bytes {
+        [a, b, c, d, ..] => u32::from_ne_bytes([*a, *b, *c, *d]) as usize,
+        _ => usize::MAX,
+    }
+}
+
+/// What the header of a line says.
+struct About<'a> {
+    target: &'a Target,
+    set: &'a LogSet,
+    level: u8,
+    time: Duration,
+    structured: &'a [u8],
+}
+
+impl About<'_> {
+    fn header(&self, dates: &mut Dates, (machine, pid): (&str, &str), out: &mut Vec<u8>) {
+        let priority = u32::from(self.target.facility) * 8 + u32::from(self.level);
+        let (tag, hostname) = (&self.set.tag, self.set.hostname.as_deref());
+        // Writing to a vector does not fail.
+        let _ = match self.target.format {
+            Header::Raw => Ok(()),
+            Header::Short => write!(out, "<{}>", self.level),
+            Header::Iso => {
+                dates.iso(self.time, out);
+                out.push(b' ');
+                Ok(())
+            }
+            Header::Local | Header::Rfc3164 => {
+                let _ = write!(out, "<{priority}>");
+                dates.syslog(self.time, out);
+                let hostname = match self.target.format {
+                    Header::Local => hostname,
+                    _ => hostname.or(Some(machine)),
+                };
+                match hostname {
+                    Some(hostname) => write!(out, " {hostname} {tag}[{pid}]: "),
+                    None => write!(out, " {tag}[{pid}]: "),
+                }
+            }
+            Header::Rfc5424 => {
+                let _ = write!(out, "<{priority}>1 ");
+                dates.iso(self.time, out);
+                let _ = write!(out, " {} {tag} {pid} - ", hostname.unwrap_or(machine));
+                let nothing = self.structured.is_empty();
+                out.extend_from_slice(if nothing { b"-" } else { self.structured });
+                out.push(b' ');
+                Ok(())
+            }
+        };
+    }
+}
+
+impl Kind {
+    /// Streams frame lines themselves.
+    fn wants_line_ends(&self) -> bool {
+        matches!(self, Kind::Sink(_) | Kind::Udp(_) | Kind::Unix(_))
+    }
+}
+
+impl Outlet {
+    fn new(output: Output, opened: Opened) -> Outlet {
+        let (batch, ends) = (Vec::new(), Vec::new());
+        Outlet { output, kind: opened.into(), socket: None, retry_at: Now::default(), batch, ends }
+    }
+
+    /// Sends the batch; how many lines were dropped.
+    fn flush(&mut self) -> u64 {
+        let count = self.ends.len() as u64;
+        let dropped = match &self.kind {
+            Kind::Sink(sink) => {
+                // What it drops it counts itself.
+                sink.lines(std::mem::take(&mut self.batch), count);
+                0
+            }
+            Kind::Udp(_) | Kind::Unix(_) => self.send(),
+            Kind::Stream(stream) => {
+                lines(&self.batch, &self.ends).filter(|line| !stream.push(line)).count() as u64
+            }
+            Kind::Ring(ring) => {
+                lines(&self.batch, &self.ends).for_each(|line| ring.push(line));
+                0
+            }
+        };
+        self.batch.clear();
+        self.ends.clear();
+        dropped
+    }
+
+    /// Sends datagrams. A UNIX socket may have been made anew by a syslog server that was restarted.
+    fn send(&mut self) -> u64 {
+        let mut at = 0;
+        let mut dropped = 0;
+        let mut fresh = false;
+        while at < self.ends.len() {
+            let Some(socket) = &self.socket else {
+                if fresh || !self.connect() {
+                    return dropped + (self.ends.len() - at) as u64;
+                }
+                fresh = true;
+                continue;
+            };
+            let start = if at == 0 { 0 } else { self.ends[at - 1] };
+            let slices: Vec<IoSlice<'_>> =
+                lines_from(&self.batch, &self.ends[at..], start).map(IoSlice::new).collect();
+            let (sent, error) = socket.send(&slices);
+            at += sent;
+            let Some(error) = error else { continue };
+            match error.kind() {
+                // The receiver is slow: it does not get the rest of this batch.
+                std::io::ErrorKind::WouldBlock => return dropped + (self.ends.len() - at) as u64,
+                std::io::ErrorKind::ConnectionRefused
+                | std::io::ErrorKind::ConnectionReset
+                | std::io::ErrorKind::NotConnected
+                | std::io::ErrorKind::NotFound
+                    if !fresh =>
+                {
+                    self.socket = None;
+                    self.retry_at = Now::default();
+                }
+                // Too long for a datagram, or no buffer for this one.
+                _ => {
+                    at += 1;
+                    dropped += 1;
+                }
+            }
+        }
+        dropped
+    }
+
+    fn connect(&mut self) -> bool {
+        let now = rt::now();
+        if now < self.retry_at {
+            return false;
+        }
+        let socket = match &self.kind {
+            Kind::Udp(address) => Datagrams::udp(*address),
+            Kind::Unix(path) => Datagrams::unix(path),
+            _ => return false,
+        };
+        self.socket = socket.ok();
+        self.retry_at = now + LOG_RETRY;
+        self.socket.is_some()
+    }
+}
+
+/// The lines of a batch.
+fn lines<'a>(batch: &'a [u8], ends: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
+    lines_from(batch, ends, 0)
+}
+
+fn lines_from<'a>(batch: &'a [u8], ends: &'a [usize], mut start: usize) -> impl Iterator<Item = &'a [u8]> {
+    ends.iter().map(move |end| {
+        let line = &batch[start..*end];
+        start = *end;
+        line
+    })
+}

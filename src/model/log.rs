@@ -1,0 +1,177 @@
+//! Where log lines go and what they say. Access lines of a frontend go to a set of targets; the sets and the outputs that
+//! they lead to are shared by all frontends with the same words.
+
+use std::path::PathBuf;
+
+use crate::policy::log::{Keep, LogFormat};
+
+/// All outputs and the sets of targets.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Logging {
+    /// Where lines end up, each once.
+    pub outputs: Vec<Output>,
+    /// Lists of targets; a line names one by its position. The first is that of `[global]`: events go there too.
+    pub sets: Vec<LogSet>,
+    /// Ring buffers (`[ring.NAME]`).
+    pub rings: Vec<Ring>,
+}
+
+/// One place where lines end up.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Output {
+    /// Standard error.
+    Stderr,
+    /// Standard output.
+    Stdout,
+    /// A file that is appended to.
+    File(PathBuf),
+    /// Syslog datagrams to `host:port`.
+    Udp(String),
+    /// Syslog datagrams to a UNIX socket.
+    Unix(PathBuf),
+    /// A syslog stream to `host:port`.
+    Tcp {
+        /// Where.
+        address: String,
+        /// How messages are told apart.
+        framing: Framing,
+    },
+    /// A ring buffer, by its position.
+    Ring(usize),
+}
+
+/// How messages of a stream are told apart (RFC 6587).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Framing {
+    /// The length stands before each.
+    OctetCounting,
+    /// A line each.
+    Newline,
+}
+
+/// A list of targets and what all of them have in common.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogSet {
+    /// The program name in syslog headers (`log-tag`).
+    pub tag: String,
+    /// The host name in syslog headers; `None`: none (RFC 3164 alone).
+    pub hostname: Option<String>,
+    /// The targets.
+    pub targets: Vec<Target>,
+}
+
+/// One `log` target.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// Its place among the outputs.
+    pub output: usize,
+    /// What stands before the line.
+    pub format: Header,
+    /// Number of the facility (RFC 5424 table 1).
+    pub facility: u8,
+    /// Lines of a less severe level are left out (`level`); 7: none.
+    pub level: u8,
+    /// A more severe level is lowered to this one (`minlevel`); 0: it stays.
+    pub minlevel: u8,
+    /// Longest line with its header, in bytes (`len`).
+    pub len: u32,
+    /// Which lines of how many (`sample`).
+    pub sample: Option<Sample>,
+}
+
+/// `sample = "1,3-5:10"`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sample {
+    /// First and last of each range, from 1.
+    pub ranges: Vec<(u32, u32)>,
+    /// Lines of a round.
+    pub round: u32,
+}
+
+impl Sample {
+    /// Whether the line with this number, from 0, is one of them.
+    pub fn takes(&self, number: u64) -> bool {
+        let place = number % u64::from(self.round.max(1)) + 1;
+        self.ranges.iter().any(|(from, to)| (u64::from(*from)..=u64::from(*to)).contains(&place))
+    }
+}
+
+/// What stands before a line (`format`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Header {
+    /// Nothing.
+    Raw,
+    /// `<134>Nov 21 04:47:10 tag[pid]: `, with a host name where one is configured.
+    Local,
+    /// The same, always with the host name.
+    Rfc3164,
+    /// `<134>1 2026-11-21T04:47:10.123456+00:00 host tag pid - - `.
+    Rfc5424,
+    /// `<6>`, what systemd reads from standard error.
+    Short,
+    /// The date and nothing else.
+    Iso,
+}
+
+/// A ring buffer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ring {
+    /// Its name.
+    pub name: String,
+    /// Bytes it holds; the oldest lines go.
+    pub size: u32,
+    /// What it is for.
+    pub description: String,
+}
+
+/// The log of a frontend.
+#[derive(Clone, Debug)]
+pub struct FrontendLog {
+    /// Position of its targets in [`Logging::sets`].
+    pub set: u16,
+    /// What a line says.
+    pub line: LogFormat,
+    /// Structured data of RFC 5424 targets (`log-format-sd`).
+    pub structured: Option<LogFormat>,
+    /// What the line of a connection says that failed before its first request (`error-log-format`).
+    pub error: Option<LogFormat>,
+    /// Values of these formats that have to be kept while their message is there.
+    pub keep: Vec<Keep>,
+    /// Whether one of them reads levels of sessions.
+    pub reads_levels: bool,
+    /// No line for connections without a byte (`dontlognull`).
+    pub dontlognull: bool,
+    /// No line for what went well (`dontlog-normal`).
+    pub dontlog_normal: bool,
+    /// What went wrong has level "err" (`log-separate-errors`).
+    pub separate_errors: bool,
+    /// The line is written as soon as the response begins (`logasap`).
+    pub asap: bool,
+}
+
+/// What is kept of requests and responses for logs and for `capture.*`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Captures {
+    /// Request headers, then the captures of rules: name (`None`: a rule's) and longest value.
+    pub request: Vec<CaptureSlot>,
+    /// The same for responses.
+    pub response: Vec<CaptureSlot>,
+    /// A cookie of both.
+    pub cookie: Option<CaptureSlot>,
+}
+
+/// One captured value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CaptureSlot {
+    /// The header, or the beginning of the cookie's name; `None`: a rule fills it.
+    pub name: Option<Box<[u8]>>,
+    /// Longest value that is kept, in bytes.
+    pub len: u16,
+}
+
+impl Captures {
+    /// Whether nothing is captured.
+    pub fn is_empty(&self) -> bool {
+        self.request.is_empty() && self.response.is_empty() && self.cookie.is_none()
+    }
+}

@@ -1,0 +1,117 @@
+//! How bytes of the network are written, in each encoding.
+
+/// Which printable bytes are encoded besides control characters and those beyond ASCII.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Map {
+    /// `"` and `#`: request lines, cookies.
+    Url,
+    /// Also `{`, `|` and `}`: captured headers, which stand between them.
+    Header,
+    /// `"` alone, and bytes beyond ASCII stay: values of expressions.
+    Value,
+}
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+impl Map {
+    fn encodes(self, byte: u8) -> bool {
+        match byte {
+            0..0x20 | 0x7f | b'"' => true,
+            0x80.. => self != Map::Value,
+            b'#' => self != Map::Value,
+            b'{' | b'|' | b'}' => self == Map::Header,
+            _ => false,
+        }
+    }
+
+    /// Appends the text with `#XX` for what would break a line or a field.
+    pub(super) fn append(self, text: &[u8], out: &mut Vec<u8>) {
+        let mut plain = 0;
+        for (at, byte) in text.iter().enumerate() {
+            if self.encodes(*byte) {
+                out.extend_from_slice(&text[plain..at]);
+                out.extend_from_slice(&[b'#', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+                plain = at + 1;
+            }
+        }
+        out.extend_from_slice(&text[plain..]);
+    }
+
+    /// The same with a backslash before `"`, `\` and `]`, as structured data of RFC 5424 wants them.
+    pub(super) fn append_escaped(self, text: &[u8], out: &mut Vec<u8>) {
+        for byte in text {
+            match byte {
+                b'"' | b'\\' | b']' => out.extend_from_slice(&[b'\\', *byte]),
+                _ => self.append(&[*byte], out),
+            }
+        }
+    }
+}
+
+/// A text of our own or an operator's for one line: control characters become spaces.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Appends a JSON string. Bytes that are no UTF-8 are read as Latin-1.
+pub(super) fn json(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for chunk in text.utf8_chunks() {
+        for byte in chunk.valid().bytes() {
+            match byte {
+                b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+                b'\n' => out.extend_from_slice(b"\\n"),
+                b'\r' => out.extend_from_slice(b"\\r"),
+                b'\t' => out.extend_from_slice(b"\\t"),
+                0..0x20 | 0x7f => unicode(byte, out),
+                _ => out.push(byte),
+            }
+        }
+        chunk.invalid().iter().for_each(|byte| unicode(*byte, out));
+    }
+    out.push(b'"');
+}
+
+fn unicode(byte: u8, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\\u00");
+    out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+}
+
+/// Appends the head of a CBOR item: its major type and a number (RFC 8949 section 3).
+pub(super) fn cbor_head(major: u8, number: u64, out: &mut Vec<u8>) {
+    let major = major << 5;
+    let bytes = number.to_be_bytes();
+    match number {
+        0..24 => out.push(major | bytes[7]),
+        24..0x100 => out.extend_from_slice(&[major | 24, bytes[7]]),
+        0x100..0x1_0000 => {
+            out.push(major | 25);
+            out.extend_from_slice(&bytes[6..]);
+        }
+        0x1_0000..0x1_0000_0000 => {
+            out.push(major | 26);
+            out.extend_from_slice(&bytes[4..]);
+        }
+        _ => {
+            out.push(major | 27);
+            out.extend_from_slice(&bytes);
+        }
+    }
+}
+
+/// Appends a CBOR text; bytes that are no UTF-8 make it a byte string.
+pub(super) fn cbor_text(text: &[u8], out: &mut Vec<u8>) {
+    let major = if std::str::from_utf8(text).is_ok() { 3 } else { 2 };
+    cbor_head(major, text.len() as u64, out);
+    out.extend_from_slice(text);
+}
+
+/// Writes what stands behind `from` in hexadecimal instead.
+pub(super) fn hex_from(from: usize, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
+    scratch.clear();
+    scratch.extend_from_slice(&out[from..]);
+    out.truncate(from);
+    for byte in scratch.iter() {
+        out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+    }
+}
