@@ -19,6 +19,7 @@ use std::sync::{Mutex, MutexGuard};
 use crossbeam::utils::CachePadded;
 
 use crate::base::id::{BackendId, CoreId, FrontendId, IdRange, IdVec, ListenerId, ServerId};
+use crate::base::time::Now;
 use crate::model::{Model, ServerAddress};
 use crate::policy::admission::{Queue, default_fullconn, dynamic_maxconn};
 use crate::policy::balance::{Algorithm, ServerView, WEIGHT_SCALE, takes_load};
@@ -101,11 +102,51 @@ impl Level {
     }
 }
 
+/// A limit of events in each second over all cores. Nothing shared is written while there is no limit.
+#[derive(Debug, Default)]
+pub struct RateLimit {
+    /// 0: none.
+    limit: AtomicU32,
+    /// The second and what happened in it: 32 bits each.
+    window: CachePadded<AtomicU64>,
+}
+
+impl RateLimit {
+    /// The limit; 0: none.
+    pub fn limit(&self) -> u32 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Sets the limit; 0 lifts it.
+    pub fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// One event now.
+    ///
+    /// # Errors
+    /// The second has had all of its events; when the next one begins.
+    pub fn take(&self, now: Now) -> Result<(), Now> {
+        const SECOND: u64 = 1_000_000_000;
+        let limit = u64::from(self.limit());
+        if limit == 0 {
+            return Ok(());
+        }
+        let second = (now.0 / SECOND) & u64::from(u32::MAX);
+        let count = |window: u64| if window >> 32 == second { window & u64::from(u32::MAX) } else { 0 };
+        let step = |window| (count(window) < limit).then(|| second << 32 | (count(window) + 1));
+        let taken = self.window.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step);
+        taken.map(drop).map_err(|_| Now((now.0 / SECOND + 1) * SECOND))
+    }
+}
+
 /// Facts of the whole process.
 #[derive(Debug)]
 pub struct ProcessLive {
     /// Client connections against the global `maxconn`.
     pub connections: Level,
+    /// New connections of each second (`set rate-limit`).
+    pub rate: RateLimit,
     /// The process is stopping: no new connections.
     pub stopping: AtomicBool,
     /// Numbers sessions (`show sess`); each core takes a block at a time.
@@ -340,6 +381,7 @@ impl Live {
     pub fn new(model: &Model, maxconn: u32) -> Live {
         let process = ProcessLive {
             connections: Level::new(Some(maxconn)),
+            rate: RateLimit::default(),
             stopping: AtomicBool::new(false),
             session_block: AtomicU64::new(0),
         };
@@ -504,6 +546,19 @@ mod tests {
             }
         });
         assert_eq!(level.get(), 0);
+    }
+
+    #[test]
+    fn a_rate_limit_lets_just_so_many_through_each_second() {
+        let rate = RateLimit::default();
+        let at = |ms: u64| Now(ms * 1_000_000);
+        assert!((0..100).all(|n| rate.take(at(n)).is_ok()), "no limit yet");
+        rate.set_limit(3);
+        let passed = |from: u64| (0..10).filter(|n| rate.take(at(from + n)).is_ok()).count();
+        assert_eq!((passed(5000), passed(5500), passed(6000)), (3, 0, 3));
+        assert_eq!(rate.take(at(6900)), Err(at(7000)));
+        rate.set_limit(0);
+        assert_eq!(passed(6950), 10);
     }
 
     #[test]

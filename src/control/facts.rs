@@ -175,6 +175,7 @@ impl Control {
             fd_limit: self.process.open_files,
             maxconn: u64::from(self.maxconn()),
             hard_maxconn: u64::from(self.process.budget.hard_maxconn),
+            rate_limit: self.live.process.rate.limit().into(),
             maxpipes: u64::from(global.pipes_max) * cores,
             buffer_bytes: (u64::from(global.buffers_max) * cores * BUF_BYTES as u64, buffers),
             node: global.node.clone(),

@@ -209,6 +209,10 @@ impl AdminTarget for Target {
         true
     }
 
+    fn set_rate_limit(&mut self, per_second: u32) {
+        self.control.live.process.rate.set_limit(per_second);
+    }
+
     fn clear_counters(&mut self, all: bool) {
         self.control.collector.borrow_mut().clear(all);
     }

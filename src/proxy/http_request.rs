@@ -31,6 +31,7 @@ use crate::proxy::pad::{Memory, Pad};
 use crate::proxy::session::Session;
 use crate::proxy::{dispatch, http_insert, http_location, http_wait, log, reply};
 use crate::rt;
+use crate::stats::process::CoreStat;
 use crate::stats::table::Stat;
 
 /// Receives the head.
@@ -80,6 +81,7 @@ pub(super) fn judge(
 ) -> Result<Decision, Stop> {
     let shard = session.core.shard();
     client.requests = client.requests.saturating_add(1);
+    shard.core.count(CoreStat::RequestsTotal);
     shard.frontends[session.info.frontend].count(Stat::Requests);
     let by_version = if client.stream.is_some() { Stat::RequestsH2 } else { Stat::RequestsH1 };
     shard.frontends[session.info.frontend].count(by_version);

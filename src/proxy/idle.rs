@@ -21,6 +21,7 @@ use crate::proxy::dispatch::Port;
 use crate::proxy::forward::{self, Link, Sink};
 use crate::proxy::server_h2::{ServerStream, Shared};
 use crate::rt;
+use crate::stats::process::CoreStat;
 use crate::stats::table::Stat;
 use crate::tls::Transport;
 
@@ -171,6 +172,7 @@ pub(super) fn take(core: &Core, id: PoolId, uses_min: u32) -> Option<Upstream> {
         let mut up = pool.idle.remove(at);
         pool.spare = pool.spare.min(pool.idle.len());
         core.shard().servers[up.server].leave(Stat::IdleConnections);
+        core.shard().core.leave(CoreStat::ServerConnections);
         if up.is_quiet() {
             return Some(up);
         }
@@ -191,6 +193,7 @@ pub(super) fn put(core: &Core, id: PoolId, mut up: Upstream, keep: Keep) {
         pool.purge_at = rt::now() + keep.purge_delay;
     }
     core.shard().servers[up.server].enter(Stat::IdleConnections);
+    core.shard().core.enter(CoreStat::ServerConnections);
     pool.idle.push(up);
 }
 
@@ -217,6 +220,7 @@ pub(super) async fn sweep(core: Rc<Core>) {
         }
         for up in gone {
             core.shard().servers[up.server].leave(Stat::IdleConnections);
+            core.shard().core.leave(CoreStat::ServerConnections);
         }
     }
 }

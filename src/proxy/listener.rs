@@ -73,6 +73,15 @@ impl Acceptor {
             self.paused = false;
             self.core.event(Event::AcceptResumed { core: self.core.id, bind: self.bind });
         }
+        if let Err(until) = self.core.live.process.rate.take(rt::now()) {
+            // Who comes now waits in the kernel's accept queue, as with HAProxy.
+            self.held.push_front(conn);
+            self.stop_accepting().await;
+            if !self.core.draining.get() {
+                rt::sleep_until(until).await;
+            }
+            return;
+        }
         if let Some(core) = self.less_loaded() {
             self.core.shard().core.count(CoreStat::HandoversOut);
             self.core.peers[core.index()].send(ToCore::Accepted { bind: self.bind, conn: conn.into_fd() });

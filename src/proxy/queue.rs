@@ -15,6 +15,7 @@ use crate::policy::admission::{Priority, QueueFull, Ticket, Wait};
 use crate::proxy::core::{Core, Waiter};
 use crate::proxy::message::{Event, ToCore};
 use crate::rt::{self, Sender};
+use crate::stats::process::CoreStat;
 use crate::stats::table::Stat;
 
 /// The right to use a server, held by one stream. Dropping it gives it back.
@@ -39,6 +40,7 @@ impl Slot {
             core.live.backends[backend].sessions.enter();
         }
         core.shard().servers[server].enter(Stat::SessionsCur);
+        core.shard().core.enter(CoreStat::ServerConnections);
         Slot { core: core.clone(), server, backend, counted }
     }
 }
@@ -50,6 +52,7 @@ impl Drop for Slot {
             core.live.backends[self.backend].sessions.leave();
         }
         core.shard().servers[self.server].leave(Stat::SessionsCur);
+        core.shard().core.leave(CoreStat::ServerConnections);
         release(&core.live, &core.peers, self.backend, self.server, self.counted, rt::now());
     }
 }

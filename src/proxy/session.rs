@@ -298,6 +298,7 @@ impl Session {
         let shard = core.shard();
         shard.core.enter(CoreStat::Connections);
         shard.core.count(CoreStat::ConnectionsTotal);
+        shard.core.count(CoreStat::SessionsTotal);
         let (f, l) = (&shard.frontends[frontend], &shard.listeners[bind]);
         f.count(Stat::Connections);
         f.count(Stat::SessionsTotal);

@@ -137,6 +137,7 @@ fn is_counted(row: &Row) -> bool {
                 | S::RequestRateMax
                 | S::ConnectionRate
                 | S::ConnectionRateMax
+                | S::UsedConnections
         )
 }
 
@@ -301,6 +302,10 @@ impl Collector {
         set(Stat::RequestRateMax, series.requests.max);
         set(Stat::ConnectionRate, series.connections.now);
         set(Stat::ConnectionRateMax, series.connections.max);
+        if K::OBJECT == Object::Server {
+            // A session of a server has one connection to it.
+            rows[Stat::UsedConnections as usize] = rows[Stat::SessionsCur as usize];
+        }
         for (max, sampled, now) in [
             (Stat::SessionsMax, series.sessions_max, Stat::SessionsCur),
             (Stat::QueueMax, series.queue_max, Stat::QueueCur),

@@ -53,7 +53,7 @@ core_table! {
     HandoversOut       "handover_out"     false "Connections given to another core.";
     HandoversIn        "handover_in"      false "Connections taken from another core.";
     Messages           "messages"         false "Mailbox messages received.";
-    ServerConnections  "server_conn_cur"  true  "Connections to servers open.";
+    ServerConnections  "server_conn_cur"  true  "Connections to servers: in use, being opened, idle.";
     Buffers            "buf_cur"          true  "Receive buffers in use.";
     BufferWaits        "buf_wait"         false "Receives that found no free buffer.";
     Pipes              "pipe_cur"         true  "Pipes in use for splicing.";

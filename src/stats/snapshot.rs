@@ -68,6 +68,8 @@ pub struct ProcessFacts {
     pub maxconn: u64,
     /// Connections that the file descriptors allow.
     pub hard_maxconn: u64,
+    /// New connections a second (`set rate-limit`); 0: no limit.
+    pub rate_limit: u64,
     /// Pipes of all cores at most.
     pub maxpipes: u64,
     /// Bytes reserved for receive buffers, and bytes of it in use.

@@ -340,7 +340,7 @@ table! {
     InternalErrors       "eint"              "internal_errors_total"             [F B S L]   Counter    Total  Count   "Sessions that ended by a fault of ours.";
     IdleUnsafe           "idle_conn_cur"     "unsafe_idle_connections_current"   [S]         Gauge      Number Derived "Idle connections that only a safe request may use.";
     IdleSafe             "safe_conn_cur"     "safe_idle_connections_current"     [S]         Gauge      Number Derived "Idle connections that every request may use.";
-    UsedConnections      "used_conn_cur"     "used_connections_current"          [S]         Gauge      Number Level   "Connections to the server in use.";
+    UsedConnections      "used_conn_cur"     "used_connections_current"          [S]         Gauge      Number Derived "Connections to the server in use.";
     NeededConnections    "need_conn_est"     "need_connections_current"          [S]         Gauge      Number Derived "Estimate of the connections that are needed.";
     UserWeight           "uweight"           "uweight"                           [B S]       Average    Number Derived "Weight as configured or set by the administrator.";
     AggServerStatus      "agg_server_status"       "agg_server_status"           [B]         Gauge      Number Derived "Unused here: 0.";

@@ -35,5 +35,6 @@ mod stats;
 mod stop;
 mod timeouts;
 mod tls;
+mod tools;
 mod transparent;
 mod upkeep;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::harness::gate::parse;
 use crate::harness::http::{http_gate, ok};
-use crate::harness::{Origin, Shardgate, eventually, until};
+use crate::harness::{Origin, Shardgate, bytes, eventually, until};
 
 #[test]
 fn a_slow_server_shows_in_the_percentiles() {
@@ -134,4 +134,45 @@ fn the_past_can_be_asked_for() {
     assert!(gate.ask("show stat at noon").starts_with("'at' expects"));
     drop(client);
     gate.finish();
+}
+
+#[test]
+fn a_download_moves_the_counters_while_it_runs() {
+    const BYTES: u64 = 300_000_000;
+    let origin = Origin::wire(|wire, _| {
+        if wire.request().is_some() {
+            wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {BYTES}\r\n\r\n"));
+            // A client that leaves early is no matter of the origin.
+            let _ = bytes::send(&mut wire.stream, BYTES);
+        }
+    });
+    for splice in ["never", "auto"] {
+        let gate = http_gate(&origin, "", &format!("splice = \"{splice}\""), "");
+        let mut client = gate.wire("fe");
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let head = client.head().expect("a head");
+        let seen = thread::scope(|scope| {
+            let reader = scope.spawn(move || {
+                let mut left = BYTES;
+                let mut block = vec![0; 1 << 16];
+                while left > 0 {
+                    let n = client.take(&mut block).expect("bytes of the body");
+                    assert!(n > 0, "{left} bytes are missing");
+                    left -= n as u64;
+                }
+            });
+            let mut seen = Vec::new();
+            while !reader.is_finished() {
+                seen.push(gate.count("be/s1", "bout"));
+            }
+            seen
+        });
+        let distinct = seen.windows(2).filter(|pair| pair[0] < pair[1]).count();
+        assert!(distinct >= 3 && seen.is_sorted(), "{splice}: {seen:?}");
+        let all = (head.len() as u64 + 4 + BYTES).to_string();
+        for row in ["fe/FRONTEND", "be/BACKEND", "be/s1"] {
+            gate.wait_stat(row, "bout", &all);
+        }
+        gate.finish();
+    }
 }

@@ -69,6 +69,7 @@ commands! {
     ["set" "maxconn" "frontend"]  "set maxconn frontend <fe> <value>"   Admin    frontends::set_maxconn, "change a frontend's limit of connections";
     ["set" "maxconn" "global"]    "set maxconn global <value>"          Admin    frontends::set_maxconn_global, "change the process's limit of connections; 0: as at the start";
     ["set" "maxconn" "server"]    "set maxconn server <bk>/<srv> <value>" Admin  servers::set_maxconn, "change a server's limit of sessions; 0: none";
+    ["set" "rate-limit"]          "set rate-limit [connections|sessions] global <value>" Admin frontends::set_rate_limit, "limit new connections of the process in each second; 0: no limit";
     ["set" "server"]              "set server <bk>/<srv> [opts]"        Admin    servers::set, "change a server's state, health, weight or address";
     ["set" "timeout"]             "set timeout cli <delay>"             User     settings::set_timeout, "change how long this connection may stay quiet";
     ["set" "weight"]              "set weight <bk>/<srv> <weight>[%]"   Admin    servers::set_weight, "change a server's weight";

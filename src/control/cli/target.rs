@@ -80,6 +80,8 @@ pub trait AdminTarget {
     /// Sets the process's `maxconn`; `None`: back to what it started with. False: more than the file descriptors allow.
     fn set_global_maxconn(&mut self, maxconn: Option<u32>) -> bool;
 
+    /// Limits new connections of the process in each second; 0: no limit.
+    fn set_rate_limit(&mut self, per_second: u32);
     /// `clear counters`: maxima, and with `all` counters too.
     fn clear_counters(&mut self, all: bool);
 }

@@ -145,6 +145,9 @@ impl AdminTarget for Fixture {
         self.changes.push(format!("maxconn {maxconn:?}"));
         maxconn.is_none_or(|n| n <= 2000)
     }
+    fn set_rate_limit(&mut self, per_second: u32) {
+        self.changes.push(format!("rate {per_second}"));
+    }
     fn clear_counters(&mut self, all: bool) {
         self.changes.push(format!("clear {all}"));
     }
@@ -601,6 +604,10 @@ fn changes_and_refusals_are_audited_and_nothing_else() {
         std::mem::take(&mut fixture.audited)
     };
     for (line, text) in [
+        (
+            "set rate-limit sessions global 9",
+            "uid 1000 pid 77 did `set rate-limit sessions global 9` (from 0 to 9)",
+        ),
         ("set weight web/web1 5", "uid 1000 pid 77 did `set weight web/web1 5` (from 10 to 5)"),
         (
             "set server web/web1 state drain",

@@ -119,10 +119,10 @@ info! {
     "PipesUsed"           Gauge      Number sum!(Pipes), "Pipes in use.";
     "PipesFree"           Gauge      Number sum!(PipesFree), "Pipes kept for the next use.";
     "ConnRate"            Rate       Number |s| s.process_sums.connection_rate.0.into(), "Client connections during the last second.";
-    "ConnRateLimit"       Limit      Number zero, "Limit of ConnRate: none.";
+    "ConnRateLimit"       Limit      Number |s| s.process.rate_limit.into(), "Limit of ConnRate (set rate-limit); 0: none.";
     "MaxConnRate"         Max        Number |s| s.process_sums.connection_rate.1.into(), "Highest ConnRate.";
     "SessRate"            Rate       Number |s| s.process_sums.session_rate.0.into(), "Sessions during the last second.";
-    "SessRateLimit"       Limit      Number zero, "Limit of SessRate: none.";
+    "SessRateLimit"       Limit      Number |s| s.process.rate_limit.into(), "The same: each connection is a session.";
     "MaxSessRate"         Rate       Number |s| s.process_sums.session_rate.1.into(), "Highest SessRate.";
     "SslRate"             Rate       Number |s| s.process_sums.tls_rate.0.into(), "TLS connections during the last second.";
     "SslRateLimit"        Limit      Number zero, "Limit of SslRate: none.";

@@ -95,6 +95,9 @@ impl Filter {
 /// Free text as it can stand in any of the line formats. Tools split lines at commas and know no quotes, so text is
 /// changed rather than quoted: control characters become spaces, `,` becomes `;` and `"` becomes `'`.
 fn push_text(out: &mut String, text: &str) {
+    if text.bytes().all(|b| b.is_ascii_graphic() && b != b',' && b != b'"') {
+        return out.push_str(text);
+    }
     out.extend(text.chars().map(|c| match c {
         ',' => ';',
         '"' => '\'',

@@ -97,6 +97,7 @@ fn process() -> ProcessFacts {
         fd_limit: 4096,
         maxconn: 2000,
         hard_maxconn: 2000,
+        rate_limit: 0,
         maxpipes: 64,
         buffer_bytes: (4 << 20, 2 << 20),
         node: "lb 1:a".to_owned(),

@@ -86,6 +86,17 @@ impl Wire {
         Some(message)
     }
 
+    /// What comes next, as much as fits.
+    pub(crate) fn take(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.ahead.is_empty() {
+            return self.stream.read(into);
+        }
+        let n = self.ahead.len().min(into.len());
+        into[..n].copy_from_slice(&self.ahead[..n]);
+        self.ahead.drain(..n);
+        Ok(n)
+    }
+
     /// A head, its empty line taken.
     pub(crate) fn head(&mut self) -> io::Result<String> {
         loop {
