@@ -61,7 +61,11 @@ impl Resolver for World {
     fn here(&self) -> (Option<FrontendId>, Option<BackendId>) {
         (None, None)
     }
-    fn load(&self, _: &str) -> Result<Vec<u8>, String> {
+    fn load(&self, path: &str) -> Result<Vec<u8>, String> {
+        if path == "routes" {
+            let route = |n: u32| format!("host{n}.example.com/app{n}/ backend-{n}\n").into_bytes();
+            return Ok((0..10_000).flat_map(route).collect());
+        }
         Ok((0..1000).flat_map(|n| format!("/app/{n}/ backend-{n}\n").into_bytes()).collect())
     }
     fn patterns(&self) -> &PatternTable {
@@ -181,4 +185,42 @@ fn evaluation_allocates_nothing_in_the_steady_state() {
     }
     assert!(counts[0] > 0, "the counter counts: the first round grows the memory");
     assert_eq!(counts[1..], [0, 0, 0], "later rounds allocate nothing");
+}
+
+/// Prints what routing by 10,000 map entries costs a request. Run it optimised:
+/// `cargo test --release --test allocations -- --ignored --nocapture`
+#[test]
+#[ignore = "prints a time, which says nothing without optimisation"]
+#[allow(clippy::disallowed_methods, reason = "it measures real time, and stands outside the product")]
+fn ten_thousand_routes_cost() {
+    const ROUNDS: u32 = 200_000;
+    let world = World::default();
+    let acls = Acls::default();
+    let mut variables = VariableTable::default();
+    let mut scope =
+        Scope { acls: &acls, resolver: &world, variables: &mut variables, context: Context::Request };
+    for (name, text) in [
+        ("base,lower,map_beg", "base,lower,map_beg(routes,none)"),
+        ("base,lower,map_str", "base,lower,map_str(routes,none)"),
+        ("base,lower,map_sub", "base,lower,map_sub(routes,none)"),
+    ] {
+        let expr = parse_expr(text, &mut scope).expect("compiles");
+        for (kind, n) in [("hit", 7777), ("miss", 10_001)] {
+            let text = format!(
+                "GET /app{n}/index.html?x=1 HTTP/1.1\r\nHost: Host{n}.example.com\r\nUser-Agent: curl/8\r\n\r\n"
+            );
+            let mut request = Request { bytes: text.into_bytes(), ..Request::default() };
+            assert!(parse_request(&request.bytes, &HeadOptions::default(), &mut request.head).is_ok());
+            let mut scratch = Scratch::default();
+            let started = std::time::Instant::now();
+            for _ in 0..ROUNDS {
+                let sample = std::hint::black_box(&expr).eval(std::hint::black_box(&request), &mut scratch);
+                assert!(sample.value.is_some());
+            }
+            println!(
+                "{name} {kind}: {:.0} ns a request",
+                started.elapsed().as_nanos() as f64 / f64::from(ROUNDS)
+            );
+        }
+    }
 }
