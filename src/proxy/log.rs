@@ -132,12 +132,12 @@ impl Record {
     }
 
     /// The request line of HTTP/2 as HAProxy writes it.
-    fn add_h2(&mut self, view: HeadView<'_>) -> Span {
+    fn add_h2(&mut self, view: HeadView<'_>, is_tls: bool) -> Span {
         let from = u32::try_from(self.text.len()).ok()?;
         self.text.extend_from_slice(view.method_text());
         self.text.push(b' ');
         if view.target().starts_with(b"/") {
-            self.text.extend_from_slice(b"http://");
+            self.text.extend_from_slice(if is_tls { b"https://" } else { b"http://" });
             self.text.extend_from_slice(view.line(Known::Host).unwrap_or_default());
         }
         self.text.extend_from_slice(view.target());
@@ -170,7 +170,7 @@ pub(super) fn on_request(session: &Session, view: HeadView<'_>, bytes: &[u8], is
     let mut record = session.info.record.borrow_mut();
     let Some(record) = record.as_deref_mut() else { return };
     if is_h2 {
-        record.request = record.add_h2(view);
+        record.request = record.add_h2(view, session.info.conn().tls().is_some());
     }
     let start = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
     let line = &bytes[start.min(bytes.len())..];
@@ -487,8 +487,8 @@ fn line<'a>(session: &'a Session, record: &'a Record, (end, form): (End, Form), 
         source: Addr::Unknown,
         remote: info.server.get().map_or(Addr::Unknown, |server| core.address(server)),
         frontend: &frontend.name,
-        is_tls: false,
-        tls: None,
+        is_tls: info.conn().tls().is_some(),
+        tls: info.conn().tls().map(|facts| (facts.protocol(), facts.cipher())),
         backend: backend.map_or(&frontend.name, |id| &core.model.backends[id].name),
         server: info.server.get().map(|id| core.model.servers[id].name.as_str()),
         timers,

@@ -278,11 +278,11 @@ async fn begin(session: &Session) -> Result<FirstBuf, End> {
     if session.bind().accept_proxy.is_some() {
         // Connection rules saw the peer itself; from here on the header speaks for the client.
         Box::pin(proxy_header::receive(session, &mut first)).await?;
-        session.info.time(|t| t.handshake = timings::Micros::between(t.opened, rt::now()));
     }
     if session.bind().tls.is_some() {
         Box::pin(tls::accept(session, &mut first)).await?;
     }
+    session.info.time(|t| t.handshake = timings::Micros::between(t.opened, rt::now()));
     Ok(first)
 }
 

@@ -24,6 +24,7 @@ mod http_rules;
 mod http_splice;
 mod limits;
 mod listen;
+mod logs;
 mod persistence;
 mod proxy_header;
 mod queue;

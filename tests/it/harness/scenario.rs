@@ -15,7 +15,9 @@ pub(crate) fn scenario(name: &str, replacements: &[(&str, &str)]) -> Start {
         text = text.replace(from, to);
     }
     // The harness has a section of defaults of its own, which takes the lines of the page's.
-    let (_, after) = text.split_once("[defaults]\n").unwrap_or_else(|| panic!("{path} has no [defaults]"));
+    let (before, after) =
+        text.split_once("[defaults]\n").unwrap_or_else(|| panic!("{path} has no [defaults]"));
     let (defaults, body) = after.split_at(after.find("\n[").expect("sections follow the defaults"));
-    Shardgate::with(body).defaults(defaults)
+    let global = before.split_once("[global]\n").map_or("", |(_, lines)| lines);
+    Shardgate::with(body).global(global).defaults(defaults)
 }
