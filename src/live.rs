@@ -6,6 +6,9 @@
 //! - data cores write levels that must be exact over all cores: sessions against `maxconn`, and loads that decide
 //!   balancing. Only objects whose configuration needs the exact level pay for it;
 //! - the queue of a backend is behind a lock that is taken only by sessions that wait and by slots they wait for.
+//!
+//! A [`Live`] belongs to one generation of the configuration and is indexed by its ids. Facts of objects that stay are the
+//! same in the next generation: a session that lives by an older one sees that a server went down, and holds its slot.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -16,13 +19,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 )]
 use std::sync::{Mutex, MutexGuard};
 
+use ahash::AHashMap;
 use crossbeam::utils::CachePadded;
 
-use crate::base::id::{BackendId, CoreId, FrontendId, IdRange, IdVec, ListenerId, ServerId};
+use crate::base::id::{BackendId, CoreId, FrontendId, IdRange, IdVec, ListenerId, ServerId, ServerKey};
 use crate::base::time::Now;
 use crate::model::{Model, ServerAddress};
 use crate::policy::admission::{Queue, default_fullconn, dynamic_maxconn};
 use crate::policy::balance::{Algorithm, ServerView, WEIGHT_SCALE, takes_load};
+use crate::stats::counters::Origins;
 
 /// A limit that is not set.
 const NO_LIMIT: u32 = u32::MAX;
@@ -30,6 +35,8 @@ const NO_LIMIT: u32 = u32::MAX;
 /// All shared facts of one model. Cloning shares them.
 #[derive(Clone, Debug)]
 pub struct Live {
+    /// The generation of the configuration, from 1.
+    pub generation: u32,
     /// Of the process.
     pub process: Arc<ProcessLive>,
     /// Per frontend.
@@ -40,6 +47,36 @@ pub struct Live {
     pub backends: IdVec<BackendId, Arc<BackendLive>>,
     /// Per server.
     pub servers: IdVec<ServerId, Arc<ServerLive>>,
+    /// What balancers read that only a new generation changes.
+    fixed: Arc<Fixed>,
+}
+
+/// What balancers read of the configuration.
+#[derive(Debug)]
+struct Fixed {
+    /// The servers of a backend, and whether all its backups serve together (`option allbackups`).
+    backends: IdVec<BackendId, (IdRange<ServerId>, bool)>,
+    /// Whether a server is a backup, and its configured number: what identifies it to consistent hashing.
+    servers: IdVec<ServerId, (bool, u32)>,
+    /// Backends that have a server with `minconn`.
+    counts_assigned: IdVec<BackendId, bool>,
+    /// Binds by the key of their sockets.
+    binds: AHashMap<u64, ListenerId>,
+}
+
+impl Fixed {
+    fn new(model: &Model, binds: &IdVec<ListenerId, Arc<BindLive>>) -> Arc<Fixed> {
+        Arc::new(Fixed {
+            backends: model.backends.values().map(|b| (b.servers, b.allbackups)).collect(),
+            servers: model.servers.values().map(|s| (s.backup, s.sid)).collect(),
+            counts_assigned: model
+                .backends
+                .values()
+                .map(|b| b.servers.iter().any(|id| model.servers[id].minconn.is_some()))
+                .collect(),
+            binds: binds.iter().map(|(id, bind)| (bind.key, id)).collect(),
+        })
+    }
 }
 
 /// A level that many cores raise and lower, with a limit.
@@ -151,6 +188,8 @@ pub struct ProcessLive {
     pub stopping: AtomicBool,
     /// Numbers sessions (`show sess`); each core takes a block at a time.
     session_block: AtomicU64,
+    /// Names the sockets of binds.
+    bind_keys: AtomicU64,
 }
 
 /// How many session numbers a core takes at a time: the shared counter is touched once in so many sessions.
@@ -187,6 +226,8 @@ pub enum BindState {
 /// Facts of a bind.
 #[derive(Debug)]
 pub struct BindLive {
+    /// Names its sockets, whatever its id is in a generation; unique in the process.
+    pub key: u64,
     /// Connections against the bind's `maxconn`.
     pub connections: Level,
     state: AtomicU8,
@@ -214,14 +255,12 @@ pub struct BackendLive {
     pub epoch: AtomicU32,
     /// Sessions that wait, in all lines of the queue; read without the lock.
     pub queued: AtomicU32,
-    /// Sessions that have this backend, waiting or served; counted only where a server has `minconn`.
-    pub assigned: Option<Arc<Level>>,
+    /// Sessions that have this backend, waiting or served; see [`Live::assigned`].
+    assigned: Arc<Level>,
     /// Sessions on all servers; counted only where bounded-load hashing needs the sum.
     pub sessions: Level,
-    /// Its servers.
-    pub servers: IdRange<ServerId>,
-    /// All backups serve together (`option allbackups`).
-    pub allbackups: bool,
+    /// How many servers it ever had: the next one's key.
+    server_keys: AtomicU32,
     #[allow(clippy::disallowed_types, reason = "see the module's documentation")]
     queue: Mutex<Queue<Waiting>>,
 }
@@ -233,9 +272,27 @@ pub struct Waiting {
     pub core: CoreId,
     /// Its number among the waiters of that core.
     pub waiter: u64,
+    /// The generation that it lives by.
+    pub generation: u32,
 }
 
 impl BackendLive {
+    fn new() -> BackendLive {
+        BackendLive {
+            epoch: AtomicU32::new(1),
+            queued: AtomicU32::new(0),
+            assigned: Arc::new(Level::new(None)),
+            sessions: Level::new(None),
+            server_keys: AtomicU32::new(0),
+            #[allow(clippy::disallowed_types, reason = "see the module's documentation")]
+            queue: Mutex::new(Queue::new()),
+        }
+    }
+
+    fn next_key(&self) -> ServerKey {
+        ServerKey(self.server_keys.fetch_add(1, Ordering::Relaxed))
+    }
+
     /// The queue. Hold it shortly: no IO, no waiting.
     #[allow(clippy::disallowed_types, reason = "see the module's documentation")]
     pub fn queue(&self) -> MutexGuard<'_, Queue<Waiting>> {
@@ -256,14 +313,6 @@ pub enum AdminState {
     Maint,
 }
 
-/// A limit that grows with the load of the backend (`minconn`).
-#[derive(Debug)]
-struct Dynamic {
-    minconn: u32,
-    fullconn: u32,
-    assigned: Arc<Level>,
-}
-
 /// Facts of a server.
 #[derive(Debug)]
 pub struct ServerLive {
@@ -274,13 +323,18 @@ pub struct ServerLive {
     pub queued: AtomicU32,
     /// Errors of traffic in a row, where `observe` asks for them.
     pub errors: AtomicU32,
-    /// What makes its limit move.
-    dynamic: Option<Dynamic>,
+    /// Where its limit begins while the backend is quiet (`minconn`), and at which load of the backend it is reached.
+    minconn: AtomicU32,
+    fullconn: AtomicU32,
+    /// The load of its backend.
+    assigned: Arc<Level>,
     track: AtomicBool,
-    /// Whether it is a backup.
-    pub backup: bool,
-    /// Its configured number: what identifies it to consistent hashing.
-    pub sid: u32,
+    /// Names it among all servers that its backend ever had.
+    pub key: ServerKey,
+    /// The first generation that has it.
+    since: u32,
+    /// The first generation that does not have it any more; it serves older ones as it was then.
+    until: AtomicU32,
     up: AtomicBool,
     /// Its check asks for no new load (`disable-on-404`).
     stopping: AtomicBool,
@@ -307,12 +361,11 @@ impl ServerLive {
     /// Its limit at the present load of the backend.
     fn limit_now(&self) -> u32 {
         let maxconn = self.sessions.limit.load(Ordering::Relaxed);
-        match &self.dynamic {
-            Some(d) if maxconn != NO_LIMIT => {
-                dynamic_maxconn(d.minconn, maxconn, d.fullconn, d.assigned.get())
-            }
-            _ => maxconn,
+        let minconn = self.minconn.load(Ordering::Relaxed);
+        if maxconn == NO_LIMIT || minconn == NO_LIMIT {
+            return maxconn;
         }
+        dynamic_maxconn(minconn, maxconn, self.fullconn.load(Ordering::Relaxed), self.assigned.get())
     }
     /// Sets the limit of sessions; `None` removes it. Sessions that were not counted so far never are: the limit is exact
     /// once they are over.
@@ -321,6 +374,10 @@ impl ServerLive {
         if limit.is_some() {
             self.track.store(true, Ordering::Relaxed);
         }
+    }
+    /// Whether sessions of a generation know it.
+    pub fn is_known_in(&self, generation: u32) -> bool {
+        (self.since..self.until.load(Ordering::Relaxed)).contains(&generation)
     }
     /// Whether its checks say that it works.
     pub fn is_up(&self) -> bool {
@@ -377,37 +434,107 @@ impl ServerLive {
 }
 
 impl Live {
-    /// The facts at the start of a model. `maxconn`: the process's limit of client connections.
+    /// The facts at the start of the first generation. `maxconn`: the process's limit of client connections.
     pub fn new(model: &Model, maxconn: u32) -> Live {
-        let process = ProcessLive {
+        let process = Arc::new(ProcessLive {
             connections: Level::new(Some(maxconn)),
             rate: RateLimit::default(),
             stopping: AtomicBool::new(false),
             session_block: AtomicU64::new(0),
-        };
-        let backends: IdVec<BackendId, _> =
-            model.backends.ids().map(|id| Arc::new(backend(model, id))).collect();
-        Live {
-            process: Arc::new(process),
-            frontends: model
-                .frontends
-                .values()
-                .map(|f| {
-                    let (connections, paused) = (Level::new(f.maxconn), AtomicBool::new(false));
-                    Arc::new(FrontendLive { connections, paused })
-                })
-                .collect(),
-            binds: model
-                .binds
-                .values()
-                .map(|b| {
-                    let state = AtomicU8::new(BindState::Waiting as u8);
-                    Arc::new(BindLive { connections: Level::new(b.maxconn), state })
-                })
-                .collect(),
-            servers: model.servers.ids().map(|id| Arc::new(server(model, id, maxconn, &backends))).collect(),
-            backends,
+            bind_keys: AtomicU64::new(0),
+        });
+        Live::build(model, 1, process, None)
+    }
+
+    /// The facts of the next generation: those of the objects that stay, and new ones for the rest. Changes nothing that
+    /// anybody sees; [`commit`](Self::commit) does.
+    pub fn next(&self, model: &Model, origins: &Origins) -> Live {
+        Live::build(model, self.generation + 1, self.process.clone(), Some((self, origins)))
+    }
+
+    fn build(
+        model: &Model,
+        generation: u32,
+        process: Arc<ProcessLive>,
+        before: Option<(&Live, &Origins)>,
+    ) -> Live {
+        let frontends = model.frontends.iter().map(|(id, frontend)| {
+            let kept = before.and_then(|(live, o)| Some(live.frontends[o.frontends[id]?].clone()));
+            kept.unwrap_or_else(|| {
+                let (connections, paused) = (Level::new(frontend.maxconn), AtomicBool::new(false));
+                Arc::new(FrontendLive { connections, paused })
+            })
+        });
+        let binds = model.binds.iter().map(|(id, bind)| {
+            let kept = before.and_then(|(live, o)| Some(live.binds[o.listeners[id]?].clone()));
+            kept.unwrap_or_else(|| {
+                let key = process.bind_keys.fetch_add(1, Ordering::Relaxed);
+                let state = AtomicU8::new(BindState::Waiting as u8);
+                Arc::new(BindLive { key, connections: Level::new(bind.maxconn), state })
+            })
+        });
+        let backends = model.backends.ids().map(|id| {
+            let kept = before.and_then(|(live, o)| Some(live.backends[o.backends[id]?].clone()));
+            kept.unwrap_or_else(|| Arc::new(BackendLive::new()))
+        });
+        let (frontends, binds): (_, IdVec<_, _>) = (frontends.collect(), binds.collect());
+        let backends: IdVec<BackendId, _> = backends.collect();
+        let servers = model.servers.iter().map(|(id, server)| {
+            let kept = before.and_then(|(live, o)| Some(live.servers[o.servers[id]?].clone()));
+            kept.unwrap_or_else(|| {
+                Arc::new(new_server(model, id, &backends[server.backend], generation, &process))
+            })
+        });
+        let servers = servers.collect();
+        let fixed = Fixed::new(model, &binds);
+        Live { generation, process, frontends, binds, backends, servers, fixed }
+    }
+
+    /// What a switch to this generation changes for everybody: configured values that are others now, and servers that are
+    /// gone. Values that were not changed in the configuration stay as they are, and with them what an administrator set.
+    pub fn commit(&self, model: &Model, before: (&Live, &Model), origins: &Origins) {
+        let (old_live, old) = before;
+        for (id, origin) in origins.frontends.iter().filter_map(|(id, o)| Some((id, (*o)?))) {
+            if model.frontends[id].maxconn != old.frontends[origin].maxconn {
+                self.frontends[id].connections.set_limit(model.frontends[id].maxconn);
+            }
         }
+        for (id, origin) in origins.listeners.iter().filter_map(|(id, o)| Some((id, (*o)?))) {
+            if model.binds[id].maxconn != old.binds[origin].maxconn {
+                self.binds[id].connections.set_limit(model.binds[id].maxconn);
+            }
+        }
+        let mut stays: IdVec<ServerId, bool> = old.servers.ids().map(|_| false).collect();
+        for (id, origin) in origins.servers.iter().filter_map(|(id, o)| Some((id, (*o)?))) {
+            stays[origin] = true;
+            let (server, live) = (&model.servers[id], &self.servers[id]);
+            live.minconn.store(server.minconn.unwrap_or(NO_LIMIT), Ordering::Relaxed);
+            live.fullconn.store(fullconn(model, server.backend, &self.process), Ordering::Relaxed);
+            if needs_level(model, id) {
+                self.servers[id].track.store(true, Ordering::Relaxed);
+            }
+        }
+        for (id, _) in stays.iter().filter(|(_, stays)| !**stays) {
+            old_live.servers[id].until.store(self.generation, Ordering::Relaxed);
+        }
+        for id in model.backends.ids() {
+            self.changed(id);
+        }
+    }
+
+    /// The load of a backend; sessions of this generation count in it only if one of its servers has `minconn`.
+    pub fn assigned(&self, backend: BackendId) -> Option<&Level> {
+        self.fixed.counts_assigned[backend].then(|| &*self.backends[backend].assigned)
+    }
+
+    /// The bind whose sockets have this key, if this generation has it.
+    pub fn bind_of(&self, key: u64) -> Option<ListenerId> {
+        self.fixed.binds.get(&key).copied()
+    }
+
+    /// The id of a server in this generation; `None`: it is not in it. Looks through all servers: for rare events alone.
+    pub fn find_server(&self, server: &Arc<ServerLive>) -> Option<ServerId> {
+        self.servers.iter().find(|(_, known)| Arc::ptr_eq(known, server)).map(|(id, _)| id)
     }
 
     /// Tells all cores that something about a backend's servers changed.
@@ -431,8 +558,8 @@ impl Live {
 
     /// Whether a server takes new load now; a backup does when its turn has come.
     pub fn takes_load(&self, backend: BackendId, server: ServerId) -> bool {
-        let b = &self.backends[backend];
-        takes_load(b.servers, b.allbackups, server, &self.view(backend))
+        let (servers, allbackups) = self.fixed.backends[backend];
+        takes_load(servers, allbackups, server, &self.view(backend))
     }
 }
 
@@ -444,10 +571,10 @@ impl ServerView for View<'_> {
         self.live.servers[id].weight()
     }
     fn backup(&self, id: ServerId) -> bool {
-        self.live.servers[id].backup
+        self.live.fixed.servers[id].0
     }
     fn hash_id(&self, id: ServerId) -> u32 {
-        self.live.servers[id].sid
+        self.live.fixed.servers[id].1
     }
     fn load(&self, id: ServerId) -> u32 {
         let server = &self.live.servers[id];
@@ -463,29 +590,8 @@ impl ServerView for View<'_> {
     }
 }
 
-fn backend(model: &Model, id: BackendId) -> BackendLive {
-    BackendLive {
-        epoch: AtomicU32::new(1),
-        queued: AtomicU32::new(0),
-        assigned: model.backends[id]
-            .servers
-            .iter()
-            .any(|id| model.servers[id].minconn.is_some())
-            .then(|| Arc::new(Level::new(None))),
-        sessions: Level::new(None),
-        servers: model.backends[id].servers,
-        allbackups: model.backends[id].allbackups,
-        #[allow(clippy::disallowed_types, reason = "see the module's documentation")]
-        queue: Mutex::new(Queue::new(model.backends[id].servers)),
-    }
-}
-
-fn server(
-    model: &Model,
-    id: ServerId,
-    process_maxconn: u32,
-    backends: &IdVec<BackendId, Arc<BackendLive>>,
-) -> ServerLive {
+/// Whether the sessions of a server have to be counted over all cores.
+fn needs_level(model: &Model, id: ServerId) -> bool {
     let server = &model.servers[id];
     let balance = &model.backends[server.backend].balance;
     let by_load = balance.balance_factor.is_some()
@@ -494,13 +600,23 @@ fn server(
             Algorithm::Random { draws } => draws > 1,
             Algorithm::RoundRobin | Algorithm::First | Algorithm::Source | Algorithm::Hash => false,
         };
-    let fullconn = model.backends[server.backend].fullconn;
-    let dynamic = server.minconn.zip(backends[server.backend].assigned.clone());
-    let dynamic = dynamic.map(|(minconn, assigned)| Dynamic {
-        minconn,
-        fullconn: fullconn.unwrap_or_else(|| default_fullconn(u64::from(process_maxconn))),
-        assigned,
-    });
+    server.maxconn.is_some() || by_load
+}
+
+/// Sessions of a backend at which servers with `minconn` reach their `maxconn`.
+fn fullconn(model: &Model, id: BackendId, process: &ProcessLive) -> u32 {
+    let process_maxconn = process.connections.limit().unwrap_or(NO_LIMIT);
+    model.backends[id].fullconn.unwrap_or_else(|| default_fullconn(u64::from(process_maxconn)))
+}
+
+fn new_server(
+    model: &Model,
+    id: ServerId,
+    backend: &BackendLive,
+    since: u32,
+    process: &ProcessLive,
+) -> ServerLive {
+    let server = &model.servers[id];
     let (address, resolved) = match &server.address {
         ServerAddress::Ip(address) => (Some(*address), true),
         ServerAddress::Name { .. } => (None, false),
@@ -510,10 +626,13 @@ fn server(
         sessions: Level::new(server.maxconn),
         queued: AtomicU32::new(0),
         errors: AtomicU32::new(0),
-        dynamic,
-        track: AtomicBool::new(server.maxconn.is_some() || by_load),
-        backup: server.backup,
-        sid: server.sid,
+        minconn: AtomicU32::new(server.minconn.unwrap_or(NO_LIMIT)),
+        fullconn: AtomicU32::new(fullconn(model, server.backend, process)),
+        assigned: backend.assigned.clone(),
+        track: AtomicBool::new(needs_level(model, id)),
+        key: backend.next_key(),
+        since,
+        until: AtomicU32::new(u32::MAX),
         up: AtomicBool::new(resolved),
         stopping: AtomicBool::new(false),
         admin: AtomicU8::new(if server.disabled { AdminState::Maint } else { AdminState::Ready } as u8),

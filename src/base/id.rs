@@ -44,6 +44,9 @@ ids! {
     ServerId
     /// A bind of a frontend; each core has one listener for it.
     ListenerId
+    /// A server among all that its backend ever had: unlike its [`ServerId`] it stays the same from one generation of the
+    /// configuration to the next.
+    ServerKey
     /// A core: data cores are 0..n, the control core is n.
     CoreId
 }
@@ -92,6 +95,10 @@ impl<K: Id, V> IdVec<K, V> {
     /// Entries in id order, writable.
     pub fn values_mut(&mut self) -> std::slice::IterMut<'_, V> {
         self.items.iter_mut()
+    }
+    /// Ids and entries in id order, writable.
+    pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = (K, &mut V)> + ExactSizeIterator {
+        self.items.iter_mut().enumerate().map(|(i, v)| (K::from_index(i), v))
     }
     /// Ids and entries in id order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (K, &V)> + ExactSizeIterator {

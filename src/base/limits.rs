@@ -266,6 +266,9 @@ pub const BACKLOG_DEFAULT: u32 = 4096;
 /// loads there.
 pub const DURATION_MAX: Duration = Duration::from_secs(24 * 86_400);
 
+/// Attempts to run a configuration that `show generations` tells about, with the text of each: enough for a day of work.
+pub const GENERATIONS_KEPT: usize = 20;
+
 const _: () = assert!(HASH_RING_POINTS_MAX >= SERVERS_PER_BACKEND_MAX);
 const _: () = assert!(HASH_MAP_SLOTS_MAX >= SERVERS_PER_BACKEND_MAX);
 const _: () = assert!(PROXY_HEADER_BYTES_MAX <= BUF_BYTES);

@@ -4,10 +4,11 @@ use std::io::IsTerminal;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
-use shardgate::control::{self, ctl, ctl_prompt};
+use shardgate::control::{self, ctl, ctl_prompt, load};
 use shardgate::model::Model;
 
 /// A thread-per-core load balancer for TCP.
@@ -43,6 +44,12 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Make a running process read its configuration again; nothing changes if anything is wrong with it
+    Reload {
+        /// Admin socket
+        #[arg(short, long, value_name = "SOCKET", default_value = ctl::DEFAULT_SOCKET)]
+        socket: PathBuf,
+    },
     /// Send commands to the admin socket of a running process and print its answers
     Ctl {
         /// Admin socket
@@ -75,24 +82,37 @@ fn main() -> ExitCode {
         Command::Run { source } => run(&source),
         Command::Demo => control::demo(),
         Command::Check { source } => check(&source),
+        Command::Reload { socket } => reload(&socket),
         Command::Import { files, output } => import(&files, output.as_deref()),
         Command::Ctl { socket, commands } => control_client(&socket, &commands),
     }
 }
 
+impl Source {
+    fn place(&self) -> load::Source {
+        match &self.config {
+            Some(path) => load::Source::Toml(path.clone()),
+            None => load::Source::Haproxy(self.haproxy.clone()),
+        }
+    }
+}
+
 fn run(source: &Source) -> ExitCode {
     match load(source) {
-        Ok((model, warnings)) => control::run(model, control::Options { warnings, ..Default::default() }),
+        Ok((model, warnings, text)) => {
+            let config = Some(control::Config { source: source.place(), text });
+            control::run(model, control::Options { warnings, config, ..Default::default() })
+        }
         Err(code) => code,
     }
 }
 
 fn check(source: &Source) -> ExitCode {
     let model = match load(source) {
-        Ok((model, _)) => model,
+        Ok((model, ..)) => model,
         Err(code) => return code,
     };
-    if let Err(reasons) = control::load::certificates(&model) {
+    if let Err(reasons) = control::load::certificates(&model, None) {
         for reason in reasons.to_string().lines() {
             eprintln!("error: {reason}");
         }
@@ -102,20 +122,42 @@ fn check(source: &Source) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Loads a configuration and prints what there is to say about it; the model and the number of warnings.
-fn load(source: &Source) -> Result<(Model, u64), ExitCode> {
-    let loaded = match &source.config {
-        Some(config) => control::load::load(config),
-        None => control::load::load_haproxy(&source.haproxy),
-    };
-    let (model, diagnostics) = loaded.map_err(|message| {
+/// Loads a configuration and prints what there is to say about it; the model, the number of warnings and the text.
+fn load(source: &Source) -> Result<(Model, u64, Arc<str>), ExitCode> {
+    let loaded = source.place().load().map_err(|message| {
         eprintln!("error: {message}");
         ExitCode::FAILURE
     })?;
-    for diagnostic in &diagnostics {
+    for diagnostic in &loaded.diagnostics {
         eprintln!("{diagnostic}");
     }
-    Ok((model.ok_or(ExitCode::FAILURE)?, diagnostics.len() as u64))
+    let model = loaded.model.ok_or(ExitCode::FAILURE)?;
+    Ok((model, loaded.diagnostics.len() as u64, loaded.text))
+}
+
+/// Tells a running process to read its configuration again.
+fn reload(socket: &std::path::Path) -> ExitCode {
+    let mut answer = Vec::new();
+    if let Err(error) = ctl::run(socket, &["reload".to_owned()], &mut answer) {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
+    let answer = String::from_utf8_lossy(&answer);
+    // As HAProxy's master socket: what came of it, a line of two dashes, and what there is to say.
+    match answer.trim_end().split_once("\n--\n") {
+        Some(("Success=1", said)) => {
+            println!("{said}");
+            ExitCode::SUCCESS
+        }
+        Some((_, said)) => {
+            eprintln!("{said}");
+            ExitCode::FAILURE
+        }
+        None => {
+            eprintln!("error: {}", answer.trim_end());
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn import(files: &[PathBuf], output: Option<&std::path::Path>) -> ExitCode {

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use crate::base::limits::ADMIN_CONNECTIONS_MAX;
 use crate::control::cli::{AdminSession, Job, Next, Outcome, SessionInfo};
-use crate::control::core::Control;
+use crate::control::core::{Control, ControlBase};
 use crate::control::events::Level;
 use crate::control::gather;
+use crate::control::reload;
 use crate::control::target::Target;
 use crate::model::{AdminEndpoint, AdminLevel, AdminSocket, Model};
 use crate::proxy::message::{SessionRow, ToCore};
@@ -74,7 +75,7 @@ pub(super) fn listen_all(control: &Rc<Control>) -> Result<(), StartError> {
                 rt::listen(Endpoint::Ip(*address), options).map_err(|e| refused(socket, &e))?
             }
         };
-        rt::spawn(accept(control.clone(), Listener::new(fd), socket.level));
+        rt::spawn(accept(control.base().clone(), Listener::new(fd), socket.level));
     }
     Ok(())
 }
@@ -111,7 +112,7 @@ pub(super) fn remove_files(control: &Control) {
     }
 }
 
-async fn accept(control: Rc<Control>, mut listener: Listener, level: AdminLevel) {
+async fn accept(control: Rc<ControlBase>, mut listener: Listener, level: AdminLevel) {
     loop {
         match listener.accept().await {
             Ok(conn) => rt::spawn(serve(control.clone(), conn, level)),
@@ -125,7 +126,7 @@ async fn accept(control: Rc<Control>, mut listener: Listener, level: AdminLevel)
 
 /// Counts one connection as long as it lives.
 struct Place {
-    control: Rc<Control>,
+    control: Rc<ControlBase>,
 }
 
 impl Drop for Place {
@@ -135,7 +136,7 @@ impl Drop for Place {
 }
 
 /// One connection, until it ends for whatever reason: there is nobody else to tell.
-async fn serve(control: Rc<Control>, conn: Conn, level: AdminLevel) {
+async fn serve(control: Rc<ControlBase>, conn: Conn, level: AdminLevel) {
     let open = control.admin_connections.get() + 1;
     control.admin_connections.set(open);
     let _place = Place { control: control.clone() };
@@ -145,10 +146,10 @@ async fn serve(control: Rc<Control>, conn: Conn, level: AdminLevel) {
         return;
     }
     let mut session = AdminSession::new(level, who(&conn));
-    let mut target = Target { control: control.clone() };
     loop {
         let mut out = String::new();
-        let next = session.poll(&mut target, &mut out);
+        // A connection may outlive the configuration.
+        let next = session.poll(&mut Target { control: control.current() }, &mut out);
         if !out.is_empty() && write(&conn, out, session.timeout()).await.is_none() {
             return;
         }
@@ -183,7 +184,7 @@ async fn write(conn: &Conn, text: String, timeout: Duration) -> Option<()> {
     sent.ok()?.ok()
 }
 
-async fn perform(control: &Rc<Control>, conn: &Conn, job: Job) -> Outcome {
+async fn perform(control: &Rc<ControlBase>, conn: &Conn, job: Job) -> Outcome {
     match job {
         Job::Wait(duration) => {
             rt::sleep_until(rt::now() + duration).await;
@@ -208,9 +209,12 @@ async fn perform(control: &Rc<Control>, conn: &Conn, job: Job) -> Outcome {
         }
         Job::Sessions => {
             let rows = gather::sessions(control).await;
-            Outcome::Sessions(rows.iter().map(|row| info(&control.model, row)).collect())
+            let generations = control.generations.borrow();
+            let told = rows.iter().filter_map(|row| Some(info(&*generations.model(row.generation)?, row)));
+            Outcome::Sessions(told.collect())
         }
         Job::Sources => Outcome::Sources(gather::sources(control).await),
+        Job::Configuration(order) => Outcome::Text(reload::perform(control, order).await),
         Job::ShutdownSession(id) => {
             let rows = gather::sessions(control).await;
             let found = rows.iter().find(|row| row.id == id);

@@ -4,19 +4,21 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::id::ServerId;
 use crate::base::limits::CHECK_BYTES_MAX;
-use crate::control::core::Control;
+use crate::control::core::{Control, ControlBase};
 use crate::control::servers::Report;
-use crate::live::AdminState;
+use crate::live::{AdminState, ServerLive};
 use crate::model::Agent;
 use crate::policy::agent::{AgentAdmin, AgentError, parse_reply, percent_of_weight};
 use crate::policy::health::{self, CheckStatus, Health, Settings, State};
 use crate::rt::{self, ConnectOptions, Target};
 
 /// What is known of one agent.
+#[derive(Clone)]
 pub(super) struct AgentState {
     /// The machine that its words feed; one word is enough in both directions.
     pub(super) health: Health,
@@ -41,28 +43,38 @@ impl AgentState {
     }
 }
 
-/// Starts asking all agents, spread over the shortest interval.
-pub(super) fn start_all(control: &Control) {
-    let asked: Vec<(ServerId, Duration)> =
-        control.model.servers.iter().filter_map(|(id, s)| Some((id, s.agent.as_ref()?.inter))).collect();
-    let shortest = asked.iter().map(|(_, inter)| *inter).min().unwrap_or_default();
-    for (position, (id, _)) in asked.iter().enumerate() {
+/// Starts asking all agents that are `wanted`, spread over the shortest interval.
+pub(super) fn start_all(control: &Control, wanted: impl Fn(ServerId) -> bool) {
+    let agents = control.model.servers.iter().filter(|(id, _)| wanted(*id));
+    let asked: Vec<(ServerId, &Agent)> = agents.filter_map(|(id, s)| Some((id, s.agent.as_ref()?))).collect();
+    let shortest = asked.iter().map(|(_, agent)| agent.inter).min().unwrap_or_default();
+    for (position, (id, agent)) in asked.iter().enumerate() {
         let delay = health::start_offset(position, asked.len(), shortest);
-        rt::spawn(run(control.strong(), *id, delay));
+        let server = control.live.servers[*id].clone();
+        rt::spawn(run(control.base().clone(), server, Agent::clone(agent), delay));
     }
 }
 
-async fn run(control: Rc<Control>, id: ServerId, delay: Duration) {
-    let Some(agent) = control.model.servers[id].agent.clone() else { return };
+/// Asks one agent, until its server is gone or has another one.
+async fn run(base: Rc<ControlBase>, server: Arc<ServerLive>, agent: Agent, delay: Duration) {
+    let id_in = |control: &Control| {
+        let id = control.live.find_server(&server)?;
+        (control.model.servers[id].agent.as_ref() == Some(&agent)).then_some(id)
+    };
     rt::sleep_until(rt::now() + delay).await;
     loop {
+        let control = base.current();
+        let Some(id) = id_in(&control) else { return };
         let enabled = control.states.borrow().servers[id].agent.as_ref().is_some_and(|state| state.enabled);
-        let ip = agent.address.or_else(|| Some(control.live.servers[id].address()?.ip()));
+        drop(control);
+        let ip = agent.address.or_else(|| Some(server.address()?.ip()));
         if enabled && let Some(ip) = ip {
             let began = rt::now();
             let asked = ask(&agent, SocketAddr::new(ip, agent.port));
             let answer = rt::with_deadline(asked, Some(began + agent.inter)).await;
             let answer = answer.unwrap_or_else(|rt::Elapsed| Err(io::ErrorKind::TimedOut.into()));
+            let control = base.current();
+            let Some(id) = id_in(&control) else { return };
             control.on_agent(id, &answer, rt::now().since(began));
         }
         rt::sleep_until(rt::now() + agent.inter).await;

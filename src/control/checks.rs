@@ -12,7 +12,7 @@ use ahash::{AHashMap, AHashSet};
 use crate::base::id::ServerId;
 use crate::base::time::Now;
 use crate::control::agents;
-use crate::control::core::Control;
+use crate::control::core::{Control, ControlBase};
 use crate::control::probe::{ProbeTarget, Spec, probe};
 use crate::live::AdminState;
 use crate::model::ServerAddress;
@@ -46,11 +46,12 @@ impl Control {
         let control = self.strong();
         rt::spawn(async move {
             rt::yield_now().await;
-            control.update_probes();
+            control.base().current().update_probes();
         });
     }
 
-    fn update_probes(&self) {
+    /// Starts and ends probes as the configuration and the states want them.
+    pub(super) fn update_probes(&self) {
         self.probes.borrow().stale.set(false);
         let mut wanted: AHashMap<Spec, Vec<ServerId>> = AHashMap::new();
         // In the order of the servers, so that starts are spread alike each time.
@@ -85,7 +86,7 @@ impl Control {
             });
             probes.running.insert(spec, probe.clone());
             let delay = health::start_offset(position, count, shortest);
-            rt::spawn(run(self.strong(), probe, delay));
+            rt::spawn(run(self.base().clone(), probe, delay));
         }
     }
 
@@ -145,7 +146,7 @@ impl Control {
     }
 }
 
-impl Control {
+impl ControlBase {
     /// Random bytes for a check.
     fn nonce(&self) -> [u8; 16] {
         let mut rng = self.rng.borrow_mut();
@@ -160,24 +161,26 @@ impl Control {
 pub(super) fn start_all(control: &Control) {
     control.follow_from_start();
     control.update_probes();
-    agents::start_all(control);
+    agents::start_all(control, |_| true);
 }
 
 /// Probes again and again, until no server asks for it.
-async fn run(control: Rc<Control>, this: Rc<Probe>, delay: Duration) {
+async fn run(base: Rc<ControlBase>, this: Rc<Probe>, delay: Duration) {
     let script = this.spec.script();
     rt::sleep_until(rt::now() + delay).await;
     loop {
         if this.servers.borrow().is_empty() {
             return;
         }
-        let report = probe(&this.spec, &script, control.nonce()).await;
+        let report = probe(&this.spec, &script, base.nonce()).await;
         // Those who asked for it by now, not when it began: a server that left does not hear of it.
+        let control = base.current();
         let servers = this.servers.borrow().clone();
         for id in &servers {
             control.on_check(*id, &report);
         }
         let Some(interval) = control.interval(&servers) else { return };
+        drop(control);
         this.sleep_until(rt::now() + interval).await;
     }
 }

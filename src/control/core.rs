@@ -2,6 +2,7 @@
 //! `admin` are the parts that change something.
 
 use std::cell::{Cell, RefCell};
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
@@ -15,10 +16,13 @@ use crate::control::checks::Probes;
 use crate::control::descriptors::Budget;
 use crate::control::events::{Events, Level};
 use crate::control::gather::Gathers;
+use crate::control::generations::Generations;
 use crate::control::listeners;
+use crate::control::load::Source;
 use crate::control::log_sink::LogSink;
 use crate::control::logs::{Logs, Outlets};
-use crate::control::resolve::{Name, Resolved};
+use crate::control::reload::{Loaded, Reload};
+use crate::control::resolve::{Name, Names, Resolved};
 use crate::control::servers::States;
 use crate::live::{BindState, Live};
 use crate::model::Model;
@@ -30,6 +34,7 @@ use crate::stats::counters::Shard;
 use crate::stats::history::History;
 use crate::stats::latency::Latency;
 use crate::stats::process::CoreStat;
+use crate::tls;
 
 /// Time between looks at rates, repeated events and binds that wait.
 const TICK: Duration = Duration::from_secs(1);
@@ -47,12 +52,15 @@ pub(super) enum Notice {
     Signal(Signal),
     /// A name was looked up.
     Resolved(Resolved),
+    /// A configuration was read.
+    Loaded(Box<Loaded>),
 }
 
 /// What the control core starts with; it travels to its thread.
 pub(super) struct Start {
     pub(super) model: Arc<Model>,
     pub(super) live: Live,
+    pub(super) tls: Arc<tls::Store>,
     /// Those of the data cores, then this core's own.
     pub(super) shards: Vec<Shard>,
     pub(super) cores: Vec<Sender<ToCore>>,
@@ -74,36 +82,63 @@ pub(super) struct Start {
 /// Called on the control core once everything listens, with the address of each bind; it may start tasks there.
 pub type Companion = Box<dyn FnOnce(&[String]) + Send>;
 
+/// The configuration that the process was started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it is.
+    pub source: Source,
+    /// What stood in it.
+    pub text: Arc<str>,
+}
+
 /// What does not change while the process runs.
 #[derive(Clone, Debug)]
 pub(super) struct Process {
     pub(super) budget: Budget,
     pub(super) open_files: u64,
     pub(super) warnings: u64,
+    /// The configuration that it was started with.
+    pub(super) config: Option<Config>,
     /// UNIX time of the start.
     pub(super) started: Duration,
     /// From the start to the first accept.
     pub(super) boot_time: Duration,
 }
 
-/// The control core.
+/// The control core as one generation of the configuration sees it. Tasks that outlive a generation hold the
+/// [`ControlBase`] and ask it for the current one.
 pub(super) struct Control {
+    base: Rc<ControlBase>,
     pub(super) model: Arc<Model>,
     pub(super) live: Live,
+    /// Certificates.
+    pub(super) tls: Arc<tls::Store>,
     /// This core's own counters.
     pub(super) cells: Shard,
+    pub(super) states: RefCell<States>,
+    pub(super) addresses: RefCell<IdVec<ListenerId, String>>,
+    /// Binds that could not be bound yet, and why.
+    pub(super) waiting: RefCell<Vec<(ListenerId, String)>>,
+    /// Itself, for tasks that it starts.
+    me: Weak<Control>,
+}
+
+/// What the control core has whatever the configuration is.
+pub(super) struct ControlBase {
+    /// There from the start on.
+    current: RefCell<Option<Rc<Control>>>,
+    pub(super) generations: RefCell<Generations>,
+    pub(super) reload: Reload,
     pub(super) cores: Vec<Sender<ToCore>>,
     pub(super) notices: Sender<Notice>,
     pub(super) collector: RefCell<Collector>,
     pub(super) latency: RefCell<Latency>,
     pub(super) history: RefCell<History>,
     pub(super) names: RefCell<Vec<Name>>,
-    pub(super) states: RefCell<States>,
     pub(super) probes: RefCell<Probes>,
-    pub(super) addresses: RefCell<IdVec<ListenerId, String>>,
-    /// Binds that could not be bound yet, and why.
-    waiting: RefCell<Vec<(ListenerId, String)>>,
     pub(super) gathers: Gathers,
+    /// Names that are looked up.
+    pub(super) followed: Names,
     pub(super) events: Events,
     pub(super) log: LogSink,
     /// Where log lines go.
@@ -114,8 +149,62 @@ pub(super) struct Control {
     pub(super) admin_connections: Cell<usize>,
     /// Files of admin sockets: path, device and inode.
     pub(super) admin_files: RefCell<Vec<(PathBuf, (u64, u64))>>,
-    /// Itself, for tasks that it starts.
-    me: Weak<Control>,
+}
+
+impl Deref for Control {
+    type Target = ControlBase;
+    fn deref(&self) -> &ControlBase {
+        &self.base
+    }
+}
+
+/// What a generation begins with on the control core.
+pub(super) struct View {
+    pub(super) model: Arc<Model>,
+    pub(super) live: Live,
+    pub(super) tls: Arc<tls::Store>,
+    pub(super) cells: Shard,
+    pub(super) states: States,
+    pub(super) addresses: IdVec<ListenerId, String>,
+    pub(super) waiting: Vec<(ListenerId, String)>,
+}
+
+impl ControlBase {
+    /// The generation that runs.
+    pub(super) fn current(&self) -> Rc<Control> {
+        self.current.borrow().clone().expect("set when the control core starts")
+    }
+
+    /// Goes on with another generation.
+    pub(super) fn switch(self: &Rc<Self>, view: View) -> Rc<Control> {
+        let View { model, live, tls, cells, states, addresses, waiting } = view;
+        let control = Rc::new_cyclic(|me| Control {
+            base: self.clone(),
+            model,
+            live,
+            tls,
+            cells,
+            states: RefCell::new(states),
+            addresses: RefCell::new(addresses),
+            waiting: RefCell::new(waiting),
+            me: me.clone(),
+        });
+        let before = self.current.replace(Some(control.clone()));
+        drop(before);
+        control
+    }
+
+    /// Tells all data cores.
+    pub(super) fn broadcast(&self, message: impl Fn() -> ToCore) {
+        for core in &self.cores {
+            core.send(message());
+        }
+    }
+
+    /// Logs something about this process.
+    pub(super) fn say(&self, level: Level, text: String) {
+        self.events.say(level, text);
+    }
 }
 
 impl Control {
@@ -125,6 +214,7 @@ impl Control {
         let Start {
             model,
             live,
+            tls,
             shards,
             cores,
             notices,
@@ -140,49 +230,46 @@ impl Control {
         let cells = shards.last().cloned().unwrap_or_default();
         let data_cores = shards.len().saturating_sub(1);
         let logs = Rc::new(Outlets::new(logs));
-        let control = Rc::new_cyclic(|me| Control {
+        let base = Rc::new(ControlBase {
+            current: RefCell::new(None),
+            generations: RefCell::new(Generations::new(&model, &process, cores.len(), now)),
+            reload: Reload::default(),
             collector: RefCell::new(Collector::new(shards, data_cores, now)),
             latency: RefCell::default(),
             history: RefCell::default(),
             names: RefCell::default(),
-            states: RefCell::new(States::new(&model, now)),
             probes: RefCell::default(),
-            addresses: RefCell::new(addresses),
-            waiting: RefCell::new(waiting),
             gathers: Gathers::default(),
+            followed: Names::default(),
             events: Events::new(logs.clone()),
             started: now,
             rng: RefCell::new(Rng::new(now.0)),
             notices: notices.sender(),
             admin_connections: Cell::new(0),
             admin_files: RefCell::default(),
-            model,
-            live,
-            cells,
             cores,
             log,
             logs,
             process,
-            me: me.clone(),
         });
+        let states = States::new(&model, now);
+        let control = base.switch(View { model, live, tls, cells, states, addresses, waiting });
         (control, notices.receiver(), inbox.receiver(), signals)
+    }
+
+    /// What this core has in every generation.
+    pub(super) fn base(&self) -> &Rc<ControlBase> {
+        &self.base
+    }
+
+    /// Whether this is the generation that runs.
+    pub(super) fn is_current(&self) -> bool {
+        self.base.current.borrow().as_ref().is_some_and(|current| std::ptr::eq(Rc::as_ptr(current), self))
     }
 
     /// Itself, for a task.
     pub(super) fn strong(&self) -> Rc<Control> {
         self.me.upgrade().expect("a method runs, so it is alive")
-    }
-
-    /// Tells all data cores.
-    pub(super) fn broadcast(&self, message: impl Fn() -> ToCore) {
-        for core in &self.cores {
-            core.send(message());
-        }
-    }
-
-    /// Logs something about this process.
-    pub(super) fn say(&self, level: Level, text: String) {
-        self.events.say(level, text);
     }
 
     /// `backend/server`, as HAProxy names it.
@@ -227,7 +314,7 @@ impl Control {
             match listeners::open(bind, &self.model.global.cores) {
                 Ok((sockets, address)) => {
                     for (core, socket) in self.cores.iter().zip(sockets) {
-                        core.send(ToCore::Listen { bind: id, socket });
+                        core.send(ToCore::Listen { bind: self.live.binds[id].key, socket });
                     }
                     let frontend = &self.model.frontends[bind.frontend].name;
                     self.say(Level::Notice, format!("frontend {frontend} listens on {address} now"));
@@ -252,11 +339,13 @@ impl Control {
 }
 
 /// Once a second, as long as the process runs.
-pub(super) async fn tick(control: Rc<Control>) {
+pub(super) async fn tick(base: Rc<ControlBase>) {
     let mut next = rt::now();
     loop {
+        let control = base.current();
         control.tick();
         control.retry_binds();
+        drop(control);
         // A late tick does not make the next one early.
         next = (next + TICK).max(rt::now());
         rt::sleep_until(next).await;
@@ -264,30 +353,46 @@ pub(super) async fn tick(control: Rc<Control>) {
 }
 
 /// Reads what the data cores say.
-pub(super) async fn read_mail(control: Rc<Control>, inbox: Receiver<ToControl>) {
+pub(super) async fn read_mail(base: Rc<ControlBase>, inbox: Receiver<ToControl>) {
     loop {
         match inbox.recv().await {
-            ToControl::Logs => control.logs.wake(),
-            ToControl::Event(event) => control.events.report(event, &control.model),
-            ToControl::ErrorLimit(server) => control.on_error_limit(server),
-            ToControl::Sessions { reply, rows } => control.gathers.answer(reply, rows, Vec::new()),
-            ToControl::Ports { reply, rows } => control.gathers.answer(reply, Vec::new(), rows),
-            ToControl::Timers { core, mut batch } => {
-                control.latency.borrow_mut().take(&mut batch);
-                control.cores[core.0 as usize].send(ToCore::Timers(batch));
+            ToControl::Logs => base.logs.wake(),
+            ToControl::Event { generation, event } => {
+                let model = base.generations.borrow().model(generation);
+                if let Some(model) = model {
+                    base.events.report(event, &model);
+                }
             }
-            ToControl::Drained(core) => control.notices.send(Notice::Drained(core)),
+            ToControl::ErrorLimit(server) => {
+                let control = base.current();
+                // A server that is gone by now needs no judgement.
+                if let Some(id) = control.live.find_server(&server) {
+                    control.on_error_limit(id);
+                }
+            }
+            ToControl::Sessions { reply, rows } => base.gathers.answer(reply, rows, Vec::new()),
+            ToControl::Ports { reply, rows } => base.gathers.answer(reply, Vec::new(), rows),
+            ToControl::Timers { core, mut batch } => {
+                base.latency.borrow_mut().take(&mut batch);
+                base.cores[core.0 as usize].send(ToCore::Timers(batch));
+            }
+            ToControl::Applied { generation, .. } => base.reload.applied(generation),
+            ToControl::GenerationOver { generation, model, .. } => {
+                drop(model);
+                base.generations.borrow_mut().over(generation);
+            }
+            ToControl::Drained(core) => base.notices.send(Notice::Drained(core)),
         }
     }
 }
 
 /// Reads signals.
-pub(super) async fn read_signals(control: Rc<Control>, signals: Signals) {
+pub(super) async fn read_signals(base: Rc<ControlBase>, signals: Signals) {
     loop {
         match signals.next().await {
-            Ok(signal) => control.notices.send(Notice::Signal(signal)),
+            Ok(signal) => base.notices.send(Notice::Signal(signal)),
             Err(e) => {
-                control.say(Level::Alert, format!("cannot read signals any more: {e}"));
+                base.say(Level::Alert, format!("cannot read signals any more: {e}"));
                 return;
             }
         }

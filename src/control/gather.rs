@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ahash::AHashMap;
 
-use crate::control::core::Control;
+use crate::control::core::ControlBase;
 use crate::policy::ports::Ledger;
 use crate::proxy::message::{SessionRow, ToCore};
 use crate::rt;
@@ -46,14 +46,14 @@ impl Gathers {
 }
 
 /// The sessions of all data cores, by number.
-pub(super) async fn sessions(control: &Control) -> Vec<SessionRow> {
+pub(super) async fn sessions(control: &ControlBase) -> Vec<SessionRow> {
     let mut rows = ask(control, ToCore::Sessions).await.rows;
     rows.sort_by_key(|row| row.id);
     rows
 }
 
 /// The source ports of all data cores, those of each source and destination together.
-pub(super) async fn sources(control: &Control) -> Vec<Ledger> {
+pub(super) async fn sources(control: &ControlBase) -> Vec<Ledger> {
     let mut sums: Vec<Ledger> = Vec::new();
     for row in ask(control, ToCore::Ports).await.ports {
         let is_same = |sum: &&mut Ledger| (sum.source, sum.destination) == (row.source, row.destination);
@@ -70,7 +70,7 @@ pub(super) async fn sources(control: &Control) -> Vec<Ledger> {
 }
 
 /// Asks every data core, with a number for the answers.
-async fn ask(control: &Control, question: fn(u64) -> ToCore) -> Gather {
+async fn ask(control: &ControlBase, question: fn(u64) -> ToCore) -> Gather {
     let gathers = &control.gathers;
     let reply = gathers.next.get();
     gathers.next.set(reply + 1);

@@ -129,7 +129,8 @@ fn print_version(with_features: bool) {
 }
 
 fn serve(arguments: &Arguments, words: &[OsString]) -> ExitCode {
-    let (model, diagnostics) = match load::load_haproxy(&arguments.files) {
+    let source = load::Source::Haproxy(arguments.files.clone());
+    let load::Loaded { model, diagnostics, text } = match source.load() {
         Ok(loaded) => loaded,
         Err(message) => {
             eprintln!("error: {message}");
@@ -165,7 +166,12 @@ fn serve(arguments: &Arguments, words: &[OsString]) -> ExitCode {
     let warnings = diagnostics.len() as u64;
     let code = control::run(
         model,
-        control::Options { warnings, on_ready: Some(Box::new(ready)), ..Default::default() },
+        control::Options {
+            warnings,
+            config: Some(control::Config { source, text }),
+            on_ready: Some(Box::new(ready)),
+            ..Default::default()
+        },
     );
     match arguments.master && code == ExitCode::SUCCESS {
         // What HAProxy's units name as success.

@@ -20,18 +20,22 @@ pub(super) struct Opened {
     pub(super) waiting: Vec<(ListenerId, String)>,
 }
 
-/// Opens the sockets of all binds; `cpus` are those of the data cores.
+/// Opens the sockets of all binds that are `wanted`; `cpus` are those of the data cores.
 ///
 /// # Errors
 /// An address is in use, forbidden or otherwise impossible: then nothing is served at all, as in HAProxy.
-pub(super) fn open_all(model: &Model, cpus: &[usize]) -> Result<Opened, StartError> {
+pub(super) fn open_all(
+    model: &Model,
+    cpus: &[usize],
+    wanted: impl Fn(ListenerId) -> bool,
+) -> Result<Opened, StartError> {
     let mut opened = Opened {
         sockets: cpus.iter().map(|_| Vec::new()).collect(),
         addresses: model.binds.values().map(|bind| configured(&bind.address)).collect(),
         waiting: Vec::new(),
     };
     let mut failed = Vec::new();
-    for (id, bind) in model.binds.iter() {
+    for (id, bind) in model.binds.iter().filter(|(id, _)| wanted(*id)) {
         match open(bind, cpus) {
             Ok((sockets, address)) => {
                 opened.addresses[id] = address;
@@ -133,10 +137,15 @@ pub(super) fn configured(address: &BindAddress) -> String {
 
 /// Removes the files of UNIX binds: their sockets are closed.
 pub(super) fn remove_files(model: &Model) {
-    for bind in model.binds.values() {
-        if let BindAddress::Unix(path) = &bind.address {
-            // Somebody else may have removed or replaced it; there is nobody to tell.
-            let _ = std::fs::remove_file(path);
-        }
+    for id in model.binds.ids() {
+        remove_file(model, id);
+    }
+}
+
+/// Removes the file of one bind, if it has one.
+pub(super) fn remove_file(model: &Model, id: ListenerId) {
+    if let BindAddress::Unix(path) = &model.binds[id].address {
+        // Somebody else may have removed or replaced it; there is nobody to tell.
+        let _ = std::fs::remove_file(path);
     }
 }

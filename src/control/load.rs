@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::base::limits::{CONFIG_FILE_BYTES_MAX, PATTERN_FILE_BYTES_MAX};
 use crate::config::{self, Diagnostic, Env};
@@ -13,19 +13,90 @@ use crate::model::Model;
 use crate::rt::{StartError, machine};
 use crate::tls;
 
+/// Where a configuration is: what a reload reads again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// A file of ours.
+    Toml(PathBuf),
+    /// HAProxy's files.
+    Haproxy(Vec<PathBuf>),
+}
+
+/// A configuration that was read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it says; there exactly if no diagnostic is an error.
+    pub model: Option<Model>,
+    /// All that is wrong or suspicious.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Its text in our format.
+    pub text: Arc<str>,
+}
+
+impl Source {
+    /// Reads and resolves it.
+    ///
+    /// # Errors
+    /// A file cannot be read; the text says which and why.
+    pub fn load(&self) -> Result<Loaded, String> {
+        match self {
+            Source::Toml(path) => {
+                let text = read_text(path)?;
+                let (model, diagnostics) = self.resolve(&text)?;
+                Ok(Loaded { model, diagnostics, text: text.into() })
+            }
+            Source::Haproxy(paths) => {
+                let (model, diagnostics, text) = load_haproxy(paths)?;
+                Ok(Loaded { model, diagnostics, text: text.into() })
+            }
+        }
+    }
+
+    /// Resolves a text as if it stood there: one that did before.
+    ///
+    /// # Errors
+    /// The machine cannot be looked at.
+    pub fn resolve(&self, text: &str) -> Result<(Option<Model>, Vec<Diagnostic>), String> {
+        let base = match self {
+            Source::Toml(path) => path.parent().map(Path::to_path_buf).unwrap_or_default(),
+            Source::Haproxy(_) => PathBuf::new(),
+        };
+        Ok(config::load(&self.name(), text, &env(base, cpus()?)))
+    }
+
+    /// How messages name it.
+    pub fn name(&self) -> String {
+        match self {
+            Source::Toml(path) => path.display().to_string(),
+            Source::Haproxy(_) => "haproxy.cfg".to_owned(),
+        }
+    }
+}
+
 /// Reads and resolves a configuration file. There is a model exactly if no diagnostic is an error.
 ///
 /// # Errors
 /// The file cannot be read; the text says which and why.
 pub fn load(path: &Path) -> Result<(Option<Model>, Vec<Diagnostic>), String> {
+    Source::Toml(path.to_owned()).load().map(|loaded| (loaded.model, loaded.diagnostics))
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
     let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
     let bytes = read_at_most(path, CONFIG_FILE_BYTES_MAX).map_err(failed)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         format!("{} is not UTF-8: byte {} is wrong", path.display(), error.utf8_error().valid_up_to())
-    })?;
+    })
+}
+
+/// The CPUs that the process was started with. Asked once: later each thread has its own.
+fn cpus() -> Result<Vec<usize>, String> {
+    static CPUS: OnceLock<Vec<usize>> = OnceLock::new();
+    if let Some(cpus) = CPUS.get() {
+        return Ok(cpus.clone());
+    }
     let cpus = machine::cpus().map_err(|error| format!("cannot read the CPU affinity: {error}"))?;
-    let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    Ok(config::load(&path.display().to_string(), &text, &env(base, cpus)))
+    Ok(CPUS.get_or_init(|| cpus).clone())
 }
 
 /// Reads HAProxy's configuration files, in order as one; a directory stands for its files `*.cfg` in the order of their names.
@@ -86,12 +157,12 @@ pub fn check_import(imported: &Imported) -> Result<Vec<Diagnostic>, String> {
 ///
 /// # Errors
 /// A file cannot be read; the text says which and why.
-pub fn load_haproxy(paths: &[PathBuf]) -> Result<(Option<Model>, Vec<Diagnostic>), String> {
+fn load_haproxy(paths: &[PathBuf]) -> Result<(Option<Model>, Vec<Diagnostic>, String), String> {
     let imported = import(paths)?;
     let (model, diagnostics) = from_text("haproxy.cfg", &imported.toml)?;
     let diagnostics = imported.diagnostics(&diagnostics);
     let wrong = diagnostics.iter().any(Diagnostic::is_error);
-    Ok((model.filter(|_| !wrong), diagnostics))
+    Ok((model.filter(|_| !wrong), diagnostics, imported.toml))
 }
 
 /// Resolves a configuration that is no file; `name` stands for it in messages.
@@ -99,16 +170,15 @@ pub fn load_haproxy(paths: &[PathBuf]) -> Result<(Option<Model>, Vec<Diagnostic>
 /// # Errors
 /// The machine cannot be looked at.
 pub fn from_text(name: &str, text: &str) -> Result<(Option<Model>, Vec<Diagnostic>), String> {
-    let cpus = machine::cpus().map_err(|error| format!("cannot read the CPU affinity: {error}"))?;
-    Ok(config::load(name, text, &env(PathBuf::new(), cpus)))
+    Ok(config::load(name, text, &env(PathBuf::new(), cpus()?)))
 }
 
-/// Reads the certificates of a model, and makes sure that a core can be made of them.
+/// Reads the certificates of a model, those of the one before being at hand, and makes sure that a core can be made of them.
 ///
 /// # Errors
 /// Every file that is of no use, one a line.
-pub fn certificates(model: &Model) -> Result<Arc<tls::Store>, StartError> {
-    let store = tls::Store::load(model, None).map_err(|problems| {
+pub fn certificates(model: &Model, before: Option<&tls::Store>) -> Result<Arc<tls::Store>, StartError> {
+    let store = tls::Store::load(model, before).map_err(|problems| {
         StartError(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
     let store = Arc::new(store);

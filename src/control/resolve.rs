@@ -1,19 +1,24 @@
 //! Names of servers: looked up at the start and again as their TTL says, by a thread of its own (the resolver library brings
 //! tokio along). A name that does not resolve leaves its servers without an address, and stops nothing.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use ahash::AHashSet;
+use ahash::{AHashMap, AHashSet};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::net::NetError;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
 
 use crate::base::limits::{RESOLVE_AT_ONCE, RESOLVE_RETRY, RESOLVE_START, RESOLVE_TTL_MAX, RESOLVE_TTL_MIN};
 use crate::base::time::Now;
-use crate::control::core::{Control, Notice};
+use crate::control::core::{Control, ControlBase, Notice};
 use crate::control::events::Level;
 use crate::model::{Model, ServerAddress};
 use crate::rt::{self, Receiver, Sender};
@@ -56,6 +61,7 @@ impl Control {
     /// Takes over what a look-up found. After a failure servers keep the address that they have.
     pub(super) fn on_resolved(&self, resolved: Resolved) {
         self.note_name(&resolved);
+        self.followed.note(&resolved);
         let Resolved { host, addresses } = resolved;
         let addresses = match addresses {
             Ok(addresses) => addresses,
@@ -122,6 +128,89 @@ fn hosts(model: &Model) -> Vec<String> {
     names.filter(|host| seen.insert(host.clone())).collect()
 }
 
+/// Names that are followed, and what is known of them.
+#[derive(Default)]
+pub(super) struct Names {
+    /// To the thread, once it runs: all names that it is to follow.
+    thread: RefCell<Option<UnboundedSender<Vec<String>>>>,
+    /// What was found last; `None`: nothing, and somebody was told why.
+    known: RefCell<AHashMap<String, Option<Vec<IpAddr>>>>,
+    waiting: RefCell<Option<Waker>>,
+}
+
+impl Names {
+    fn note(&self, resolved: &Resolved) {
+        let mut known = self.known.borrow_mut();
+        let addresses = resolved.addresses.as_ref().ok();
+        match (known.get_mut(&resolved.host), addresses) {
+            // A failure does not make an earlier answer wrong.
+            (Some(_), None) => {}
+            (_, addresses) => drop(known.insert(resolved.host.clone(), addresses.cloned())),
+        }
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    /// Follows these names and no others.
+    fn follow(&self, hosts: &[String], base: &ControlBase) {
+        self.known.borrow_mut().retain(|host, _| hosts.contains(host));
+        let mut thread = self.thread.borrow_mut();
+        if thread.is_none() && !hosts.is_empty() {
+            let (sender, orders) = unbounded_channel();
+            let tell = base.notices.clone();
+            let builder = std::thread::Builder::new().name("resolver".to_owned());
+            match builder.spawn(move || follow_all(orders, &tell)) {
+                Ok(_) => *thread = Some(sender),
+                Err(e) => {
+                    let text = format!("no name of a server is resolved: cannot start a thread: {e}");
+                    base.say(Level::Alert, text);
+                }
+            }
+        }
+        if let Some(thread) = &*thread {
+            // It runs as long as the process.
+            let _ = thread.send(hosts.to_vec());
+        }
+    }
+
+    /// Waits until something is known of all these names, but not for ever.
+    async fn wait_for(&self, hosts: &[String]) {
+        let all = poll_fn(|cx| {
+            if hosts.iter().all(|host| self.known.borrow().contains_key(host)) {
+                return Poll::Ready(());
+            }
+            *self.waiting.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        });
+        // Servers whose name is not known by then stay down until it is.
+        let _ = rt::with_deadline(all, Some(rt::now() + RESOLVE_START)).await;
+    }
+}
+
+/// Looks up the names of the next configuration beside those of the current one, and waits a moment for answers.
+pub(super) async fn prepare(base: &ControlBase, next: &Model) {
+    let wanted = hosts(next);
+    let mut all = hosts(&base.current().model);
+    all.extend(wanted.iter().filter(|host| !all.contains(host)).cloned().collect::<Vec<_>>());
+    base.followed.follow(&all, base);
+    if base.followed.thread.borrow().is_some() {
+        base.followed.wait_for(&wanted).await;
+    }
+}
+
+/// After a switch: forgets the names of the configuration before, and gives servers the addresses that are known already.
+pub(super) fn settle(control: &Control) {
+    let hosts = hosts(&control.model);
+    control.followed.follow(&hosts, control.base());
+    for host in hosts {
+        let known = control.followed.known.borrow().get(&host).cloned().flatten();
+        if let Some(addresses) = known {
+            control.on_resolved(Resolved { host, addresses: Ok(addresses) });
+        }
+    }
+}
+
 /// Starts looking up, and waits a moment for the first answers so that the first sessions find their servers.
 pub(super) async fn start(control: &Rc<Control>, notices: &Receiver<Notice>) {
     let hosts = hosts(&control.model);
@@ -129,12 +218,7 @@ pub(super) async fn start(control: &Rc<Control>, notices: &Receiver<Notice>) {
     if unanswered == 0 {
         return;
     }
-    let tell = control.notices.clone();
-    let thread = std::thread::Builder::new().name("resolver".to_owned());
-    if let Err(e) = thread.spawn(move || look_up_all(hosts, &tell)) {
-        control.say(Level::Alert, format!("no name of a server is resolved: cannot start a thread: {e}"));
-        return;
-    }
+    control.followed.follow(&hosts, control.base());
     let deadline = rt::now() + RESOLVE_START;
     while unanswered > 0 {
         match rt::with_deadline(notices.recv(), Some(deadline)).await {
@@ -152,13 +236,13 @@ pub(super) async fn start(control: &Rc<Control>, notices: &Receiver<Notice>) {
     }
 }
 
-/// The thread: every name is a task that sleeps until its TTL is over.
-fn look_up_all(hosts: Vec<String>, tell: &Sender<Notice>) {
+/// The thread: every name is a task that sleeps until its TTL is over. Orders: all names that are to be followed.
+fn follow_all(mut orders: UnboundedReceiver<Vec<String>>, tell: &Sender<Notice>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(e) => {
-            for host in hosts {
+            for host in orders.blocking_recv().into_iter().flatten() {
                 tell.send(Notice::Resolved(Resolved { host, addresses: Err(e.to_string()) }));
             }
             return;
@@ -166,11 +250,19 @@ fn look_up_all(hosts: Vec<String>, tell: &Sender<Notice>) {
     };
     runtime.block_on(async {
         let permits = Arc::new(Semaphore::new(RESOLVE_AT_ONCE));
-        let tasks: Vec<_> =
-            hosts.into_iter().map(|host| tokio::spawn(follow(host, permits.clone(), tell.clone()))).collect();
-        for task in tasks {
-            // They run as long as the process.
-            let _ = task.await;
+        let mut tasks: AHashMap<String, JoinHandle<()>> = AHashMap::new();
+        while let Some(hosts) = orders.recv().await {
+            tasks.retain(|host, task| {
+                let stays = hosts.contains(host);
+                if !stays {
+                    task.abort();
+                }
+                stays
+            });
+            for host in hosts {
+                let task = |host: String| tokio::spawn(follow(host, permits.clone(), tell.clone()));
+                tasks.entry(host.clone()).or_insert_with(|| task(host));
+            }
         }
     });
 }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::base::id::{CoreId, Id};
-use crate::control::core::{Companion, Control, Notice, Process, Start};
+use crate::control::core::{Companion, Config, Control, Notice, Process, Start};
 use crate::control::events::Level;
 use crate::control::listeners::{self, Opened};
 use crate::control::log_sink::{self, LogSink};
@@ -16,11 +16,12 @@ use crate::control::notify::notify;
 use crate::control::{admin, checks, core, descriptors, load, resolve, stop};
 use crate::live::{BindState, Live};
 use crate::model::Model;
+use crate::proxy::core::Generation;
 use crate::proxy::message::ToCore;
 use crate::proxy::password::Passwords;
 use crate::proxy::worker::{self, Setup};
 use crate::rt::{self, Booted, CoreSpec, Cores, Sender, Signals, StartError};
-use crate::stats::counters::{Origins, Shard, Sizes};
+use crate::stats::counters::{Origins, Shard};
 use crate::tls;
 
 /// Receive buffers of the control core: answers to checks and admin commands are short.
@@ -33,6 +34,8 @@ const BUFFERS_MAX: u32 = 1 << 15;
 pub struct Options {
     /// Warnings about the configuration (`TotalWarnings`).
     pub warnings: u64,
+    /// Where the model comes from: what a reload reads again. `None`: it cannot be reloaded.
+    pub config: Option<Config>,
     /// What the control core starts beside its own tasks: the origins of `shardgate demo`.
     pub companion: Option<Companion>,
     /// What is to be done once the process serves.
@@ -67,10 +70,10 @@ fn serve(model: Model, options: Options) -> Result<(), StartError> {
     let open_files = rt::limits::raise_open_files().map_err(wrong("cannot raise the limit of open files"))?;
     let budget =
         descriptors::budget(open_files, descriptors::reserved(&model, open_files), model.global.maxconn);
-    let tls = load::certificates(&model)?;
+    let tls = load::certificates(&model, None)?;
     let booted = rt::boot(specs(&model))?;
     admin::check_sockets(&model)?;
-    let opened = listeners::open_all(&model, &model.global.cores)?;
+    let opened = listeners::open_all(&model, &model.global.cores, |_| true)?;
     log.install(log_sink::is_terminal(&model.global.log));
     if let Some(wanted) = model.global.maxconn.filter(|wanted| *wanted > budget.maxconn) {
         tracing::warn!(
@@ -83,6 +86,7 @@ fn serve(model: Model, options: Options) -> Result<(), StartError> {
         budget,
         open_files,
         warnings: options.warnings,
+        config: options.config,
         started: began.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
         boot_time: began.elapsed().unwrap_or(Duration::ZERO),
     };
@@ -131,12 +135,7 @@ fn start_threads(
             live.binds[id].set_state(BindState::Listening);
         }
     }
-    let none = Origins::none(Sizes {
-        frontends: model.frontends.len(),
-        backends: model.backends.len(),
-        servers: model.servers.len(),
-        listeners: model.binds.len(),
-    });
+    let none = Origins::none(model.sizes());
     let shards: Vec<Shard> = (0..=booted.len()).map(|_| Shard::default().next(&none)).collect();
     let data_shards: Arc<[Shard]> = shards[..booted.len()].into();
 
@@ -154,18 +153,17 @@ fn start_threads(
         let id = CoreId::from_index(index);
         let setup = Setup {
             core: id,
-            cores: u32::try_from(peers.len()).unwrap_or(u32::MAX),
-            // Each core has its own allocation: no reference count is shared.
-            model: Arc::new(model.clone()),
-            live: live.clone(),
-            shards: data_shards.clone(),
-            tls: tls.clone(),
+            generation: Generation {
+                // Each core has its own allocation: no reference count is shared.
+                model: Arc::new(model.clone()),
+                live: live.clone(),
+                shards: data_shards.clone(),
+                tls: tls.clone(),
+            },
             inbox: core_inbox,
             peers: peers.clone(),
             control: inbox.sender(),
             passwords: passwords.clone(),
-            // They come when names are resolved and everybody is there.
-            listeners: Vec::new(),
         };
         let alive = Alive { core: id, notices: notices.sender() };
         cores.start(core, move || {
@@ -179,6 +177,7 @@ fn start_threads(
     let start = Start {
         model: Arc::new(model),
         live,
+        tls,
         shards,
         cores: peers,
         notices,
@@ -222,9 +221,10 @@ async fn control(mut start: Start) -> Result<(), StartError> {
     let companion = start.companion.take();
     let on_ready = start.on_ready.take();
     let (control, notices, inbox, signals) = Control::new(start);
-    rt::spawn(core::read_signals(control.clone(), signals));
-    rt::spawn(core::read_mail(control.clone(), inbox));
-    let mut result = stop::wait_for_cores(&control, &notices).await;
+    let base = control.base().clone();
+    rt::spawn(core::read_signals(base.clone(), signals));
+    rt::spawn(core::read_mail(base.clone(), inbox));
+    let mut result = stop::wait_for_cores(&base, &notices).await;
     if result.is_ok() {
         result = admin::listen_all(&control);
     }
@@ -236,17 +236,20 @@ async fn control(mut start: Start) -> Result<(), StartError> {
         checks::start_all(&control);
         for (core, sockets) in control.cores.iter().zip(sockets) {
             for (bind, socket) in sockets {
-                core.send(ToCore::Listen { bind, socket });
+                core.send(ToCore::Listen { bind: control.live.binds[bind].key, socket });
             }
         }
-        rt::spawn(core::tick(control.clone()));
+        rt::spawn(core::tick(base.clone()));
         control.say_ready();
         notify("READY=1");
         if let Some(on_ready) = on_ready {
             on_ready();
         }
-        result = stop::supervise(&control, &notices).await;
+        // Tasks that live longer than a generation ask for the current one.
+        drop(control);
+        result = stop::supervise(&base, &notices).await;
     }
+    let control = base.current();
     if let Err(StartError(reason)) = &result {
         control.say(Level::Alert, reason.clone());
     }

@@ -26,6 +26,7 @@ pub(super) struct States {
 }
 
 /// What the control core knows of one server.
+#[derive(Clone)]
 pub(super) struct ServerState {
     /// The machine that its checks feed; `None`: it has none.
     pub(super) health: Option<Health>,
@@ -74,7 +75,7 @@ impl UpClock {
     }
 
     /// Notes the state; true if it is another one.
-    fn set(&mut self, up: bool, now: Now) -> bool {
+    pub(super) fn set(&mut self, up: bool, now: Now) -> bool {
         if self.up == up {
             return false;
         }
@@ -126,6 +127,16 @@ impl States {
             .collect();
         States { servers, backends }
     }
+}
+
+/// The machine of a server whose check or address is another one now: as it was if that says something about the server as
+/// it is now, else up, and down at the first failure.
+pub(super) fn renewed(server: &ModelServer, before: Option<&Health>) -> Option<Health> {
+    let mut health = Health::new(settings(server, server.check.as_ref()?));
+    if let Some(state) = before.map(Health::state).filter(|state| *state != State::Up) {
+        health.force(state);
+    }
+    Some(health)
 }
 
 fn settings(server: &ModelServer, check: &Check) -> Settings {
@@ -202,7 +213,7 @@ impl Control {
         self.apply(id, &format!("is {word}, {reason}."));
         let ends_sessions = self.model.servers[id].on_marked_down_shutdown;
         if entered == State::Down && ends_sessions {
-            self.broadcast(|| ToCore::ShutdownServer(id));
+            self.broadcast(|| ToCore::ShutdownServer(self.live.servers[id].clone()));
         }
     }
 
@@ -304,13 +315,13 @@ impl Control {
             };
             self.apply(follower, &format!("is {word} via {}.", self.server_name(id)));
             if before.0 && health == State::Down && server.on_marked_down_shutdown {
-                self.broadcast(|| ToCore::ShutdownServer(follower));
+                self.broadcast(|| ToCore::ShutdownServer(live.clone()));
             }
         }
     }
 
     /// The health of a server from all that is known of it: its checks, its agent, the server that it tracks.
-    fn health_of(&self, states: &States, id: ServerId) -> State {
+    pub(super) fn health_of(&self, states: &States, id: ServerId) -> State {
         let state = &states.servers[id];
         let check = state.health.as_ref().map_or(State::Up, Health::state);
         let agent = state.agent.as_ref().map_or(State::Up, |agent| agent.health.state());
@@ -389,7 +400,7 @@ impl Control {
     }
 
     /// Whether the backend has a usable server now.
-    fn note_backend(&self, id: BackendId, now: Now) {
+    pub(super) fn note_backend(&self, id: BackendId, now: Now) {
         let Usable { active, backup } = self.usable(id);
         let up = active + backup > 0;
         if self.states.borrow_mut().backends[id].set(up, now) && !up {

@@ -13,10 +13,11 @@ use std::sync::atomic::Ordering;
 use crate::base::id::CoreId;
 use crate::base::limits::{KILL_WAIT, STOP_REPORT};
 use crate::base::time::Now;
-use crate::control::core::{Control, Notice};
+use crate::control::core::{Control, ControlBase, Notice};
 use crate::control::events::Level;
 use crate::control::listeners;
 use crate::control::notify::notify;
+use crate::control::reload;
 use crate::live::BindState;
 use crate::proxy::message::ToCore;
 use crate::rt::{self, Receiver, Signal, StartError};
@@ -112,7 +113,10 @@ impl Phase {
 ///
 /// # Errors
 /// One of them does not: the thread's own error says why.
-pub(super) async fn wait_for_cores(control: &Control, notices: &Receiver<Notice>) -> Result<(), StartError> {
+pub(super) async fn wait_for_cores(
+    control: &ControlBase,
+    notices: &Receiver<Notice>,
+) -> Result<(), StartError> {
     let mut started = 0;
     while started < control.cores.len() {
         match notices.recv().await {
@@ -121,7 +125,8 @@ pub(super) async fn wait_for_cores(control: &Control, notices: &Receiver<Notice>
             Notice::Signal(Signal::Terminate | Signal::Interrupt | Signal::User1) => {
                 return Err(StartError("stopped while starting".to_owned()));
             }
-            Notice::Signal(Signal::Hangup) | Notice::Drained(_) | Notice::Resolved(_) => {}
+            Notice::Signal(Signal::Hangup) | Notice::Drained(_) | Notice::Resolved(_) | Notice::Loaded(_) => {
+            }
         }
     }
     Ok(())
@@ -135,13 +140,14 @@ fn gone(core: CoreId) -> StartError {
 ///
 /// # Errors
 /// A data core ended by itself.
-pub(super) async fn supervise(control: &Rc<Control>, notices: &Receiver<Notice>) -> Result<(), StartError> {
+pub(super) async fn supervise(base: &Rc<ControlBase>, notices: &Receiver<Notice>) -> Result<(), StartError> {
     let mut phase = Phase::Running;
-    let cores: Vec<CoreId> = (0u32..).map(CoreId).take(control.cores.len()).collect();
+    let cores: Vec<CoreId> = (0u32..).map(CoreId).take(base.cores.len()).collect();
     loop {
         let wake = phase.wake(rt::now());
         let notice = rt::with_deadline(notices.recv(), wake).await;
         let now = rt::now();
+        let control = &*base.current();
         let step = match notice {
             Ok(Notice::Gone(core)) => return Err(gone(core)),
             Ok(Notice::Started) => Step::Wait,
@@ -150,10 +156,15 @@ pub(super) async fn supervise(control: &Rc<Control>, notices: &Receiver<Notice>)
                 control.on_resolved(resolved);
                 Step::Wait
             }
+            Ok(Notice::Loaded(loaded)) => {
+                base.reload.loaded(*loaded);
+                Step::Wait
+            }
             Ok(Notice::Signal(signal)) => {
                 if signal == Signal::Hangup {
                     control.log.reopen();
                     control.logs.reopen();
+                    reload::by_signal(base);
                 }
                 let hard_stop = control.model.global.hard_stop_after.map(|after| now + after);
                 phase.on_signal(signal, &cores, hard_stop, now)

@@ -175,7 +175,8 @@ impl AdminTarget for Target {
     }
 
     fn shutdown_server_sessions(&mut self, id: ServerId) {
-        self.control.broadcast(|| ToCore::ShutdownServer(id));
+        let control = &self.control;
+        control.broadcast(|| ToCore::ShutdownServer(control.live.servers[id].clone()));
     }
 
     fn set_frontend_enabled(&mut self, id: FrontendId, enabled: bool) -> bool {
@@ -186,7 +187,7 @@ impl AdminTarget for Target {
         let name = &self.control.model.frontends[id].name;
         let word = if enabled { "enabled" } else { "disabled" };
         self.control.say(Level::Notice, format!("frontend {name} was {word} from the admin socket"));
-        self.control.broadcast(|| if enabled { ToCore::Resume(id) } else { ToCore::Pause(id) });
+        self.control.broadcast(|| ToCore::Room);
         true
     }
 

@@ -35,7 +35,7 @@ impl Control {
     }
 
     /// Tells the cores the weight and the limit that are in effect now. Returns when they change next.
-    fn publish_weight(&self, id: ServerId) -> Option<Now> {
+    pub(super) fn publish_weight(&self, id: ServerId) -> Option<Now> {
         let now = rt::now();
         let live = &self.live.servers[id];
         let (slow, maxconn) = {
@@ -57,11 +57,12 @@ impl Control {
 }
 
 /// Lets one server regain its weight, step by step, until it is whole, down again, or another warm-up began.
-async fn warm(control: Rc<Control>, id: ServerId) {
+pub(super) async fn warm(control: Rc<Control>, id: ServerId) {
     let mine = control.states.borrow().servers[id].slow;
     while let Some(next) = control.publish_weight(id) {
         rt::sleep_until(next).await;
-        if control.states.borrow().servers[id].slow != mine {
+        // Another generation has its own task and other ids.
+        if !control.is_current() || control.states.borrow().servers[id].slow != mine {
             return;
         }
     }

@@ -5,7 +5,10 @@
 
 pub mod http;
 pub mod log;
+mod origins;
 pub mod tls;
+
+pub use origins::origins;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -223,7 +226,7 @@ pub struct Bind {
 }
 
 /// Where a bind listens.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum BindAddress {
     /// TCP. Port 0 lets the kernel choose one (the same on all cores).
     Ip(std::net::SocketAddr),

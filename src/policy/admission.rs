@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::base::id::{Id, IdRange, ServerId};
+use crate::base::id::{Id, ServerKey};
 use crate::base::limits::QUEUE_LEN_MAX;
 use crate::base::time::Now;
 
@@ -26,7 +26,7 @@ pub struct Priority {
 #[derive(Clone, Copy, Debug)]
 pub struct Wait<T> {
     /// The server it must have (persistence, hashing); `None` for any.
-    pub server: Option<ServerId>,
+    pub server: Option<ServerKey>,
     /// Its place.
     pub priority: Priority,
     /// When it stops waiting (`timeout queue`). A waiter past it is never handed a slot.
@@ -38,7 +38,7 @@ pub struct Wait<T> {
 /// Names a waiter until it is handed a slot or cancelled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ticket {
-    server: Option<ServerId>,
+    server: Option<ServerKey>,
     key: Key,
 }
 
@@ -83,8 +83,8 @@ struct Line<T> {
 /// The queue.
 #[derive(Clone, Debug)]
 pub struct Queue<T> {
-    servers: IdRange<ServerId>,
     any: Line<T>,
+    /// By key; as long as the highest key that anybody waited for.
     by_server: Vec<Line<T>>,
     len: usize,
     longest: usize,
@@ -92,21 +92,32 @@ pub struct Queue<T> {
     serial: u64,
 }
 
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> Queue<T> {
-    /// An empty queue for the servers of a backend; at most [`QUEUE_LEN_MAX`] wait in it.
-    pub fn new(servers: IdRange<ServerId>) -> Self {
-        let by_server = servers.iter().map(|_| Line::new()).collect();
-        Queue { servers, any: Line::new(), by_server, len: 0, longest: 0, len_max: QUEUE_LEN_MAX, serial: 0 }
+    /// An empty queue; at most [`QUEUE_LEN_MAX`] wait in it.
+    pub fn new() -> Self {
+        Queue {
+            any: Line::new(),
+            by_server: Vec::new(),
+            len: 0,
+            longest: 0,
+            len_max: QUEUE_LEN_MAX,
+            serial: 0,
+        }
     }
 
     /// The same with another bound.
-    pub fn with_len_max(servers: IdRange<ServerId>, len_max: usize) -> Self {
-        Queue { len_max, ..Self::new(servers) }
+    pub fn with_len_max(len_max: usize) -> Self {
+        Queue { len_max, ..Self::new() }
     }
 
     /// Lines up. `maxqueue` bounds the line of the server it waits for; `None` for no bound but the backend's.
     pub fn enqueue(&mut self, wait: Wait<T>, maxqueue: Option<u32>, now: Now) -> Result<Ticket, QueueFull> {
-        debug_assert!(wait.server.is_none_or(|id| self.servers.contains(id)));
         if self.len >= self.len_max {
             return Err(QueueFull::Backend { limit: self.len_max });
         }
@@ -140,27 +151,34 @@ impl<T> Queue<T> {
 
     /// Takes out the waiter that gets a free slot of `server`: the first of those that wait for it or for any server.
     /// Waiters past their deadline are dropped on the way; their own timers tell them.
-    pub fn next_for(&mut self, server: ServerId, now: Now) -> Option<T> {
-        self.next(server, true, now)
+    pub fn next_for(&mut self, server: ServerKey, now: Now) -> Option<T> {
+        self.next(server, true, |_| true, now)
+    }
+
+    /// The same, passing over those that wait for any server but not for this one: it does not exist for them, because they
+    /// live by another generation of the configuration.
+    pub fn next_fit(&mut self, server: ServerKey, fits: impl Fn(&T) -> bool, now: Now) -> Option<T> {
+        self.next(server, true, fits, now)
     }
 
     /// The same from the server's own line alone. For a server that gets no new load by balancing (drained, or a backup
     /// while others are usable): it serves those that persistence sent it, and nobody who waits for any server.
-    pub fn next_own(&mut self, server: ServerId, now: Now) -> Option<T> {
-        self.next(server, false, now)
+    pub fn next_own(&mut self, server: ServerKey, now: Now) -> Option<T> {
+        self.next(server, false, |_| true, now)
     }
 
-    fn next(&mut self, server: ServerId, with_any: bool, now: Now) -> Option<T> {
+    fn next(&mut self, server: ServerKey, with_any: bool, fits: impl Fn(&T) -> bool, now: Now) -> Option<T> {
         loop {
-            let own = self.by_server[self.position(server)].waiters.first_key_value().map(|(key, _)| *key);
-            let any = self.any.waiters.first_key_value().map(|(key, _)| *key).filter(|_| with_any);
-            let line = match (own, any) {
+            let own = self.line(server).and_then(|line| line.waiters.first_key_value()).map(|(key, _)| *key);
+            let mut any = self.any.waiters.iter().filter(|_| with_any);
+            let any = any.find(|(_, waiter)| fits(&waiter.waker)).map(|(key, _)| *key);
+            let (line, key) = match (own, any) {
                 (None, None) => return None,
-                (Some(own), Some(any)) if own < any => Some(server),
-                (Some(_), None) => Some(server),
-                _ => None,
+                (Some(own), Some(any)) if own < any => (Some(server), own),
+                (Some(own), None) => (Some(server), own),
+                (_, Some(any)) => (None, any),
             };
-            let (_, waiter) = self.line_mut(line).waiters.pop_first().expect("its first key was read above");
+            let waiter = self.line_mut(line).waiters.remove(&key).expect("it was found above");
             self.len -= 1;
             self.check_invariants();
             if waiter.deadline.is_none_or(|deadline| deadline > now) {
@@ -170,7 +188,7 @@ impl<T> Queue<T> {
     }
 
     /// Takes out everybody who waits for this server alone, in order: it went down and they have to be balanced again.
-    pub fn take_all_of(&mut self, server: ServerId) -> impl Iterator<Item = T> + use<T> {
+    pub fn take_all_of(&mut self, server: ServerKey) -> impl Iterator<Item = T> + use<T> {
         let line = self.line_mut(Some(server));
         let waiters = std::mem::take(&mut line.waiters);
         self.len -= waiters.len();
@@ -189,8 +207,8 @@ impl<T> Queue<T> {
     }
 
     /// How many wait for this server alone (`qcur` of the server).
-    pub fn waiting_for(&self, server: ServerId) -> usize {
-        self.by_server[self.position(server)].waiters.len()
+    pub fn waiting_for(&self, server: ServerKey) -> usize {
+        self.line(server).map_or(0, |line| line.waiters.len())
     }
 
     /// How many wait for any server.
@@ -199,7 +217,7 @@ impl<T> Queue<T> {
     }
 
     /// Whether a free slot of this server would be taken at once.
-    pub fn wants(&self, server: ServerId) -> bool {
+    pub fn wants(&self, server: ServerKey) -> bool {
         self.waiting_for_any() > 0 || self.waiting_for(server) > 0
     }
 
@@ -209,22 +227,20 @@ impl<T> Queue<T> {
     }
 
     /// The most that ever waited for this server alone (`qmax` of the server).
-    pub fn longest_for(&self, server: ServerId) -> usize {
-        self.by_server[self.position(server)].longest
+    pub fn longest_for(&self, server: ServerKey) -> usize {
+        self.line(server).map_or(0, |line| line.longest)
     }
 
-    fn position(&self, server: ServerId) -> usize {
-        server.index() - self.servers.start.index()
+    fn line(&self, server: ServerKey) -> Option<&Line<T>> {
+        self.by_server.get(server.index())
     }
 
-    fn line_mut(&mut self, server: Option<ServerId>) -> &mut Line<T> {
-        match server {
-            Some(server) => {
-                let at = self.position(server);
-                &mut self.by_server[at]
-            }
-            None => &mut self.any,
+    fn line_mut(&mut self, server: Option<ServerKey>) -> &mut Line<T> {
+        let Some(server) = server else { return &mut self.any };
+        if self.by_server.len() <= server.index() {
+            self.by_server.resize_with(server.index() + 1, Line::new);
         }
+        &mut self.by_server[server.index()]
     }
 
     fn check_invariants(&self) {
@@ -269,18 +285,18 @@ pub fn deadline(now: Now, timeout: Option<Duration>) -> Option<Now> {
 mod tests {
     use super::*;
 
-    const A: ServerId = ServerId(10);
-    const B: ServerId = ServerId(11);
+    const A: ServerKey = ServerKey(10);
+    const B: ServerKey = ServerKey(11);
 
     fn queue() -> Queue<&'static str> {
-        Queue::new(IdRange { start: A, end: ServerId(12) })
+        Queue::new()
     }
 
     fn ms(n: u64) -> Now {
         Now(n * 1_000_000)
     }
 
-    fn wait(waker: &'static str, server: Option<ServerId>) -> Wait<&'static str> {
+    fn wait(waker: &'static str, server: Option<ServerKey>) -> Wait<&'static str> {
         Wait { server, priority: Priority::default(), deadline: None, waker }
     }
 
@@ -289,7 +305,7 @@ mod tests {
     }
 
     /// Everybody that slots of this server would serve, in order.
-    fn order(q: &mut Queue<&'static str>, server: ServerId) -> String {
+    fn order(q: &mut Queue<&'static str>, server: ServerKey) -> String {
         std::iter::from_fn(|| q.next_for(server, ms(1_000_000))).collect::<Vec<_>>().join(" ")
     }
 
@@ -364,7 +380,7 @@ mod tests {
 
     #[test]
     fn bounds_of_server_and_backend() {
-        let mut q = Queue::with_len_max(IdRange { start: A, end: ServerId(12) }, 3);
+        let mut q = Queue::with_len_max(3);
         assert!(q.enqueue(wait("1", Some(A)), Some(1), ms(0)).is_ok());
         assert_eq!(q.enqueue(wait("2", Some(A)), Some(1), ms(0)), Err(QueueFull::Server { limit: 1 }));
         assert_eq!(q.enqueue(wait("2", Some(B)), Some(0), ms(0)), Err(QueueFull::Server { limit: 0 }));
@@ -382,6 +398,21 @@ mod tests {
         assert_eq!(q.take_all_of(A).collect::<Vec<_>>(), ["a1", "a2"]);
         assert_eq!((q.len(), q.waiting_for(A)), (1, 0));
         assert_eq!(q.next_for(B, ms(3)), Some("any"));
+    }
+
+    #[test]
+    fn a_server_that_a_waiter_does_not_know_is_not_given_to_it() {
+        let mut q = queue();
+        for (at, name) in ["old1", "new1", "old2"].into_iter().enumerate() {
+            add(&mut q, wait(name, None), at as u64);
+        }
+        add(&mut q, wait("new for a", Some(A)), 3);
+        let new = |name: &&str| name.starts_with("new");
+        assert_eq!(q.next_fit(A, new, ms(9)), Some("new1"));
+        assert_eq!(q.next_fit(A, new, ms(9)), Some("new for a"));
+        assert_eq!(q.next_fit(A, new, ms(9)), None);
+        let left = order(&mut q, B);
+        assert_eq!((q.len(), left.as_str()), (0, "old1 old2"));
     }
 
     #[test]

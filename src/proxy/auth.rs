@@ -61,12 +61,14 @@ enum Look {
 }
 
 impl Desk {
-    pub(super) fn new(model: &Model, passwords: Passwords) -> Desk {
+    /// The desk of a generation; what the one before remembers is still true, and asked for again by whom it does not fit.
+    pub(super) fn new(model: &Model, passwords: Passwords, before: Option<&Desk>) -> Desk {
         // The standard library's hashers are seeded by the operating system.
         let mut key = [0; 32];
         for part in key.chunks_exact_mut(8) {
             part.copy_from_slice(&RandomState::new().hash_one(0).to_ne_bytes());
         }
+        let key = before.map_or(key, |desk| desk.key);
         let by_name = |users: &[User]| {
             users.iter().zip(0_u32..).map(|(user, at)| (user.name.as_str().into(), at)).collect()
         };
@@ -74,7 +76,7 @@ impl Desk {
             key,
             users: model.userlists.iter().map(|list| by_name(&list.users)).collect(),
             passwords,
-            cache: RefCell::default(),
+            cache: before.map(|desk| desk.cache.clone()).unwrap_or_default(),
             running: RefCell::default(),
             by_client: RefCell::default(),
             wanted: Cell::new(None),

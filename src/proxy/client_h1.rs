@@ -35,6 +35,8 @@ pub(super) struct Client {
     pub(super) own: Option<Box<Upstream>>,
     /// Requests that were read.
     pub(super) requests: u32,
+    /// Its first bytes are not the preface of HTTP/2.
+    pub(super) is_known: bool,
     /// When the last response was handed over, or the connection came in.
     pub(super) quiet_since: Now,
     /// The stream that it speaks HTTP/2 over; the link is unused then, but for the head of the request.
@@ -66,7 +68,15 @@ impl Client {
     pub(super) fn new(session: &Session, first: FirstBuf) -> Client {
         let link = Link { input: first.into(), ..Link::default() };
         let quiet_since = session.info.started;
-        Client { link, patience: Patience::default(), own: None, requests: 0, quiet_since, stream: None }
+        Client {
+            link,
+            patience: Patience::default(),
+            own: None,
+            requests: 0,
+            is_known: false,
+            quiet_since,
+            stream: None,
+        }
     }
 
     /// The client of one stream; `before` requests came over its connection earlier.

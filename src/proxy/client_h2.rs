@@ -16,7 +16,6 @@ use crate::base::limits::H2_GOODBYE;
 use crate::base::time::Now;
 use crate::policy::flood::{Flood, FloodGuard};
 use crate::proxy::client_h1::Client;
-use crate::proxy::core::Core;
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::h2_conn::H2Conn;
 use crate::proxy::h2_stream::{Responder, Stream};
@@ -117,7 +116,7 @@ impl Serving<'_> {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Accepted, h2::Error>>> {
-        let draining = self.session.core.draining.get();
+        let draining = self.session.core.draining.get() || self.session.is_orphan();
         if self.leaving.is_none() && (draining || self.is_worn_out()) {
             self.leave();
         }
@@ -204,16 +203,15 @@ impl Serving<'_> {
         let before = self.requests;
         self.requests = before.saturating_add(1);
         self.open.streams.set(self.open.streams.get() + 1);
-        let (core, info, open) = (self.session.core.clone(), self.session.info.clone(), self.open.clone());
-        rt::spawn(run_stream(core, info, open, stream, before));
+        let session = Session::of_stream(self.session);
+        rt::spawn(run_stream(session, self.open.clone(), stream, before));
     }
 }
 
 /// One stream from its head to its end.
-async fn run_stream(core: Rc<Core>, connection: Rc<Info>, open: Rc<Open>, stream: Stream, before: u32) {
+async fn run_stream(session: Session, open: Rc<Open>, stream: Stream, before: u32) {
     let place = Place(open);
     let responder = stream.responder.clone();
-    let session = Session::of_stream(core, connection);
     let mut client = Client::of_stream(&session, stream, before);
     let end = until_reset(&session, &responder, &mut client).await;
     drop(client);

@@ -1,8 +1,12 @@
-//! Core: the state of one data core that its sessions share. One thread, so plain cells; nothing here is seen by another core.
+//! Core: what the sessions of one data core share. One thread, so plain cells; nothing here is seen by another core.
+//!
+//! A [`Core`] is one generation of the configuration on this core: sessions hold the one they live by, and the last to go
+//! takes it along. What outlives generations is the [`CoreBase`], which every `Core` leads to.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::ops::Deref;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -11,12 +15,12 @@ use std::time::Duration;
 use ahash::AHashMap;
 use slab::Slab;
 
-use crate::base::id::{BackendId, CoreId, IdVec, ServerId};
+use crate::base::id::{BackendId, CoreId, IdVec, ListenerId, ServerId};
 use crate::base::limits::TIMER_BATCHES_MAX;
 use crate::base::net::Addr;
 use crate::base::rng::Rng;
 use crate::base::time::Now;
-use crate::live::{Live, SESSION_BLOCK};
+use crate::live::{Live, SESSION_BLOCK, ServerLive};
 use crate::model::http::Proto;
 use crate::model::{Model, ServerAddress, Source};
 use crate::policy::balance::{self, Balancer, Tried};
@@ -29,11 +33,11 @@ use crate::proxy::idle::{PoolId, PoolKey, PoolTarget, Pools};
 use crate::proxy::log::{LogSetup, LogWriter};
 use crate::proxy::message::{Event, ToControl, ToCore};
 use crate::proxy::pad::Pads;
+use crate::proxy::password::Passwords;
 use crate::proxy::process_variables::ProcessVariables;
 use crate::proxy::session::Info;
-use crate::proxy::worker::Setup;
 use crate::rt::{self, Sender};
-use crate::stats::counters::Shard;
+use crate::stats::counters::{CoreCells, Shard};
 use crate::stats::process::CoreStat;
 use crate::stats::timers::{Batch, Lap};
 use crate::tls;
@@ -44,42 +48,29 @@ pub(super) const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 /// Seeds differ between cores by this; any odd constant would do.
 const SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The state of one data core.
+/// What the cores need to run a generation of the configuration.
+#[derive(Debug)]
+pub struct Generation {
+    /// What to run; each core gets an `Arc` of its own allocation, so that no reference count is shared.
+    pub model: Arc<Model>,
+    /// Facts shared by all cores; they know the number of the generation.
+    pub live: Live,
+    /// The counters of all data cores.
+    pub shards: Arc<[Shard]>,
+    /// The certificates of all TLS binds.
+    pub tls: Arc<tls::Store>,
+}
+
+/// One generation of the configuration on one data core.
 pub(super) struct Core {
-    pub(super) id: CoreId,
+    base: Rc<CoreBase>,
     pub(super) model: Arc<Model>,
     pub(super) live: Live,
     pub(super) shards: Arc<[Shard]>,
-    pub(super) peers: Vec<Sender<ToCore>>,
-    control: Sender<ToControl>,
-    backends: IdVec<BackendId, RefCell<Backend>>,
-    pub(super) ports: RefCell<SourcePorts>,
-    pub(super) waiters: RefCell<AHashMap<u64, Waiter>>,
-    next_waiter: Cell<u64>,
-    pub(super) sessions: RefCell<Slab<Rc<Info>>>,
-    session_ids: Cell<(u64, u64)>,
-    /// No new connections; report when the last session is over.
-    pub(super) draining: Cell<bool>,
-    /// Accept loops; each wakes when a place under a maxconn is free, its frontend is paused, or the core drains.
-    room: RefCell<Vec<Waker>>,
-    /// Accepting rests until then: descriptors or memory are short.
-    pub(super) short_until: Cell<Now>,
-    /// Accept loops that run.
-    pub(super) acceptors: Cell<usize>,
-    pub(super) scratch: RefCell<Scratch>,
-    rng: RefCell<Rng>,
-    /// Durations since they were last handed over.
-    timers: RefCell<Timers>,
-    /// Malformed messages that were handed over lately.
-    pub(super) captures: Cell<capture::Budget>,
-    /// Idle server connections.
-    pub(super) pools: RefCell<Pools>,
-    /// Memory of requests that are over.
-    pub(super) pads: Pads,
-    /// HTTP sessions that keep the memory of a busy one.
-    pub(super) busy: Cell<usize>,
+    /// Made when the first session needs it.
+    backends: IdVec<BackendId, RefCell<Option<Backend>>>,
     /// Backends in HTTP mode by name, for names that are made at run time.
-    http_backends: AHashMap<Box<str>, BackendId>,
+    http_backends: OnceCell<AHashMap<Box<str>, BackendId>>,
     /// Variables that live as long as one request.
     pub(super) request_variables: Vec<VariableId>,
     /// Credentials.
@@ -88,8 +79,69 @@ pub(super) struct Core {
     pub(super) process_variables: ProcessVariables,
     /// What TLS binds answer with; another one after certificates changed.
     pub(super) tls: RefCell<Rc<tls::Binds>>,
+}
+
+/// What one data core has whatever its configuration is.
+pub(super) struct CoreBase {
+    pub(super) id: CoreId,
+    cores: u32,
+    pub(super) peers: Vec<Sender<ToCore>>,
+    control: Sender<ToControl>,
+    /// The generation that new sessions live by; there from the start on.
+    current: RefCell<Option<Rc<Core>>>,
+    /// Its number.
+    newest: Cell<u32>,
+    /// All generations that somebody lives by, the current one last.
+    generations: RefCell<Vec<Weak<Core>>>,
+    pub(super) ports: RefCell<SourcePorts>,
+    pub(super) waiters: RefCell<AHashMap<u64, Waiter>>,
+    next_waiter: Cell<u64>,
+    pub(super) sessions: RefCell<Slab<Rc<Info>>>,
+    session_ids: Cell<(u64, u64)>,
+    /// No new connections; report when the last session is over.
+    pub(super) draining: Cell<bool>,
+    /// Accept loops; each wakes when a place under a maxconn is free, its frontend is paused, the configuration is another
+    /// one, or the core drains.
+    room: RefCell<Vec<Waker>>,
+    /// Accepting rests until then: descriptors or memory are short.
+    pub(super) short_until: Cell<Now>,
+    /// Accept loops that run.
+    pub(super) acceptors: Cell<usize>,
+    pub(super) scratch: RefCell<Scratch>,
+    rng: RefCell<Rng>,
+    /// Malformed messages that were handed over lately.
+    pub(super) captures: Cell<capture::Budget>,
+    /// Idle server connections.
+    pub(super) pools: RefCell<Pools>,
+    /// Memory of requests that are over.
+    pub(super) pads: Pads,
+    /// HTTP sessions that keep the memory of a busy one.
+    pub(super) busy: Cell<usize>,
+    /// Counters that belong to no object of the configuration.
+    pub(super) cells: Arc<CoreCells>,
+    /// Durations since they were last handed over.
+    timers: RefCell<Timers>,
+    /// The threads that check passwords.
+    passwords: Passwords,
     /// Writes log lines.
     pub(super) log: LogWriter,
+}
+
+/// Durations on their way to the control core.
+#[derive(Default)]
+struct Timers {
+    batch: Batch,
+    /// Batches that came back.
+    spare: Vec<Batch>,
+    /// Batches that are with the control core.
+    away: usize,
+}
+
+impl Deref for Core {
+    type Target = CoreBase;
+    fn deref(&self) -> &CoreBase {
+        &self.base
+    }
 }
 
 /// One backend as this core sees it: a balancer and copies of what `live` says, read again when its epoch moves.
@@ -110,76 +162,68 @@ pub(super) struct Target {
     pub(super) pool: Option<PoolId>,
 }
 
-/// Durations on their way to the control core.
-#[derive(Default)]
-struct Timers {
-    batch: Batch,
-    /// Batches that came back.
-    spare: Vec<Batch>,
-    /// Batches that are with the control core.
-    away: usize,
-}
-
 /// A session of this core that waits for a slot.
 #[derive(Default)]
 pub(super) struct Waiter {
     /// The slot that arrived: of which server, or "look again".
-    pub(super) granted: Option<Option<(ServerId, bool)>>,
+    pub(super) granted: Option<Option<(Arc<ServerLive>, bool)>>,
     pub(super) waker: Option<Waker>,
 }
 
 impl Core {
-    pub(super) fn new(setup: &Setup, log: LogSetup) -> Rc<Core> {
-        let seed = SEED_STEP.wrapping_mul(u64::from(setup.core.0) + 1);
-        let backends = setup.model.backends.iter().map(|(id, backend)| {
-            let balance = balance::Setup {
-                servers: backend.servers,
-                allbackups: backend.allbackups,
-                core: setup.core,
-                cores: setup.cores,
-                seed,
-            };
-            let balancer = Balancer::new(&backend.balance, balance, &setup.live.view(id));
-            RefCell::new(Backend {
-                epoch: 0,
-                balancer,
-                targets: Vec::new(),
-                cookies: persist::Table::default(),
-            })
-        });
-        // `control::run` made the same once before it started this core.
-        let tls = tls::Binds::new(&setup.model, &setup.tls).expect("configurations that were made before");
+    fn new(base: &Rc<CoreBase>, generation: Generation, before: Option<&Core>) -> Rc<Core> {
+        let Generation { model, live, shards, tls } = generation;
+        // The control core made the same once before.
+        let tls = tls::Binds::new(&model, &tls).expect("configurations that were made before");
         Rc::new(Core {
-            id: setup.core,
-            backends: backends.collect(),
-            model: setup.model.clone(),
-            live: setup.live.clone(),
-            shards: setup.shards.clone(),
-            peers: setup.peers.clone(),
-            control: setup.control.clone(),
-            ports: RefCell::new(SourcePorts::new(setup.core, setup.cores)),
-            waiters: RefCell::default(),
-            next_waiter: Cell::new(0),
-            sessions: RefCell::default(),
-            session_ids: Cell::new((0, 0)),
-            draining: Cell::new(false),
-            room: RefCell::default(),
-            short_until: Cell::default(),
-            acceptors: Cell::new(0),
-            scratch: RefCell::default(),
-            rng: RefCell::new(Rng::new(seed)),
-            timers: RefCell::default(),
-            captures: Cell::default(),
-            pools: RefCell::default(),
-            pads: Pads::default(),
-            busy: Cell::new(0),
-            http_backends: http_backends(&setup.model),
-            request_variables: request_variables(&setup.model),
-            desk: Desk::new(&setup.model, setup.passwords.clone()),
-            process_variables: ProcessVariables::new(&setup.model.variables),
+            base: base.clone(),
+            backends: model.backends.ids().map(|_| RefCell::default()).collect(),
+            http_backends: OnceCell::new(),
+            request_variables: request_variables(&model),
+            desk: Desk::new(&model, base.passwords.clone(), before.map(|core| &core.desk)),
+            process_variables: ProcessVariables::new(
+                &model.variables,
+                before.map(|core| (&core.process_variables, &core.model.variables)),
+            ),
+            model,
+            live,
+            shards,
             tls: RefCell::new(Rc::new(tls)),
-            log: LogWriter::new(log),
         })
+    }
+
+    /// What this core has in every generation.
+    pub(super) fn base(&self) -> &Rc<CoreBase> {
+        &self.base
+    }
+
+    /// Whether there is a newer generation.
+    pub(super) fn is_stale(&self) -> bool {
+        self.base.newest.get() != self.live.generation
+    }
+
+    fn balancer(&self, id: BackendId) -> Balancer {
+        let backend = &self.model.backends[id];
+        let balance = balance::Setup {
+            servers: backend.servers,
+            allbackups: backend.allbackups,
+            core: self.id,
+            cores: self.cores,
+            seed: seed(self.id),
+        };
+        Balancer::new(&backend.balance, balance, &self.live.view(id))
+    }
+
+    fn with_backend<R>(&self, id: BackendId, act: impl FnOnce(&mut Backend) -> R) -> R {
+        let mut state = self.backends[id].borrow_mut();
+        let state = state.get_or_insert_with(|| Backend {
+            epoch: 0,
+            balancer: self.balancer(id),
+            targets: Vec::new(),
+            cookies: persist::Table::default(),
+        });
+        self.refresh(id, state);
+        act(state)
     }
 
     /// The counters of this core.
@@ -187,55 +231,9 @@ impl Core {
         &self.shards[self.id.0 as usize]
     }
 
-    /// Tells the control core.
-    pub(super) fn tell(&self, message: ToControl) {
-        self.control.send(message);
-    }
-
     /// Tells the operator.
     pub(super) fn event(&self, event: Event) {
-        self.tell(ToControl::Event(event));
-    }
-
-    /// Counts a duration in microseconds of a server.
-    pub(super) fn record_time(&self, server: ServerId, lap: Lap, us: u32) {
-        let mut timers = self.timers.borrow_mut();
-        if timers.batch.add(self.shard().servers[server].row(), lap, us) {
-            self.flush_timers(&mut timers);
-        }
-    }
-
-    /// Hands the durations over that were counted.
-    pub(super) fn hand_over_times(&self) {
-        let mut timers = self.timers.borrow_mut();
-        if !timers.batch.is_empty() {
-            self.flush_timers(&mut timers);
-        }
-    }
-
-    /// A batch that comes back empty.
-    pub(super) fn take_back(&self, batch: Batch) {
-        let mut timers = self.timers.borrow_mut();
-        timers.away = timers.away.saturating_sub(1);
-        timers.spare.push(batch);
-    }
-
-    fn flush_timers(&self, timers: &mut Timers) {
-        if timers.away >= TIMER_BATCHES_MAX {
-            // The control core does not keep up: these are lost rather than memory.
-            timers.batch = Batch::default();
-            self.shard().core.count(CoreStat::TimersLost);
-            return;
-        }
-        let fresh = timers.spare.pop().unwrap_or_default();
-        timers.away += 1;
-        let batch = std::mem::replace(&mut timers.batch, fresh);
-        self.tell(ToControl::Timers { core: self.id, batch });
-    }
-
-    /// A fresh random number.
-    pub(super) fn random(&self) -> u64 {
-        self.rng.borrow_mut().bits()
+        self.tell(ToControl::Event { generation: self.live.generation, event });
     }
 
     /// Descriptors or memory are short: accepting rests for a while. Told to the operator once a rest.
@@ -247,18 +245,11 @@ impl Core {
         self.short_until.set(now + SHORTAGE_PAUSE);
     }
 
-    /// Wakes the task at the next change that accept loops care about.
-    pub(super) fn wait_for_room(&self, waker: &Waker) {
-        let mut room = self.room.borrow_mut();
-        if !room.iter().any(|w| w.will_wake(waker)) {
-            room.push(waker.clone());
-        }
-    }
-
-    /// Tells accept loops to look again.
-    pub(super) fn wake_room(&self) {
-        for waker in self.room.take() {
-            waker.wake();
+    /// Counts a duration in microseconds of a server.
+    pub(super) fn record_time(&self, server: ServerId, lap: Lap, us: u32) {
+        let mut timers = self.timers.borrow_mut();
+        if timers.batch.add(self.shard().servers[server].row(), lap, us) {
+            self.flush_timers(&mut timers);
         }
     }
 
@@ -273,36 +264,24 @@ impl Core {
         next + 1
     }
 
-    /// A number for one who waits.
-    pub(super) fn next_waiter_id(&self) -> u64 {
-        let id = self.next_waiter.get();
-        self.next_waiter.set(id + 1);
-        id
-    }
-
     /// The server for the next session; see [`Balancer::pick`].
     pub(super) fn pick(&self, backend: BackendId, key: Option<u64>, tried: &Tried) -> Pick {
-        let state = &mut *self.backends[backend].borrow_mut();
-        self.refresh(backend, state);
-        match state.balancer.pick(&self.live.view(backend), key, tried) {
+        self.with_backend(backend, |state| match state.balancer.pick(&self.live.view(backend), key, tried) {
             Some(server) => Pick::Server(server),
             None if state.balancer.usable_servers() == 0 => Pick::NoServer,
             None => Pick::Full,
-        }
+        })
     }
 
     /// How many servers of a backend take new load.
     pub(super) fn usable_servers(&self, backend: BackendId) -> usize {
-        let state = &mut *self.backends[backend].borrow_mut();
-        self.refresh(backend, state);
-        state.balancer.usable_servers()
+        self.with_backend(backend, |state| state.balancer.usable_servers())
     }
 
     /// Where a server is.
     pub(super) fn target(&self, backend: BackendId, server: ServerId) -> Target {
-        let state = &mut *self.backends[backend].borrow_mut();
-        self.refresh(backend, state);
-        state.targets[(server.0 - self.model.backends[backend].servers.start.0) as usize]
+        let first = self.model.backends[backend].servers.start;
+        self.with_backend(backend, |state| state.targets[(server.0 - first.0) as usize])
     }
 
     /// The address of a server, as others see it.
@@ -370,15 +349,13 @@ impl Core {
 
     /// Looks at the cookies of a backend's servers.
     pub(super) fn with_cookies<R>(&self, id: BackendId, look: impl FnOnce(&persist::Table) -> R) -> R {
-        let state = &mut *self.backends[id].borrow_mut();
-        self.refresh(id, state);
-        look(&state.cookies)
+        self.with_backend(id, |state| look(&state.cookies))
     }
 
     /// The backend of a name, if it takes HTTP.
     pub(super) fn http_backend(&self, name: &[u8]) -> Option<BackendId> {
         let name = std::str::from_utf8(name).ok()?;
-        self.http_backends.get(name).copied()
+        self.http_backends.get_or_init(|| http_backends(&self.model)).get(name).copied()
     }
 
     /// The pool of a server's idle connections, by where they lead. A connection that began with a PROXY header speaks for
@@ -399,6 +376,170 @@ impl Core {
             is_h2: settings.http.proto == Proto::Http2,
         };
         Some(self.pools.borrow_mut().id(key))
+    }
+}
+
+impl Drop for Core {
+    /// Nobody lives by this generation any more. The control core takes it apart: that takes time that sessions would miss.
+    fn drop(&mut self) {
+        self.base.tell(ToControl::GenerationOver {
+            core: self.base.id,
+            generation: self.live.generation,
+            model: self.model.clone(),
+        });
+    }
+}
+
+fn seed(core: CoreId) -> u64 {
+    SEED_STEP.wrapping_mul(u64::from(core.0) + 1)
+}
+
+impl CoreBase {
+    /// A core that runs its first generation. `peers`: to each data core.
+    pub(super) fn start(
+        id: CoreId,
+        peers: Vec<Sender<ToCore>>,
+        control: Sender<ToControl>,
+        passwords: Passwords,
+        log: LogSetup,
+        first: Generation,
+    ) -> Rc<CoreBase> {
+        let cores = u32::try_from(peers.len()).unwrap_or(u32::MAX);
+        let base = Rc::new(CoreBase {
+            id,
+            cores,
+            peers,
+            control,
+            current: RefCell::new(None),
+            newest: Cell::new(0),
+            generations: RefCell::default(),
+            ports: RefCell::new(SourcePorts::new(id, cores)),
+            waiters: RefCell::default(),
+            next_waiter: Cell::new(0),
+            sessions: RefCell::default(),
+            session_ids: Cell::new((0, 0)),
+            draining: Cell::new(false),
+            room: RefCell::default(),
+            short_until: Cell::default(),
+            acceptors: Cell::new(0),
+            scratch: RefCell::default(),
+            rng: RefCell::new(Rng::new(seed(id))),
+            captures: Cell::default(),
+            pools: RefCell::default(),
+            pads: Pads::default(),
+            busy: Cell::new(0),
+            cells: first.shards[id.0 as usize].core.clone(),
+            timers: RefCell::default(),
+            passwords,
+            log: LogWriter::new(log),
+        });
+        base.switch(first);
+        base
+    }
+
+    /// New sessions live by this generation from now on, and HTTP sessions from their next request.
+    pub(super) fn switch(self: &Rc<Self>, generation: Generation) {
+        let core = Core::new(self, generation, self.current.borrow().as_deref());
+        {
+            let mut generations = self.generations.borrow_mut();
+            generations.retain(|generation| generation.strong_count() > 0);
+            generations.push(Rc::downgrade(&core));
+        }
+        // What it replaces is dropped when nothing is borrowed any more: that may be the end of it.
+        self.newest.set(core.live.generation);
+        let before = self.current.replace(Some(core));
+        drop(before);
+        self.wake_room();
+    }
+
+    /// The generation that new sessions live by.
+    pub(super) fn current(&self) -> Rc<Core> {
+        self.current.borrow().clone().expect("set when the core starts")
+    }
+
+    /// A generation that somebody still lives by.
+    pub(super) fn generation(&self, number: u32) -> Option<Rc<Core>> {
+        let generations = self.generations.borrow();
+        generations.iter().filter_map(Weak::upgrade).find(|core| core.live.generation == number)
+    }
+
+    /// All generations that somebody lives by.
+    pub(super) fn all(&self) -> Vec<Rc<Core>> {
+        self.generations.borrow().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// The newest generation that has the bind of these sockets.
+    pub(super) fn with_bind(&self, key: u64) -> Option<(Rc<Core>, ListenerId)> {
+        let generations = self.generations.borrow();
+        let newest_first = generations.iter().rev().filter_map(Weak::upgrade);
+        newest_first.filter_map(|core| core.live.bind_of(key).map(|bind| (core.clone(), bind))).next()
+    }
+
+    /// The newest generation that has a server, and its id there.
+    pub(super) fn with_server(&self, server: &Arc<ServerLive>) -> Option<(Rc<Core>, ServerId)> {
+        let generations = self.generations.borrow();
+        let newest_first = generations.iter().rev().filter_map(Weak::upgrade);
+        newest_first.filter_map(|core| core.live.find_server(server).map(|id| (core.clone(), id))).next()
+    }
+
+    /// Tells the control core.
+    pub(super) fn tell(&self, message: ToControl) {
+        self.control.send(message);
+    }
+
+    /// Hands the durations over that were counted.
+    pub(super) fn hand_over_times(&self) {
+        let mut timers = self.timers.borrow_mut();
+        if !timers.batch.is_empty() {
+            self.flush_timers(&mut timers);
+        }
+    }
+
+    /// A batch that comes back empty.
+    pub(super) fn take_back(&self, batch: Batch) {
+        let mut timers = self.timers.borrow_mut();
+        timers.away = timers.away.saturating_sub(1);
+        timers.spare.push(batch);
+    }
+
+    fn flush_timers(&self, timers: &mut Timers) {
+        if timers.away >= TIMER_BATCHES_MAX {
+            // The control core does not keep up: these are lost rather than memory.
+            timers.batch = Batch::default();
+            self.cells.count(CoreStat::TimersLost);
+            return;
+        }
+        let fresh = timers.spare.pop().unwrap_or_default();
+        timers.away += 1;
+        let batch = std::mem::replace(&mut timers.batch, fresh);
+        self.tell(ToControl::Timers { core: self.id, batch });
+    }
+
+    /// A fresh random number.
+    pub(super) fn random(&self) -> u64 {
+        self.rng.borrow_mut().bits()
+    }
+
+    /// Wakes the task at the next change that accept loops care about.
+    pub(super) fn wait_for_room(&self, waker: &Waker) {
+        let mut room = self.room.borrow_mut();
+        if !room.iter().any(|w| w.will_wake(waker)) {
+            room.push(waker.clone());
+        }
+    }
+
+    /// Tells accept loops to look again.
+    pub(super) fn wake_room(&self) {
+        for waker in self.room.take() {
+            waker.wake();
+        }
+    }
+
+    /// A number for one who waits.
+    pub(super) fn next_waiter_id(&self) -> u64 {
+        let id = self.next_waiter.get();
+        self.next_waiter.set(id + 1);
+        id
     }
 }
 

@@ -15,7 +15,7 @@ use crate::policy::http_action::TimeoutName;
 use crate::policy::ports::{Ended, Lease};
 use crate::policy::retry::{self, Attempt, Decision, Failure, Policy, RetryOn};
 use crate::policy::sample::FirstBytes;
-use crate::proxy::core::{Core, Pick, Target};
+use crate::proxy::core::{Core, CoreBase, Pick, Target};
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::message::Event;
 use crate::proxy::observe;
@@ -65,7 +65,7 @@ impl Assigned {
         let cells = &core.shard().backends[backend];
         cells.count(Stat::SessionsTotal);
         cells.enter(Stat::SessionsCur);
-        if let Some(level) = &core.live.backends[backend].assigned {
+        if let Some(level) = core.live.assigned(backend) {
             level.enter();
         }
         Assigned { core: core.clone(), backend }
@@ -75,7 +75,7 @@ impl Assigned {
 impl Drop for Assigned {
     fn drop(&mut self) {
         self.core.shard().backends[self.backend].leave(Stat::SessionsCur);
-        if let Some(level) = &self.core.live.backends[self.backend].assigned {
+        if let Some(level) = self.core.live.assigned(self.backend) {
             level.leave();
         }
     }
@@ -83,7 +83,7 @@ impl Drop for Assigned {
 
 /// A source port of ours in use.
 pub(super) struct Port {
-    core: Rc<Core>,
+    core: Rc<CoreBase>,
     lease: Option<Lease>,
     pub(super) ended: Ended,
 }
@@ -405,7 +405,7 @@ async fn open(core: &Rc<Core>, server: ServerId, target: Target) -> Result<(Conn
         let leased = core.ports.borrow_mut().allocate(route, rt::now());
         let lease = leased.map_err(|e| OpenError::NoSourcePort { used: e.used, waiting: e.waiting })?;
         let source: SocketAddr = lease.address;
-        let mut port = Port { core: core.clone(), lease: Some(lease), ended: Ended::TimeWait };
+        let mut port = Port { core: core.base().clone(), lease: Some(lease), ended: Ended::TimeWait };
         match rt::connect(to, ConnectOptions { source: Some(source), ..options }).await {
             Ok(conn) => return Ok((conn, Some(port))),
             // The kernel still knows this port, from before our time or from somebody else: take another.

@@ -279,14 +279,15 @@ async fn connect(
     session.info.time(|t| t.connected(started, rt::now()));
     let (conn, port) = result?;
     dispatch::connected(session, job.backend, server, started);
-    let (wire, port) = match core.model.servers[server].http.proto {
-        Proto::Http1 => (Wire::Conn(conn), port),
+    let (wire, port, opener) = match core.model.servers[server].http.proto {
+        Proto::Http1 => (Wire::Conn(conn), port, Some(shard.servers[server].clone())),
         Proto::Http2 => {
             let pool = core.target(job.backend, server).pool;
-            (Wire::Stream(Box::new(server_h2::open(core, pool, server, (conn, port)).await?)), None)
+            let stream = server_h2::open(core, pool, server, (conn, port)).await?;
+            (Wire::Stream(Box::new(stream)), None, None)
         }
     };
-    Ok((Upstream { link: Link::default(), wire, port, server, uses: 0 }, false))
+    Ok((Upstream { link: Link::default(), wire, port, server, opener, uses: 0 }, false))
 }
 
 /// An idle connection to the server that this request may use.
@@ -307,16 +308,19 @@ fn reuse(
     if session.core.model.servers[server].http.proto == Proto::Http2 {
         // Connections are made to be shared, whoever opened them.
         let wire = Wire::Stream(Box::new(server_h2::take(&session.core, pool)?));
-        return Some(Upstream { link: Link::default(), wire, port: None, server, uses: 0 });
+        return Some(Upstream { link: Link::default(), wire, port: None, server, opener: None, uses: 0 });
     }
     let is_first = client.requests <= 1;
-    match settings.http.as_ref().map_or(Reuse::Never, |http| http.reuse) {
+    let mut up = match settings.http.as_ref().map_or(Reuse::Never, |http| http.reuse) {
         Reuse::Never => None,
         // A stale connection cannot be told from a server that refuses this client: its first request takes no risk.
         Reuse::Safe if is_first => None,
         Reuse::Aggressive if is_first => idle::take(&session.core, pool, 2),
         Reuse::Safe | Reuse::Aggressive | Reuse::Always => idle::take(&session.core, pool, 0),
-    }
+    }?;
+    // Another server with the same address may have opened it, or the same one under another generation.
+    up.server = server;
+    Some(up)
 }
 
 /// Sends the request and waits for the head of the final response, passing interim ones on.

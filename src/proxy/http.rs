@@ -17,7 +17,6 @@ use crate::proto::headers::HeadLimits;
 use crate::proto::http::{H2_PREFACE, Method, Version};
 use crate::proxy::client_h1::{Client, Waited};
 use crate::proxy::end::{End, Kind, Phase, Side};
-use crate::proxy::first_bytes::FirstBuf;
 use crate::proxy::input::Input;
 use crate::proxy::pad::Pad;
 use crate::proxy::session::Session;
@@ -64,11 +63,15 @@ pub(super) enum Served {
     Over(End),
     /// Its client speaks HTTP/2; these are its first bytes.
     Http2(Input),
+    /// Its next request is here, and is to be judged by a newer generation of the configuration.
+    Stale,
 }
 
 /// What became of a busy session.
 enum Busy {
     Quiet,
+    /// A request is here for a newer generation.
+    Stale,
     Over(End),
 }
 
@@ -86,13 +89,11 @@ pub(super) struct Turn {
 
 const CLIENT_DONE: End = End::new(Side::Client, Phase::Data, Kind::Normal);
 
-/// Serves requests until the connection is over, or turns out to be one of HTTP/2.
-pub(super) async fn serve(session: &Session, first: FirstBuf) -> Result<Served, End> {
-    let mut client = Client::new(session, first);
-    let mut is_known = false;
+/// Serves requests until the connection is over, turns out to be one of HTTP/2, or has a request for a newer generation.
+pub(super) async fn serve(session: &Session, client: &mut Client) -> Result<Served, End> {
     loop {
         let mut preface = Preface::No;
-        if !is_known && !client.link.input.is_empty() {
+        if !client.is_known && !client.link.input.is_empty() {
             preface = preface_of(client.link.input.bytes());
             match preface {
                 Preface::No => count_session(session, Stat::SessionsH1),
@@ -102,18 +103,18 @@ pub(super) async fn serve(session: &Session, first: FirstBuf) -> Result<Served, 
                     return Ok(Served::Http2(std::mem::take(&mut client.link.input)));
                 }
             }
-            is_known = preface == Preface::No;
+            client.is_known = preface == Preface::No;
         }
         if client.link.input.is_empty() || preface == Preface::Partial {
             client.settle(session);
             session.info.resting.set(true);
-            let waited = client.wait(session, idle_deadline(session, &client)).await;
+            let waited = client.wait(session, idle_deadline(session, client)).await;
             session.info.resting.set(false);
             match waited {
-                Waited::Arrived if is_known => {}
+                Waited::Arrived if client.is_known => {}
                 Waited::Arrived => continue,
                 Waited::Elapsed if client.requests == 0 => {
-                    return Err(Box::pin(too_slow(session, &mut client)).await);
+                    return Err(Box::pin(too_slow(session, client)).await);
                 }
                 Waited::Closed if client.requests == 0 => {
                     let end = End::new(Side::Client, Phase::Inspect, Kind::Abort);
@@ -123,8 +124,9 @@ pub(super) async fn serve(session: &Session, first: FirstBuf) -> Result<Served, 
                 Waited::Closed | Waited::Elapsed => return Ok(Served::Over(CLIENT_DONE)),
             }
         }
-        match Box::pin(busy(session, &mut client)).await? {
+        match Box::pin(busy(session, client)).await? {
             Busy::Quiet => {}
+            Busy::Stale => return Ok(Served::Stale),
             Busy::Over(end) => return Ok(Served::Over(end)),
         }
     }
@@ -183,6 +185,9 @@ async fn busy(session: &Session, client: &mut Client) -> Result<Busy, End> {
 async fn requests(session: &Session, client: &mut Client) -> Result<Busy, End> {
     let info = &session.info;
     loop {
+        if session.is_renewable() {
+            return Ok(Busy::Stale);
+        }
         if !request(session, client).await? {
             return Ok(Busy::Over(CLIENT_DONE));
         }
@@ -249,7 +254,7 @@ fn start_timings(session: &Session, client: &Client) {
 
 /// One request. True: the connection stays open for another.
 pub(super) async fn request(session: &Session, client: &mut Client) -> Result<bool, End> {
-    let mut pad = Pad::take(&session.core);
+    let mut pad = Pad::take(session.core.base());
     start_timings(session, client);
     log::begin(session);
     session.forget_request_variables();

@@ -107,7 +107,8 @@ pub(super) fn judge(
     turn.version = view.version();
     turn.may_stay = framing::stays_open(view, &decision)
         && http_of(session.frontend()).keep_alive != KeepAlive::Neither
-        && !session.core.draining.get();
+        && !session.core.draining.get()
+        && !session.is_orphan();
     // What a client of HTTP/2 reads ends with its stream; its connection is not this request's business.
     turn.may_stay |= client.stream.is_some();
     turn.unread = !matches!(decision.framing, Framing::None | Framing::Length(0));

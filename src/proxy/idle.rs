@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -16,17 +17,18 @@ use crate::base::id::ServerId;
 use crate::base::limits::IDLE_PER_POOL_MAX;
 use crate::base::time::Now;
 use crate::model::Source;
-use crate::proxy::core::Core;
+use crate::proxy::core::CoreBase;
 use crate::proxy::dispatch::Port;
 use crate::proxy::forward::{self, Link, Sink};
 use crate::proxy::server_h2::{ServerStream, Shared};
 use crate::rt;
+use crate::stats::counters::ServerCells;
 use crate::stats::process::CoreStat;
 use crate::stats::table::Stat;
 use crate::tls::Transport;
 
 /// How often idle connections are looked through.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// What an exchange with a server goes over. Fields in order of their drop: operations before the connection.
 pub(super) struct Upstream {
@@ -34,8 +36,11 @@ pub(super) struct Upstream {
     pub(super) wire: Wire,
     #[expect(dead_code, reason = "a guard: dropping it gives the port back")]
     pub(super) port: Option<Port>,
-    /// The server whose idle connection it counts as.
+    /// The server that it is used for, or was last, in the generation of that session.
     pub(super) server: ServerId,
+    /// The server whose idle connection it counts as: the one that it was opened for. `None`: it is a stream of a connection
+    /// that others share.
+    pub(super) opener: Option<Arc<ServerCells>>,
     /// Requests that were sent over it.
     pub(super) uses: u32,
 }
@@ -127,6 +132,8 @@ struct Pool {
     purge_at: Now,
     /// Connections of HTTP/2.
     shared: Vec<Rc<Shared>>,
+    /// As the last server that used it has it.
+    purge_delay: Duration,
 }
 
 /// What becomes of connections that nobody needs.
@@ -164,15 +171,17 @@ impl Pools {
 }
 
 /// Takes an idle connection that served at least `uses_min` requests.
-pub(super) fn take(core: &Core, id: PoolId, uses_min: u32) -> Option<Upstream> {
+pub(super) fn take(core: &CoreBase, id: PoolId, uses_min: u32) -> Option<Upstream> {
     let mut pools = core.pools.borrow_mut();
     let pool = pools.pool(id);
     loop {
         let at = pool.idle.iter().rposition(|up| up.uses >= uses_min)?;
         let mut up = pool.idle.remove(at);
         pool.spare = pool.spare.min(pool.idle.len());
-        core.shard().servers[up.server].leave(Stat::IdleConnections);
-        core.shard().core.leave(CoreStat::ServerConnections);
+        if let Some(opener) = &up.opener {
+            opener.leave(Stat::IdleConnections);
+        }
+        core.cells.leave(CoreStat::ServerConnections);
         if up.is_quiet() {
             return Some(up);
         }
@@ -180,7 +189,7 @@ pub(super) fn take(core: &Core, id: PoolId, uses_min: u32) -> Option<Upstream> {
 }
 
 /// Keeps a connection for the next request, unless there are enough.
-pub(super) fn put(core: &Core, id: PoolId, mut up: Upstream, keep: Keep) {
+pub(super) fn put(core: &CoreBase, id: PoolId, mut up: Upstream, keep: Keep) {
     let mut pools = core.pools.borrow_mut();
     let pool = pools.pool(id);
     if pool.idle.len() >= keep.max.min(IDLE_PER_POOL_MAX) || core.draining.get() {
@@ -188,17 +197,20 @@ pub(super) fn put(core: &Core, id: PoolId, mut up: Upstream, keep: Keep) {
     }
     let Wire::Conn(conn) = &up.wire else { return };
     up.link.recv.arm(conn);
+    pool.purge_delay = keep.purge_delay;
     if pool.idle.is_empty() {
         pool.spare = 0;
         pool.purge_at = rt::now() + keep.purge_delay;
     }
-    core.shard().servers[up.server].enter(Stat::IdleConnections);
-    core.shard().core.enter(CoreStat::ServerConnections);
+    if let Some(opener) = &up.opener {
+        opener.enter(Stat::IdleConnections);
+    }
+    core.cells.enter(CoreStat::ServerConnections);
     pool.idle.push(up);
 }
 
 /// Closes idle connections that their servers closed, and from time to time half of those that nobody needed.
-pub(super) async fn sweep(core: Rc<Core>) {
+pub(super) async fn sweep(core: Rc<CoreBase>) {
     loop {
         rt::sleep_until(rt::now() + SWEEP_EVERY).await;
         let now = rt::now();
@@ -210,21 +222,18 @@ pub(super) async fn sweep(core: Rc<Core>) {
             }
             pool.idle = quiet;
             pool.spare = pool.spare.min(pool.idle.len());
-            pool.shared.retain(|shared| !shared.is_spare(now, purge_delay(&core, shared.server)));
+            pool.shared.retain(|shared| !shared.is_spare(now));
             if now >= pool.purge_at {
                 gone.extend(pool.idle.drain(..pool.spare.div_ceil(2)));
                 pool.spare = pool.idle.len();
-                let delay = gone.last().or(pool.idle.last()).map(|up| purge_delay(&core, up.server));
-                pool.purge_at = now + delay.unwrap_or(SWEEP_EVERY);
+                pool.purge_at = now + pool.purge_delay.max(SWEEP_EVERY);
             }
         }
         for up in gone {
-            core.shard().servers[up.server].leave(Stat::IdleConnections);
-            core.shard().core.leave(CoreStat::ServerConnections);
+            if let Some(opener) = &up.opener {
+                opener.leave(Stat::IdleConnections);
+            }
+            core.cells.leave(CoreStat::ServerConnections);
         }
     }
-}
-
-fn purge_delay(core: &Core, server: ServerId) -> Duration {
-    core.model.servers[server].http.pool_purge_delay.max(SWEEP_EVERY)
 }

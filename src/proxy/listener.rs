@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use crate::base::id::{CoreId, Id, ListenerId};
 use crate::model::Accept;
-use crate::proxy::core::{Core, SHORTAGE_PAUSE};
+use crate::proxy::core::{Core, CoreBase, SHORTAGE_PAUSE};
 use crate::proxy::message::{Event, ToCore};
 use crate::proxy::session;
 use crate::rt::{self, Conn, Listener};
@@ -22,20 +22,25 @@ const IMBALANCE_MIN: u64 = 4;
 
 /// A core's part of a bind.
 struct Acceptor {
+    /// The newest generation that it knows, and the bind there.
     core: Rc<Core>,
     bind: ListenerId,
+    /// Names the bind in every generation.
+    key: u64,
     listener: Listener,
     /// Accepted already, but there was no room for them yet.
     held: VecDeque<Conn>,
     paused: bool,
 }
 
-/// Accepts until the core drains.
-pub(super) async fn run(core: Rc<Core>, bind: ListenerId, socket: OwnedFd) {
-    core.acceptors.set(core.acceptors.get() + 1);
+/// Accepts until the core drains or the bind is gone. `key`: of the bind's sockets.
+pub(super) async fn run(base: Rc<CoreBase>, key: u64, socket: OwnedFd) {
+    // Nobody opens sockets for a bind that its core does not know.
+    let Some((core, bind)) = base.with_bind(key) else { return };
+    base.acceptors.set(base.acceptors.get() + 1);
     let listener = Listener::new(socket);
-    let mut acceptor = Acceptor { core, bind, listener, held: VecDeque::new(), paused: false };
-    while !acceptor.core.draining.get() {
+    let mut acceptor = Acceptor { core, bind, key, listener, held: VecDeque::new(), paused: false };
+    while !acceptor.core.draining.get() && acceptor.follow() {
         acceptor.wait_until_enabled().await;
         acceptor.wait_for_descriptors().await;
         match acceptor.next().await {
@@ -48,6 +53,26 @@ pub(super) async fn run(core: Rc<Core>, bind: ListenerId, socket: OwnedFd) {
 }
 
 impl Acceptor {
+    /// Goes on in the newest generation. False: it does not have this bind.
+    fn follow(&mut self) -> bool {
+        if !self.core.is_stale() {
+            return true;
+        }
+        let newest = self.core.base().current();
+        let Some(bind) = newest.live.bind_of(self.key) else { return false };
+        if newest.model.binds[bind].backlog != self.core.model.binds[self.bind].backlog {
+            // The queue keeps its old length if the kernel refuses: nothing is lost.
+            let _ = self.listener.set_backlog(newest.model.binds[bind].backlog);
+        }
+        (self.core, self.bind) = (newest, bind);
+        true
+    }
+
+    /// Whether the loop has to look around: the core drains, or there is a newer generation.
+    fn is_called(core: &Core) -> bool {
+        core.draining.get() || core.is_stale()
+    }
+
     /// The next connection; `None` when the core drains or the frontend is paused meanwhile.
     async fn next(&mut self) -> io::Result<Option<Conn>> {
         if let Some(conn) = self.held.pop_front() {
@@ -55,7 +80,7 @@ impl Acceptor {
         }
         let Acceptor { core, listener, bind, .. } = self;
         let stop = poll_fn(|cx| {
-            if core.draining.get() || is_paused(core, *bind) {
+            if Self::is_called(core) || is_paused(core, *bind) {
                 return Poll::Ready(());
             }
             core.wait_for_room(cx.waker());
@@ -69,6 +94,8 @@ impl Acceptor {
 
     /// Starts a session as soon as no limit stands against it.
     async fn admit(&mut self, conn: Conn) {
+        // The configuration may have changed since the kernel took it.
+        self.follow();
         if self.paused {
             self.paused = false;
             self.core.event(Event::AcceptResumed { core: self.core.id, bind: self.bind });
@@ -84,7 +111,7 @@ impl Acceptor {
         }
         if let Some(core) = self.less_loaded() {
             self.core.shard().core.count(CoreStat::HandoversOut);
-            self.core.peers[core.index()].send(ToCore::Accepted { bind: self.bind, conn: conn.into_fd() });
+            self.core.peers[core.index()].send(ToCore::Accepted { bind: self.key, conn: conn.into_fd() });
             return;
         }
         if enter(&self.core, self.bind) {
@@ -97,7 +124,7 @@ impl Acceptor {
         let core = &self.core;
         poll_fn(|cx| {
             core.wait_for_room(cx.waker());
-            let go = core.draining.get() || has_room(core, self.bind);
+            let go = Self::is_called(core) || has_room(core, self.bind);
             if go { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -150,7 +177,7 @@ impl Acceptor {
         let core = &self.core;
         poll_fn(|cx| {
             core.wait_for_room(cx.waker());
-            let go = core.draining.get() || !is_paused(core, self.bind);
+            let go = Self::is_called(core) || !is_paused(core, self.bind);
             if go { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -182,10 +209,12 @@ impl Acceptor {
 }
 
 /// Takes a connection that another core accepted.
-pub(super) fn take_over(core: &Rc<Core>, bind: ListenerId, socket: OwnedFd) {
-    core.shard().core.count(CoreStat::HandoversIn);
-    enter_anyway(core, bind);
-    session::start(core, bind, Conn::from_fd(socket));
+pub(super) fn take_over(base: &CoreBase, key: u64, socket: OwnedFd) {
+    base.cells.count(CoreStat::HandoversIn);
+    // Its bind may have gone on the way, with the last session that lived by its generation.
+    let Some((core, bind)) = base.with_bind(key) else { return };
+    enter_anyway(&core, bind);
+    session::start(&core, bind, Conn::from_fd(socket));
 }
 
 fn is_paused(core: &Core, bind: ListenerId) -> bool {
@@ -216,7 +245,7 @@ fn enter(core: &Core, bind: ListenerId) -> bool {
 }
 
 /// Takes a place for a connection that is here already and must be served.
-fn enter_anyway(core: &Core, bind: ListenerId) {
+pub(super) fn enter_anyway(core: &Core, bind: ListenerId) {
     let frontend = core.model.binds[bind].frontend;
     core.live.process.connections.enter();
     for level in [&core.live.frontends[frontend].connections, &core.live.binds[bind].connections] {

@@ -1,12 +1,16 @@
 //! What cores and the control core tell each other.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use crate::base::id::{BackendId, CoreId, FrontendId, ListenerId, ServerId};
 use crate::base::net::Addr;
-use crate::policy::sample::{Literal, VariableId};
+use crate::live::ServerLive;
+use crate::model::Model;
+use crate::policy::sample::Literal;
 use crate::proxy::auth::Digest;
 use crate::proxy::capture::Malformed;
+use crate::proxy::core::Generation;
 use crate::stats::timers::Batch;
 
 /// To a data core.
@@ -18,32 +22,33 @@ pub enum ToCore {
         /// Its number among the waiters of that core.
         waiter: u64,
         /// The server whose slot it gets, and whether that raised the server's level.
-        server: Option<(ServerId, bool)>,
+        server: Option<(Arc<ServerLive>, bool)>,
     },
     /// A fresh connection that another core accepted.
     Accepted {
-        /// Where.
-        bind: ListenerId,
+        /// The key of the bind's sockets.
+        bind: u64,
         /// The socket.
         conn: OwnedFd,
     },
     /// A listening socket to accept from.
     Listen {
-        /// Its bind.
-        bind: ListenerId,
+        /// The key of the bind's sockets.
+        bind: u64,
         /// The socket.
         socket: OwnedFd,
     },
-    /// Stop accepting on a frontend, keeping its sockets (`disable frontend`).
-    Pause(FrontendId),
-    /// Accept again (`enable frontend`).
-    Resume(FrontendId),
-    /// A place under a `maxconn` became free on another core.
+    /// Run another generation of the configuration: new sessions live by it, HTTP sessions from their next request. Answered
+    /// by [`ToControl::Applied`]. Listeners of binds that it does not have take what waits for them, and close.
+    Apply(Box<Generation>),
+    /// A frontend stops or goes on accepting (`disable frontend`), or a place under a `maxconn` became free on another core.
     Room,
     /// End one session.
     ShutdownSession(u64),
     /// End all sessions on a server.
-    ShutdownServer(ServerId),
+    ShutdownServer(Arc<ServerLive>),
+    /// End all sessions that live by a generation.
+    ShutdownGeneration(u32),
     /// Send all sessions to the control core with this number.
     Sessions(u64),
     /// Send the ledger of source ports to the control core with this number.
@@ -63,17 +68,38 @@ pub enum ToCore {
         /// Whether they are right.
         good: bool,
     },
-    /// Another core stored a variable of the process; `None`: it forgot it.
-    Variable(VariableId, Option<Literal>),
+    /// Another core stored the variable of the process with this name; `None`: it forgot it.
+    Variable(Box<str>, Option<Literal>),
 }
 
 /// To the control core.
 #[derive(Debug)]
 pub enum ToControl {
     /// Something an operator wants to know.
-    Event(Event),
+    Event {
+        /// The generation whose ids it has.
+        generation: u32,
+        /// What.
+        event: Event,
+    },
     /// Traffic of a server met as many errors in a row as its `error-limit`.
-    ErrorLimit(ServerId),
+    ErrorLimit(Arc<ServerLive>),
+    /// After [`ToCore::Apply`].
+    Applied {
+        /// The core.
+        core: CoreId,
+        /// The generation that it runs now.
+        generation: u32,
+    },
+    /// Nobody lives by a generation any more.
+    GenerationOver {
+        /// On this core.
+        core: CoreId,
+        /// Which.
+        generation: u32,
+        /// It takes time to drop: not on a data core.
+        model: Arc<Model>,
+    },
     /// The answer to [`ToCore::Sessions`].
     Sessions {
         /// The number of the question.
@@ -156,6 +182,8 @@ pub enum Event {
 pub struct SessionRow {
     /// Its number.
     pub id: u64,
+    /// The generation that it lives by, and whose ids it has.
+    pub generation: u32,
     /// Its core.
     pub core: CoreId,
     /// Where it came in.

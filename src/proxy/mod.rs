@@ -8,7 +8,7 @@ pub mod auth;
 pub mod capture;
 mod client_h1;
 mod client_h2;
-mod core;
+pub mod core;
 mod dispatch;
 pub mod end;
 mod exchange;

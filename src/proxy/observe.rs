@@ -38,7 +38,7 @@ fn note(core: &Core, server: ServerId, error_limit: u32, good: bool) {
         }
     } else if errors.fetch_add(1, Ordering::Relaxed) + 1 >= error_limit {
         errors.store(0, Ordering::Relaxed);
-        core.tell(ToControl::ErrorLimit(server));
+        core.tell(ToControl::ErrorLimit(core.live.servers[server].clone()));
     }
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::base::limits::{HEAD_BYTES_MAX, REQUEST_PADS_MAX};
 use crate::proto::headers::Head;
 use crate::proxy::auth::Memo;
-use crate::proxy::core::Core;
+use crate::proxy::core::CoreBase;
 use crate::rt::SendBuf;
 
 /// Buffers larger than this are freed rather than kept: one large message must not cost memory for ever.
@@ -65,11 +65,11 @@ impl Pads {
 /// The memory of one request; goes back when it is over.
 pub(super) struct Pad {
     memory: Option<Box<Memory>>,
-    core: Rc<Core>,
+    core: Rc<CoreBase>,
 }
 
 impl Pad {
-    pub(super) fn take(core: &Rc<Core>) -> Pad {
+    pub(super) fn take(core: &Rc<CoreBase>) -> Pad {
         let memory = core.pads.pads.borrow_mut().pop().unwrap_or_default();
         Pad { memory: Some(memory), core: core.clone() }
     }

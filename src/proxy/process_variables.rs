@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 
 use crate::policy::sample::{Literal, Value, VariableId, VariableScope, VariableTable, Variables};
-use crate::proxy::core::Core;
+use crate::proxy::core::{Core, CoreBase};
 use crate::proxy::message::ToCore;
 use crate::proxy::session::Session;
 
@@ -17,33 +17,53 @@ pub(super) struct ProcessVariables {
 }
 
 impl ProcessVariables {
-    pub(super) fn new(table: &VariableTable) -> ProcessVariables {
+    /// The variables of a generation, with the values of the one before.
+    pub(super) fn new(
+        table: &VariableTable,
+        before: Option<(&ProcessVariables, &VariableTable)>,
+    ) -> ProcessVariables {
         let scopes = table.iter().zip(0_u16..);
         let ids =
             scopes.filter(|((_, scope), _)| *scope == VariableScope::Proc).map(|(_, id)| VariableId(id));
-        ProcessVariables { ids: ids.collect(), values: RefCell::default(), used: Cell::new(false) }
+        let values = before.map(|(own, old)| own.values.borrow().clone().renumber(old, table));
+        ProcessVariables {
+            ids: ids.collect(),
+            values: RefCell::new(values.unwrap_or_default()),
+            used: Cell::new(before.is_some_and(|(own, _)| own.used.get())),
+        }
+    }
+}
+
+impl CoreBase {
+    /// Keeps what this core or another one stored, in every generation that has the variable.
+    pub(super) fn keep_variable(&self, name: &str, value: Option<&Literal>) {
+        for core in self.all() {
+            let own = &core.process_variables;
+            let names = core.model.variables.iter().zip(0_u16..);
+            let Some(id) =
+                names.filter(|((known, _), _)| *known == name).map(|(_, id)| VariableId(id)).next()
+            else {
+                continue;
+            };
+            own.used.set(true);
+            match value {
+                Some(value) => own.values.borrow_mut().set(id, value.value()),
+                None => own.values.borrow_mut().unset(id),
+            }
+        }
     }
 }
 
 impl Core {
-    /// Keeps what this core or another one stored.
-    pub(super) fn keep_variable(&self, id: VariableId, value: Option<Literal>) {
-        let own = &self.process_variables;
-        own.used.set(true);
-        match value {
-            Some(value) => own.values.borrow_mut().set(id, value.value()),
-            None => own.values.borrow_mut().unset(id),
-        }
-    }
-
     fn share_variable(&self, id: VariableId, value: Option<Value<'_>>) {
+        let Some((name, _)) = self.model.variables.iter().nth(usize::from(id.0)) else { return };
         let owned = value.map(Literal::from);
         for (at, peer) in self.peers.iter().enumerate() {
             if at != self.id.0 as usize {
-                peer.send(ToCore::Variable(id, owned.clone()));
+                peer.send(ToCore::Variable(name.into(), owned.clone()));
             }
         }
-        self.keep_variable(id, owned);
+        self.keep_variable(name, owned.as_ref());
     }
 }
 

@@ -5,14 +5,15 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use crate::base::id::{BackendId, ServerId};
 use crate::base::time::Now;
-use crate::live::{AdminState, Live, Waiting};
+use crate::live::{AdminState, Live, ServerLive, Waiting};
 use crate::policy::admission::{Priority, QueueFull, Ticket, Wait};
-use crate::proxy::core::{Core, Waiter};
+use crate::proxy::core::{Core, CoreBase, Waiter};
 use crate::proxy::message::{Event, ToCore};
 use crate::rt::{self, Sender};
 use crate::stats::process::CoreStat;
@@ -84,13 +85,19 @@ pub fn pump(live: &Live, peers: &[Sender<ToCore>], backend: BackendId, server: S
             // Who waits for any server must not get one that is drained or a backup that stands by; who waits for this
             // one wants just that.
             let open = live.takes_load(backend, server);
-            let next = if open { queue.next_for(server, now) } else { queue.next_own(server, now) };
+            let (granted, key) = (&live.servers[server], live.servers[server].key);
+            let next = match open {
+                // Who lives by an older generation does not know a server that came later, and the other way round.
+                true => queue.next_fit(key, |w| granted.is_known_in(w.generation), now),
+                false => queue.next_own(key, now),
+            };
             publish(live, backend, Some(server), &queue);
             next
         };
         match next {
             Some(waiting) => {
-                let grant = ToCore::Grant { waiter: waiting.waiter, server: Some((server, counted)) };
+                let server = Some((live.servers[server].clone(), counted));
+                let grant = ToCore::Grant { waiter: waiting.waiter, server };
                 peers[waiting.core.0 as usize].send(grant);
             }
             None => {
@@ -111,7 +118,7 @@ fn takes_sessions(live: &Live, server: ServerId) -> bool {
 /// Sends everybody who waits for this server alone to look for another: it went down.
 pub fn evict(live: &Live, peers: &[Sender<ToCore>], backend: BackendId, server: ServerId) -> usize {
     let mut queue = live.backends[backend].queue();
-    let waiting: Vec<Waiting> = queue.take_all_of(server).collect();
+    let waiting: Vec<Waiting> = queue.take_all_of(live.servers[server].key).collect();
     publish(live, backend, Some(server), &queue);
     drop(queue);
     for w in &waiting {
@@ -130,7 +137,8 @@ fn publish(
     let len = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     live.backends[backend].queued.store(len(queue.len()), Ordering::SeqCst);
     if let Some(server) = server {
-        live.servers[server].queued.store(len(queue.waiting_for(server)), Ordering::SeqCst);
+        let server = &live.servers[server];
+        server.queued.store(len(queue.waiting_for(server.key)), Ordering::SeqCst);
     }
 }
 
@@ -192,7 +200,12 @@ impl Place {
     fn take(core: &Rc<Core>, ask: Ask) -> Result<Place, QueueFull> {
         let Ask { backend, server, deadline, priority } = ask;
         let waiter = core.next_waiter_id();
-        let wait = Wait { server, priority, deadline, waker: Waiting { core: core.id, waiter } };
+        let wait = Wait {
+            server: server.map(|id| core.live.servers[id].key),
+            priority,
+            deadline,
+            waker: Waiting { core: core.id, waiter, generation: core.live.generation },
+        };
         let maxqueue = server.and_then(|id| core.model.servers[id].maxqueue);
         let mut queue = core.live.backends[backend].queue();
         let ticket = queue.enqueue(wait, maxqueue, rt::now())?;
@@ -208,13 +221,24 @@ impl Place {
 
     /// Ready with the server of the slot that was granted, or `None` to look again.
     fn poll(&self, cx: &std::task::Context<'_>) -> Poll<Option<(ServerId, bool)>> {
-        let mut waiters = self.core.waiters.borrow_mut();
-        let waiter = waiters.get_mut(&self.waiter).expect("listed until this place is dropped");
-        match waiter.granted.take() {
-            Some(granted) => Poll::Ready(granted),
+        let granted = {
+            let mut waiters = self.core.waiters.borrow_mut();
+            let waiter = waiters.get_mut(&self.waiter).expect("listed until this place is dropped");
+            match waiter.granted.take() {
+                Some(granted) => granted,
+                None => {
+                    waiter.waker = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+            }
+        };
+        let Some((server, counted)) = granted else { return Poll::Ready(None) };
+        let mut candidates = self.core.model.backends[self.backend].servers.iter();
+        match candidates.find(|id| Arc::ptr_eq(&self.core.live.servers[*id], &server)) {
+            Some(id) => Poll::Ready(Some((id, counted))),
             None => {
-                waiter.waker = Some(cx.waker().clone());
-                Poll::Pending
+                pass_on(&self.core, &server, counted);
+                Poll::Ready(None)
             }
         }
     }
@@ -235,13 +259,26 @@ impl Drop for Place {
         }
         // Granted but not taken. A grant that is still on its way finds no waiter and is passed on by `deliver`.
         if let Some(Some(Some((server, counted)))) = waiter.map(|w| w.granted) {
-            release(&core.live, &core.peers, self.backend, server, counted, rt::now());
+            pass_on(core, &server, counted);
         }
     }
 }
 
+/// Gives back a slot that nobody took here.
+fn pass_on(core: &CoreBase, server: &Arc<ServerLive>, counted: bool) {
+    match core.with_server(server) {
+        Some((core, id)) => {
+            let backend = core.model.servers[id].backend;
+            release(&core.live, &core.peers, backend, id, counted, rt::now());
+        }
+        // No generation has it any more: nobody waits for it.
+        None if counted => server.sessions.leave(),
+        None => {}
+    }
+}
+
 /// Hands a grant to its waiter on this core, or passes it on if nobody waits any more.
-pub(super) fn deliver(core: &Core, waiter: u64, server: Option<(ServerId, bool)>) {
+pub(super) fn deliver(core: &CoreBase, waiter: u64, server: Option<(Arc<ServerLive>, bool)>) {
     let waker = match core.waiters.borrow_mut().get_mut(&waiter) {
         Some(entry) => {
             entry.granted = Some(server);
@@ -249,8 +286,7 @@ pub(super) fn deliver(core: &Core, waiter: u64, server: Option<(ServerId, bool)>
         }
         None => {
             if let Some((server, counted)) = server {
-                let backend = core.model.servers[server].backend;
-                release(&core.live, &core.peers, backend, server, counted, rt::now());
+                pass_on(core, &server, counted);
             }
             None
         }

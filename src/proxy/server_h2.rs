@@ -23,7 +23,7 @@ use crate::proxy::dispatch::Port;
 use crate::proxy::h2_body::{Incoming, Outgoing};
 use crate::proxy::h2_conn::{H2Conn, HasConn};
 use crate::proxy::h2_head;
-use crate::proxy::idle::PoolId;
+use crate::proxy::idle::{self, PoolId};
 use crate::proxy::input::Input;
 use crate::rt;
 use crate::tls::Transport;
@@ -31,8 +31,8 @@ use crate::tls::Transport;
 /// A connection that requests share.
 pub(super) struct Shared {
     send: SendRequest<Bytes>,
-    /// The server whose connection it counts as.
-    pub(super) server: ServerId,
+    /// How long it may be quiet.
+    purge_delay: Duration,
     streams: Cell<u32>,
     /// Streams at once that the configuration allows.
     streams_max: u32,
@@ -50,8 +50,8 @@ impl Shared {
     }
 
     /// Whether nobody needed it for so long.
-    pub(super) fn is_spare(&self, now: Now, delay: Duration) -> bool {
-        self.is_over.get() || (self.streams.get() == 0 && now >= self.quiet_since.get() + delay)
+    pub(super) fn is_spare(&self, now: Now) -> bool {
+        self.is_over.get() || (self.streams.get() == 0 && now >= self.quiet_since.get() + self.purge_delay)
     }
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn open(
     let (send, connection) = builder.handshake::<_, Bytes>(io).await.map_err(|_| Failure::EmptyResponse)?;
     let shared = Rc::new(Shared {
         send,
-        server,
+        purge_delay: core.model.servers[server].http.pool_purge_delay.max(idle::SWEEP_EVERY),
         streams: Cell::new(0),
         streams_max,
         uses: Cell::new(0),

@@ -12,6 +12,7 @@ use crate::base::time::Now;
 use crate::model::{Bind, Frontend, Mode};
 use crate::policy::rule::{TcpAction, Verdict, next_rule};
 use crate::policy::sample::{ConnFacts, Expr, FirstBytes, VariableId, Variables};
+use crate::proxy::client_h1::Client;
 use crate::proxy::core::Core;
 use crate::proxy::end::{self, End, Kind, Path, Phase, Side};
 use crate::proxy::facts::{self, Message, SessionFacts};
@@ -21,7 +22,7 @@ use crate::proxy::log::{self, Record};
 use crate::proxy::message::SessionRow;
 use crate::proxy::timings::{self, Timings};
 use crate::proxy::tuning::Special;
-use crate::proxy::{client_h2, proxy_header, tcp, tls};
+use crate::proxy::{client_h2, listener, proxy_header, tcp, tls};
 use crate::rt::{self, Conn};
 use crate::stats::process::CoreStat;
 use crate::stats::table::Stat;
@@ -30,6 +31,8 @@ use crate::tls::Transport;
 /// What others on this core may know of a session while it lives.
 pub(super) struct Info {
     pub(super) id: u64,
+    /// The generation that it lives by; its ids are those of that one.
+    pub(super) generation: u32,
     pub(super) carrier: Carrier,
     pub(super) bind: ListenerId,
     pub(super) frontend: FrontendId,
@@ -69,12 +72,13 @@ pub(super) enum Carrier {
 }
 
 impl Info {
-    fn new(id: u64, carrier: Carrier, bind: ListenerId, frontend: FrontendId) -> Info {
+    fn new(core: &Core, carrier: Carrier, bind: ListenerId) -> Info {
         Info {
-            id,
+            id: core.next_session_id(),
+            generation: core.live.generation,
             carrier,
             bind,
-            frontend,
+            frontend: core.model.binds[bind].frontend,
             started: rt::now(),
             backend: Cell::new(None),
             server: Cell::new(None),
@@ -176,6 +180,7 @@ impl Info {
         let facts = self.conn_facts();
         SessionRow {
             id: self.id,
+            generation: self.generation,
             core: core.id,
             frontend: self.frontend,
             bind: self.bind,
@@ -220,19 +225,30 @@ pub(super) fn start(core: &Rc<Core>, bind: ListenerId, client: Conn) {
 }
 
 async fn run_tcp(session: Session) {
-    let end = until_killed(&session, pin!(serve_tcp(&session))).await;
+    let served = until_killed(&session, pin!(serve_tcp(&session))).await;
+    let (Ok(end) | Err(end)) = served;
     session.close(end);
 }
 
-async fn run_http(session: Session) {
-    let end = until_killed(&session, pin!(serve_http(&session))).await;
-    session.close(end);
+async fn run_http(mut session: Session) {
+    let mut client = None;
+    loop {
+        let served = until_killed(&session, pin!(serve_http(&session, &mut client))).await;
+        match served {
+            Ok(Served::Over(end)) | Err(end) => return session.close(end),
+            // Serving has taken HTTP/2 to its end.
+            Ok(Served::Stale | Served::Http2(_)) => session = session.renew(client.as_mut()),
+        }
+    }
 }
 
 /// Runs a session to its end, unless it is killed before. The future is pinned by the caller: handed over by value it
 /// would take its room twice for as long as the session lives.
-async fn until_killed(session: &Session, mut serve: Pin<&mut impl Future<Output = Result<End, End>>>) -> End {
-    let end = poll_fn(|cx| {
+async fn until_killed<T>(
+    session: &Session,
+    mut serve: Pin<&mut impl Future<Output = Result<T, End>>>,
+) -> Result<T, End> {
+    poll_fn(|cx| {
         if session.info.killed.get() {
             return Poll::Ready(Err(End::new(Side::Proxy, session.info.phase.get(), Kind::Killed)));
         }
@@ -242,10 +258,7 @@ async fn until_killed(session: &Session, mut serve: Pin<&mut impl Future<Output 
         }
         polled
     })
-    .await;
-    match end {
-        Ok(end) | Err(end) => end,
-    }
+    .await
 }
 
 /// The way of a connection in TCP mode; `Err` leaves it early.
@@ -255,18 +268,21 @@ async fn serve_tcp(session: &Session) -> Result<End, End> {
 }
 
 /// The way of a connection in HTTP mode.
-async fn serve_http(session: &Session) -> Result<End, End> {
-    let first = match begin(session).await {
-        Ok(first) => first,
-        Err(end) => {
-            log::finish_connection(session, end, 400);
-            return Err(end);
-        }
+async fn serve_http(session: &Session, client: &mut Option<Client>) -> Result<Served, End> {
+    let client = match client {
+        Some(client) => client,
+        None => match begin(session).await {
+            Ok(first) => client.insert(Client::new(session, first)),
+            Err(end) => {
+                log::finish_connection(session, end, 400);
+                return Err(end);
+            }
+        },
     };
-    match http::serve(session, first).await? {
-        Served::Over(end) => Ok(end),
+    match http::serve(session, client).await? {
         // Only those that speak HTTP/2 carry the memory of it.
-        Served::Http2(first) => Box::pin(client_h2::serve(session, first)).await,
+        Served::Http2(first) => Box::pin(client_h2::serve(session, first)).await.map(Served::Over),
+        served => Ok(served),
     }
 }
 
@@ -290,29 +306,80 @@ impl Session {
     fn open(core: Rc<Core>, bind: ListenerId, client: Conn) -> Session {
         let frontend = core.model.binds[bind].frontend;
         let carrier = Carrier::Conn(Transport::plain(client));
-        let info = Rc::new(Info::new(core.next_session_id(), carrier, bind, frontend));
+        let info = Rc::new(Info::new(&core, carrier, bind));
         if core.model.frontends[frontend].log.is_some() {
             // A client that resets its connection has no address any more when its line is written.
             info.conn_facts();
         }
         let shard = core.shard();
-        shard.core.enter(CoreStat::Connections);
         shard.core.count(CoreStat::ConnectionsTotal);
         shard.core.count(CoreStat::SessionsTotal);
         let (f, l) = (&shard.frontends[frontend], &shard.listeners[bind]);
         f.count(Stat::Connections);
         f.count(Stat::SessionsTotal);
-        f.enter(Stat::SessionsCur);
         l.count(Stat::SessionsTotal);
-        l.enter(Stat::SessionsCur);
-        let key = core.sessions.borrow_mut().insert(info.clone());
-        Session { core, info, variables: RefCell::default(), key }
+        Session::of(core, info, Variables::default())
     }
 
-    /// The session of one stream of a shared connection.
-    pub(super) fn of_stream(core: Rc<Core>, connection: Rc<Info>) -> Session {
-        let (bind, frontend) = (connection.bind, connection.frontend);
-        let info = Rc::new(Info::new(core.next_session_id(), Carrier::Stream(connection), bind, frontend));
+    /// A session as one of its generation. It holds its places under the limits already.
+    fn of(core: Rc<Core>, info: Rc<Info>, variables: Variables) -> Session {
+        let shard = core.shard();
+        shard.core.enter(CoreStat::Connections);
+        shard.frontends[info.frontend].enter(Stat::SessionsCur);
+        shard.listeners[info.bind].enter(Stat::SessionsCur);
+        let key = core.sessions.borrow_mut().insert(info.clone());
+        Session { core, info, variables: RefCell::new(variables), key }
+    }
+
+    /// Where it lives on in the newest generation: there, if its bind is still one in HTTP mode.
+    fn successor(&self) -> Option<(Rc<Core>, ListenerId)> {
+        let core = self.core.base().current();
+        let bind = core.live.bind_of(self.core.live.binds[self.info.bind].key)?;
+        let is_http = core.model.frontends[core.model.binds[bind].frontend].mode == Mode::Http;
+        is_http.then_some((core, bind))
+    }
+
+    /// Whether its next request is to be judged by a newer generation.
+    pub(super) fn is_renewable(&self) -> bool {
+        // Two hold it: this session and the table of sessions. Somebody else would keep the old facts.
+        self.core.is_stale() && Rc::strong_count(&self.info) == 2 && self.successor().is_some()
+    }
+
+    /// Whether it cannot follow the configuration, so that it has to end: its bind is gone.
+    pub(super) fn is_orphan(&self) -> bool {
+        self.core.is_stale() && self.successor().is_none()
+    }
+
+    /// The same connection in the newest generation.
+    fn renew(self, client: Option<&mut Client>) -> Session {
+        let Some((core, bind)) = self.successor() else { return self };
+        let before = self.core.clone();
+        let (info, variables) = (self.info.clone(), self.variables.take());
+        // It gives its old places back only once it has its new ones: nobody comes between.
+        listener::enter_anyway(&core, bind);
+        drop(self);
+        let Some(old) = Rc::into_inner(info) else {
+            unreachable!("the table and the session gave theirs back")
+        };
+        let frontend = core.model.binds[bind].frontend;
+        let info = Info { generation: core.live.generation, bind, frontend, ..old };
+        if let Some(client) = client
+            && let Some(own) = &mut client.own
+        {
+            match core.live.find_server(&before.live.servers[own.server]) {
+                Some(server) => own.server = server,
+                None => client.own = None,
+            }
+        }
+        let variables = variables.renumber(&before.model.variables, &core.model.variables);
+        Session::of(core, Rc::new(info), variables)
+    }
+
+    /// The session of one stream of a shared connection. Streams live by the newest generation that has their bind.
+    pub(super) fn of_stream(connection: &Session) -> Session {
+        let newest = connection.successor();
+        let (core, bind) = newest.unwrap_or_else(|| (connection.core.clone(), connection.info.bind));
+        let info = Rc::new(Info::new(&core, Carrier::Stream(connection.info.clone()), bind));
         let key = core.sessions.borrow_mut().insert(info.clone());
         Session { core, info, variables: RefCell::default(), key }
     }
@@ -511,7 +578,7 @@ impl Drop for Session {
         shard.frontends[self.info.frontend].leave(Stat::SessionsCur);
         shard.listeners[self.info.bind].leave(Stat::SessionsCur);
         shard.core.leave(CoreStat::Connections);
-        crate::proxy::listener::leave(core, self.info.bind);
+        listener::leave(core, self.info.bind);
     }
 }
 

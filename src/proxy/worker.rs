@@ -1,23 +1,19 @@
 //! The main task of a data core.
 
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::id::{CoreId, ListenerId};
-use crate::live::Live;
-use crate::model::Model;
-use crate::proxy::core::Core;
+use crate::base::id::CoreId;
+use crate::proxy::core::{CoreBase, Generation};
 use crate::proxy::log::LogSetup;
 use crate::proxy::message::{ToControl, ToCore};
 use crate::proxy::password::Passwords;
 use crate::proxy::session::Info;
 use crate::proxy::{idle, listener, queue};
 use crate::rt::{self, Mailbox, Sender};
-use crate::stats::counters::{CoreCells, Shard};
+use crate::stats::counters::CoreCells;
 use crate::stats::process::CoreStat;
-use crate::tls;
 
 /// How often a draining core looks whether it is empty.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
@@ -29,16 +25,8 @@ const ACTIVITY_EVERY: Duration = Duration::from_millis(500);
 pub struct Setup {
     /// This core, below `cores`.
     pub core: CoreId,
-    /// How many data cores there are.
-    pub cores: u32,
-    /// What to run; each core gets an `Arc` of its own allocation, so that no reference count is shared.
-    pub model: Arc<Model>,
-    /// Facts shared by all cores.
-    pub live: Live,
-    /// The counters of all data cores, this one's at `core`. It writes its own and reads the others for levels.
-    pub shards: Arc<[Shard]>,
-    /// The certificates of all TLS binds.
-    pub tls: Arc<tls::Store>,
+    /// What to run first.
+    pub generation: Generation,
     /// Mail for this core.
     pub inbox: Mailbox<ToCore>,
     /// To each data core, itself included.
@@ -47,24 +35,20 @@ pub struct Setup {
     pub control: Sender<ToControl>,
     /// The threads that check passwords.
     pub passwords: Passwords,
-    /// Listening sockets of this core.
-    pub listeners: Vec<(ListenerId, OwnedFd)>,
 }
 
 /// Runs a data core until [`ToCore::Exit`].
-pub async fn run(mut setup: Setup, log: LogSetup) {
-    rt::splice::configure(setup.model.global.pipes_max, setup.model.global.pipe_bytes);
-    let listeners = std::mem::take(&mut setup.listeners);
-    let core = Core::new(&setup, log);
-    let inbox = setup.inbox.receiver();
-    for (bind, socket) in listeners {
-        rt::spawn(listener::run(core.clone(), bind, socket));
-    }
+pub async fn run(setup: Setup, log: LogSetup) {
+    let Setup { core, generation, inbox, peers, control, passwords } = setup;
+    let global = &generation.model.global;
+    rt::splice::configure(global.pipes_max, global.pipe_bytes);
+    let core = CoreBase::start(core, peers, control, passwords, log, generation);
+    let inbox = inbox.receiver();
     rt::spawn(publish_activity(core.clone()));
     rt::spawn(idle::sweep(core.clone()));
     loop {
         let message = inbox.recv().await;
-        core.shard().core.count(CoreStat::Messages);
+        core.cells.count(CoreStat::Messages);
         if matches!(message, ToCore::Exit) {
             return;
         }
@@ -72,16 +56,28 @@ pub async fn run(mut setup: Setup, log: LogSetup) {
     }
 }
 
-fn handle(core: &Rc<Core>, message: ToCore) {
+fn handle(core: &Rc<CoreBase>, message: ToCore) {
     match message {
         ToCore::Grant { waiter, server } => queue::deliver(core, waiter, server),
         ToCore::Accepted { bind, conn } => listener::take_over(core, bind, conn),
         ToCore::Listen { bind, socket } => rt::spawn(listener::run(core.clone(), bind, socket)),
-        ToCore::Pause(_) | ToCore::Resume(_) | ToCore::Room => core.wake_room(),
+        ToCore::Apply(generation) => {
+            let number = generation.live.generation;
+            core.switch(*generation);
+            core.tell(ToControl::Applied { core: core.id, generation: number });
+        }
+        ToCore::Room => core.wake_room(),
         ToCore::ShutdownSession(id) => kill(core, |info| info.id == id),
-        ToCore::ShutdownServer(server) => kill(core, |info| info.server.get() == Some(server)),
+        ToCore::ShutdownServer(server) => kill(core, |info| {
+            let Some(id) = info.server.get() else { return false };
+            // The ids of a session are those of the generation that it lives by.
+            core.generation(info.generation).is_some_and(|g| Arc::ptr_eq(&g.live.servers[id], &server))
+        }),
+        ToCore::ShutdownGeneration(generation) => kill(core, |info| info.generation == generation),
         ToCore::Sessions(reply) => {
-            let rows = core.sessions.borrow().iter().map(|(_, info)| info.row(core)).collect();
+            let sessions = core.sessions.borrow();
+            let row = |info: &Rc<Info>| Some(info.row(&*core.generation(info.generation)?));
+            let rows = sessions.iter().filter_map(|(_, info)| row(info)).collect();
             core.tell(ToControl::Sessions { reply, rows });
         }
         ToCore::Ports(reply) => {
@@ -96,13 +92,16 @@ fn handle(core: &Rc<Core>, message: ToCore) {
             rt::spawn(report_drained(core.clone()));
         }
         ToCore::Kill => kill(core, |_| true),
-        ToCore::Verified { digest, good } => core.desk.finish(digest, good, rt::now()),
-        ToCore::Variable(id, value) => core.keep_variable(id, value),
+        ToCore::Verified { digest, good } => {
+            // Whichever generation asked: the others remember it.
+            core.all().iter().for_each(|generation| generation.desk.finish(digest, good, rt::now()));
+        }
+        ToCore::Variable(name, value) => core.keep_variable(&name, value.as_ref()),
         ToCore::Exit => unreachable!("handled by the caller"),
     }
 }
 
-fn kill(core: &Core, which: impl Fn(&Info) -> bool) {
+fn kill(core: &CoreBase, which: impl Fn(&Info) -> bool) {
     // Killing wakes tasks only; nothing ends, and so nothing leaves the table, before this returns.
     for (_, info) in core.sessions.borrow().iter() {
         if which(info) {
@@ -112,7 +111,7 @@ fn kill(core: &Core, which: impl Fn(&Info) -> bool) {
 }
 
 /// Reports when the accept loops have handed over what they held and the last session is over.
-async fn report_drained(core: Rc<Core>) {
+async fn report_drained(core: Rc<CoreBase>) {
     while core.acceptors.get() > 0 || !core.sessions.borrow().is_empty() {
         rt::sleep_until(rt::now() + DRAIN_LOOK).await;
     }
@@ -137,10 +136,10 @@ pub fn publish_runtime(cells: &CoreCells) {
 }
 
 /// Copies what the runtime counts into this core's cells.
-async fn publish_activity(core: Rc<Core>) {
+async fn publish_activity(core: Rc<CoreBase>) {
     loop {
         let (pipes, free) = rt::splice::counts();
-        let cells = &core.shard().core;
+        let cells = &core.cells;
         publish_runtime(cells);
         cells.set(CoreStat::Pipes, u64::from(pipes - free));
         cells.set(CoreStat::PipesFree, u64::from(free));

@@ -289,6 +289,11 @@ pub mod machine {
         sys::allowed_cpus()
     }
 
+    /// Lets the calling thread, which does a long piece of work, stand back behind the cores: a lower priority.
+    pub fn step_back() {
+        sys::lower_priority();
+    }
+
     /// Its host name.
     pub fn hostname() -> String {
         sys::hostname()

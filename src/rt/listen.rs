@@ -218,6 +218,11 @@ impl Listener {
         sys::accept(self.fd.as_raw_fd()).ok().map(Conn::from_fd)
     }
 
+    /// Changes the length of the accept queue: listen(2) a second time.
+    pub fn set_backlog(&self, backlog: u32) -> io::Result<()> {
+        socket2::SockRef::from(&self.fd).listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+    }
+
     /// The socket.
     pub fn fd(&self) -> &OwnedFd {
         &self.fd

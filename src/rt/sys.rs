@@ -78,6 +78,15 @@ impl Limit {
     }
 }
 
+/// Nice value of threads that stand back: about a tenth of the share of a core's thread on the same CPU (sched(7)).
+const BACKGROUND_NICE: i32 = 10;
+
+/// Lowers the priority of the calling thread.
+pub(super) fn lower_priority() {
+    // SAFETY: setpriority takes no pointers; 0 is the calling thread on Linux. If it is refused the thread is merely ruder.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, BACKGROUND_NICE) };
+}
+
 /// The CPUs this process may run on, ascending.
 pub(super) fn allowed_cpus() -> io::Result<Vec<usize>> {
     // SAFETY: a zeroed cpu_set_t is an empty set; the call writes at most its size.

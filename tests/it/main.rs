@@ -29,6 +29,7 @@ mod persistence;
 mod proxy_header;
 mod queue;
 mod relay;
+mod reload;
 mod scenarios_checks;
 mod scenarios_rules;
 mod source;

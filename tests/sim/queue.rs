@@ -1,6 +1,6 @@
 //! The admission queue against a naive model: a vector that is sorted at every question.
 
-use shardgate::base::id::{Id, IdRange, ServerId};
+use shardgate::base::id::{Id, IdRange, ServerKey};
 use shardgate::base::time::Now;
 use shardgate::policy::admission::{Priority, Queue, QueueFull, Ticket, Wait};
 
@@ -9,7 +9,7 @@ use crate::world::{between, worlds};
 #[derive(Clone, Debug)]
 struct Waiter {
     name: u64,
-    server: Option<ServerId>,
+    server: Option<ServerKey>,
     class: i16,
     due_ms: i64,
     deadline: Option<Now>,
@@ -23,11 +23,11 @@ struct Model {
 }
 
 impl Model {
-    fn count(&self, server: Option<ServerId>) -> usize {
+    fn count(&self, server: Option<ServerKey>) -> usize {
         self.waiters.iter().filter(|w| w.server == server).count()
     }
 
-    fn next_for(&mut self, server: ServerId, now: Now) -> Option<u64> {
+    fn next_for(&mut self, server: ServerKey, now: Now) -> Option<u64> {
         let fits = |w: &Waiter| w.server.is_none_or(|s| s == server);
         loop {
             // `min_by_key` gives the first of equals, which arrived first.
@@ -45,15 +45,15 @@ impl Model {
 fn the_queue_agrees_with_sorting() {
     worlds(300, |rng| {
         let count = between(rng, 1, 5);
-        let servers = IdRange { start: ServerId(7), end: ServerId(7 + count) };
+        let servers = IdRange { start: ServerKey(7), end: ServerKey(7 + count) };
         let len_max = between(rng, 1, 40) as usize;
-        let mut queue = Queue::with_len_max(servers, len_max);
+        let mut queue = Queue::with_len_max(len_max);
         let mut model = Model::default();
         let mut gone: Vec<Ticket> = Vec::new();
         let mut now = Now(1_000_000_000);
         for name in 0..400u64 {
             now = Now(now.0 + u64::from(between(rng, 0, 3)) * 1_000_000);
-            let server = ServerId(7 + between(rng, 0, count - 1));
+            let server = ServerKey(7 + between(rng, 0, count - 1));
             match between(rng, 0, 9) {
                 0..=4 => {
                     let server = (rng.below(2) == 0).then_some(server);

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use crate::control::cli::configuration;
 use crate::control::cli::session::{Answer, Call};
 use crate::control::cli::{frontends, inspect, latency, patterns, servers, settings, show};
 use crate::model::AdminLevel::{self, Admin, Operator, User};
@@ -54,6 +55,7 @@ commands! {
     ["disable" "frontend"]        "disable frontend <frontend>"         Admin    frontends::disable, "stop accepting on a frontend, for now";
     ["disable" "health"]          "disable health <bk>/<srv>"           Admin    servers::disable_health, "stop health checks of a server";
     ["disable" "server"]          "disable server <bk>/<srv>"           Admin    servers::disable, "put a server into maintenance";
+    ["drain" "generation"]        "drain generation <number>"           Admin    configuration::drain_generation, "end the sessions that live by an older configuration";
     ["echo"]                      "echo <text>"                         User     settings::echo, "print the text";
     ["enable" "agent"]            "enable agent <bk>/<srv>"             Admin    servers::enable_agent, "start agent checks of a server";
     ["enable" "frontend"]         "enable frontend <frontend>"          Admin    frontends::enable, "accept on a frontend again";
@@ -66,6 +68,7 @@ commands! {
     ["prepare" "acl"] "prepare acl <acl>" Operator patterns::prepare_acl, "begin a new version";
     ["prepare" "map"] "prepare map <map>" Operator patterns::prepare_map, "begin a new version";
     ["set" "map"] "set map [@<ver>] <map> [<key>|#<ref>] <value>" Operator patterns::set_map, "change the value of an entry";
+    ["reload"]                    "reload"                              Admin    configuration::reload, "read the configuration file again and run what it says";
     ["set" "maxconn" "frontend"]  "set maxconn frontend <fe> <value>"   Admin    frontends::set_maxconn, "change a frontend's limit of connections";
     ["set" "maxconn" "global"]    "set maxconn global <value>"          Admin    frontends::set_maxconn_global, "change the process's limit of connections; 0: as at the start";
     ["set" "maxconn" "server"]    "set maxconn server <bk>/<srv> <value>" Admin  servers::set_maxconn, "change a server's limit of sessions; 0: none";
@@ -82,6 +85,7 @@ commands! {
     ["show" "errors"] "show errors [<iid>|<proxy>] [request|response]" Operator inspect::errors, "the last malformed messages and where they are wrong";
     ["show" "fd"] "show fd [<num>]" Operator inspect::descriptors, "open file descriptors";
     ["show" "events"]             "show events [<ring>] [-w] [-n]"      Operator show::events, "rings of log lines, or the lines of one; -w: go on as they come, -n: without those that are there";
+    ["show" "generations"]        "show generations"                    Operator configuration::show_generations, "configurations that sessions live by, and failed reloads";
     ["show" "info"]               "show info [typed|json] [desc]"       User     show::info, "the process: versions, limits, totals, rates";
     ["show" "latency"]            "show latency [<backend>[/<server>]] [10s|1m|5m|start]" User latency::show, "percentiles of durations in microseconds, step by step";
     ["show" "listeners"]          "show listeners"                      User     show::listeners, "binds: frontend, name, address in use, state";

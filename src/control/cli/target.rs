@@ -121,11 +121,27 @@ pub enum HealthOrder {
     Down,
 }
 
+/// What an administrator wants of the configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// Read the file again and run what it says.
+    Reload {
+        /// Who asked, for the history.
+        who: String,
+    },
+    /// Tell about the generations that somebody lives by, and about failed attempts.
+    ShowGenerations,
+    /// End the sessions of a generation that is not the current one.
+    DrainGeneration(u32),
+}
+
 /// Work that takes time or needs the data cores. The socket loop does it and hands the [`Outcome`] back.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Job {
     /// Wait this long; answer [`Outcome::Done`].
     Wait(Duration),
+    /// Do something about the configuration; answer [`Outcome::Text`].
+    Configuration(Order),
     /// Ask all data cores for their sessions; answer [`Outcome::Sessions`].
     Sessions,
     /// Ask all data cores for their ledgers of source ports; answer [`Outcome::Sources`].
@@ -149,6 +165,8 @@ pub enum Outcome {
     Done,
     /// Lines of a ring, and the number to go on with.
     Lines(String, u64),
+    /// This is the answer.
+    Text(String),
     /// All live sessions.
     Sessions(Vec<SessionInfo>),
     /// Source ports of all cores together.

@@ -106,6 +106,19 @@ impl Variables {
         }
     }
 
+    /// The same values under the ids of another configuration; variables that it does not name are forgotten.
+    pub fn renumber(mut self, from: &VariableTable, to: &VariableTable) -> Variables {
+        let mut renumbered = Variables::default();
+        for ((name, _), slot) in from.iter().zip(&mut self.slots) {
+            let Some(at) = to.names.iter().position(|(known, _)| known == name) else { continue };
+            if renumbered.slots.len() <= at {
+                renumbered.slots.resize_with(at + 1, Slot::default);
+            }
+            renumbered.slots[at] = std::mem::take(slot);
+        }
+        renumbered
+    }
+
     /// Forgets all values and keeps the memory.
     pub fn clear(&mut self) {
         self.slots.iter_mut().for_each(|slot| slot.kind = None);
@@ -132,5 +145,19 @@ mod tests {
         }
         variables.unset(b);
         assert_eq!(variables.get(b), None);
+    }
+
+    #[test]
+    fn values_follow_their_names_into_another_configuration() {
+        let (mut old, mut new) = (VariableTable::default(), VariableTable::default());
+        let a = old.id("sess.a", VariableScope::Session).expect("room");
+        let b = old.id("sess.b", VariableScope::Session).expect("room");
+        let new_b = new.id("sess.b", VariableScope::Session).expect("room");
+        let new_c = new.id("sess.c", VariableScope::Session).expect("room");
+        let mut variables = Variables::default();
+        variables.set(a, Value::Int(1));
+        variables.set(b, Value::Str(b"two"));
+        let variables = variables.renumber(&old, &new);
+        assert_eq!((variables.get(new_b), variables.get(new_c)), (Some(Value::Str(b"two")), None));
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct Shardgate {
     dir: tempfile::TempDir,
     /// Sockets the process had when it was ready.
     sockets_at_start: usize,
+    /// What stands before the sections of the test in its configuration.
+    head: String,
 }
 
 /// How to start one.
@@ -143,6 +145,30 @@ impl Shardgate {
     /// Waits for a text in the log.
     pub(crate) fn wait_log(&self, text: &str) {
         until(&format!("{text:?} in the log:\n{}", self.log()), || self.log().contains(text));
+    }
+
+    /// Writes other sections into its configuration file.
+    pub(crate) fn rewrite(&self, body: &str) {
+        write_config(self.dir.path(), &self.head, body);
+    }
+
+    /// `shardgate reload`; what it said, good or bad.
+    pub(crate) fn try_reload(&self) -> Result<String, String> {
+        let socket = self.dir.path().join("admin.sock");
+        let output = Command::new(binary()).args(["reload", "-s"]).arg(socket).output().expect("it runs");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        match output.status.code() {
+            Some(0) => Ok(text(output.stdout)),
+            Some(1) => Err(text(output.stderr)),
+            other => panic!("exit status {other:?}: {}", text(output.stderr)),
+        }
+    }
+
+    /// Lets it run other sections.
+    pub(crate) fn reload(&mut self, body: &str) {
+        self.rewrite(body);
+        self.try_reload().unwrap_or_else(|why| panic!("reload refused: {why}"));
+        self.sockets_at_start = self.sockets_at_start.max(self.sockets());
     }
 
     /// Its temporary directory.
@@ -298,6 +324,7 @@ impl Start {
     pub(crate) fn start(self) -> Shardgate {
         let dir = temporary_directory();
         let config = self.write(dir.path());
+        let head = self.head();
         let log = fs::File::create(dir.path().join("log")).expect("our own directory");
         let mut script = String::new();
         if let Some(limit) = self.nofile {
@@ -320,7 +347,7 @@ impl Start {
             .stderr(log)
             .spawn()
             .expect("the binary runs");
-        let mut gate = Shardgate { child, dir, sockets_at_start: 0 };
+        let mut gate = Shardgate { child, dir, sockets_at_start: 0, head };
         let socket = gate.dir.path().join("admin.sock");
         eventually("the admin socket answers", || {
             if let Some(status) = gate.child.try_wait().expect("our own child") {
@@ -354,6 +381,11 @@ impl Start {
 
     /// The complete configuration file.
     fn write(&self, dir: &Path) -> PathBuf {
+        write_config(dir, &self.head(), &self.body)
+    }
+
+    /// What stands before the sections of the test.
+    fn head(&self) -> String {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let cores: Vec<usize> = (0..self.cores.min(cpus)).collect();
         let mut text = String::from("[global]\n");
@@ -372,11 +404,15 @@ impl Start {
             }
         }
         text.push_str(&self.defaults);
-        text.push_str(&self.body);
-        let file = dir.join("shardgate.toml");
-        fs::write(&file, text.replace("@DIR@", &dir.to_string_lossy())).expect("our own directory");
-        file
+        text
     }
+}
+
+fn write_config(dir: &Path, head: &str, body: &str) -> PathBuf {
+    let file = dir.join("shardgate.toml");
+    let text = format!("{head}{body}").replace("@DIR@", &dir.to_string_lossy());
+    fs::write(&file, text).expect("our own directory");
+    file
 }
 
 /// A frontend `fe` on a port of the kernel's choice and a backend `be` with one server `s1`, which gets these more keywords.

@@ -1,0 +1,319 @@
+//! From a changed configuration file to cores that run it, without a restart. What may fail happens first and changes nothing:
+//! read and resolve (on a thread of its own), look up names, open sockets. Then the switch: shared facts, data cores, this
+//! core; and when all cores run the new generation, the new sockets accept.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use crate::control::cli::Order;
+use crate::control::core::{Control, ControlBase, Notice};
+use crate::control::events::Level;
+use crate::control::generations::{Attempt, Outcome};
+use crate::control::listeners::{self, Opened};
+use crate::control::load::{self, Source};
+use crate::control::notify::notify;
+use crate::control::{gather, resolve};
+use crate::live::BindState;
+use crate::model::{self, Model};
+use crate::proxy::core::Generation;
+use crate::proxy::message::ToCore;
+use crate::rt;
+use crate::stats::counters::{Origins, Shard};
+use crate::tls;
+
+/// Reads a configuration on its own thread.
+#[derive(Debug)]
+pub(super) struct Loaded(Result<(load::Loaded, Option<Arc<tls::Store>>), String>);
+
+/// The reload that is under way, if there is one.
+#[derive(Default)]
+pub(super) struct Reload {
+    busy: Cell<bool>,
+    loaded: RefCell<Option<Loaded>>,
+    /// Cores that do not run the next generation yet.
+    left: Cell<usize>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Reload {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The thread has read the configuration.
+    pub(super) fn loaded(&self, loaded: Loaded) {
+        *self.loaded.borrow_mut() = Some(loaded);
+        self.wake();
+    }
+
+    /// A core runs a generation.
+    pub(super) fn applied(&self, _generation: u32) {
+        self.left.set(self.left.get().saturating_sub(1));
+        self.wake();
+    }
+
+    async fn until<T>(&self, mut found: impl FnMut(&Self) -> Option<T>) -> T {
+        poll_fn(|cx| match found(self) {
+            Some(found) => Poll::Ready(found),
+            None => {
+                *self.waker.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+/// Why nothing changed, one line each.
+type Refused = Vec<String>;
+
+/// A configuration that may be run.
+struct Candidate {
+    model: Model,
+    tls: Arc<tls::Store>,
+    warnings: Vec<String>,
+    text: Arc<str>,
+}
+
+/// Does what an administrator wants; the answer.
+pub(super) async fn perform(base: &Rc<ControlBase>, order: Order) -> String {
+    match order {
+        Order::Reload { who } => match reload(base, &who).await {
+            Ok(said) => format!("Success=1\n--\n{}", said.join("\n")),
+            Err(why) => format!("Success=0\n--\n{}", why.join("\n")),
+        },
+        Order::ShowGenerations => {
+            let rows = gather::sessions(base).await;
+            let count = |number| rows.iter().filter(|row| row.generation == number).count();
+            base.generations.borrow().show(count, rt::now())
+        }
+        Order::DrainGeneration(number) => drain(base, number),
+    }
+}
+
+fn drain(base: &ControlBase, number: u32) -> String {
+    if base.current().live.generation == number {
+        return "This is the current generation.".to_owned();
+    }
+    if base.generations.borrow().model(number).is_none() {
+        return "Nobody lives by such a generation.".to_owned();
+    }
+    base.broadcast(|| ToCore::ShutdownGeneration(number));
+    String::new()
+}
+
+/// SIGHUP: the log says what came of it.
+pub(super) fn by_signal(base: &Rc<ControlBase>) {
+    if base.process.config.is_none() {
+        return;
+    }
+    let base = base.clone();
+    rt::spawn(async move {
+        // It says so itself.
+        let _ = reload(&base, "SIGHUP").await;
+    });
+}
+
+/// Frees the place of the only reload.
+struct Busy<'a>(&'a Cell<bool>);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+/// Reads the configuration again and runs it. Returns what there is to say about it, or why nothing changed.
+pub(super) async fn reload(base: &Rc<ControlBase>, who: &str) -> Result<Vec<String>, Refused> {
+    let Some(config) = &base.process.config else {
+        return Err(vec!["there is no configuration file to read again".to_owned()]);
+    };
+    if base.reload.busy.replace(true) {
+        return Err(vec!["another reload is under way".to_owned()]);
+    }
+    let _busy = Busy(&base.reload.busy);
+    let began = rt::now();
+    notify(&format!("RELOADING=1\nMONOTONIC_USEC={}", began.0 / 1000));
+    let result = attempt(base, &config.source).await;
+    notify("READY=1");
+    let (outcome, text) = match &result {
+        Ok((number, _, text)) => (Outcome::Ran(*number), Some(text.clone())),
+        Err(why) => (Outcome::Refused(why.first().cloned().unwrap_or_default()), None),
+    };
+    let ms = rt::now().since(began).as_millis();
+    match &outcome {
+        Outcome::Ran(number) => {
+            base.say(Level::Notice, format!("reloaded by {who} in {ms} ms: generation {number}"));
+        }
+        Outcome::Refused(why) => {
+            base.say(Level::Alert, format!("reload by {who} refused, nothing changed: {why}"));
+        }
+    }
+    base.generations.borrow_mut().note(Attempt { when: rt::now(), who: who.to_owned(), outcome, text });
+    let (number, mut said, _) = result?;
+    said.push(format!("generation {number} runs after {ms} ms"));
+    Ok(said)
+}
+
+async fn attempt(base: &Rc<ControlBase>, source: &Source) -> Result<(u32, Vec<String>, Arc<str>), Refused> {
+    let Candidate { mut model, tls, mut warnings, text } = load(base, source).await?;
+    let before = base.current();
+    if before.live.process.stopping.load(std::sync::atomic::Ordering::SeqCst) {
+        return Err(vec!["the process is stopping".to_owned()]);
+    }
+    if before.model.logging != model.logging {
+        let what = "targets and settings of log lines change at the next start alone; leave them as they are";
+        return Err(vec![format!("error: {what}")]);
+    }
+    keep_fixed(&before.model, &mut model, &mut warnings);
+    drop(before);
+    resolve::prepare(base, &model).await;
+    let number = switch(base, model, tls).await?;
+    Ok((number, warnings, text))
+}
+
+/// Reads and resolves on a thread of its own: it may take a second, and checks and admin sessions go on.
+async fn load(base: &Rc<ControlBase>, source: &Source) -> Result<Candidate, Refused> {
+    let (source, tell) = (source.clone(), base.notices.clone());
+    let certificates = base.current().tls.clone();
+    let thread = std::thread::Builder::new().name("reload".to_owned());
+    thread
+        .spawn(move || {
+            rt::machine::step_back();
+            tell.send(Notice::Loaded(Box::new(Loaded(read(&source, &certificates)))));
+        })
+        .map_err(|e| vec![format!("cannot start a thread: {e}")])?;
+    let Loaded(result) = base.reload.until(|reload| reload.loaded.take()).await;
+    let (loaded, tls) = result.map_err(|why| why.lines().map(str::to_owned).collect::<Refused>())?;
+    let said = loaded.diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>();
+    match loaded.model.zip(tls) {
+        Some((model, tls)) => Ok(Candidate { model, tls, warnings: said, text: loaded.text }),
+        None => Err(said),
+    }
+}
+
+/// On the thread: the configuration, and the certificates that it names.
+fn read(source: &Source, before: &tls::Store) -> Result<(load::Loaded, Option<Arc<tls::Store>>), String> {
+    let loaded = source.load()?;
+    let certificates = loaded.model.as_ref().map(|model| load::certificates(model, Some(before)));
+    let certificates = certificates.transpose().map_err(|rt::StartError(why)| {
+        why.lines().map(|line| format!("error: {line}")).collect::<Vec<_>>().join("\n")
+    })?;
+    Ok((loaded, certificates))
+}
+
+/// What a running process cannot change stays as it is, and is said.
+fn keep_fixed(running: &Model, next: &mut Model, warnings: &mut Vec<String>) {
+    let (old, new) = (&running.global, &mut next.global);
+    let mut keep = |what: &str, changed: bool| {
+        if changed {
+            warnings.push(format!("warning: {what}: the change takes effect at the next start"));
+        }
+    };
+    keep("cores", old.cores != new.cores);
+    keep("control-core", old.control_core != new.control_core);
+    keep("tune.buffers-max", old.buffers_max != new.buffers_max);
+    keep("tune.pipesize", old.pipe_bytes != new.pipe_bytes);
+    keep("maxpipes", old.pipes_max != new.pipes_max);
+    keep("log", old.log != new.log);
+    keep("[admin]", old.admin != new.admin);
+    new.cores.clone_from(&old.cores);
+    new.control_core = old.control_core;
+    new.buffers_max = old.buffers_max;
+    new.pipe_bytes = old.pipe_bytes;
+    new.pipes_max = old.pipes_max;
+    new.log.clone_from(&old.log);
+    new.admin.clone_from(&old.admin);
+}
+
+/// Runs a model: opens the sockets that are new, switches all cores, and then lets the new sockets accept.
+async fn switch(base: &Rc<ControlBase>, model: Model, tls: Arc<tls::Store>) -> Result<u32, Refused> {
+    let before = base.current();
+    let origins = model::origins(&before.model, &model);
+    let cpus = &model.global.cores;
+    let mut opened = listeners::open_all(&model, cpus, |id| origins.listeners[id].is_none()).map_err(
+        |rt::StartError(why)| why.lines().map(|line| format!("error: {line}")).collect::<Refused>(),
+    )?;
+    let sockets = std::mem::take(&mut opened.sockets);
+    let shards: Vec<Shard> =
+        base.collector.borrow().shards().iter().map(|shard| shard.next(&origins)).collect();
+    let control = commit(base, &before, (Arc::new(model), tls), &origins, shards, opened);
+    base.reload.until(|reload| (reload.left.get() == 0).then_some(())).await;
+    for (core, sockets) in base.cores.iter().zip(sockets) {
+        for (bind, socket) in sockets {
+            control.live.binds[bind].set_state(BindState::Listening);
+            core.send(ToCore::Listen { bind: control.live.binds[bind].key, socket });
+        }
+    }
+    Ok(control.live.generation)
+}
+
+/// The switch itself: nothing can fail any more, and nobody runs on this core meanwhile.
+fn commit(
+    base: &Rc<ControlBase>,
+    before: &Rc<Control>,
+    (model, tls): (Arc<Model>, Arc<tls::Store>),
+    origins: &Origins,
+    shards: Vec<Shard>,
+    opened: Opened,
+) -> Rc<Control> {
+    let live = before.live.next(&model, origins);
+    let number = live.generation;
+    let cells = shards.last().cloned().unwrap_or_default();
+    let view = before.next_view((&model, &live, &tls, cells), origins, opened);
+    live.commit(&model, (&before.live, &before.model), origins);
+    base.generations.borrow_mut().begin(number, &model, rt::now());
+    base.reload.left.set(base.cores.len());
+    let data: Arc<[Shard]> = shards[..base.cores.len()].into();
+    for core in &base.cores {
+        // Each core has its own allocation: no reference count is shared.
+        let model = Arc::new(Model::clone(&model));
+        core.send(ToCore::Apply(Box::new(Generation {
+            model,
+            live: live.clone(),
+            shards: data.clone(),
+            tls: tls.clone(),
+        })));
+    }
+    base.collector.borrow_mut().reload(shards, origins);
+    let control = base.switch(view);
+    control.take_over(&before.model, origins);
+    if model.global.maxconn != before.model.global.maxconn {
+        let budget = base.process.budget;
+        let wanted = model.global.maxconn.map_or(budget.maxconn, |wanted| wanted.min(budget.hard_maxconn));
+        control.live.process.connections.set_limit(Some(wanted));
+    }
+    close_removed(before, origins);
+    control.update_probes();
+    resolve::settle(&control);
+    end_later(base, before);
+    control
+}
+
+/// Binds that are gone: their listeners close by themselves; new clients find no file of theirs.
+fn close_removed(before: &Control, origins: &Origins) {
+    for id in before.model.binds.ids() {
+        if !origins.listeners.values().any(|origin| *origin == Some(id)) {
+            before.live.binds[id].set_state(BindState::Closed);
+            listeners::remove_file(&before.model, id);
+        }
+    }
+}
+
+/// `hard-stop-after` is the patience with sessions of an older generation too.
+fn end_later(base: &Rc<ControlBase>, before: &Control) {
+    let Some(patience) = before.model.global.hard_stop_after else { return };
+    let number = before.live.generation;
+    let base = base.clone();
+    rt::spawn(async move {
+        rt::sleep_until(rt::now() + patience).await;
+        if base.generations.borrow().model(number).is_some() {
+            base.broadcast(|| ToCore::ShutdownGeneration(number));
+        }
+    });
+}

@@ -1,0 +1,288 @@
+//! Changing a running proxy: no connection is lost, unchanged objects go on, and what is wrong changes nothing.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::harness::http::{http_gate, ok, sections};
+use crate::harness::peers::free_address;
+use crate::harness::{Origin, Shardgate, bytes, connect, until};
+
+/// HTTP clients that ask as fast as they can until they are told to stop.
+struct Load {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+    clients: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Load {
+    /// `requests`: on each connection, before the client opens another.
+    fn start(address: SocketAddr, clients: usize, requests: usize) -> Load {
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let client = |_| {
+            let (stop, done) = (stop.clone(), done.clone());
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Acquire) {
+                    let mut wire = crate::harness::http::Wire::new(connect(address));
+                    for _ in 0..requests {
+                        if stop.load(Ordering::Acquire) {
+                            break;
+                        }
+                        let response = wire.get("/");
+                        assert_eq!(response.status(), 200, "{}", response.head);
+                        done.fetch_add(1, Ordering::AcqRel);
+                    }
+                }
+            })
+        };
+        let clients = (0..clients).map(client).collect();
+        Load { stop, done, clients }
+    }
+
+    fn done(&self) -> u64 {
+        self.done.load(Ordering::Acquire)
+    }
+
+    /// Waits until so many more requests were answered.
+    fn more(&self, requests: u64) {
+        let goal = self.done() + requests;
+        until("requests to be answered", || {
+            assert!(!self.clients.iter().any(std::thread::JoinHandle::is_finished), "a client failed");
+            self.done() >= goal
+        });
+    }
+
+    fn finish(self) {
+        self.stop.store(true, Ordering::Release);
+        for client in self.clients {
+            client.join().expect("no request failed");
+        }
+    }
+}
+
+#[test]
+fn a_kept_connection_gets_the_new_rules_at_its_next_request() {
+    let origin = Origin::http_named("one");
+    let header = |value: &str| {
+        format!("response-rules = [{{ set-header = {{ name = \"x-rules\", value = \"{value}\" }} }}]")
+    };
+    let mut gate = http_gate(&origin, &header("old"), "", "");
+    let mut wire = gate.wire("fe");
+    assert_eq!(wire.get("/").header("x-rules"), Some("old"));
+    gate.reload(&sections(&origin, &header("new"), "", ""));
+    assert_eq!(wire.get("/").header("x-rules"), Some("new"));
+    assert_eq!(gate.count("fe/FRONTEND", "req_tot"), 2, "counters go on");
+    assert_eq!(gate.count("fe/FRONTEND", "stot"), 1, "it is still one session");
+    assert_eq!(gate.count("be/s1", "reuse"), 1, "the server connection is still there");
+    drop(wire);
+    gate.finish();
+}
+
+#[test]
+fn what_is_wrong_changes_nothing_and_says_where() {
+    let origin = Origin::http_named("one");
+    let gate = http_gate(&origin, "", "", "");
+    let mut wire = gate.wire("fe");
+    wire.get("/");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let good = sections(&origin, "", "", "");
+    let bind = format!(
+        "[frontend.other]\nbind = \"{}\"\ndefault-backend = \"be\"\n",
+        taken.local_addr().expect("bound")
+    );
+    for (text, expected) in [
+        ("[frontend.fe\n", "shardgate.toml:"),
+        (&*good.replace("default-backend = \"be\"", "default-backend = \"bee\""), "did you mean \"be\"?"),
+        (&*format!("{good}{bind}"), "Address already in use"),
+    ] {
+        gate.rewrite(text);
+        let why = gate.try_reload().expect_err("it is wrong");
+        assert!(why.contains(expected), "{why}");
+        assert_eq!(wire.get("/").status(), 200);
+    }
+    let generations = gate.ask("show generations");
+    assert!(generations.contains("\n1 current "), "{generations}");
+    assert_eq!(generations.matches("- refused ").count(), 3, "{generations}");
+    drop((wire, taken));
+    gate.finish();
+}
+
+#[test]
+fn sighup_reloads_and_the_log_says_so() {
+    let origin = Origin::http_named("one");
+    let gate = http_gate(&origin, "", "", "");
+    gate.rewrite(&sections(&origin, "", "", "weight = 7"));
+    gate.signal("HUP");
+    gate.wait_log("reloaded by SIGHUP");
+    assert_eq!(gate.stat("be/s1", "weight"), "7");
+    gate.rewrite("nonsense");
+    gate.signal("HUP");
+    gate.wait_log("nothing changed: ");
+    gate.finish();
+}
+
+#[test]
+fn no_request_is_lost_under_load() {
+    let one = Origin::http_named("one");
+    let two = Origin::http_named("two");
+    let extra = free_address();
+    let body = |n: usize| {
+        let mut text = String::new();
+        // Ids of what stays move around: other objects come and go before and between them.
+        if n % 2 == 1 {
+            text.push_str(&format!("[frontend.a]\nbind = \"{extra}\"\ndefault-backend = \"a\"\n"));
+            text.push_str(&format!("[backend.a.server.x]\naddress = \"{}\"\n", two.address));
+        }
+        text.push_str(&sections(
+            &one,
+            "",
+            &format!("balance = \"{}\"", ["roundrobin", "leastconn"][n % 2]),
+            "",
+        ));
+        if !n.is_multiple_of(3) {
+            text.push_str(&format!("[backend.be.server.s2]\naddress = \"{}\"\nweight = {n}\n", two.address));
+        }
+        text
+    };
+    let mut gate = Shardgate::with(&body(0)).defaults("mode = \"http\"").start();
+    let kept = Load::start(gate.address("fe"), 3, usize::MAX);
+    let fresh = Load::start(gate.address("fe"), 2, 3);
+    for n in 1..=40 {
+        gate.reload(&body(n));
+        if n % 2 == 1 {
+            assert!(TcpStream::connect(extra).is_ok(), "the new bind listens when the reload is reported");
+        }
+        fresh.more(4);
+    }
+    kept.more(1);
+    fresh.finish();
+    kept.finish();
+    until("old generations to end", || !gate.ask("show generations").contains(" old "));
+    assert_eq!(gate.count("fe/FRONTEND", "hrsp_5xx"), 0);
+    assert_eq!(gate.count("fe/FRONTEND", "eresp") + gate.count("be/BACKEND", "econ"), 0);
+    gate.finish();
+}
+
+#[test]
+fn tunnels_and_downloads_live_on_and_take_their_generation_along() {
+    const TOTAL: u64 = 3_000_000;
+    let origin = Origin::wire(|wire, _| {
+        while let Some(request) = wire.request() {
+            if request.header("upgrade").is_some() {
+                wire.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n");
+                return crate::harness::origin::echo(wire.stream.try_clone().expect("a socket"));
+            }
+            wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {TOTAL}\r\n\r\n"));
+            let _ = bytes::send(&mut wire.stream, TOTAL);
+        }
+    });
+    let mut gate = http_gate(&origin, "", "", "");
+    let address = gate.address("fe");
+    let mut tunnel = gate.wire("fe");
+    tunnel.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+    assert_eq!(tunnel.head().expect("a head").split(' ').nth(1), Some("101"));
+    let mut download = connect(address);
+    download.write_all(b"GET /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        download.read_exact(&mut byte).expect("a head");
+        head.push(byte[0]);
+    }
+    // The backend that they use is gone, and then the bind that they came by.
+    let other = Origin::http_named("other");
+    let moved = sections(&other, "", "", "")
+        .replace("be]", "elsewhere]")
+        .replace("be.", "elsewhere.")
+        .replace("\"be\"", "\"elsewhere\"");
+    gate.reload(&moved);
+    tunnel.send("still here");
+    assert_eq!(tunnel.exactly(10).expect("the echo"), b"still here");
+    gate.reload(&moved.replace("frontend.fe", "frontend.fe2"));
+    assert!(gate.ask("show generations").contains("\n1 old "), "{}", gate.ask("show generations"));
+    bytes::receive(&mut download, TOTAL, bytes::Pace::Fast).expect("byte-exact");
+    tunnel.send("and here");
+    assert_eq!(tunnel.exactly(8).expect("the echo"), b"and here");
+    assert_eq!(gate.wire("fe2").get("/").text(), "other");
+    until("the bind to close", || TcpStream::connect(address).is_err());
+    gate.ask("drain generation 1");
+    assert!(tunnel.is_closed());
+    until("the generation to end", || !gate.ask("show generations").contains("\n1 old "));
+    drop(download);
+    gate.finish();
+}
+
+#[test]
+fn a_tcp_session_goes_on_and_a_new_one_goes_elsewhere() {
+    let (one, two) = (Origin::named("1"), Origin::named("2"));
+    let relay = |origin: &Origin| crate::harness::gate::relay(origin.address, "");
+    let mut gate = Shardgate::start(&relay(&one));
+    let mut old = gate.connect("fe");
+    let mut byte = [0; 1];
+    old.read_exact(&mut byte).expect("the name");
+    gate.reload(&relay(&two));
+    old.write_all(b"x").expect("sent");
+    old.read_exact(&mut byte).expect("the echo");
+    assert_eq!(&byte, b"x");
+    gate.connect("fe").read_exact(&mut byte).expect("the name");
+    assert_eq!(&byte, b"2");
+    assert_eq!(gate.count("be/s1", "stot"), 2);
+    drop(old);
+    gate.finish();
+}
+
+#[test]
+fn who_waits_in_the_queue_gets_a_slot_from_whatever_generation_gives_it_back() {
+    let origin = Origin::http(|_| ok("done"));
+    let go = Arc::new(AtomicBool::new(false));
+    let may = go.clone();
+    let slow = Origin::wire(move |wire, _| {
+        while wire.request().is_some() {
+            until("the test to let it go", || may.load(Ordering::Acquire));
+            wire.send(ok("slow"));
+        }
+    });
+    let body = |server: &Origin, more: &str| {
+        let text = sections(server, "", "timeout.queue = \"20s\"", "maxconn = 1");
+        format!("{more}{text}")
+    };
+    let mut gate = Shardgate::with(&body(&slow, "")).defaults("mode = \"http\"").start();
+    let mut first = gate.wire("fe");
+    first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    gate.wait_stat("be/s1", "scur", "1");
+    let mut second = gate.wire("fe");
+    second.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    gate.wait_stat("be/BACKEND", "qcur", "1");
+    // Other objects take the ids; a server that the waiter does not know comes in addition.
+    let other = format!("[backend.aa.server.x]\naddress = \"{}\"\n", origin.address);
+    gate.reload(&body(&slow, &other));
+    let mut third = gate.wire("fe");
+    third.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    gate.wait_stat("be/BACKEND", "qcur", "2");
+    go.store(true, Ordering::Release);
+    for wire in [&mut first, &mut second, &mut third] {
+        assert_eq!(wire.response("GET").text(), "slow");
+    }
+    drop((first, second, third));
+    gate.finish();
+}
+
+#[test]
+fn checks_of_unchanged_servers_go_on_and_what_an_administrator_set_stays() {
+    let origin = Origin::http_named("one");
+    let body = |more: &str| sections(&origin, "", "", &format!("check = true\ninter = \"100ms\"\n{more}"));
+    let mut gate = Shardgate::with(&body("weight = 10")).defaults("mode = \"http\"").start();
+    until("a check", || gate.stat("be/s1", "check_status") == "L4OK");
+    gate.ask("set server be/s1 weight 50");
+    gate.ask("set server be/s1 state drain");
+    gate.reload(&format!("{}[backend.other]\n", body("weight = 10")));
+    assert_eq!(gate.stat("be/s1", "check_status"), "L4OK", "the last result is still known");
+    assert_eq!(
+        (gate.stat("be/s1", "weight"), gate.stat("be/s1", "status")),
+        ("50".to_owned(), "DRAIN".to_owned())
+    );
+    gate.reload(&body("weight = 20"));
+    assert_eq!(gate.stat("be/s1", "weight"), "20", "the configuration has changed: it wins");
+    gate.finish();
+}
