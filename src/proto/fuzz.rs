@@ -4,6 +4,7 @@
 //! corpora through [`TARGETS`] with ordinary `cargo test`.
 
 mod h1;
+mod h2;
 
 use crate::proto::proxy_header::{self, Command, Version};
 use crate::proto::{Parsed, client_hello, rdp};
@@ -20,7 +21,13 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("h1_response_head", h1_response_head),
     ("h1_body", h1_body),
     ("h1_forward", h1_forward),
+    ("h2_translation", h2_translation),
 ];
+
+/// Translation of requests and trailers of HTTP/2.
+pub fn h2_translation(data: &[u8]) {
+    h2::translation(data);
+}
 
 /// Checks that a parser never takes a decision back: once a prefix is complete or wrong, every longer input says the same.
 /// Complete results also never need more bytes than they say.

@@ -432,7 +432,7 @@ struct Waiting<'a> {
 impl Waiting<'_> {
     async fn head(self, settings: &Backend, options: &HeadOptions, head: &mut Head) -> Result<(), Failed> {
         let Waiting { session, client, up, upload, started, backend } = self;
-        let mut uploading = !upload.is_done();
+        let mut uploading = !upload.is_done() || up.holds_body();
         poll_fn(|cx| {
             if uploading {
                 match poll_upload(cx, session, client, up, upload, backend) {

@@ -199,7 +199,7 @@ impl Body<'_> {
     async fn rest(&mut self, up: &mut Upstream) -> Result<(), End> {
         let Body { session, client, job, upload, download } = self;
         let settings = &session.core.model.backends[job.backend];
-        let mut uploading = !upload.is_done();
+        let mut uploading = !upload.is_done() || up.holds_body();
         poll_fn(|cx| {
             if uploading
                 && let Poll::Ready(result) =

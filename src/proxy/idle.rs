@@ -78,6 +78,14 @@ impl Upstream {
         }
     }
 
+    /// Whether bytes of the request wait for room in the window of a stream.
+    pub(super) fn holds_body(&self) -> bool {
+        match &self.wire {
+            Wire::Conn(_) => false,
+            Wire::Stream(stream) => stream.outgoing.as_ref().is_some_and(|outgoing| !outgoing.is_over()),
+        }
+    }
+
     /// Whether nothing arrived while it was idle. What did makes it useless: an end, an error, or bytes nobody asked for.
     pub(super) fn is_quiet(&mut self) -> bool {
         let cx = Context::from_waker(Waker::noop());

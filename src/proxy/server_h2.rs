@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -179,6 +179,8 @@ impl ServerStream {
             if is_over && trailers.is_some() {
                 outgoing.finish(trailers);
             }
+            // What does not fit the window yet is sent by the pump of the body.
+            let _ = outgoing.poll_room(&mut Context::from_waker(Waker::noop()));
         }
         self.response = Some(response);
         self.outgoing = Some(outgoing);
