@@ -9,6 +9,45 @@ use super::value::{self, Bad};
 use super::words::Variables;
 use crate::config::keywords::Scope;
 
+/// What `global` says about the lines of other sections.
+#[derive(Default)]
+pub(super) struct Globals {
+    /// `crt-base` and `ca-base`: where relative paths begin.
+    pub(super) crt_base: Option<String>,
+    pub(super) ca_base: Option<String>,
+    /// `ssl-default-bind-*` as options of a bind.
+    pub(super) bind_tls: Vec<String>,
+}
+
+impl Globals {
+    pub(super) fn of(sections: &[Section]) -> Globals {
+        let mut globals = Globals::default();
+        for d in sections.iter().filter(|s| s.kind == "global").flat_map(|s| &s.directives) {
+            match d.words.as_slice() {
+                [word, path] if word == "crt-base" => globals.crt_base = Some(path.clone()),
+                [word, path] if word == "ca-base" => globals.ca_base = Some(path.clone()),
+                [word, list] if DEFAULTS_OF_BINDS.iter().any(|(from, _)| from == word) => {
+                    let option = DEFAULTS_OF_BINDS.iter().find(|(from, _)| from == word);
+                    globals.bind_tls.extend(option.map(|(_, option)| (*option).to_owned()));
+                    globals.bind_tls.push(list.clone());
+                }
+                [word, options @ ..] if word == "ssl-default-bind-options" => {
+                    globals.bind_tls.extend(options.iter().cloned());
+                }
+                _ => {}
+            }
+        }
+        globals
+    }
+}
+
+/// Directives that hold for every bind with `ssl`, and the option of a bind that each is.
+const DEFAULTS_OF_BINDS: &[(&str, &str)] = &[
+    ("ssl-default-bind-ciphers", "ciphers"),
+    ("ssl-default-bind-ciphersuites", "ciphersuites"),
+    ("ssl-default-bind-curves", "curves"),
+];
+
 /// The tables that it makes: `[global]` and `[admin]`.
 pub(super) fn translate(
     section: &Section,
@@ -72,6 +111,17 @@ fn directive(
         ("default-path", [word]) if word == "current" || word == "config" => {
             Outcome::Near("paths are relative to the configuration file".to_owned())
         }
+        ("crt-base" | "ca-base" | "ssl-default-bind-options", [_, ..]) => Outcome::Exact,
+        ("ssl-default-bind-ciphers" | "ssl-default-bind-ciphersuites" | "ssl-default-bind-curves", [_]) => {
+            Outcome::Exact
+        }
+        ("ssl-default-bind-sigalgs" | "ssl-default-bind-client-sigalgs" | "ssl-dh-param-file", _) => {
+            Outcome::Ignored("the TLS library chooses among strong ones".to_owned())
+        }
+        ("ssl-server-verify", [word]) if word == "required" => Outcome::Exact,
+        (tune, _) if tune.starts_with("tune.ssl.") && !value_exists(words) => {
+            Outcome::Ignored("the TLS library needs no such bound".to_owned())
+        }
         ("localpeer", _) => Outcome::Ignored("nothing here uses it".to_owned()),
         ("log", [target, rest @ ..]) => log(global, target, rest, d),
         _ => match value::simple(Scope::Global, words, d.prefix, variables) {
@@ -120,14 +170,51 @@ fn stats_socket(admin: &mut Table, words: &[String], d: &Directive) -> Outcome {
     near.map_or(Outcome::Exact, |near| Outcome::Near(near.to_owned()))
 }
 
-/// `log TARGET FACILITY [LEVEL]`: what the process itself says goes there too.
-fn log(global: &mut Table, target: &str, _: &[String], d: &Directive) -> Outcome {
-    match target {
-        "stdout" | "fd@1" => set(global, "log", Val::text("stdout"), d),
-        "stderr" | "fd@2" => set(global, "log", Val::text("stderr"), d),
-        _ => Outcome::Near(
-            "lines go to stderr, where the service manager takes them to the journal and to syslog"
-                .to_owned(),
-        ),
+fn value_exists(words: &[String]) -> bool {
+    value::keyword(Scope::Global, words).is_some()
+}
+
+/// `log TARGET [OPTIONS] FACILITY [LEVEL [MINLEVEL]]`: what the process itself says goes there, too.
+fn log(global: &mut Table, target: &str, words: &[String], d: &Directive) -> Outcome {
+    match log_target(target, words) {
+        Ok(value) => {
+            global.push("log", value, d.place, &d.comments);
+            Outcome::Exact
+        }
+        Err(outcome) => outcome,
     }
+}
+
+/// A target of logs, here and in proxies.
+pub(super) fn log_target(target: &str, words: &[String]) -> Result<Val, Outcome> {
+    let address = match target {
+        "stdout" | "fd@1" => "stdout",
+        "stderr" | "fd@2" => "stderr",
+        other => ["ipv4@", "ipv6@", "udp@", "udp4@", "udp6@", "unix@"]
+            .iter()
+            .find_map(|prefix| other.strip_prefix(prefix))
+            .unwrap_or(other),
+    };
+    // A host alone means the port of syslog.
+    let is_host = !address.starts_with(['/', '@']) && !address.contains('@') && !address.contains("std");
+    let has_port =
+        address.rsplit(':').next().is_some_and(|port| port.parse::<u16>().is_ok()) && address.contains(':');
+    let address = if is_host && !has_port { format!("{address}:514") } else { address.to_owned() };
+    let mut entries = vec![("address".to_owned(), Val::Text(address))];
+    let mut plain = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "len" | "format" | "sample" => {
+                let text = words.next().ok_or_else(|| Outcome::Wrong(format!("{word} needs a value")))?;
+                entries.push((word.clone(), text.parse().map_or(Val::text(text), Val::Int)));
+            }
+            "profile" => return Err(Outcome::No("profiles of logs are not in this version".to_owned())),
+            _ => plain.push(word),
+        }
+    }
+    for (key, word) in ["facility", "level", "minlevel"].into_iter().zip(plain) {
+        entries.push((key.to_owned(), Val::text(word)));
+    }
+    Ok(Val::Table(entries))
 }

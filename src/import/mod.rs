@@ -17,6 +17,7 @@ mod rules;
 mod source;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod toml;
 mod value;
 mod words;

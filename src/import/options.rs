@@ -3,6 +3,7 @@
 use super::coverage::{self, Fate, Row};
 use super::proxy::{Outcome, Proxy, split, unknown};
 use super::source::{Directive, Prefix};
+use super::tls;
 use super::toml::Val;
 use super::value::{self, Bad};
 use super::words;
@@ -20,11 +21,18 @@ pub(super) fn bind(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
         Ok(address) => address,
         Err(outcome) => return outcome,
     };
+    let own = &d.words[2..];
+    let is_tls = own.iter().any(|word| word == "ssl");
     let mut options = Options::new(proxy, Scope::Bind, coverage::BIND);
-    let worst = options.read(&d.words[2..]);
-    let mut entries = options.entries;
+    // What holds for all comes first, so that what is said here replaces it.
+    let common = if is_tls { proxy.globals.bind_tls.as_slice() } else { &[] };
+    let worst = options.read(&[common, own].concat());
+    let (mut entries, tls) = (options.entries, options.tls);
     if let Some(wrong) = worst.wrong {
         return wrong;
+    }
+    if is_tls {
+        entries.push(("tls".to_owned(), Val::Table(tls)));
     }
     entries.insert(0, ("address".to_owned(), Val::Text(address)));
     proxy.table.push("bind", Val::Table(entries), d.place, &d.comments);
@@ -190,6 +198,8 @@ struct Options<'p, 'a, 'e> {
     scope: Scope,
     table: &'static [Row],
     entries: Vec<(String, Val)>,
+    /// What goes into the table `tls` of a bind.
+    tls: Vec<(String, Val)>,
     ignored: Vec<String>,
     near: Vec<String>,
     no: Vec<String>,
@@ -202,6 +212,7 @@ impl<'p, 'a, 'e> Options<'p, 'a, 'e> {
             scope,
             table,
             entries: Vec::new(),
+            tls: Vec::new(),
             ignored: Vec::new(),
             near: Vec::new(),
             no: Vec::new(),
@@ -231,6 +242,11 @@ impl<'p, 'a, 'e> Options<'p, 'a, 'e> {
     fn option(&mut self, words: &[String]) -> Result<usize, Outcome> {
         let word = words[0].as_str();
         if let Some(used) = self.special(word, words)? {
+            return Ok(used);
+        }
+        if self.scope == Scope::Bind
+            && let Some(used) = tls::option(self.proxy, &mut self.tls, &mut self.near, words)?
+        {
             return Ok(used);
         }
         let Some((_, _, fate)) = self.table.iter().find(|(keyword, ..)| *keyword == word) else {

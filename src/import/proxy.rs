@@ -33,6 +33,15 @@ pub(super) struct Proxy<'a, 'e> {
     pub(super) checks: checks::Checks,
     pub(super) sections: &'a [Section],
     pub(super) variables: &'a Variables<'e>,
+    pub(super) globals: &'a global::Globals,
+}
+
+/// What every section may look at.
+#[derive(Clone, Copy)]
+struct Given<'a, 'e> {
+    sections: &'a [Section],
+    variables: &'a Variables<'e>,
+    globals: &'a global::Globals,
 }
 
 /// Translates all sections.
@@ -45,11 +54,13 @@ pub(super) fn translate(sections: &[Section], variables: &Variables<'_>, report:
         }
     }
     let shared = shared_defaults(sections);
+    let globals = global::Globals::of(sections);
+    let given = Given { sections, variables, globals: &globals };
     let translated: Vec<Table> = sections
         .iter()
         .flat_map(|section| {
             let tables = match section.kind.as_str() {
-                "frontend" | "backend" | "listen" => proxy(sections, section, shared, variables, report),
+                "frontend" | "backend" | "listen" => proxy(given, section, shared, report),
                 "userlist" => userlist(section, variables, report),
                 "http-errors" => http_errors(section, report),
                 "global" | "defaults" => Vec::new(),
@@ -62,7 +73,7 @@ pub(super) fn translate(sections: &[Section], variables: &Variables<'_>, report:
     if let Some(section) = shared.map(|at| &sections[at]) {
         defaults.place = section.place;
         defaults.comments = section.comments.clone();
-        fill_defaults(&mut defaults, section, sections, variables, report);
+        fill_defaults(&mut defaults, section, given, report);
     }
     if sections.iter().any(|s| matches!(s.kind.as_str(), "frontend" | "listen")) {
         // What HAProxy does about the two ambiguities that may be repaired.
@@ -112,13 +123,8 @@ fn stays(words: &[String]) -> bool {
     by_table || coverage::find(coverage::PROXY, words).is_none_or(|(.., fate)| *fate != Fate::Mapped)
 }
 
-fn fill_defaults(
-    table: &mut Table,
-    section: &Section,
-    sections: &[Section],
-    variables: &Variables<'_>,
-    report: &mut Report,
-) {
+fn fill_defaults(table: &mut Table, section: &Section, given: Given<'_, '_>, report: &mut Report) {
+    let Given { sections, variables, globals } = given;
     let http = mode_of(section, sections, variables);
     let mut proxy = Proxy {
         scope: Scope::Defaults,
@@ -129,6 +135,7 @@ fn fill_defaults(
         checks: checks::Checks::default(),
         sections,
         variables,
+        globals,
     };
     for directive in section.directives.iter().filter(|d| stays(&d.words)) {
         proxy.directive(directive, report);
@@ -144,13 +151,8 @@ fn mode_of(section: &Section, sections: &[Section], variables: &Variables<'_>) -
     mode.and_then(|d| d.words.get(1)).is_some_and(|mode| variables.expand(mode) == "http")
 }
 
-fn proxy(
-    sections: &[Section],
-    section: &Section,
-    shared: Option<usize>,
-    variables: &Variables<'_>,
-    report: &mut Report,
-) -> Vec<Table> {
+fn proxy(given: Given<'_, '_>, section: &Section, shared: Option<usize>, report: &mut Report) -> Vec<Table> {
+    let Given { sections, variables, globals } = given;
     let scope = match section.kind.as_str() {
         "frontend" => Scope::Frontend,
         "backend" => Scope::Backend,
@@ -181,6 +183,7 @@ fn proxy(
         checks: checks::Checks::default(),
         sections,
         variables,
+        globals,
     };
     report.add(section.place, &format!("{} {}", section.kind, section.name), State::Exact, "");
     if !section.rest.is_empty() {
@@ -285,6 +288,9 @@ impl Proxy<'_, '_> {
                 Err(message) => Outcome::Wrong(message),
             },
             "balance" => self.balance(d),
+            "log" => return self.log(d),
+            "option httplog" | "option tcplog" | "option httpslog" => self.log_format(d),
+            "capture request header" | "capture response header" | "capture cookie" => self.capture(keyword, d),
             "stats enable" if !value::exists(self.scope, "stats") => return None,
             _ => {
                 let words = legacy::renamed(&d.words)?;
@@ -345,6 +351,65 @@ impl Proxy<'_, '_> {
             Some("sticky" | "log-hash") => Outcome::No("it balances logs, which are not received".to_owned()),
             Some(_) => self.put(&["balance"], Val::Text(words.join(" ")), d),
         }
+    }
+
+    /// `log global`, `log TARGET ...` and `no log`.
+    fn log(&mut self, d: &Directive) -> Option<Outcome> {
+        if self.scope == Scope::Backend {
+            return Some(Outcome::Ignored("the lines are those of the frontends".to_owned()));
+        }
+        if d.prefix != Prefix::None {
+            return Some(self.put(&["log"], Val::Flag(false), d));
+        }
+        match d.words.get(1).map(String::as_str) {
+            // By the table.
+            Some("global") => None,
+            None => Some(Outcome::Wrong("write log global or log TARGET FACILITY".to_owned())),
+            Some(target) => Some(match global::log_target(target, &d.words[2..]) {
+                Ok(value) => {
+                    self.table.push("log", value, d.place, &d.comments);
+                    Outcome::Exact
+                }
+                Err(outcome) => outcome,
+            }),
+        }
+    }
+
+    /// The formats that have a name.
+    fn log_format(&mut self, d: &Directive) -> Outcome {
+        let format = match (d.words[1].as_str(), d.words.get(2).map(String::as_str)) {
+            _ if self.scope == Scope::Backend => {
+                return Outcome::Ignored("the lines are those of the frontends".to_owned());
+            }
+            _ if d.prefix != Prefix::None => return Outcome::Exact,
+            ("httplog", Some("clf")) if self.http => "clf",
+            // HAProxy writes what TCP mode has, too.
+            ("httplog" | "httpslog", _) if !self.http => "tcplog",
+            (format, _) => format,
+        };
+        self.put(&["log-format"], Val::text(format), d)
+    }
+
+    /// `capture request header NAME len LENGTH`.
+    fn capture(&mut self, keyword: &str, d: &Directive) -> Outcome {
+        if !self.http {
+            return Outcome::Ignored("only HTTP mode looks at it".to_owned());
+        }
+        let [name, word, len] = &d.words[keyword.split(' ').count()..] else {
+            return Outcome::Wrong(format!("write {keyword} NAME len LENGTH"));
+        };
+        let Some(len) = self.variables.expand(len).parse().ok().filter(|_| word == "len") else {
+            return Outcome::Wrong(format!("write {keyword} NAME len LENGTH"));
+        };
+        let value = Val::Table(vec![("name".to_owned(), Val::text(name)), ("len".to_owned(), Val::Int(len))]);
+        match keyword {
+            "capture cookie" => return self.put(&["capture", "cookie"], value, d),
+            "capture request header" => {
+                self.table.push("capture.request-header", value, d.place, &d.comments)
+            }
+            _ => self.table.push("capture.response-header", value, d.place, &d.comments),
+        }
+        Outcome::Exact
     }
 
     /// `cookie NAME [OPTIONS]`.
@@ -481,7 +546,12 @@ fn userlist(section: &Section, variables: &Variables<'_>, report: &mut Report) -
                     }
                     _ => None,
                 });
-                table.set(&["user", name], Val::Table(entries.collect()), d.place, &d.comments);
+                let mut fields: Vec<(String, Val)> = Vec::new();
+                for (key, value) in entries {
+                    fields.retain(|(other, _)| *other != key);
+                    fields.push((key, value));
+                }
+                table.set(&["user", name], Val::Table(fields), d.place, &d.comments);
                 Outcome::Exact
             }
             _ => {

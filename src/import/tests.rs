@@ -239,6 +239,40 @@ fn the_report_has_four_states_and_an_exit_code() {
 }
 
 #[test]
+fn binds_have_their_tls_in_a_table() {
+    let imported = of(&format!(
+        "global\n crt-base /etc/ssl\n ssl-default-bind-ciphers ECDHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES128-GCM-SHA256\n \
+         ssl-default-bind-options ssl-min-ver TLSv1.2 no-tlsv11\n{TIMEOUTS}listen a\n mode http\n bind :80\n \
+         bind :443 ssl crt a.pem crt /b.pem alpn h2,http/1.1 strict-sni name tls no-tlsv12\n server s 192.0.2.1:80\n"
+    ));
+    assert_eq!(imported.report.exit_code(), 0, "{}", imported.report.text());
+    let expected = "  { address = \":443\", name = \"tls\", tls = { cipher-suites = [\"ECDHE-RSA-AES128-GCM-SHA256\"], certificates = \
+                    [\"/etc/ssl/a.pem\", \"/b.pem\"], alpn = [\"h2\", \"http/1.1\"], strict-sni = true, min-version = \"TLSv1.3\" } },";
+    assert!(imported.toml.contains(expected), "{}", imported.toml);
+    assert!(imported.toml.contains("  { address = \":80\" },"), "{}", imported.toml);
+}
+
+#[test]
+fn logs_have_targets_formats_and_captures() {
+    let toml = clean(
+        "global\n log 127.0.0.1 local0 notice\n log /dev/log len 2048 format rfc5424 local1\ndefaults\n mode http\n log global\n option httplog\n \
+         timeout connect 5s\n timeout client 30s\n timeout server 30s\nlisten a\n bind :80\n capture request header Host len 32\n \
+         capture request header User-Agent len 200\n capture cookie ASP len 32\n option dontlognull\n server s 192.0.2.1:80\n",
+    );
+    for line in [
+        "  { address = \"127.0.0.1:514\", facility = \"local0\", level = \"notice\" },",
+        "  { address = \"/dev/log\", len = 2048, format = \"rfc5424\", facility = \"local1\" },",
+        "log = true",
+        "log-format = \"httplog\"",
+        "capture.request-header = [\n  { name = \"Host\", len = 32 },\n  { name = \"User-Agent\", len = 200 },\n]",
+        "capture.cookie = { name = \"ASP\", len = 32 }",
+        "dontlognull = true",
+    ] {
+        assert!(toml.contains(line), "{line}\n{toml}");
+    }
+}
+
+#[test]
 fn passwords_stay_out_of_the_report() {
     let report = of("userlist u\n user a insecure-password hunter2\n").report;
     assert!(report.notes().all(|note| !note.directive.contains("hunter2")), "{report:?}");

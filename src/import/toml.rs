@@ -164,17 +164,18 @@ impl Table {
         }
     }
 
-    /// Adds an entry to a list.
+    /// Adds an entry to a list; the key is a path with dots.
     pub(super) fn push(&mut self, key: &str, value: Val, place: Place, comments: &[String]) {
+        let path: Vec<String> = key.split('.').map(str::to_owned).collect();
         let line = Line { value, place, comments: comments.to_vec() };
-        match self.settings.iter_mut().find(|other| other.path == [key]) {
+        match self.settings.iter_mut().find(|other| other.path == path) {
             Some(Setting { value: Item::Lines(lines), .. }) => lines.push(line),
-            _ => self.settings.push(Setting {
-                path: vec![key.to_owned()],
-                value: Item::Lines(vec![line]),
-                place,
-                comments: Vec::new(),
-            }),
+            // A list says more than the flag that was there.
+            Some(other) => other.value = Item::Lines(vec![line]),
+            None => {
+                let value = Item::Lines(vec![line]);
+                self.settings.push(Setting { path, value, place, comments: Vec::new() });
+            }
         }
     }
 }

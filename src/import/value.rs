@@ -86,6 +86,7 @@ pub(super) fn value(
         Kind::Text | Kind::OneOf(_) | Kind::Cpus | Kind::FileMode if !words.is_empty() => {
             Ok(Val::Text(words.join(" ")))
         }
+        Kind::FlagOrText if !words.is_empty() => Ok(Val::Text(words.join(" "))),
         Kind::Texts if !words.is_empty() => Ok(Val::texts(words)),
         Kind::SomeOf(_) if !words.is_empty() => {
             Ok(Val::List(words.iter().flat_map(|word| word.split(',')).map(Val::text).collect()))
@@ -93,7 +94,9 @@ pub(super) fn value(
         Kind::Text | Kind::OneOf(_) | Kind::Cpus | Kind::FileMode | Kind::Texts | Kind::SomeOf(_) => {
             Err(Bad::Arguments("a value is missing".to_owned()))
         }
-        Kind::FlagOrTable(_) | Kind::TrueOrTable(_) if words.is_empty() => {
+        Kind::FlagOrTable(_) | Kind::TrueOrTable(_) | Kind::FlagTextsOrTables(_) | Kind::FlagOrText
+            if words.is_empty() =>
+        {
             Ok(Val::Flag(prefix == Prefix::None))
         }
         _ => Err(Bad::Unknown),

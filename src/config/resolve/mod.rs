@@ -30,6 +30,7 @@ use crate::model::Model;
 use crate::policy::sample::VariableTable;
 
 use layout::Layout;
+pub(crate) use tls::SUITES;
 
 /// Resolves a parsed file. There is a model exactly if no diagnostic is an error.
 pub fn resolve(file: &File, env: &Env) -> (Option<Model>, Vec<Diagnostic>) {

@@ -8,7 +8,7 @@ use crate::model::Mode;
 use crate::model::tls::{BindTls, TlsParameters, TlsVersion};
 
 /// Suites by OpenSSL's names.
-const SUITES: &[&str] = &[
+pub(crate) const SUITES: &[&str] = &[
     "TLS_AES_128_GCM_SHA256",
     "TLS_AES_256_GCM_SHA384",
     "TLS_CHACHA20_POLY1305_SHA256",
