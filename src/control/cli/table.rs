@@ -211,6 +211,11 @@ Generated from `src/control/cli/table.rs`; `UPDATE_GOLDEN=1 cargo test` refreshe
 - `<<` at the end of a line announces a payload: the lines up to an empty one, or up to `END` after `<<END`.
 - Levels: user < operator < admin. The socket's configuration sets it; `operator` and `user` lower it for a connection.
 - Text of an unknown command begins with `Unknown command`; of one above the level it is `Permission denied`.
+- Every change, and every refusal for want of a level, is logged each time: who (user and process id of a UNIX socket's client,
+  else its address), what, and from which value to which: `admin: uid 0 pid 4711 did `set weight web/s1 5` (from 10 to 5)`.
+- A socket may listen on an address of the loopback network (`address = \"127.0.0.1:9999\"`): every user of the machine reaches it.
+- Bounds: a line 64 KiB, a payload 4 MiB, 64 connections; a client that does not read for `timeout cli` is closed.
+- `shardgate ctl` without commands is a dialogue in a terminal, with completion (Tab) and history.
 - Servers are named `backend/server`, by name or by number as `#iid/#sid`.
 - Each line of `show stat` is described in [STATS.md](STATS.md).
 ";
