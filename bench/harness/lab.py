@@ -37,6 +37,9 @@ def which(program):
 
 def build(args):
     """Builds the generator, the origin, the floor and the proxy; returns the path of every program."""
+    if args.built:
+        out = Path(args.built).resolve()
+        return programs(out, args)
     profile = [] if args.smoke else ["--release"]
     optional = {"bench-floor": args.floor, "bench-chart": args.svg}
     examples = ["bench-load", "bench-origin", *(name for name, wanted in optional.items() if wanted)]
@@ -47,6 +50,11 @@ def build(args):
     command = ["cargo", "metadata", "--format-version=1", "--no-deps"]
     meta = subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     out = Path(json.loads(meta.stdout)["target_directory"]) / ("debug" if args.smoke else "release")
+    return programs(out, args)
+
+
+def programs(out, args):
+    """Every program by its name; ours are in `out`."""
     return {
         "load": out / "examples" / "bench-load",
         "origin": out / "examples" / "bench-origin",

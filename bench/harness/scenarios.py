@@ -84,7 +84,7 @@ SCENARIOS = {
     "http1-10m": http("GET 10 MB, keep-alive, 16 connections", 16, who=HTTP_BULK, path="/10000000"),
     "http1-post": http("POST 4 kB, keep-alive, 64 connections", 64, path="/", script="post.lua"),
     "http1-post-1m": http("POST 1 MB, keep-alive, 16 connections", 16, who=HTTP_BULK, path="/", script="post-1m.lua"),
-    "http1-conn": http("connect, one request, close; 64 at a time", 64, "http-conn", unit="connection"),
+    "http1-conn": http("connect, one request, close; 64 at a time", 64, "http-conn", who=proxies("http"), unit="connection"),
     "http1-idle": http("4000 keep-alive connections after a request each, memory", 4000, "http-idle", unit="connection"),
     "http1-rules": http("200 conditions and a 10,000-entry map", 64, who=RULES, script="rules.lua"),
     "http1-mostly-idle-1000": rate(1000, 1000),

@@ -18,6 +18,7 @@ use crate::proxy::forward::{Broken, Link, Pump, Sink, Source};
 use crate::proxy::h2_head;
 use crate::proxy::h2_stream::Stream;
 use crate::proxy::idle::Upstream;
+use crate::proxy::lot::Rest;
 use crate::proxy::patience::Patience;
 use crate::proxy::session::Session;
 use crate::rt::{self, SendBuf};
@@ -108,6 +109,25 @@ impl Client {
                 None => Poll::Ready(Err(Broken::Sink(std::io::ErrorKind::InvalidInput.into()))),
             },
         }
+    }
+
+    /// The client of a connection that was parked.
+    pub(super) fn resume(rest: Rest) -> Client {
+        let Rest { recv, requests, quiet_since, .. } = rest;
+        let link = Link { recv, ..Link::default() };
+        let patience = Patience::default();
+        Client { link, patience, own: None, requests, is_known: true, quiet_since, stream: None }
+    }
+
+    /// What is left of a quiet client, if no task has to wait for it: all it may do is send, or leave.
+    pub(super) fn rest(&mut self, session: &Session, deadline: Option<Now>) -> Option<Rest> {
+        let is_bare = self.own.is_none() && self.stream.is_none() && session.info.shared().is_none();
+        // TLS keeps its state in the connection and receives by itself.
+        let is_bare = is_bare && session.info.conn().as_plain().is_some();
+        let is_still = self.link.input.is_empty() && self.link.sending.is_idle();
+        let Client { requests, quiet_since, .. } = *self;
+        let is_parked = is_bare && is_still && !session.core.draining.get();
+        is_parked.then(|| Rest { recv: std::mem::take(&mut self.link.recv), requests, quiet_since, deadline })
     }
 
     /// Waits for the first bytes of a request, holding no receive buffer.

@@ -31,6 +31,7 @@ use crate::proxy::auth::Desk;
 use crate::proxy::capture;
 use crate::proxy::idle::{PoolId, PoolKey, PoolTarget, Pools};
 use crate::proxy::log::{LogSetup, LogWriter};
+use crate::proxy::lot::Lot;
 use crate::proxy::message::{Event, ToControl, ToCore};
 use crate::proxy::pad::Pads;
 use crate::proxy::password::Passwords;
@@ -117,6 +118,8 @@ pub(super) struct CoreBase {
     pub(super) pads: Pads,
     /// HTTP sessions that keep the memory of a busy one.
     pub(super) busy: Cell<usize>,
+    /// Quiet connections without a task.
+    pub(super) lot: Lot,
     /// Counters that belong to no object of the configuration.
     pub(super) cells: Arc<CoreCells>,
     /// Durations since they were last handed over.
@@ -428,6 +431,7 @@ impl CoreBase {
             pools: RefCell::default(),
             pads: Pads::default(),
             busy: Cell::new(0),
+            lot: Lot::default(),
             cells: first.shards[id.0 as usize].core.clone(),
             timers: RefCell::default(),
             passwords,

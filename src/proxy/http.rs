@@ -18,6 +18,7 @@ use crate::proto::http::{H2_PREFACE, Method, Version};
 use crate::proxy::client_h1::{Client, Waited};
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::input::Input;
+use crate::proxy::lot::Rest;
 use crate::proxy::pad::Pad;
 use crate::proxy::session::Session;
 use crate::proxy::timings::{self, Timings};
@@ -65,6 +66,8 @@ pub(super) enum Served {
     Http2(Input),
     /// Its next request is here, and is to be judged by a newer generation of the configuration.
     Stale,
+    /// It is quiet, and no task has to wait for it.
+    Quiet(Rest),
 }
 
 /// What became of a busy session.
@@ -125,7 +128,16 @@ pub(super) async fn serve(session: &Session, client: &mut Client) -> Result<Serv
             }
         }
         match Box::pin(busy(session, client)).await? {
-            Busy::Quiet => {}
+            Busy::Quiet => {
+                // On a busy core the response is still on its way; whoever is gone meanwhile needs it no more.
+                if client.flush(session).await.is_err() {
+                    return Ok(Served::Over(CLIENT_DONE));
+                }
+                let deadline = idle_deadline(session, client);
+                if let Some(rest) = client.rest(session, deadline) {
+                    return Ok(Served::Quiet(rest));
+                }
+            }
             Busy::Stale => return Ok(Served::Stale),
             Busy::Over(end) => return Ok(Served::Over(end)),
         }

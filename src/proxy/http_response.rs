@@ -95,8 +95,12 @@ pub(super) async fn respond(
     }
     let mut body = Body { session, client, job, upload: &mut upload, download };
     body.run(&mut up, out, &plan).await.map_err(Stop::End)?;
-    let Body { download, .. } = body;
+    let Body { mut download, .. } = body;
     debug_assert!(download.is_done());
+    // Both heads went out in front of bodies, which were asked to keep them for another attempt.
+    for pump in [&mut download, &mut upload] {
+        session.core.pads.keep(pump.first_sent.take().map(SendBuf::from));
+    }
     turn.unread = !upload.is_done();
     if server_stays && !is_unwanted && upload.is_done() {
         exchange::release(session, client, job.backend, pool, up);

@@ -31,6 +31,7 @@ mod idle;
 mod input;
 mod listener;
 pub mod log;
+mod lot;
 pub mod message;
 mod observe;
 mod pad;

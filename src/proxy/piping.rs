@@ -18,7 +18,7 @@ const UNKNOWN_BYTES_MIN: u64 = 256 * 1024;
 /// Whether a body may use a pipe, and the pipe while it does.
 pub(super) struct Piping {
     splice: Splice,
-    splicer: Option<Box<Splicer>>,
+    splicer: Option<Splicer>,
     /// Bytes that were spliced.
     pub(super) spliced: u64,
 }
@@ -54,7 +54,7 @@ impl Piping {
             None => taken >= UNKNOWN_BYTES_MIN,
         };
         if is_worth {
-            self.splicer = Splicer::new(ahead.unwrap_or(u64::MAX)).map(Box::new);
+            self.splicer = Splicer::new(ahead.unwrap_or(u64::MAX));
             if self.splicer.is_none() {
                 // All pipes are taken: this body is copied.
                 self.splice = Splice::Never;

@@ -13,12 +13,13 @@ use crate::model::{Bind, Frontend, Mode};
 use crate::policy::rule::{TcpAction, Verdict, next_rule};
 use crate::policy::sample::{ConnFacts, Expr, FirstBytes, VariableId, Variables};
 use crate::proxy::client_h1::Client;
-use crate::proxy::core::Core;
+use crate::proxy::core::{Core, CoreBase};
 use crate::proxy::end::{self, End, Kind, Path, Phase, Side};
 use crate::proxy::facts::{self, Message, SessionFacts};
 use crate::proxy::first_bytes::FirstBuf;
 use crate::proxy::http::{self, Served};
 use crate::proxy::log::{self, Record};
+use crate::proxy::lot::{self, Rest};
 use crate::proxy::message::SessionRow;
 use crate::proxy::timings::{self, Timings};
 use crate::proxy::tuning::Special;
@@ -139,6 +140,16 @@ impl Info {
         }
     }
 
+    /// Forgets the task: it ends, the session does not.
+    pub(super) fn forget_task(&self) {
+        drop(self.waker.take());
+    }
+
+    /// Whether a session without a task has to look around.
+    pub(super) fn is_wanted(&self, core: &CoreBase) -> bool {
+        self.killed.get() || core.draining.get()
+    }
+
     /// Lets a session that rests between requests look around.
     pub(super) fn nudge(&self) {
         if self.resting.get()
@@ -220,8 +231,13 @@ pub(super) fn start(core: &Rc<Core>, bind: ListenerId, client: Conn) {
     let session = Session::open(core.clone(), bind, client);
     match session.frontend().mode {
         Mode::Tcp => rt::spawn(run_tcp(session)),
-        Mode::Http => rt::spawn(run_http(session)),
+        Mode::Http => rt::spawn(run_http(session, None)),
     }
+}
+
+/// Goes on with a session that was parked.
+pub(super) fn resume(session: Session, rest: Rest) {
+    rt::spawn(run_http(session, Some(rest)));
 }
 
 async fn run_tcp(session: Session) {
@@ -230,12 +246,13 @@ async fn run_tcp(session: Session) {
     session.close(end);
 }
 
-async fn run_http(mut session: Session) {
-    let mut client = None;
+async fn run_http(mut session: Session, rest: Option<Rest>) {
+    let mut client = rest.map(Client::resume);
     loop {
         let served = until_killed(&session, pin!(serve_http(&session, &mut client))).await;
         match served {
             Ok(Served::Over(end)) | Err(end) => return session.close(end),
+            Ok(Served::Quiet(rest)) => return lot::park(session, rest),
             // Serving has taken HTTP/2 to its end.
             Ok(Served::Stale | Served::Http2(_)) => session = session.renew(client.as_mut()),
         }
@@ -586,14 +603,18 @@ impl Drop for Session {
 mod tests {
     use super::*;
 
-    fn bytes<F: Future>(_: impl Fn(Session) -> F) -> usize {
+    fn bytes<A, F: Future>(_: impl Fn(Session, A) -> F) -> usize {
         size_of::<F>()
     }
 
     #[test]
     fn a_session_that_waits_is_small() {
         // Thousands of them wait at a time; a growth here is memory of every idle connection.
-        assert!(bytes(run_tcp) <= 1024, "a TCP session takes {} bytes", bytes(run_tcp));
+        assert!(
+            bytes(|session, ()| run_tcp(session)) <= 1024,
+            "a TCP session takes {} bytes",
+            bytes(|session, ()| run_tcp(session))
+        );
         assert!(bytes(run_http) <= 450, "an HTTP session takes {} bytes", bytes(run_http));
         assert!(size_of::<Info>() <= 248, "{}", size_of::<Info>());
     }

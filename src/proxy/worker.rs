@@ -10,7 +10,7 @@ use crate::proxy::log::LogSetup;
 use crate::proxy::message::{ToControl, ToCore};
 use crate::proxy::password::Passwords;
 use crate::proxy::session::Info;
-use crate::proxy::{idle, listener, queue};
+use crate::proxy::{idle, listener, lot, queue};
 use crate::rt::{self, Mailbox, Sender};
 use crate::stats::counters::CoreCells;
 use crate::stats::process::CoreStat;
@@ -46,10 +46,12 @@ pub async fn run(setup: Setup, log: LogSetup) {
     let inbox = inbox.receiver();
     rt::spawn(publish_activity(core.clone()));
     rt::spawn(idle::sweep(core.clone()));
+    rt::spawn(lot::run(core.clone()));
     loop {
         let message = inbox.recv().await;
         core.cells.count(CoreStat::Messages);
         if matches!(message, ToCore::Exit) {
+            core.lot.clear();
             return;
         }
         handle(&core, message);
@@ -89,6 +91,7 @@ fn handle(core: &Rc<CoreBase>, message: ToCore) {
             core.draining.set(true);
             core.wake_room();
             core.sessions.borrow().iter().for_each(|(_, info)| info.nudge());
+            core.lot.look();
             rt::spawn(report_drained(core.clone()));
         }
         ToCore::Kill => kill(core, |_| true),
@@ -108,6 +111,7 @@ fn kill(core: &CoreBase, which: impl Fn(&Info) -> bool) {
             info.kill();
         }
     }
+    core.lot.look();
 }
 
 /// Reports when the accept loops have handed over what they held and the last session is over.

@@ -217,6 +217,17 @@ impl Receiving {
         }
     }
 
+    /// Arms it, and lets its completion be listed under `token` instead of waking a task; see
+    /// [`poll_listed`](super::poll_listed). Polling it again takes it off the list.
+    pub fn list(&mut self, conn: &Conn, token: u32) {
+        // Whoever found no buffer before finds out again when data is here, which is the time to look.
+        self.starved = false;
+        self.arm(conn);
+        if let Some(op) = &self.op {
+            op.list(token);
+        }
+    }
+
     /// Whether it may already have taken bytes off the connection.
     pub fn is_armed(&self) -> bool {
         self.op.is_some()

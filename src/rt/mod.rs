@@ -27,7 +27,7 @@ pub use cpu::{Booted, CoreSpec, Cores, StartError, boot, limits, machine, spawn}
 pub use datagram::Datagrams;
 pub use listen::{Endpoint, ListenOptions, Listener, bound_addr, listen, share};
 pub use mailbox::{CoreWaker, Mailbox, Receiver, Sender};
-pub use op::SendBuf;
+pub use op::{SendBuf, poll_listed};
 pub use ring::Activity;
 pub use signal::{Signal, Signals, send_signal};
 pub use time::{Either, Elapsed, Timer, now, select, sleep_until, with_deadline, yield_now};

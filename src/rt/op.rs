@@ -143,10 +143,23 @@ impl Op {
 }
 
 impl Op {
+    /// Lets its completion be listed under `token` instead of waking whoever polled it last; see [`poll_listed`].
+    pub(super) fn list(&self, token: u32) {
+        let waker = ring::with(|r| r.list(self.key, token));
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     /// Asks the kernel to end the operation; its completion still comes.
     pub(super) fn cancel(&self) {
         ring::with(|r| r.cancel(self.key));
     }
+}
+
+/// Ready when operations that were marked are complete: their tokens are appended to `out`. For one task a core.
+pub fn poll_listed(cx: &Context<'_>, out: &mut Vec<u32>) -> Poll<()> {
+    if ring::with(|r| r.poll_listed(cx.waker(), out)) { Poll::Ready(()) } else { Poll::Pending }
 }
 
 impl Drop for Op {

@@ -37,12 +37,16 @@ thread_local! {
 ///
 /// ```text
 /// push -> Waiting -> Done -> (polled) free
-///            |         +---> (dropped) free
-///            +-> Orphan ---> (last completion) free
+///          | |  |       +---> (dropped) free
+///          | |  +-> Orphan -> (last completion) free
+///          | v          ^
+///          Listed ------+----> Done, and its token is listed
 /// ```
 #[derive(Debug)]
 enum State {
     Waiting(Option<Waker>),
+    /// Nobody waits for it: what it was marked with is listed when it completes.
+    Listed(u32),
     Done(Done),
     Orphan,
 }
@@ -90,6 +94,9 @@ pub(super) struct Ring {
     waker: Arc<CoreWaker>,
     mail_armed: bool,
     activity: Activity,
+    /// Tokens of operations that are complete, and who asked for them.
+    listed: Vec<u32>,
+    lister: Option<Waker>,
 }
 
 /// Makes the ring of this core.
@@ -114,6 +121,8 @@ pub(super) fn install(waker: Arc<CoreWaker>, buffers: u16) -> io::Result<()> {
         waker,
         mail_armed: false,
         activity: Activity::default(),
+        listed: Vec::new(),
+        lister: None,
     };
     RING.with_borrow_mut(|r| *r = Some(ring));
     Ok(())
@@ -139,7 +148,10 @@ pub(super) fn wind_down() {
         }
     }
     // Wakers name tasks of the executor, which goes before the ring does.
-    with(|r| r.wheel.take_wakers(&mut reaped.wakers));
+    with(|r| {
+        r.wheel.take_wakers(&mut reaped.wakers);
+        reaped.wakers.extend(r.lister.take());
+    });
     reaped.wakers.clear();
     reaped.settle();
 }
@@ -172,7 +184,7 @@ impl Ring {
     fn waiting(&self) -> usize {
         let open = |slot: &&Slot| match slot.state {
             State::Waiting(_) => slot.multi.as_ref().is_none_or(|m| m.back().is_none_or(|(_, more)| *more)),
-            State::Orphan => true,
+            State::Orphan | State::Listed(_) => true,
             State::Done(_) => false,
         };
         let free = self.free.iter().filter(|key| open(&&self.slots[**key as usize])).count();
@@ -229,6 +241,10 @@ impl Ring {
                 register(registered, waker);
                 None
             }
+            State::Listed(_) => {
+                slot.state = State::Waiting(Some(waker.clone()));
+                None
+            }
             State::Orphan => unreachable!("an orphan has no future that could poll it"),
         }
     }
@@ -269,6 +285,38 @@ impl Ring {
             self.cancel(key);
         }
         left
+    }
+
+    /// Lets the completion of an operation be listed under `token`; nobody is woken for it but who asks for the list.
+    #[must_use = "what it holds is dropped outside of the ring's borrow"]
+    pub(super) fn list(&mut self, key: u32, token: u32) -> Option<Waker> {
+        let slot = &mut self.slots[key as usize];
+        match &mut slot.state {
+            State::Waiting(waker) => {
+                let waker = waker.take();
+                slot.state = State::Listed(token);
+                waker
+            }
+            State::Listed(listed) => {
+                *listed = token;
+                None
+            }
+            State::Done(_) => {
+                self.listed.push(token);
+                self.lister.take()
+            }
+            State::Orphan => unreachable!("an orphan has no future that could list it"),
+        }
+    }
+
+    /// Moves the list of completions to `out`; false: there is none, and `waker` is woken when there is.
+    pub(super) fn poll_listed(&mut self, waker: &Waker, out: &mut Vec<u32>) -> bool {
+        if self.listed.is_empty() {
+            register(&mut self.lister, waker);
+            return false;
+        }
+        out.append(&mut self.listed);
+        true
     }
 
     /// Asks the kernel to end an operation in flight.
@@ -349,7 +397,7 @@ impl Ring {
     }
 
     fn reap(&mut self, reaped: &mut Reaped) {
-        let Ring { io, slots, free, activity, mail_armed, .. } = self;
+        let Ring { io, slots, free, activity, mail_armed, listed, .. } = self;
         for cqe in io.completion() {
             activity.completed += 1;
             let more = cqueue::more(cqe.flags());
@@ -368,11 +416,14 @@ impl Ring {
                         "completion of a slot's former use"
                     );
                     let done = Done { result: cqe.result(), flags: cqe.flags() };
-                    if complete(slot, done, more, reaped) {
+                    if complete(slot, done, more, reaped, listed) {
                         free.push(key);
                     }
                 }
             }
+        }
+        if !self.listed.is_empty() {
+            reaped.wakers.extend(self.lister.take());
         }
         // Wakes whoever waits for mail: a flag that is set without an eventfd write is seen here too.
         self.waker.deliver(&mut reaped.wakers);
@@ -380,8 +431,13 @@ impl Ring {
 }
 
 /// Notes a completion; true when the slot is free.
-fn complete(slot: &mut Slot, done: Done, more: bool, reaped: &mut Reaped) -> bool {
+fn complete(slot: &mut Slot, done: Done, more: bool, reaped: &mut Reaped, listed: &mut Vec<u32>) -> bool {
     match &mut slot.state {
+        State::Listed(token) => {
+            listed.push(*token);
+            slot.state = State::Done(done);
+            false
+        }
         State::Orphan => {
             let keep = if more { Keep::Nothing } else { std::mem::take(&mut slot.keep) };
             reaped.discarded.push((done, slot.yields, keep));

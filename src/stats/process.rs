@@ -45,6 +45,7 @@ core_table! {
     Tasks              "tasks"            true  "Tasks alive.";
     TimersFired        "timers_fired"     false "Deadlines that passed.";
     Connections        "conn_cur"         true  "Client connections open.";
+    Parked             "conn_parked"      true  "Quiet HTTP connections that wait without a task.";
     ConnectionsTotal   "conn_tot"         false "Client connections accepted by this core.";
     SessionsTotal      "sess_tot"         false "Sessions started.";
     RequestsTotal      "req_tot"          false "Requests (in TCP mode: none).";

@@ -151,6 +151,12 @@ impl Receiving {
         }
     }
 
+    /// Lets its completion be listed under `token`; see [`rt::Receiving::list`]. For plain connections.
+    pub fn list(&mut self, transport: &Transport, token: u32) {
+        debug_assert!(transport.tls.get().is_none(), "TLS receives by itself");
+        self.plain.list(&transport.conn, token);
+    }
+
     /// Ready with what arrived, `None` at the end; arms it if it is not.
     pub fn poll(&mut self, transport: &Transport, cx: &Context<'_>) -> Poll<io::Result<Option<RecvBuf>>> {
         match transport.tls.get() {

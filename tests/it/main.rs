@@ -21,6 +21,7 @@ mod http;
 mod http_actions;
 mod http_auth;
 mod http_checks;
+mod http_idle;
 mod http_rules;
 mod http_splice;
 mod limits;

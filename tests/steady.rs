@@ -1,0 +1,203 @@
+//! A data core in its steady state allocates nothing per request: the whole process runs in here, under an allocator that
+//! counts what its data core does. `STEADY_TRACE=1` prints where the first allocations came from.
+
+#![allow(clippy::disallowed_types, reason = "a scripted origin is an ordinary thread")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::backtrace::Backtrace;
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::IntoRawFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use shardgate::control::{self, Options};
+
+/// Requests before the count begins, and requests that are counted; over all clients.
+const WARM_UP: usize = 800;
+const COUNTED: usize = 1600;
+const CLIENTS: usize = 8;
+
+static ON: AtomicBool = AtomicBool::new(false);
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+static TRACED: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static IS_DATA_CORE: Cell<bool> = const { Cell::new(false) };
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Counting;
+
+impl Counting {
+    fn note() {
+        if !ON.load(Ordering::Relaxed) || INSIDE.get() || !is_data_core() {
+            return;
+        }
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        if TRACED.load(Ordering::Relaxed) > 0 {
+            INSIDE.set(true);
+            TRACED.fetch_sub(1, Ordering::Relaxed);
+            let trace = Backtrace::force_capture().to_string();
+            let ours = |line: &&str| line.contains("shardgate::") || line.contains("glommio::reactor");
+            let frames = trace.lines().filter(ours).map(|line| line.trim().split('<').next().unwrap_or(line));
+            eprintln!("allocated: {}", frames.take(6).collect::<Vec<_>>().join(" | "));
+            INSIDE.set(false);
+        }
+    }
+}
+
+/// Threads are told apart by name; those that are no data core are asked every time, which only makes them slow.
+fn is_data_core() -> bool {
+    if !IS_DATA_CORE.get() {
+        let mut name = [0_u8; 16];
+        // SAFETY: PR_GET_NAME writes at most 16 bytes.
+        unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+        IS_DATA_CORE.set(name.starts_with(b"core-"));
+    }
+    IS_DATA_CORE.get()
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; what is counted is counted in cells without destructors.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Self::note();
+        // SAFETY: the caller's promise about the layout is passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from `alloc` above with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        Self::note();
+        // SAFETY: the caller's promise about pointer, layout and size is passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Answers `GET /N` with N bytes, and everything else with none.
+fn origin() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("accepted");
+            thread::spawn(move || while answer(&mut stream).is_some() {});
+        }
+    });
+    port
+}
+
+fn answer(stream: &mut TcpStream) -> Option<()> {
+    let head = read_head(stream)?;
+    let mut body = vec![0; length_of(&head)];
+    stream.read_exact(&mut body).ok()?;
+    let path = head.split(' ').nth(1)?;
+    let size = path.trim_start_matches('/').parse().unwrap_or(0);
+    let mut out = format!("HTTP/1.1 200 OK\r\nServer: origin\r\nContent-Length: {size}\r\n\r\n").into_bytes();
+    out.resize(out.len() + size, b'x');
+    stream.write_all(&out).ok()
+}
+
+/// Reads byte by byte, so that nothing is read too far.
+fn read_head(stream: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).ok()
+}
+
+fn length_of(head: &str) -> usize {
+    let line = head
+        .lines()
+        .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned));
+    line.map_or(0, |value| value.trim().parse().expect("a number"))
+}
+
+/// Starts the process in a thread; its data core serves `listener`. It ends with the test.
+fn start(listener: TcpListener, origin: u16) {
+    let text = format!(
+        r#"
+[global]
+cores = [0]
+control-core = 0
+[defaults]
+mode = "http"
+timeout = {{ connect = "5s", client = "1m", server = "1m", http-keep-alive = "1m" }}
+[frontend.fe]
+bind = "fd@{}"
+forwardfor = true
+unique-id-format = "%[uuid]"
+rules = [
+    {{ set-header = {{ name = "X-Path", value = "%[path]" }} }},
+    {{ set-var = {{ name = "txn.host", value = "req.hdr(host),lower" }} }},
+    {{ deny = true, if = "{{ path_beg /no }} or {{ hdr(user-agent) -m sub evil }}" }},
+]
+response-rules = [{{ del-header = "Server" }}]
+default-backend = "be"
+[backend.be]
+http-reuse = "always"
+[backend.be.server.s1]
+address = "127.0.0.1:{origin}"
+"#,
+        listener.into_raw_fd()
+    );
+    let (model, diagnostics) = control::load::from_text("steady.toml", &text).expect("the machine is known");
+    let model = model.unwrap_or_else(|| panic!("{diagnostics:?}"));
+    let (ready, is_ready) = mpsc::channel();
+    let on_ready = Box::new(move || ready.send(()).expect("the test waits"));
+    thread::spawn(|| control::run(model, Options { on_ready: Some(on_ready), ..Options::default() }));
+    is_ready.recv().expect("the process starts");
+}
+
+/// Sends requests on all clients in turn and reads the answers whole.
+fn load(clients: &mut [TcpStream], request: &[u8], size: usize, count: usize) {
+    for _ in 0..count / clients.len() {
+        for client in &mut *clients {
+            client.write_all(request).expect("it is taken");
+        }
+        for client in &mut *clients {
+            let head = read_head(client).expect("an answer");
+            assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+            assert_eq!(length_of(&head), size);
+            client.read_exact(&mut vec![0; size]).expect("a body");
+        }
+    }
+}
+
+#[test]
+fn a_request_allocates_nothing_on_its_data_core() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    start(listener, origin());
+    let mut clients: Vec<TcpStream> =
+        (0..CLIENTS).map(|_| TcpStream::connect(("127.0.0.1", port)).expect("connected")).collect();
+    let get =
+        |path: &str| format!("GET {path} HTTP/1.1\r\nHost: Steady\r\nUser-Agent: test\r\n\r\n").into_bytes();
+    let mut post = b"POST /0 HTTP/1.1\r\nHost: Steady\r\nContent-Length: 4096\r\n\r\n".to_vec();
+    post.resize(post.len() + 4096, b'x');
+    for (what, request, size) in [
+        ("GET of 100 bytes", get("/100"), 100),
+        ("POST of 4 kB", post, 0),
+        ("GET of 100 kB", get("/100000"), 100_000),
+    ] {
+        load(&mut clients, &request, size, WARM_UP);
+        let before = COUNT.load(Ordering::Relaxed);
+        TRACED.store(std::env::var_os("STEADY_TRACE").map_or(0, |_| 100), Ordering::Relaxed);
+        ON.store(true, Ordering::Relaxed);
+        load(&mut clients, &request, size, COUNTED);
+        ON.store(false, Ordering::Relaxed);
+        let count = COUNT.load(Ordering::Relaxed) - before;
+        // What runs by the clock, statistics for example, may allocate now and then; a request may not.
+        assert!(count < COUNTED / 100, "{what}: {count} allocations in {COUNTED} requests");
+    }
+}
