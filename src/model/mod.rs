@@ -357,6 +357,8 @@ pub struct Server {
     pub on_marked_down_shutdown: bool,
     /// TCP_USER_TIMEOUT towards it (`tcp-ut`).
     pub tcp_user_timeout: Option<Duration>,
+    /// TLS with it (`tls`); `None`: plain.
+    pub tls: Option<Box<tls::ServerTls>>,
     /// `file:line:col` where it is configured.
     pub origin: String,
     /// What it has in HTTP mode.

@@ -55,4 +55,27 @@ pub struct BindTls {
     pub parameters: TlsParameters,
     /// Refuse names without a certificate (`strict-sni`) instead of showing the default.
     pub strict_sni: bool,
+    /// Whether clients show a certificate (`verify`).
+    pub verify: ClientAuth,
+    /// Authorities that sign certificates of clients (`ca-file`).
+    pub ca_files: Vec<PathBuf>,
+    /// Certificates that are revoked (`crl-file`); empty: it is not looked at.
+    pub crl_files: Vec<PathBuf>,
+}
+
+/// `tls` of a server.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ServerTls {
+    /// Versions, suites, groups, ALPN.
+    pub parameters: TlsParameters,
+    /// Whether the server's certificate is verified (`verify`).
+    pub verify: bool,
+    /// Authorities that sign it (`ca-file`); empty: those of the system.
+    pub ca_files: Vec<PathBuf>,
+    /// The name that it is asked for (`sni`); `None`: none is sent unless it is the server's own name.
+    pub sni: Option<String>,
+    /// The name that its certificate must have (`verifyhost`); the one that it is asked for unless set.
+    pub verify_host: Option<String>,
+    /// The certificate with its key that is shown to it (`certificate`).
+    pub certificate: Option<PathBuf>,
 }

@@ -80,6 +80,8 @@ pub(super) struct Core {
     pub(super) process_variables: ProcessVariables,
     /// What TLS binds answer with; another one after certificates changed.
     pub(super) tls: RefCell<Rc<tls::Binds>>,
+    /// How to shake hands with servers that speak TLS.
+    pub(super) tls_servers: RefCell<Rc<tls::Servers>>,
 }
 
 /// What one data core has whatever its configuration is.
@@ -177,6 +179,7 @@ impl Core {
     fn new(base: &Rc<CoreBase>, generation: Generation, before: Option<&Core>) -> Rc<Core> {
         let Generation { model, live, shards, tls } = generation;
         // The control core made the same once before.
+        let tls_servers = tls::Servers::new(&model, &tls).expect("configurations that were made before");
         let tls = tls::Binds::new(&model, &tls).expect("configurations that were made before");
         Rc::new(Core {
             base: base.clone(),
@@ -192,6 +195,7 @@ impl Core {
             live,
             shards,
             tls: RefCell::new(Rc::new(tls)),
+            tls_servers: RefCell::new(Rc::new(tls_servers)),
         })
     }
 
@@ -377,6 +381,7 @@ impl Core {
             source,
             tcp_user_timeout: settings.tcp_user_timeout,
             is_h2: settings.http.proto == Proto::Http2,
+            tls: settings.tls.clone(),
         };
         Some(self.pools.borrow_mut().id(key))
     }

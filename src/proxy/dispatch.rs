@@ -23,6 +23,7 @@ use crate::proxy::proxy_header;
 use crate::proxy::queue::{self, Slot, Waited};
 use crate::proxy::session::Session;
 use crate::proxy::timings::{self, Micros};
+use crate::proxy::tls;
 use crate::rt::{self, Conn, ConnectOptions};
 use crate::stats::table::Stat;
 use crate::stats::timers::Lap;
@@ -328,10 +329,20 @@ pub(super) async fn attempt(
     let result = rt::with_deadline(open(core, server, target), deadline).await;
     let failure = match result {
         Ok(Ok((conn, port))) => {
-            return match greet(session, server, &conn, first).await {
-                Ok(()) => Ok((Transport::plain(conn), port)),
-                Err(_) => Err(refused(core, backend, server)),
-            };
+            if greet(session, server, &conn, first).await.is_err() {
+                return Err(refused(core, backend, server));
+            }
+            let transport = Transport::plain(conn);
+            if core.model.servers[server].tls.is_none() {
+                return Ok((transport, port));
+            }
+            // Boxed: most servers are plain, and a handshake is large.
+            let shaken = Box::pin(tls::connect(core, backend, server, &transport));
+            match rt::with_deadline(shaken, deadline).await {
+                Ok(Ok(())) => return Ok((transport, port)),
+                Ok(Err(_)) => refused(core, backend, server),
+                Err(rt::Elapsed) => too_late(core, backend, server),
+            }
         }
         Ok(Err(OpenError::NoSourcePort { used, waiting })) => {
             shard.backends[backend].count(Stat::SourcePortsExhausted);
@@ -344,14 +355,16 @@ pub(super) async fn attempt(
             Failure::NoResources
         }
         Ok(Err(OpenError::Refused)) => refused(core, backend, server),
-        Err(rt::Elapsed) => {
-            observe::connection(core, server, false);
-            shard.backends[backend].count(Stat::ConnectTimeouts);
-            shard.servers[server].count(Stat::ConnectTimeouts);
-            Failure::ConnectTimeout
-        }
+        Err(rt::Elapsed) => too_late(core, backend, server),
     };
     Err(failure)
+}
+
+fn too_late(core: &Core, backend: BackendId, server: ServerId) -> Failure {
+    observe::connection(core, server, false);
+    core.shard().backends[backend].count(Stat::ConnectTimeouts);
+    core.shard().servers[server].count(Stat::ConnectTimeouts);
+    Failure::ConnectTimeout
 }
 
 fn refused(core: &Core, backend: BackendId, server: ServerId) -> Failure {

@@ -8,13 +8,14 @@ use smallvec::SmallVec;
 use crate::base::id::{BackendId, FrontendId, IdRange, ServerId};
 use crate::policy::sample::{
     Auth, ConnFacts, Expr, Facts, FirstBytes, Live, Named, Recorded, Scratch, ServerLevels, TimerName,
-    UserlistId, Value, VariableId, Variables,
+    TlsAnswer, TlsFetch, UserlistId, Value, VariableId, Variables,
 };
 use crate::proto::headers::HeadView;
 use crate::proxy::auth::{self, Memo};
 use crate::proxy::core::Core;
 use crate::proxy::log;
 use crate::proxy::session::Session;
+use crate::proxy::tls;
 use crate::rt;
 use crate::stats::counters::Shard;
 use crate::stats::table::Stat;
@@ -106,6 +107,12 @@ impl Facts for SessionFacts<'_> {
     }
     fn timer(&self, name: TimerName) -> Option<u64> {
         log::timer(self.session, name)
+    }
+    fn is_tls(&self) -> bool {
+        self.session.info.conn().tls().is_some()
+    }
+    fn tls(&self, fetch: &TlsFetch, out: &mut Vec<u8>) -> Option<TlsAnswer> {
+        tls::answer(self.session.info.conn().tls()?, fetch, out)
     }
     fn request(&self) -> Option<HeadView<'_>> {
         self.message.request

@@ -17,6 +17,7 @@ use crate::base::id::ServerId;
 use crate::base::limits::IDLE_PER_POOL_MAX;
 use crate::base::time::Now;
 use crate::model::Source;
+use crate::model::tls::ServerTls;
 use crate::proxy::core::CoreBase;
 use crate::proxy::dispatch::Port;
 use crate::proxy::forward::{self, Link, Sink};
@@ -104,6 +105,8 @@ pub(super) struct PoolKey {
     pub(super) tcp_user_timeout: Option<Duration>,
     /// HTTP/2 by prior knowledge.
     pub(super) is_h2: bool,
+    /// What was verified, with whose certificate.
+    pub(super) tls: Option<Box<ServerTls>>,
 }
 
 impl PoolKey {

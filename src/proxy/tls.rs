@@ -1,7 +1,13 @@
-//! TLS with clients: the handshake of a session, what it counts as, and an answer for those who speak plain HTTP where TLS is
+//! TLS with clients and servers: handshakes, what they count as, what rules read of them, and an answer for those who speak plain HTTP where TLS is
 //! spoken.
 
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+use crate::base::id::{BackendId, ServerId};
 use crate::model::Mode;
+use crate::policy::sample::{DnPart, Kind as ValueKind, TlsAnswer, TlsFetch};
+use crate::proxy::core::Core;
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::first_bytes::FirstBuf;
 use crate::proxy::http::http_of;
@@ -9,7 +15,7 @@ use crate::proxy::reply;
 use crate::proxy::session::Session;
 use crate::rt;
 use crate::stats::table::Stat;
-use crate::tls::{self, Failure};
+use crate::tls::{self, Failure, Field, Part, Transport};
 
 const BROKEN: End = End::new(Side::Client, Phase::Inspect, Kind::Handshake);
 
@@ -115,3 +121,103 @@ async fn refuse_plain(session: &Session) {
 
 /// How long a client may take to read the refusal.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What rules read of the client's TLS connection.
+pub(super) fn answer(facts: &tls::Facts, fetch: &TlsFetch, out: &mut Vec<u8>) -> Option<TlsAnswer> {
+    let mut text = |text: &[u8]| {
+        out.extend_from_slice(text);
+        Some(TlsAnswer::Written(ValueKind::Str))
+    };
+    match fetch {
+        TlsFetch::Protocol => text(facts.protocol().as_bytes()),
+        TlsFetch::Cipher => text(facts.cipher().as_bytes()),
+        TlsFetch::Curve => text(facts.curve()?.as_bytes()),
+        TlsFetch::Sni => text(facts.sni()?.as_bytes()),
+        TlsFetch::Alpn => text(facts.alpn()?),
+        TlsFetch::IsResumed => Some(TlsAnswer::Bool(facts.is_resumed())),
+        TlsFetch::HasCertificate => Some(TlsAnswer::Bool(!facts.chain().is_empty())),
+        TlsFetch::Verify => Some(TlsAnswer::Int(0)),
+        _ => certificate(facts, fetch, out),
+    }
+}
+
+/// What they read of its certificate.
+fn certificate(facts: &tls::Facts, fetch: &TlsFetch, out: &mut Vec<u8>) -> Option<TlsAnswer> {
+    let first = facts.chain().first()?;
+    let field = match fetch {
+        TlsFetch::Subject(part) => Field::Subject(part_of(part)),
+        TlsFetch::Issuer(part) => Field::Issuer(part_of(part)),
+        TlsFetch::NotBefore(false) => Field::NotBefore,
+        TlsFetch::NotBefore(true) => Field::NotBeforeIso,
+        TlsFetch::NotAfter(false) => Field::NotAfter,
+        TlsFetch::NotAfter(true) => Field::NotAfterIso,
+        TlsFetch::SignatureAlgorithm => Field::SignatureAlgorithm,
+        TlsFetch::KeyAlgorithm => Field::KeyAlgorithm,
+        TlsFetch::Version => {
+            let mut number = Vec::new();
+            facts.certificate(&Field::Version, &mut number);
+            return std::str::from_utf8(&number).ok()?.parse().ok().map(TlsAnswer::Int);
+        }
+        TlsFetch::Serial => {
+            let is_there = facts.certificate(&Field::Serial, out);
+            return is_there.then_some(TlsAnswer::Written(ValueKind::Bin));
+        }
+        _ => {
+            match fetch {
+                TlsFetch::Der => out.extend_from_slice(first),
+                TlsFetch::ChainDer => facts.chain().iter().for_each(|der| out.extend_from_slice(der)),
+                TlsFetch::Sha1 => out.extend_from_slice(&Sha1::digest(first)),
+                TlsFetch::Sha256 => out.extend_from_slice(&Sha256::digest(first)),
+                _ => return None,
+            }
+            return Some(TlsAnswer::Written(ValueKind::Bin));
+        }
+    };
+    facts.certificate(&field, out).then_some(TlsAnswer::Written(ValueKind::Str))
+}
+
+fn part_of(part: &DnPart) -> Part<'_> {
+    match part {
+        DnPart::Whole => Part::Whole,
+        DnPart::Rfc2253 => Part::Rfc2253,
+        DnPart::Attribute(name) => Part::Attribute(name),
+    }
+}
+
+/// Shakes hands with a server that speaks TLS; what came of it is counted there.
+pub(super) async fn connect(
+    core: &Core,
+    backend: BackendId,
+    server: ServerId,
+    transport: &Transport,
+) -> Result<(), Failure> {
+    let servers = core.tls_servers.borrow().clone();
+    let Some(connector) = servers.get(server) else { return Ok(()) };
+    let result = tls::connect(transport, connector).await;
+    let shard = core.shard();
+    let both = |stat| {
+        shard.backends[backend].count(stat);
+        shard.servers[server].count(stat);
+    };
+    match &result {
+        Ok(()) => {
+            both(Stat::TlsHandshakes);
+            if let Some(facts) = transport.tls() {
+                if facts.is_resumed() {
+                    both(Stat::TlsResumed);
+                }
+                if facts.is_tls13() {
+                    both(Stat::Tls13);
+                }
+            }
+        }
+        Err(failure) => {
+            both(Stat::TlsFailed);
+            both(match failure {
+                Failure::Tls(rustls) => failed_by(rustls),
+                _ => Stat::TlsAborts,
+            });
+        }
+    }
+    result
+}

@@ -3,6 +3,8 @@
 use rustls::pki_types::CertificateDer;
 use rustls::{CommonState, HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite};
 
+use super::x509::{self, Field};
+
 /// Facts of a TLS connection.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -67,5 +69,10 @@ impl Facts {
     /// The certificate of the peer and those it sent with it; empty: it sent none.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
+    }
+
+    /// Appends a field of the peer's certificate to `out`. False: it has none, or sent no certificate.
+    pub fn certificate(&self, field: &Field<'_>, out: &mut Vec<u8>) -> bool {
+        self.chain.first().is_some_and(|der| x509::write(der, field, out))
     }
 }

@@ -4,10 +4,12 @@
 use std::io;
 use std::sync::Arc;
 
+use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
-use rustls::{AlertDescription, Error, ServerConfig};
+use rustls::{AlertDescription, CommonState, Error, ExtractedSecrets, ServerConfig};
 
+use super::client::Connector;
 use super::facts::Facts;
 use super::records::{Front, Kernel, Records, front};
 use super::session::Established;
@@ -56,55 +58,110 @@ pub async fn accept(transport: &Transport, configs: &impl Choose, first: Vec<u8>
         io.refuse(AlertDescription::UnrecognisedName).await;
         return Err(Failure::UnknownName(sni.unwrap_or_default()));
     };
-    let mut tls = UnbufferedServerConnection::new(config).map_err(Failure::Tls)?;
+    let tls = UnbufferedServerConnection::new(config).map_err(Failure::Tls)?;
+    shake(transport, io, tls, sni.as_deref()).await
+}
+
+/// Shakes hands with a server. Then the connection is TLS.
+///
+/// # Errors
+/// As for [`accept`].
+pub async fn connect(transport: &Transport, connector: &Connector) -> Result<(), Failure> {
+    let io = Carrier { conn: transport.conn(), input: Vec::new(), shown: 0, out: Vec::new() };
+    let tls = UnbufferedClientConnection::new(connector.config.clone(), connector.name.clone());
+    shake(transport, io, tls.map_err(Failure::Tls)?, None).await
+}
+
+/// One side of a handshake: rustls has a type for each.
+trait Party {
+    /// Looks at the input; how much of it is done with, and what comes next. Messages go to `out`, early data to `data`.
+    fn look(&mut self, input: &mut [u8], data: &mut Vec<u8>, out: &mut Vec<u8>) -> (usize, Step);
+    fn state(&self) -> &CommonState;
+    /// Whether our last message may wait for the first data.
+    fn may_hold_back(&self) -> bool;
+    fn finish(self) -> Result<(ExtractedSecrets, Kernel), Error>;
+}
+
+impl Party for UnbufferedServerConnection {
+    fn look(&mut self, input: &mut [u8], data: &mut Vec<u8>, out: &mut Vec<u8>) -> (usize, Step) {
+        let UnbufferedStatus { discard, state } = self.process_tls_records(input);
+        (discard, state.map_or_else(Step::Failed, |state| step(state, data, out)))
+    }
+
+    fn state(&self) -> &CommonState {
+        self
+    }
+
+    /// With TLS 1.3 only tickets wait then; before it our Finished comes last.
+    fn may_hold_back(&self) -> bool {
+        self.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3)
+    }
+
+    fn finish(self) -> Result<(ExtractedSecrets, Kernel), Error> {
+        self.dangerous_into_kernel_connection().map(|(secrets, kernel)| (secrets, Kernel::Server(kernel)))
+    }
+}
+
+impl Party for UnbufferedClientConnection {
+    fn look(&mut self, input: &mut [u8], data: &mut Vec<u8>, out: &mut Vec<u8>) -> (usize, Step) {
+        let UnbufferedStatus { discard, state } = self.process_tls_records(input);
+        (discard, state.map_or_else(Step::Failed, |state| step(state, data, out)))
+    }
+
+    fn state(&self) -> &CommonState {
+        self
+    }
+
+    /// A server that speaks first waits for our Finished.
+    fn may_hold_back(&self) -> bool {
+        false
+    }
+
+    fn finish(self) -> Result<(ExtractedSecrets, Kernel), Error> {
+        self.dangerous_into_kernel_connection().map(|(secrets, kernel)| (secrets, Kernel::Client(kernel)))
+    }
+}
+
+async fn shake(
+    transport: &Transport,
+    mut io: Carrier<'_>,
+    mut tls: impl Party,
+    sni: Option<&str>,
+) -> Result<(), Failure> {
     let mut data = Vec::new();
-    loop {
-        let UnbufferedStatus { discard, state } = tls.process_tls_records(&mut io.input[..io.shown]);
-        let mut step = match state {
-            Ok(state) => step(state, &mut data, &mut io.out),
-            Err(error) => Step::Failed(error),
-        };
+    let ended = loop {
+        let (discard, step) = tls.look(&mut io.input[..io.shown], &mut data, &mut io.out);
         io.discard(discard);
-        if matches!(step, Step::Ready) && tls.is_handshaking() {
-            step = Step::Receive;
-        }
         match step {
             Step::Again => {}
-            Step::Receive => {
+            Step::Ready if !tls.state().is_handshaking() => break false,
+            Step::Ended if !tls.state().is_handshaking() => break true,
+            Step::Ended => return Err(Failure::Closed),
+            Step::Ready | Step::Receive => {
                 if !io.show_more() {
                     io.flush().await?;
                     io.receive().await?;
                 }
             }
-            Step::Ready | Step::Ended => {
-                let facts = Facts::of(&tls, sni.as_deref()).ok_or(Failure::Closed)?;
-                let Some(suite) = tls.negotiated_cipher_suite().filter(|_| !tls.is_handshaking()) else {
-                    return Err(Failure::Closed);
-                };
-                if !facts.is_tls13() {
-                    // Our Finished comes last; with TLS 1.3 only tickets wait, which may go with the first response.
-                    io.flush().await?;
-                }
-                let (secrets, kernel) = tls.dangerous_into_kernel_connection().map_err(Failure::Tls)?;
-                let records = Records::new(suite, secrets, Kernel::Server(kernel)).map_err(Failure::Tls)?;
-                let Carrier { input: rest, out: queued, .. } = io;
-                let ended = matches!(step, Step::Ended);
-                transport.establish(Established { records, facts, data, rest, queued, ended });
-                return Ok(());
-            }
             Step::Failed(error) => {
                 // The alert is what comes out next.
-                while let UnbufferedStatus { state: Ok(state @ ConnectionState::EncodeTlsData(_)), .. } =
-                    tls.process_tls_records(&mut io.input[..io.shown])
-                {
-                    let _ = self::step(state, &mut data, &mut io.out);
-                }
+                while let (_, Step::Again) = tls.look(&mut io.input[..io.shown], &mut data, &mut io.out) {}
                 // The peer may be gone; the error says more.
                 let _ = io.flush().await;
                 return Err(Failure::Tls(error));
             }
         }
+    };
+    if !tls.may_hold_back() {
+        io.flush().await?;
     }
+    let facts = Facts::of(tls.state(), sni).ok_or(Failure::Closed)?;
+    let suite = tls.state().negotiated_cipher_suite().ok_or(Failure::Closed)?;
+    let (secrets, kernel) = tls.finish().map_err(Failure::Tls)?;
+    let records = Records::new(suite, secrets, kernel).map_err(Failure::Tls)?;
+    let Carrier { input: rest, out: queued, .. } = io;
+    transport.establish(Established { records, facts, data, rest, queued, ended });
+    Ok(())
 }
 
 /// Receives until it is known whom the client asks for. A hello that our parser does not take is left to rustls, which

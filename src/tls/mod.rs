@@ -2,6 +2,7 @@
 //! certificates, [`Binds`] is what a core answers with. Nothing here knows of sessions, rules or statistics.
 
 mod cert;
+mod client;
 mod facts;
 mod handshake;
 mod names;
@@ -10,10 +11,14 @@ mod server;
 mod session;
 mod store;
 mod transport;
+mod trust;
+mod x509;
 
 pub use cert::{CertError, Certificate, KeyType};
+pub use client::{Connector, Servers};
 pub use facts::Facts;
-pub use handshake::{Choose, Failure, accept};
+pub use handshake::{Choose, Failure, accept, connect};
 pub use server::{Bind, Binds};
 pub use store::{Entry, Problem, Store};
 pub use transport::{Receiving, Sending, Transport};
+pub use x509::{Field, Part};

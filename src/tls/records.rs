@@ -104,7 +104,6 @@ pub(super) enum Kernel {
     /// We accepted.
     Server(KernelConnection<ServerConnectionData>),
     /// We connected.
-    #[expect(dead_code, reason = "the server side comes next")]
     Client(KernelConnection<ClientConnectionData>),
 }
 

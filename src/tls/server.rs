@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
@@ -15,7 +16,7 @@ use super::names::{GROUPS, SUITES};
 use super::store::Store;
 use crate::base::id::{IdVec, ListenerId};
 use crate::model::Model;
-use crate::model::tls::{BindTls, TlsParameters, TlsVersion};
+use crate::model::tls::{BindTls, ClientAuth, TlsParameters, TlsVersion};
 
 /// The TLS binds of one core.
 pub struct Binds {
@@ -65,7 +66,7 @@ impl Bind {
         });
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions(&tls.parameters))?
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier(tls, store, &resolver.provider)?)
             .with_cert_resolver(resolver.clone());
         config.alpn_protocols.clone_from(&tls.parameters.alpn);
         config.ignore_client_order = true;
@@ -80,6 +81,27 @@ impl Choose for Bind {
     fn choose(&self, sni: Option<&str>) -> Option<Arc<ServerConfig>> {
         (!self.resolver.find(sni).is_empty()).then(|| self.config.clone())
     }
+}
+
+/// Who may show a certificate, and must.
+fn verifier(
+    tls: &BindTls,
+    store: &Store,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, rustls::Error> {
+    if tls.verify == ClientAuth::None {
+        return Ok(WebPkiClientVerifier::no_client_auth());
+    }
+    let roots = store.trust.roots(&tls.ca_files);
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
+    if !tls.crl_files.is_empty() {
+        let lists = store.trust.revoked(&tls.crl_files).iter().cloned();
+        builder = builder.with_crls(lists).allow_unknown_revocation_status();
+    }
+    if tls.verify == ClientAuth::Optional {
+        builder = builder.allow_unauthenticated();
+    }
+    builder.build().map_err(|e| rustls::Error::General(format!("cannot verify clients: {e}")))
 }
 
 /// Suites and groups as they are configured.

@@ -15,6 +15,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::ProducesTickets;
 
 use super::cert::{self, CertError, Certificate};
+use super::trust::Trust;
 use crate::base::id::{IdVec, ListenerId};
 use crate::base::limits::{CERTIFICATE_FILE_BYTES_MAX, CERTIFICATES_PER_DIRECTORY_MAX};
 use crate::model::Model;
@@ -38,6 +39,8 @@ pub struct Store {
     pub entries: Vec<Entry>,
     /// What each bind shows; `None`: it is plain.
     pub(super) binds: IdVec<ListenerId, Option<BindNames>>,
+    /// Authorities and lists of revoked certificates.
+    pub(super) trust: Trust,
     /// Keys of session tickets: a session that began on one core may go on on another.
     pub(super) tickets: Arc<dyn ProducesTickets>,
 }
@@ -97,6 +100,11 @@ impl Store {
             }
             wanted.push(Some(own));
         }
+        for (_, server) in model.servers.iter() {
+            if let Some(path) = server.tls.as_deref().and_then(|tls| tls.certificate.clone()) {
+                files.entry(path).or_insert_with(|| server.origin.clone());
+            }
+        }
         let paths: Vec<(PathBuf, String)> = files.into_iter().collect();
         let loaded = load_all(&paths, old);
         let tickets = match old {
@@ -106,7 +114,8 @@ impl Store {
                 vec![Problem { origin: String::new(), path: PathBuf::new(), error }]
             })?,
         };
-        let mut store = Store { entries: Vec::new(), binds: IdVec::new(), tickets };
+        let trust = Trust::load(model, &mut problems);
+        let mut store = Store { entries: Vec::new(), binds: IdVec::new(), trust, tickets };
         let mut index = AHashMap::new();
         for ((path, origin), loaded) in paths.into_iter().zip(loaded) {
             match loaded {
@@ -129,6 +138,11 @@ impl Store {
             store.binds.push(names);
         }
         Ok(store)
+    }
+
+    /// The certificate of a file.
+    pub fn find(&self, path: &Path) -> Option<&Arc<Certificate>> {
+        self.entries.iter().find(|entry| entry.path == path).map(|entry| &entry.certificate)
     }
 }
 
@@ -180,7 +194,7 @@ impl BindNames {
 }
 
 /// A file, or the files of a directory in the order of their names.
-fn expand(path: &Path) -> Result<Vec<PathBuf>, CertError> {
+pub(super) fn expand(path: &Path) -> Result<Vec<PathBuf>, CertError> {
     let io = |e: io::Error| CertError::Io(e.to_string());
     if !std::fs::metadata(path).map_err(io)?.is_dir() {
         return Ok(vec![path.to_path_buf()]);

@@ -39,6 +39,7 @@ mod stats;
 mod stop;
 mod timeouts;
 mod tls;
+mod tls_peers;
 mod tools;
 mod transparent;
 mod upkeep;

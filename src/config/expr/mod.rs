@@ -15,6 +15,7 @@ mod source;
 mod stream_fetches;
 #[cfg(test)]
 mod tests;
+mod tls_fetches;
 
 use crate::base::id::{BackendId, FrontendId, ServerId};
 use crate::policy::acl::Condition;

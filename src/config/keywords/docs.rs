@@ -48,7 +48,11 @@ const GROUPS: &[Group] = &[
         scopes: &[Scope::Frontend, Scope::Backend],
     },
     Group { title: "bind", text: "An entry of `bind` in its long form: a table.", scopes: &[Scope::Bind] },
-    Group { title: "tls", text: "`tls` of a bind: TLS with clients.", scopes: &[Scope::BindTls] },
+    Group {
+        title: "tls",
+        text: "`tls` of a bind: TLS with clients. `tls` of a server: TLS with it.",
+        scopes: &[Scope::BindTls, Scope::ServerTls],
+    },
     Group {
         title: "rules",
         text: "Entries of `connection-rules` and `rules`. They are tried in order. Each has one action and may have one \
@@ -159,8 +163,12 @@ fn snippet(scope: Scope, keyword: &Keyword) -> String {
             format!("[frontend.web]\nbind = [{{ {} }}]\n", entry_with("address", "127.0.0.1:8080", example))
         }
         Scope::BindTls => {
-            let line = example.replace('\n', ", ");
+            let line = entry_with("certificates", "site.pem", &example.replace('\n', ", "));
             format!("[frontend.web]\nbind = [{{ address = \"127.0.0.1:8443\", tls = {{ {line} }} }}]\n")
+        }
+        Scope::ServerTls => {
+            let line = example.replace('\n', ", ");
+            format!("[backend.app.server.s1]\naddress = \"127.0.0.1:443\"\ntls = {{ {line} }}\n")
         }
         Scope::ConnectionRule => rule("connection-rules", example),
         Scope::Rule => rule("rules", example),

@@ -26,6 +26,8 @@ pub enum Scope {
     Bind,
     /// The value of `tls` in a bind
     BindTls,
+    /// The value of `tls` in a server
+    ServerTls,
     /// An entry of `connection-rules`
     ConnectionRule,
     /// An entry of `rules`
@@ -98,6 +100,7 @@ impl Scope {
         Scope::Backend,
         Scope::Bind,
         Scope::BindTls,
+        Scope::ServerTls,
         Scope::ConnectionRule,
         Scope::Rule,
         Scope::SetVar,
@@ -144,7 +147,8 @@ impl Scope {
             Scope::Server => "[backend.NAME.server.NAME]",
             Scope::DefaultServer => "default-server",
             Scope::Bind => "bind",
-            Scope::BindTls => "tls",
+            Scope::BindTls => "tls of a bind",
+            Scope::ServerTls => "tls of a server",
             Scope::ConnectionRule => "connection-rules",
             Scope::Rule => "rules",
             Scope::SetVar => "set-var",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::layout::{Layout, Proxy, ServerEntry, numbers};
-use super::{check, http, track};
+use super::{check, http, tls, track};
 use crate::base::id::{BackendId, IdVec, ServerId};
 use crate::config::file::{Data, Table};
 use crate::config::keywords::Scope;
@@ -26,7 +26,15 @@ pub(super) fn servers(layout: &Layout<'_>, backends: &IdVec<BackendId, Backend>)
         let cookie = http.and_then(|http| http.cookie.as_ref());
         for ((entry, section), sid) in entries.iter().zip(&sections).zip(sids) {
             let http = http::server(section, cookie);
-            servers.push(Server { sid, http, ..server(proxy, entry, section, &dialogue) });
+            let tls = tls::server(section, backends[id].mode);
+            let mut server = Server { sid, http, tls, ..server(proxy, entry, section, &dialogue) };
+            // Part of what is verified, and so of what makes connections different.
+            if let (Some(tls), ServerAddress::Name { host, .. }) = (&mut server.tls, &server.address)
+                && tls.sni.is_none()
+            {
+                tls.sni = Some(host.clone());
+            }
+            servers.push(server);
         }
         if !script.is_empty() && http_check.is_some() {
             let help = "keep one of them; http-check has steps too".to_owned();
@@ -96,6 +104,7 @@ fn server(
         slowstart: section.duration("slowstart").unwrap_or(Duration::ZERO),
         on_marked_down_shutdown: section.string("on-marked-down").as_deref() == Some("shutdown-sessions"),
         tcp_user_timeout: section.duration("tcp-ut"),
+        tls: None,
         origin: section.origin(),
         address,
     }

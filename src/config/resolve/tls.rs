@@ -1,11 +1,13 @@
-//! `tls` of a bind: paths and choices. Files are not read here.
+//! `tls` of a bind and of a server: paths and choices. Files are not read here.
 
 use std::path::PathBuf;
 
+use super::layout::EMPTY;
+use crate::config::file::Data;
 use crate::config::keywords::Scope;
 use crate::config::section::Section;
 use crate::model::Mode;
-use crate::model::tls::{BindTls, TlsParameters, TlsVersion};
+use crate::model::tls::{BindTls, ClientAuth, ServerTls, TlsParameters, TlsVersion};
 
 /// Suites by OpenSSL's names.
 pub(crate) const SUITES: &[&str] = &[
@@ -40,7 +42,79 @@ pub(super) fn bind(bind: &Section<'_>, mode: Mode) -> Option<Box<BindTls>> {
         certificates,
         parameters: parameters(&section, default_alpn),
         strict_sni: section.flag("strict-sni").unwrap_or(false),
+        verify: client_auth(&section),
+        ca_files: paths(&section, "ca-file"),
+        crl_files: paths(&section, "crl-file"),
     }))
+}
+
+fn client_auth(section: &Section<'_>) -> ClientAuth {
+    let verify = match section.string("verify").as_deref() {
+        Some("optional") => ClientAuth::Optional,
+        Some("required") => ClientAuth::Required,
+        _ => ClientAuth::None,
+    };
+    if verify == ClientAuth::None {
+        for key in ["ca-file", "crl-file"] {
+            if section.value(key).is_some() {
+                let help = Some("add verify = \"required\", or \"optional\"".to_owned());
+                section.warning(
+                    key,
+                    format!("{key} has no effect: clients are not asked for a certificate"),
+                    help,
+                );
+            }
+        }
+    } else if section.texts("ca-file").is_empty() {
+        let help = Some("name the authorities: ca-file = \"clients.pem\"".to_owned());
+        section.error("verify", "clients can only be verified with the authorities that sign for them", help);
+    }
+    verify
+}
+
+/// TLS with a server.
+pub(super) fn server(server: &Section<'_>, mode: Mode) -> Option<Box<ServerTls>> {
+    let table = match &server.value("tls")?.data {
+        Data::Boolean(true) => &EMPTY,
+        Data::Table(table) => table,
+        _ => return None,
+    };
+    let section = Section::new(server.context, Scope::ServerTls, server.value_at("tls"), vec![table]);
+    let is_h2 = server.string("proto").as_deref() == Some("h2");
+    let default_alpn: &[&[u8]] = match mode {
+        Mode::Http if is_h2 => &[b"h2"],
+        Mode::Http => &[b"http/1.1"],
+        Mode::Tcp => &[],
+    };
+    for (at, text) in section.texts("alpn") {
+        if mode == Mode::Http && (text.text == "h2") != is_h2 {
+            let help =
+                "proto says what is spoken to the server, and alpn follows it: leave alpn out".to_owned();
+            section.context.error(at, "this is not the protocol of proto", Some(help));
+        }
+    }
+    let verify = section.string("verify").as_deref() != Some("none");
+    Some(Box::new(ServerTls {
+        parameters: parameters(&section, default_alpn),
+        verify,
+        ca_files: paths(&section, "ca-file"),
+        sni: name(&section, "sni"),
+        verify_host: name(&section, "verifyhost"),
+        certificate: paths(&section, "certificate").pop(),
+    }))
+}
+
+/// A host name or an IP address.
+fn name(section: &Section<'_>, key: &str) -> Option<String> {
+    let name = section.string(key)?;
+    let is_name = !name.is_empty()
+        && name.len() <= 253
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b));
+    if !is_name {
+        section.error(key, format!("\"{name}\" is no host name"), None);
+        return None;
+    }
+    Some(name.to_ascii_lowercase())
 }
 
 /// The paths of a keyword, relative ones below the directory of the configuration.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::base::id::{BackendId, FrontendId, IdRange, ServerId};
 use crate::base::net::Addr;
+use crate::policy::sample::tls::{TlsAnswer, TlsFetch};
 use crate::policy::sample::variables::Variables;
 use crate::proto::headers::HeadView;
 
@@ -76,6 +77,11 @@ pub trait Facts {
     /// Whether the client connection is TLS that ends here (`ssl_fc`).
     fn is_tls(&self) -> bool {
         false
+    }
+    /// An answer about the client's TLS connection; text goes to `out`.
+    fn tls(&self, fetch: &TlsFetch, out: &mut Vec<u8>) -> Option<TlsAnswer> {
+        let _ = (fetch, out);
+        None
     }
     /// The head of the request, with the changes of earlier rules.
     fn request(&self) -> Option<HeadView<'_>> {

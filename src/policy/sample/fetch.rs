@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::base::id::{BackendId, FrontendId, ServerId};
 use crate::policy::sample::eval::Cursor;
-use crate::policy::sample::{Facts, FirstBytes, HttpFetch, Kind, Live, Value, VariableId};
+use crate::policy::sample::{
+    Facts, FirstBytes, HttpFetch, Kind, Live, TlsAnswer, TlsFetch, Value, VariableId,
+};
 use crate::policy::sample::{Recorded, TimerName};
 use crate::proto::client_hello::{self, ClientHello};
 use crate::proto::h1::head::{HeadOptions, parse_request};
@@ -125,6 +127,8 @@ pub enum Fetch {
     WaitEnd,
     /// `ssl_fc`.
     IsTls,
+    /// Other fetches of the client's TLS connection.
+    Tls(TlsFetch),
     /// `unique-id`.
     UniqueId,
     /// `uuid`.
@@ -257,6 +261,15 @@ impl Fetch {
         }
         let first = facts.first_bytes();
         match self {
+            Fetch::Tls(fetch) => {
+                let fetched = match facts.tls(fetch, out) {
+                    None => Fetched::Missing,
+                    Some(TlsAnswer::Bool(b)) => Fetched::Value(Value::Bool(b)),
+                    Some(TlsAnswer::Int(i)) => Fetched::Value(Value::Int(i)),
+                    Some(TlsAnswer::Written(kind)) => Fetched::Written(kind),
+                };
+                (fetched, false)
+            }
             Fetch::Uuid => (write_uuid(facts.random(), facts.random(), out), false),
             Fetch::Recorded(what) => {
                 let found = facts.recorded(*what, out);

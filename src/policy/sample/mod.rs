@@ -7,6 +7,7 @@ mod fetch;
 mod http;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tls;
 mod value;
 mod variables;
 
@@ -16,5 +17,6 @@ pub use facts::{
 };
 pub use fetch::{Fetch, LengthOffset, Literal, TimeUnit};
 pub use http::{HEADER_OCCURRENCES_BACK_MAX, HeaderFetch, HeaderName, HttpFetch, ReadAs, Side, credentials};
+pub use tls::{DnPart, TlsAnswer, TlsFetch};
 pub use value::{Kind, Value};
 pub use variables::{VariableId, VariableScope, VariableTable, Variables};

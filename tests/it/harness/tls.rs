@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::connect;
@@ -23,6 +24,8 @@ pub(crate) struct Ca {
 pub(crate) struct Made {
     pub(crate) cert_pem: String,
     pub(crate) key_pem: String,
+    pub(crate) der: CertificateDer<'static>,
+    pub(crate) serial: u64,
 }
 
 impl Ca {
@@ -61,7 +64,12 @@ impl Ca {
         change(&mut params);
         let key = KeyPair::generate_for(algorithm).expect("a key");
         let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
-        Made { cert_pem: cert.pem(), key_pem: key.serialize_pem() }
+        Made {
+            cert_pem: cert.pem(),
+            key_pem: key.serialize_pem(),
+            der: cert.der().clone(),
+            serial: self.serial.get(),
+        }
     }
 
     /// Writes a bundle of certificate and key for these names.
@@ -95,13 +103,51 @@ impl Ca {
 
     /// The same with these versions alone.
     pub(crate) fn client_of(&self, versions: &[&'static rustls::SupportedProtocolVersion]) -> ClientConfig {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.der.clone()).expect("a root");
+        let roots = self.roots();
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
             .with_protocol_versions(versions)
             .expect("versions")
             .with_root_certificates(roots)
             .with_no_client_auth()
+    }
+
+    /// A client with a certificate of its own.
+    pub(crate) fn client_with(&self, own: &Made) -> ClientConfig {
+        let key = PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes()).expect("a key");
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(self.roots())
+            .with_client_auth_cert(vec![own.der.clone()], key)
+            .expect("a certificate with its key")
+    }
+
+    /// This authority as one to trust.
+    pub(crate) fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).expect("a root");
+        roots
+    }
+
+    /// A list of revoked certificates.
+    pub(crate) fn crl(&self, revoked: &[u64]) -> String {
+        let params = rcgen::CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2020, 1, 1),
+            next_update: rcgen::date_time_ymd(2100, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked
+                .iter()
+                .map(|serial| rcgen::RevokedCertParams {
+                    serial_number: (*serial).into(),
+                    revocation_time: rcgen::date_time_ymd(2021, 1, 1),
+                    reason_code: None,
+                    invalidity_date: None,
+                })
+                .collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).expect("a list").pem().expect("PEM")
     }
 }
 

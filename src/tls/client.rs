@@ -1,0 +1,130 @@
+//! What one core shakes hands with servers with: a rustls configuration for each server that speaks TLS.
+
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+
+use super::server::{provider, versions};
+use super::store::Store;
+use crate::base::id::{IdVec, ServerId};
+use crate::model::tls::ServerTls;
+use crate::model::{Model, Server, ServerAddress};
+
+/// The TLS servers of one core.
+pub struct Servers {
+    servers: IdVec<ServerId, Option<Connector>>,
+}
+
+/// How to shake hands with one server.
+pub struct Connector {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) name: ServerName<'static>,
+}
+
+impl Servers {
+    /// Makes the configurations of a core.
+    ///
+    /// # Errors
+    /// What rustls refuses.
+    pub fn new(model: &Model, store: &Store) -> Result<Servers, Error> {
+        let mut servers = IdVec::new();
+        for (_, server) in model.servers.iter() {
+            let made = server.tls.as_deref().map(|tls| Connector::new(tls, server, store)).transpose()?;
+            servers.push(made);
+        }
+        Ok(Servers { servers })
+    }
+
+    /// How to shake hands with a server; `None`: it is plain.
+    pub fn get(&self, id: ServerId) -> Option<&Connector> {
+        self.servers[id].as_ref()
+    }
+}
+
+impl Connector {
+    fn new(tls: &ServerTls, server: &Server, store: &Store) -> Result<Connector, Error> {
+        let provider = Arc::new(provider(&tls.parameters));
+        let wanted = match (&tls.sni, &server.address) {
+            (Some(sni), _) => sni.clone(),
+            (None, ServerAddress::Name { host, .. }) => host.clone(),
+            (None, ServerAddress::Ip(address)) => address.ip().to_string(),
+            // A UNIX socket has no name: nothing is asked for, and only `verifyhost` can be verified.
+            _ => "0.0.0.0".to_owned(),
+        };
+        let name_of = |name: String| {
+            ServerName::try_from(name).map_err(|e| Error::General(format!("{}: {e}", server.origin)))
+        };
+        let inner = if tls.verify {
+            let roots = store.trust.roots(&tls.ca_files);
+            let built = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
+            Some(built.map_err(|e| Error::General(format!("{}: {e}", server.origin)))?)
+        } else {
+            None
+        };
+        let verify_host = tls.verify_host.clone().map(name_of).transpose()?;
+        let verifier = Arc::new(Verifier { inner, name: verify_host, provider: provider.clone() });
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(versions(&tls.parameters))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let own = tls.certificate.as_ref().and_then(|path| store.find(path));
+        let mut config = match own.and_then(|certificate| certificate.certified(&provider)) {
+            Some(key) => {
+                builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)))
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols.clone_from(&tls.parameters.alpn);
+        config.enable_secret_extraction = true;
+        Ok(Connector { config: Arc::new(config), name: name_of(wanted)? })
+    }
+}
+
+/// Verifies the certificate of a server, for the name that is configured, or not at all.
+#[derive(Debug)]
+struct Verifier {
+    inner: Option<Arc<WebPkiServerVerifier>>,
+    name: Option<ServerName<'static>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let Some(inner) = &self.inner else { return Ok(ServerCertVerified::assertion()) };
+        let name = self.name.as_ref().unwrap_or(server_name);
+        inner.verify_server_cert(end_entity, intermediates, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,217 @@
+//! Who shows which certificate to whom: clients that are verified, what rules read of them, and TLS with servers.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::harness::http::{Wire, ok};
+use crate::harness::tls::{Ca, Made, Tls, get, tls};
+use crate::harness::{Origin, Shardgate};
+
+/// A TLS frontend that asks for certificates, with these rules.
+fn asking(ca: &Ca, clients: &Ca, server: SocketAddr, more: &str, rules: &str) -> Shardgate {
+    let pem = ca.bundle("site.pem", &["site.test"]);
+    Shardgate::start(&format!(
+        "[frontend.fe]\nmode = \"http\"\nbind = [{{ address = \"127.0.0.1:0\", tls = {{ certificates = \"{}\", ca-file = \
+         \"{}\", {more} }} }}]\ndefault-backend = \"be\"\nrules = [{rules}]\n[backend.be]\nmode = \
+         \"http\"\nserver.s1.address = \"{server}\"\n",
+        pem.display(),
+        clients.path("ca.pem").display(),
+    ))
+}
+
+/// Connects with a certificate and asks; a refusal shows at the first read with TLS 1.3.
+fn ask(gate: &Shardgate, config: rustls::ClientConfig) -> io::Result<String> {
+    let mut client: Tls = tls(gate.address("fe"), "site.test", config)?;
+    get(&mut client, "/").map(|(_, body)| String::from_utf8_lossy(&body).into_owned())
+}
+
+#[test]
+fn clients_are_verified() {
+    let (ca, clients, strangers) = (Ca::new(), Ca::new(), Ca::new());
+    let origin = Origin::http(|request| ok(request.header("x-cn").unwrap_or("nobody")));
+    let cn = "{ set-header = { name = \"X-CN\", value = \"%[ssl_c_s_dn(cn)]\" }, if = \"{ ssl_c_used }\" }";
+    let good = clients.make(&["good"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+    let revoked = clients.make(&["revoked"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+    let expired = clients.make(&["expired"], &rcgen::PKCS_ECDSA_P256_SHA256, |params| {
+        params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    });
+    let usage = clients.make(&["usage"], &rcgen::PKCS_ECDSA_P256_SHA256, |params| {
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    let stranger = strangers.make(&["stranger"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+    let crl = clients.write("revoked.pem", &clients.crl(&[revoked.serial]));
+    for (verify, without) in [("required", None), ("optional", Some("nobody"))] {
+        let more = format!("verify = \"{verify}\", crl-file = \"{}\"", crl.display());
+        let gate = asking(&ca, &clients, origin.address, &more, cn);
+        assert_eq!(ask(&gate, ca.client_with(&good)).expect("trusted"), "good");
+        for bad in [&revoked, &expired, &usage, &stranger] {
+            assert!(ask(&gate, ca.client_with(bad)).is_err(), "{verify}");
+        }
+        assert_eq!(ask(&gate, ca.client()).ok().as_deref(), without, "{verify}");
+        let failures = if without.is_none() { 5 } else { 4 };
+        gate.wait_stat("fe/FRONTEND", "ssl_bad_cert", &failures.to_string());
+        gate.finish();
+    }
+}
+
+#[test]
+fn rules_read_the_connection_and_the_certificate() {
+    let (ca, clients) = (Ca::new(), Ca::new());
+    let origin = Origin::http(|request| ok(request.header("x-all").unwrap_or("none")));
+    let fetches = [
+        "ssl_fc",
+        "ssl_fc_protocol",
+        "ssl_fc_cipher",
+        "ssl_fc_sni",
+        "ssl_fc_alpn",
+        "ssl_fc_is_resumed",
+        "ssl_c_used",
+        "ssl_c_verify",
+        "ssl_c_s_dn",
+        "ssl_c_s_dn(o)",
+        "ssl_c_s_dn(,0,rfc2253)",
+        "ssl_c_i_dn(cn)",
+        "ssl_c_notbefore",
+        "ssl_c_notafter(iso)",
+        "ssl_c_serial,hex",
+        "ssl_c_version",
+        "ssl_c_sig_alg",
+        "ssl_c_key_alg",
+    ];
+    let value: Vec<String> = fetches.iter().map(|fetch| format!("%[{fetch}]")).collect();
+    let rule = format!("{{ set-header = {{ name = \"X-All\", value = \"{}\" }} }}", value.join("|"));
+    let gate = asking(&ca, &clients, origin.address, "verify = \"optional\"", &rule);
+    let own = clients.make(&["Ann, Example"], &rcgen::PKCS_ECDSA_P256_SHA256, |params| {
+        params.not_before = rcgen::date_time_ymd(2021, 2, 3);
+        params.not_after = rcgen::date_time_ymd(2099, 12, 31);
+        params.subject_alt_names.clear();
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "Acme/Co");
+    });
+    let mut config = ca.client_with(&own);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let serial = format!("{:02X}", own.serial);
+    assert_eq!(
+        ask(&gate, config).expect("an answer"),
+        format!(
+            "1|TLSv1.3|TLS_AES_128_GCM_SHA256|site.test|http/1.1|0|1|0|/CN=Ann, Example/O=Acme_Co|Acme/Co|O=Acme/Co,CN=Ann\\, \
+             Example|Test CA|210203000000Z|2099-12-31T00:00:00Z|{serial}|3|ecdsa-with-SHA256|id-ecPublicKey"
+        )
+    );
+    let mut config = ca.client();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let plain = ask(&gate, config).expect("an answer");
+    assert!(plain.ends_with("|0|0|0||||||||||"), "{plain}");
+    gate.finish();
+}
+
+/// An HTTPS origin that says who asked for which name.
+fn tls_origin(ca: &Ca, own: &Made, clients: Option<&Ca>) -> Origin {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("versions");
+    let builder = match clients {
+        Some(clients) => {
+            let roots = Arc::new(clients.roots());
+            builder.with_client_cert_verifier(
+                rustls::server::WebPkiClientVerifier::builder_with_provider(roots, provider)
+                    .build()
+                    .expect("a verifier"),
+            )
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let _ = ca;
+    let chain = vec![own.der.clone()];
+    let key = PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes()).expect("a key");
+    let mut config = builder.with_single_cert(chain, key).expect("a certificate");
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let config = Arc::new(config);
+    Origin::new(move |stream, _| {
+        let mut tls = StreamOwned::new(ServerConnection::new(config.clone()).expect("a server"), stream);
+        loop {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") {
+                if !matches!(tls.read(&mut byte), Ok(1)) {
+                    return;
+                }
+                head.push(byte[0]);
+            }
+            let asked = tls.conn.server_name().unwrap_or("none").to_owned();
+            let shown = tls.conn.peer_certificates().map_or(0, <[_]>::len);
+            if tls.write_all(ok(&format!("{asked} {shown}")).as_bytes()).is_err() || tls.flush().is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// A plain frontend whose server speaks TLS in this way.
+fn reencrypting(server: SocketAddr, tls: &str) -> Shardgate {
+    Shardgate::start(&format!(
+        "[frontend.fe]\nmode = \"http\"\nbind = \"127.0.0.1:0\"\ndefault-backend = \"be\"\n[backend.be]\nmode = \
+         \"http\"\nserver.s1 = {{ address = \"{server}\", tls = {tls} }}\n"
+    ))
+}
+
+#[test]
+fn servers_are_verified() {
+    let (ca, others) = (Ca::new(), Ca::new());
+    let own = ca.make(&["app.test"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+    let origin = tls_origin(&ca, &own, None);
+    let (good, bad) = (ca.path("ca.pem"), others.path("ca.pem"));
+    let (good, bad) = (good.display(), bad.display());
+    for (tls, wanted) in [
+        (format!("{{ sni = \"app.test\", ca-file = \"{good}\" }}"), Some("app.test 0")),
+        (
+            format!("{{ sni = \"x.test\", verifyhost = \"app.test\", ca-file = \"{good}\" }}"),
+            Some("x.test 0"),
+        ),
+        (format!("{{ sni = \"x.test\", ca-file = \"{good}\" }}"), None),
+        (format!("{{ sni = \"app.test\", ca-file = \"{bad}\" }}"), None),
+        (format!("{{ ca-file = \"{good}\" }}"), None),
+        ("{ sni = \"x.test\", verify = \"none\" }".to_owned(), Some("x.test 0")),
+        ("true".to_owned(), None),
+    ] {
+        let gate = reencrypting(origin.address, &tls);
+        let mut client: Wire = gate.wire("fe");
+        let answer = client.get("/");
+        match wanted {
+            Some(text) => {
+                assert_eq!((answer.status(), answer.text().as_str()), (200, text), "{tls}");
+                assert_eq!(client.get("/").text(), text, "over the same connection");
+                gate.wait_stat("be/s1", "ssl_sess", "1");
+                gate.wait_stat("be/s1", "reuse", "1");
+            }
+            None => {
+                assert_eq!(answer.status(), 503, "{tls}");
+                gate.wait_stat("be/s1", "ssl_bad_cert", &gate.stat("be/s1", "ssl_failed_handshake"));
+                assert!(gate.count("be/s1", "ssl_bad_cert") > 0);
+            }
+        }
+        drop(client);
+        gate.finish();
+    }
+}
+
+#[test]
+fn a_server_gets_our_certificate() {
+    let (ca, clients) = (Ca::new(), Ca::new());
+    let own = ca.make(&["app.test"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+    let origin = tls_origin(&ca, &own, Some(&clients));
+    let client = clients.bundle("client.pem", &["gate"]);
+    let tls = format!(
+        "{{ sni = \"app.test\", ca-file = \"{}\", certificate = \"{}\" }}",
+        ca.path("ca.pem").display(),
+        client.display()
+    );
+    let gate = reencrypting(origin.address, &tls);
+    assert_eq!(gate.wire("fe").get("/").text(), "app.test 1");
+    gate.finish();
+}
