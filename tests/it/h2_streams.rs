@@ -255,17 +255,24 @@ fn a_thousand_streams_carry_their_bodies_unchanged() {
     client.send(WINDOW_UPDATE, 0, 0, &0x4000_0000_u32.to_be_bytes());
     let mut writer = Frames { stream: client.stream.try_clone().expect("a socket") };
     let at = |stream: u32| u64::from(stream) * 101;
+    // The window of the connection: what its reader is granted, the writer may send.
+    let (grant, granted) = std::sync::mpsc::channel::<usize>();
     let uploads = std::thread::spawn(move || {
+        let mut window = 65_535;
         for n in 0..STREAMS {
             let stream = n * 2 + 1;
             let head = request("POST", "/", &[("x-at", &at(stream).to_string())]);
             writer.send(HEADERS, END_HEADERS, stream, &head);
         }
-        // A piece of each at a time; windows of 65535 bytes suffice for all of a stream, not of the connection.
+        // A piece of each at a time; windows of 65535 bytes suffice for a stream, not for the connection.
         for (piece, flags) in [(0, 0), (1, END_STREAM)] {
             for n in 0..STREAMS {
                 let stream = n * 2 + 1;
                 let half = BODY / 2;
+                while window < half {
+                    window += granted.recv().expect("the reader grants");
+                }
+                window -= half;
                 writer.send(DATA, flags, stream, bytes::window(at(stream) + (piece * half) as u64, half));
             }
         }
@@ -273,9 +280,12 @@ fn a_thousand_streams_carry_their_bodies_unchanged() {
     let mut bodies = vec![Vec::new(); STREAMS as usize];
     let mut open = STREAMS;
     while open > 0 {
-        let frame = client.next().expect("frames");
+        let frame = client.read().expect("frames");
         let body = &mut bodies[(frame.stream / 2) as usize];
         match frame.kind {
+            // The writer may be done.
+            WINDOW_UPDATE if frame.stream == 0 => drop(grant.send(frame.code() as usize)),
+            WINDOW_UPDATE | SETTINGS => {}
             HEADERS => assert_eq!(frame.status(), 200),
             DATA => body.extend_from_slice(&frame.payload),
             _ => panic!("{frame:?}"),
