@@ -44,6 +44,14 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Say what a configuration file would change in a running process: exit code 0 nothing, 2 something
+    Plan {
+        #[command(flatten)]
+        source: Source,
+        /// Admin socket
+        #[arg(short, long, value_name = "SOCKET", default_value = ctl::DEFAULT_SOCKET)]
+        socket: PathBuf,
+    },
     /// Make a running process read its configuration again; nothing changes if anything is wrong with it
     Reload {
         /// Admin socket
@@ -82,6 +90,7 @@ fn main() -> ExitCode {
         Command::Run { source } => run(&source),
         Command::Demo => control::demo(),
         Command::Check { source } => check(&source),
+        Command::Plan { source, socket } => plan(&socket, &source),
         Command::Reload { socket } => reload(&socket),
         Command::Import { files, output } => import(&files, output.as_deref()),
         Command::Ctl { socket, commands } => control_client(&socket, &commands),
@@ -133,6 +142,21 @@ fn load(source: &Source) -> Result<(Model, u64, Arc<str>), ExitCode> {
     }
     let model = loaded.model.ok_or(ExitCode::FAILURE)?;
     Ok((model, loaded.diagnostics.len() as u64, loaded.text))
+}
+
+/// Exit code 0: nothing would change; 2: something would; 1: it cannot be told.
+fn plan(socket: &std::path::Path, source: &Source) -> ExitCode {
+    match control::plan::plan(socket, &source.place()) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(changes)) => {
+            print!("{changes}");
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Tells a running process to read its configuration again.

@@ -4,6 +4,7 @@
 //! its table), `expr` (conditions and expressions). All that is wrong comes back at once as [`Diagnostic`]s.
 
 pub mod diag;
+pub mod diff;
 pub mod expr;
 pub mod file;
 pub mod keywords;

@@ -25,7 +25,6 @@ pub(super) struct Attempt {
     pub(super) who: String,
     pub(super) outcome: Outcome,
     /// What stood in the file.
-    #[expect(dead_code, reason = "for going back to it")]
     pub(super) text: Option<Arc<str>>,
 }
 
@@ -67,7 +66,10 @@ impl Generations {
     /// Remembers an attempt; the oldest is forgotten.
     pub(super) fn note(&mut self, attempt: Attempt) {
         if self.attempts.len() >= GENERATIONS_KEPT {
-            self.attempts.pop_front();
+            // The one that runs stays, however many were refused since.
+            let last = self.attempts.iter().rposition(|attempt| matches!(attempt.outcome, Outcome::Ran(_)));
+            let at = usize::from(last == Some(0) && matches!(attempt.outcome, Outcome::Refused(_)));
+            self.attempts.remove(at);
         }
         self.attempts.push_back(attempt);
     }
@@ -85,6 +87,12 @@ impl Generations {
     /// The configuration of a generation, if somebody may still live by it.
     pub(super) fn model(&self, number: u32) -> Option<Arc<Model>> {
         self.alive.iter().find(|alive| alive.number == number).map(|alive| alive.model.clone())
+    }
+
+    /// What stood in the file of the current generation.
+    pub(super) fn text(&self) -> Option<Arc<str>> {
+        let ran = self.attempts.iter().rev().find(|attempt| matches!(attempt.outcome, Outcome::Ran(_)));
+        ran.and_then(|attempt| attempt.text.clone())
     }
 
     /// `show generations`. `sessions`: how many live by a generation.

@@ -24,6 +24,7 @@ mod log_sink;
 mod log_stream;
 mod logs;
 mod notify;
+pub mod plan;
 mod probe;
 mod reload;
 mod resolve;

@@ -92,6 +92,10 @@ pub(super) async fn perform(base: &Rc<ControlBase>, order: Order) -> String {
             let count = |number| rows.iter().filter(|row| row.generation == number).count();
             base.generations.borrow().show(count, rt::now())
         }
+        Order::ShowConfiguration => {
+            let text = base.generations.borrow().text();
+            text.map_or_else(|| "There is no configuration file.".to_owned(), |text| text.to_string())
+        }
         Order::DrainGeneration(number) => drain(base, number),
     }
 }

@@ -286,3 +286,26 @@ fn checks_of_unchanged_servers_go_on_and_what_an_administrator_set_stays() {
     assert_eq!(gate.stat("be/s1", "weight"), "20", "the configuration has changed: it wins");
     gate.finish();
 }
+
+#[test]
+fn plan_tells_what_would_change_and_changes_nothing() {
+    let origin = Origin::http_named("one");
+    let body = |weight: &str| sections(&origin, "", "", &format!("weight = {weight}"));
+    let mut gate = Shardgate::with(&body("1")).defaults("mode = \"http\"").start();
+    assert_eq!(gate.plan(), (0, String::new()));
+    let added = "[backend.new.server.x]\naddress = \"127.0.0.1:1\"\n[frontend.two]\nbind = \"127.0.0.1:0\"\n";
+    gate.rewrite(&format!("# a comment\n{}{added}", body("7")));
+    let (code, text) = gate.plan();
+    assert_eq!(code, 2, "{text}");
+    for line in
+        ["~ backend.be.server.s1  weight: 1 -> 7", "+ backend.new", "+ frontend.two", "opens 127.0.0.1:0"]
+    {
+        assert!(text.lines().any(|l| l == line), "{line} in:\n{text}");
+    }
+    assert_eq!(gate.stat("be/s1", "weight"), "1");
+    gate.reload(&body("7"));
+    assert_eq!(gate.plan(), (0, String::new()));
+    gate.rewrite("[frontend.x\n");
+    assert_eq!(gate.plan().0, 1);
+    gate.finish();
+}

@@ -20,6 +20,10 @@ pub(super) fn show_generations(_: &mut Call<'_>) -> Answer {
     order(Order::ShowGenerations)
 }
 
+pub(super) fn show_configuration(_: &mut Call<'_>) -> Answer {
+    order(Order::ShowConfiguration)
+}
+
 pub(super) fn drain_generation(call: &mut Call<'_>) -> Answer {
     match parse::number(call.arg(0)) {
         Some(number) => order(Order::DrainGeneration(number)),

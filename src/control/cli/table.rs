@@ -81,6 +81,7 @@ commands! {
     ["show" "backend"]            "show backend"                        User     show::backend, "names of the backends";
     ["show" "cli" "level"]        "show cli level"                      User     settings::show_level, "level of this connection";
     ["show" "cli" "sockets"]      "show cli sockets"                    Operator show::cli_sockets, "admin sockets and their levels";
+    ["show" "configuration"]      "show configuration"                  Admin    configuration::show_configuration, "the text of the configuration that runs";
     ["show" "errors" "reasons"]   "show errors reasons [all]"           User     show::error_reasons, "HTTP messages that were refused, by reason; all: with those that never occurred";
     ["show" "errors"] "show errors [<iid>|<proxy>] [request|response]" Operator inspect::errors, "the last malformed messages and where they are wrong";
     ["show" "fd"] "show fd [<num>]" Operator inspect::descriptors, "open file descriptors";

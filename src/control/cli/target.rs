@@ -129,6 +129,8 @@ pub enum Order {
         /// Who asked, for the history.
         who: String,
     },
+    /// Print the text of the configuration that runs.
+    ShowConfiguration,
     /// Tell about the generations that somebody lives by, and about failed attempts.
     ShowGenerations,
     /// End the sessions of a generation that is not the current one.

@@ -164,6 +164,15 @@ impl Shardgate {
         }
     }
 
+    /// `shardgate plan` with its configuration file: the exit code and what it printed.
+    pub(crate) fn plan(&self) -> (i32, String) {
+        let (socket, file) = (self.dir.path().join("admin.sock"), self.dir.path().join("shardgate.toml"));
+        let mut command = Command::new(binary());
+        let output = command.args(["plan", "-s"]).arg(socket).arg("-c").arg(file).output().expect("it runs");
+        let code = output.status.code().expect("it is not killed");
+        (code, String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Lets it run other sections.
     pub(crate) fn reload(&mut self, body: &str) {
         self.rewrite(body);
