@@ -340,6 +340,20 @@ impl<'a> Section<'a> {
         self.context.file.source.origin(self.at)
     }
 
+    /// The entries of the section as they are written, on one line.
+    pub(super) fn written(&self) -> String {
+        let text = &self.context.file.source.text;
+        let mut out = String::new();
+        for entry in self.own().iter().flat_map(|own| &own.entries) {
+            let value = text.get(entry.value.span.clone()).unwrap_or_default();
+            out.push_str(if out.is_empty() { "" } else { ", " });
+            out.push_str(&entry.key);
+            out.push_str(" = ");
+            out.push_str(&value.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
+        out
+    }
+
     /// The value of a keyword, its own or inherited.
     pub(super) fn value(&self, key: &str) -> Option<&'a Value> {
         debug_assert!(keywords::find(self.scope, key).is_some(), "{key} has no row for {:?}", self.scope);

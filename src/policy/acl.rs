@@ -49,9 +49,30 @@ pub enum Node {
     Test(Arc<Test>),
 }
 
+/// Sees an evaluation as it happens. What serves traffic is watched by `()`, which costs nothing; `explain` writes down what it sees,
+/// so that both go the same way.
+pub trait Watch {
+    /// The condition of the rule at this place of its list comes to this; rules without a condition always hold.
+    fn rule(&mut self, at: usize, truth: Truth) {
+        let _ = (at, truth);
+    }
+    /// A test looks at a value; `None`: there is none.
+    fn value(&mut self, value: Option<&Value<'_>>) {
+        let _ = value;
+    }
+    /// A test is decided, after its values.
+    fn test(&mut self, test: &Test, truth: Truth) {
+        let _ = (test, truth);
+    }
+}
+
+impl Watch for () {}
+
 /// A value compared with patterns.
 #[derive(Clone, Debug)]
 pub struct Test {
+    /// As the operator wrote it.
+    text: Box<str>,
     expr: Expr,
     method: Method,
     patterns: SmallVec<[Patterns; 1]>,
@@ -84,7 +105,12 @@ impl Condition {
 
     /// Evaluates, stopping as soon as the result is known.
     pub fn eval<F: Facts>(&self, facts: &F, scratch: &mut Scratch) -> Truth {
-        self.root.eval(facts, scratch)
+        self.root.eval(facts, scratch, &mut ())
+    }
+
+    /// The same, watched.
+    pub fn eval_watched<F: Facts>(&self, facts: &F, scratch: &mut Scratch, watch: &mut impl Watch) -> Truth {
+        self.root.eval(facts, scratch, watch)
     }
 }
 
@@ -98,16 +124,20 @@ impl Node {
     }
 
     /// Kleene's logic: what is open does not matter if the rest decides.
-    fn eval<F: Facts>(&self, facts: &F, scratch: &mut Scratch) -> Truth {
+    fn eval<F: Facts>(&self, facts: &F, scratch: &mut Scratch, watch: &mut impl Watch) -> Truth {
         let (nodes, decides) = match self {
-            Node::Test(test) => return test.eval(facts, scratch),
-            Node::Not(node) => return !node.eval(facts, scratch),
+            Node::Test(test) => {
+                let truth = test.eval(facts, scratch, watch);
+                watch.test(test, truth);
+                return truth;
+            }
+            Node::Not(node) => return !node.eval(facts, scratch, watch),
             Node::And(nodes) => (nodes, Truth::False),
             Node::Or(nodes) => (nodes, Truth::True),
         };
         let mut result = !decides;
         for node in nodes {
-            match node.eval(facts, scratch) {
+            match node.eval(facts, scratch, watch) {
                 truth if truth == decides => return decides,
                 Truth::NeedMore => result = Truth::NeedMore,
                 _ => {}
@@ -120,17 +150,29 @@ impl Node {
 impl Test {
     /// A test from its parts. Methods without patterns (`found`, `bool`) take none; the others match if any set does.
     pub fn new(expr: Expr, method: Method, patterns: impl IntoIterator<Item = Patterns>) -> Test {
-        Test { expr, method, patterns: patterns.into_iter().collect() }
+        Test { text: Box::default(), expr, method, patterns: patterns.into_iter().collect() }
+    }
+
+    /// The same test with the text that the operator wrote for it.
+    #[must_use]
+    pub fn written(self, text: impl Into<Box<str>>) -> Test {
+        Test { text: text.into(), ..self }
+    }
+
+    /// The text that the operator wrote for it; a named ACL's begins with its name and a colon.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Any of the values of the fetch may match. A value that does not may still become one that does.
-    fn eval<F: Facts>(&self, facts: &F, scratch: &mut Scratch) -> Truth {
+    fn eval<F: Facts>(&self, facts: &F, scratch: &mut Scratch, watch: &mut impl Watch) -> Truth {
         let Scratch { values, fold } = scratch;
         let mut cursor = Cursor::each();
         let mut open = false;
         loop {
             let sample = self.expr.eval_next(facts, values, &mut cursor);
             open |= sample.may_change;
+            watch.value(sample.value.as_ref());
             if sample.value.is_some_and(|value| self.matches(&value, fold)) {
                 return Truth::True;
             }

@@ -1,7 +1,7 @@
 //! Ordered rules: the first one that ends evaluation decides.
 
 use crate::base::id::BackendId;
-use crate::policy::acl::{Condition, Truth};
+use crate::policy::acl::{Condition, Truth, Watch};
 use crate::policy::sample::{Expr, Facts, Scratch, VariableId};
 
 /// One rule: an action and when it applies. No condition means always.
@@ -13,6 +13,8 @@ pub struct Rule<A> {
     pub action: A,
     /// `file:line:col` of the rule, for `show rules` and `explain`.
     pub origin: String,
+    /// The rule as the operator wrote it, on one line.
+    pub text: String,
 }
 
 /// Actions on connections and on the first bytes of a TCP session.
@@ -54,8 +56,21 @@ pub fn next_rule<'a, A, F: Facts>(
     facts: &F,
     scratch: &mut Scratch,
 ) -> Verdict<'a, A> {
+    next_rule_watched(rules, from, facts, scratch, &mut ())
+}
+
+/// The same, watched.
+pub fn next_rule_watched<'a, A, F: Facts>(
+    rules: &'a [Rule<A>],
+    from: usize,
+    facts: &F,
+    scratch: &mut Scratch,
+    watch: &mut impl Watch,
+) -> Verdict<'a, A> {
     for (at, rule) in rules.iter().enumerate().skip(from) {
-        let truth = rule.condition.as_ref().map_or(Truth::True, |c| c.eval(facts, scratch));
+        let truth =
+            rule.condition.as_ref().map_or(Truth::True, |c| c.eval_watched(facts, scratch, &mut *watch));
+        watch.rule(at, truth);
         match truth {
             Truth::True => return Verdict::Apply(at, &rule.action),
             Truth::NeedMore => return Verdict::NeedMore(at),
@@ -81,12 +96,12 @@ mod tests {
         let expr = Expr::new(Fetch::Length, Vec::new(), Kind::Int);
         let test = Test::new(expr, Method::Int, [Patterns::Inline(set)]);
         let condition = Some(Condition::new(Node::Test(Arc::new(test))));
-        Rule { condition, action, origin: String::new() }
+        Rule { condition, action, origin: String::new(), text: String::new() }
     }
 
     #[test]
     fn the_walk_stops_at_what_applies_or_is_open() {
-        let always = Rule { condition: None, action: 'z', origin: String::new() };
+        let always = Rule { condition: None, action: 'z', origin: String::new(), text: String::new() };
         let rules = [when_bytes("1", 'a'), when_bytes("2:", 'b'), always];
         let mut facts = TestFacts { bytes: vec![0], ..TestFacts::default() };
         let scratch = &mut Scratch::default();

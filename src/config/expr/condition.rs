@@ -60,11 +60,12 @@ pub(super) fn check_acl_name(name: &str) -> Option<String> {
 }
 
 /// Parses the text of a named ACL: `FETCH [FLAGS] [OPERATOR] PATTERNS`.
-pub(super) fn parse_acl(text: &str, scope: &mut Scope<'_>) -> Result<CompiledTest, ExprError> {
+pub(super) fn parse_acl(name: &str, text: &str, scope: &mut Scope<'_>) -> Result<CompiledTest, ExprError> {
     let source = Source::new(text);
-    let (test, end) = parse_test(&source, 0, false, scope)?;
+    let (CompiledTest { test, fetch, needs }, end) = parse_test(&source, 0, false, scope)?;
     debug_assert_eq!(end, source.bytes.len());
-    Ok(test)
+    let test = Arc::unwrap_or_clone(test).written(format!("{name}: {}", text.trim()));
+    Ok(CompiledTest { test: Arc::new(test), fetch, needs })
 }
 
 /// Parses a whole condition.
@@ -196,7 +197,7 @@ impl Parser<'_, '_> {
             return Ok(flatten(nodes, Node::Or));
         }
         if let Some((_, text)) = PREDEFINED.iter().find(|(n, _)| *n == name) {
-            let test = parse_acl(text, self.scope).map_err(|e| ExprError { offset, ..e })?;
+            let test = parse_acl(&name, text, self.scope).map_err(|e| ExprError { offset, ..e })?;
             check_context(&test, Some(&name), offset, self.scope.context)?;
             return Ok(Node::Test(test.test));
         }
@@ -257,7 +258,8 @@ fn parse_test(
     scope: &mut Scope<'_>,
 ) -> Result<(CompiledTest, usize), ExprError> {
     let open = source.offset(at.saturating_sub(1));
-    let at = source.skip_space(at);
+    let begin = source.skip_space(at);
+    let at = begin;
     let (parsed, at) = match source.peek(at) {
         // The whole expression in quotes, as configurations for HAProxy write it.
         Some(b'"' | b'\'') => match source.word(at)? {
@@ -293,7 +295,10 @@ fn parse_test(
             None => break,
         }
     }
-    let test = build_test(parsed, &words, scope)?;
+    let CompiledTest { test, fetch, needs } = build_test(parsed, &words, scope)?;
+    let written = source.bytes.get(begin..if braces { at - 1 } else { at }).unwrap_or_default();
+    let written = String::from_utf8_lossy(written).trim().to_owned();
+    let test = CompiledTest { test: Arc::new(Arc::unwrap_or_clone(test).written(written)), fetch, needs };
     Ok((test, if braces { at } else { source.bytes.len() }))
 }
 

@@ -156,7 +156,7 @@ impl Acls {
             }
             let mut tests = Vec::with_capacity(texts.len());
             for (at, text) in texts.into_iter().enumerate() {
-                match condition::parse_acl(text, scope) {
+                match condition::parse_acl(name, text, scope) {
                     Ok(test) => tests.push(test),
                     Err(error) => errors.push(AclError { name: name.to_owned(), text: at, error }),
                 }
