@@ -2,12 +2,14 @@
 
 use std::io::IsTerminal;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
+use shardgate::control::explain::Question;
 use shardgate::control::{self, ctl, ctl_prompt, load};
 use shardgate::model::Model;
 
@@ -58,6 +60,30 @@ enum Command {
         #[arg(short, long, value_name = "SOCKET", default_value = ctl::DEFAULT_SOCKET)]
         socket: PathBuf,
     },
+    /// Say what a configuration does with a request, rule by rule, and why
+    ///
+    /// Nothing is sent to a server. The request goes the way that one of a client would go, up to the choice of a server.
+    Explain {
+        #[command(flatten)]
+        source: Source,
+        /// 'GET https://host/path', or 'tcp 203.0.113.7:5000 -> :443'
+        request: String,
+        /// Header of the request, 'name: value'; several times for several
+        #[arg(short = 'H', long = "header", value_name = "LINE")]
+        headers: Vec<String>,
+        /// Address of the client
+        #[arg(long, value_name = "IP")]
+        src: Option<IpAddr>,
+        /// File with the body of the request, or with the first bytes of a TCP connection
+        #[arg(long, value_name = "FILE")]
+        body: Option<PathBuf>,
+        /// Frontend that it comes to; else port and scheme say
+        #[arg(long, value_name = "NAME")]
+        frontend: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Send commands to the admin socket of a running process and print its answers
     Ctl {
         /// Admin socket
@@ -92,6 +118,10 @@ fn main() -> ExitCode {
         Command::Check { source } => check(&source),
         Command::Plan { source, socket } => plan(&socket, &source),
         Command::Reload { socket } => reload(&socket),
+        Command::Explain { source, request, headers, src, body, frontend, json } => {
+            let question = Question { request, headers, source: src, frontend, body: Vec::new() };
+            explain(&source, question, body.as_deref(), json)
+        }
         Command::Import { files, output } => import(&files, output.as_deref()),
         Command::Ctl { socket, commands } => control_client(&socket, &commands),
     }
@@ -129,6 +159,28 @@ fn check(source: &Source) -> ExitCode {
     }
     println!("Configuration file is valid");
     ExitCode::SUCCESS
+}
+
+fn explain(source: &Source, mut question: Question, body: Option<&Path>, json: bool) -> ExitCode {
+    let model = match load(source) {
+        Ok((model, ..)) => model,
+        Err(code) => return code,
+    };
+    let read = |path: &Path| std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()));
+    let explained = body.map_or(Ok(Vec::new()), read).and_then(|body| {
+        question.body = body;
+        control::explain::run(model, &question, json)
+    });
+    match explained {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Loads a configuration and prints what there is to say about it; the model, the number of warnings and the text.
@@ -184,7 +236,7 @@ fn reload(socket: &std::path::Path) -> ExitCode {
     }
 }
 
-fn import(files: &[PathBuf], output: Option<&std::path::Path>) -> ExitCode {
+fn import(files: &[PathBuf], output: Option<&Path>) -> ExitCode {
     let imported = match control::load::import(files) {
         Ok(imported) => imported,
         Err(message) => {

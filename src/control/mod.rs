@@ -11,6 +11,7 @@ mod demo;
 mod descriptors;
 mod dialogue;
 mod events;
+pub mod explain;
 mod facts;
 mod gather;
 mod generations;

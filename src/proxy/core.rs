@@ -29,6 +29,7 @@ use crate::policy::ports::{RouteId, SourcePorts, SourceRange};
 use crate::policy::sample::{Scratch, VariableId, VariableScope};
 use crate::proxy::auth::Desk;
 use crate::proxy::capture;
+use crate::proxy::explain::Trace;
 use crate::proxy::idle::{PoolId, PoolKey, PoolTarget, Pools};
 use crate::proxy::log::{LogSetup, LogWriter};
 use crate::proxy::lot::Lot;
@@ -130,6 +131,8 @@ pub(super) struct CoreBase {
     passwords: Passwords,
     /// Writes log lines.
     pub(super) log: LogWriter,
+    /// What a request that is only explained comes to; never there where traffic is served.
+    pub(super) trace: OnceCell<Trace>,
 }
 
 /// Durations on their way to the control core.
@@ -441,6 +444,7 @@ impl CoreBase {
             timers: RefCell::default(),
             passwords,
             log: LogWriter::new(log),
+            trace: OnceCell::new(),
         });
         base.switch(first);
         base

@@ -225,10 +225,7 @@ fn given_up(failure: Failure) -> Stop {
 async fn take_slot(session: &Session, job: &Job, tried: &Tried) -> Result<Slot, Stop> {
     let (core, info) = (&session.core, &session.info);
     let unavailable = |end| Stop::Reply { status: 503, end };
-    if let Some(Wanted { server, force }) = job.wanted
-        && (force || takes_persistent(session, server))
-        && !tried.contains(server)
-    {
+    if let Some(server) = wanted(session, job, tried) {
         if let Some(slot) = Slot::try_take(core, job.backend, server) {
             return Ok(slot);
         }
@@ -246,6 +243,12 @@ async fn take_slot(session: &Session, job: &Job, tried: &Tried) -> Result<Slot, 
         return Ok(slot);
     }
     Box::pin(dispatch::take_slot(session, job.backend, job.key, tried)).await.map_err(unavailable)
+}
+
+/// The server that is used without asking the balance.
+pub(super) fn wanted(session: &Session, job: &Job, tried: &Tried) -> Option<ServerId> {
+    let Wanted { server, force } = job.wanted?;
+    ((force || takes_persistent(session, server)) && !tried.contains(server)).then_some(server)
 }
 
 /// Drained servers keep the clients that persistence sends them.

@@ -22,7 +22,7 @@ use crate::proxy::lot::Rest;
 use crate::proxy::pad::Pad;
 use crate::proxy::session::Session;
 use crate::proxy::timings::{self, Timings};
-use crate::proxy::{dispatch, exchange, http_request, http_response, log, reply};
+use crate::proxy::{dispatch, exchange, explain, http_request, http_response, log, reply};
 use crate::rt;
 use crate::stats::table::Stat;
 
@@ -318,7 +318,9 @@ pub(super) async fn request(session: &Session, client: &mut Client) -> Result<bo
         }
         Stop::Made(made) => {
             let Made { bytes, status, end, may_stay, delay } = *made;
-            if let Some(delay) = delay {
+            if let Some(delay) = delay
+                && session.core.trace.get().is_none()
+            {
                 // Whoever leaves meanwhile needs no answer.
                 if !client.hold(session, rt::now() + delay).await {
                     return Err(end);
@@ -377,6 +379,9 @@ async fn exchange(
     http_request::receive(session, client, pad, &options).await?;
     let decision = http_request::judge(session, client, pad, turn, options.ambiguous)?;
     let job = http_request::plan(session, client, pad, turn, &decision, options.ambiguous).await?;
+    if session.core.trace.get().is_some() {
+        return Err(Stop::End(explain::planned(session, pad, turn, &job)));
+    }
     let settings = &session.core.model.backends[job.backend];
     let answered = if settings.abort_on_close && session.info.shared().is_none() {
         let running = Box::pin(exchange::run(session, client, pad, &job));

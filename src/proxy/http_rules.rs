@@ -12,11 +12,12 @@ use crate::policy::http_action::{
     HeaderEdit, LineEdit, NameMatch, Normalizer, Redirect, Reply, RequestAction, ResponseAction, TimeoutValue,
 };
 use crate::policy::normalize::{BadEscape, normalize};
-use crate::policy::rule::{Rule, Verdict, next_rule};
+use crate::policy::rule::{Rule, Verdict};
 use crate::policy::sample::{Expr, FirstBytes, Value, VariableId};
 use crate::proto::headers::{EditError, Head, HeadEdit};
 use crate::proto::http::{Method, Name, StatusCode, is_value};
 use crate::proto::target;
+use crate::proxy::explain::{List, next_rule};
 use crate::proxy::facts::{self, Message};
 use crate::proxy::log;
 use crate::proxy::session::Session;
@@ -115,6 +116,9 @@ impl<'a> Subject<'a> {
             walk.at = index + 1;
             let strict = walk.strict;
             if walk.allowed && !action.routes() {
+                if let Some(trace) = self.session.core.trace.get() {
+                    trace.skipped(rules, index);
+                }
                 continue;
             }
             match action {
@@ -272,11 +276,13 @@ impl<'a> Subject<'a> {
 
     /// The next rule that applies, from a place on.
     fn next<'r, A>(&self, rules: &'r [Rule<A>], from: usize) -> Verdict<'r, A> {
-        if from >= rules.len() {
+        if from >= rules.len() && self.session.core.trace.get().is_none() {
             return Verdict::End;
         }
-        self.session
-            .with_facts(NO_BYTES, self.message(), |facts, scratch| next_rule(rules, from, facts, scratch))
+        let list = if self.is_response { List::Response } else { List::Request };
+        self.session.with_facts(NO_BYTES, self.message(), |facts, scratch| {
+            next_rule(list, rules, from, facts, scratch)
+        })
     }
 
     fn message(&self) -> Message<'_> {

@@ -157,6 +157,26 @@ pub(super) struct Keep {
 }
 
 impl Pools {
+    /// What the connections of a pool have in common, for people.
+    pub(super) fn describe(&self, pool: PoolId) -> Option<String> {
+        let (key, _) = self.index.iter().find(|(_, id)| **id == pool)?;
+        let mut text = match &key.target {
+            PoolTarget::Ip(address) => address.to_string(),
+            PoolTarget::Unix(path) => path.display().to_string(),
+            PoolTarget::Abstract(name) => format!("abns@{name}"),
+        };
+        for (address, ports) in &key.source {
+            text.push_str(&format!(" from {address}"));
+            if let Some((first, last)) = ports {
+                text.push_str(&format!(":{first}-{last}"));
+            }
+        }
+        if key.is_h2 {
+            text.push_str(", HTTP/2");
+        }
+        Some(text)
+    }
+
     /// The pool of a key.
     pub(super) fn id(&mut self, key: PoolKey) -> PoolId {
         let next = PoolId(u32::try_from(self.pools.len()).unwrap_or(u32::MAX));

@@ -12,6 +12,7 @@ pub mod core;
 mod dispatch;
 pub mod end;
 mod exchange;
+pub mod explain;
 mod facts;
 mod first_bytes;
 mod forward;

@@ -10,11 +10,12 @@ use crate::base::id::{BackendId, FrontendId, ListenerId, ServerId};
 use crate::base::net::Addr;
 use crate::base::time::Now;
 use crate::model::{Bind, Frontend, Mode};
-use crate::policy::rule::{TcpAction, Verdict, next_rule};
+use crate::policy::rule::{TcpAction, Verdict};
 use crate::policy::sample::{ConnFacts, Expr, FirstBytes, VariableId, Variables};
 use crate::proxy::client_h1::Client;
 use crate::proxy::core::{Core, CoreBase};
 use crate::proxy::end::{self, End, Kind, Path, Phase, Side};
+use crate::proxy::explain::{List, next_rule};
 use crate::proxy::facts::{self, Message, SessionFacts};
 use crate::proxy::first_bytes::FirstBuf;
 use crate::proxy::http::{self, Served};
@@ -240,6 +241,15 @@ pub(super) fn resume(session: Session, rest: Rest) {
     rt::spawn(run_http(session, Some(rest)));
 }
 
+/// Serves a client that is not there, up to the choice of a server; `peer` is what it looks like.
+pub(super) async fn explain(core: &Rc<Core>, bind: ListenerId, client: Conn, peer: ConnFacts) {
+    let session = Session::open_as(core.clone(), bind, client, Some(peer));
+    match session.frontend().mode {
+        Mode::Tcp => run_tcp(session).await,
+        Mode::Http => run_http(session, None).await,
+    }
+}
+
 async fn run_tcp(session: Session) {
     let served = until_killed(&session, pin!(serve_tcp(&session))).await;
     let (Ok(end) | Err(end)) = served;
@@ -321,9 +331,17 @@ async fn begin(session: &Session) -> Result<FirstBuf, End> {
 
 impl Session {
     fn open(core: Rc<Core>, bind: ListenerId, client: Conn) -> Session {
+        Session::open_as(core, bind, client, None)
+    }
+
+    /// The session of a connection, whose peer may be said to be another than it is.
+    fn open_as(core: Rc<Core>, bind: ListenerId, client: Conn, peer: Option<ConnFacts>) -> Session {
         let frontend = core.model.binds[bind].frontend;
         let carrier = Carrier::Conn(Transport::plain(client));
         let info = Rc::new(Info::new(&core, carrier, bind));
+        if let Some(peer) = peer {
+            info.peer.get_or_init(|| Box::new(peer));
+        }
         if core.model.frontends[frontend].log.is_some() {
             // A client that resets its connection has no address any more when its line is written.
             info.conn_facts();
@@ -544,7 +562,7 @@ impl Session {
             let verdict = {
                 let variables = self.variables.borrow();
                 let mut scratch = self.core.scratch.borrow_mut();
-                next_rule(rules, at, &self.facts(&variables, first), &mut scratch)
+                next_rule(List::Connection, rules, at, &self.facts(&variables, first), &mut scratch)
             };
             let Verdict::Apply(index, action) = verdict else { break };
             match action {

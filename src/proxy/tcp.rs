@@ -2,9 +2,10 @@
 
 use crate::base::id::{BackendId, ServerId};
 use crate::base::time::Now;
-use crate::policy::rule::{TcpAction, Verdict, next_rule};
+use crate::policy::rule::{TcpAction, Verdict};
 use crate::policy::sample::FirstBytes;
 use crate::proxy::end::{End, Kind, Phase, Side};
+use crate::proxy::explain::{self, List, next_rule};
 use crate::proxy::first_bytes::FirstBuf;
 use crate::proxy::relay::{self, Count, Timeouts};
 use crate::proxy::session::Session;
@@ -25,6 +26,9 @@ pub(super) async fn serve(session: &Session, mut first: FirstBuf) -> Result<End,
     let unrouted = End::new(Side::Proxy, Phase::Inspect, Kind::Unrouted);
     let backend = routed.or(frontend.default_backend).ok_or(unrouted)?;
     let settings = &session.core.model.backends[backend];
+    if session.core.trace.get().is_some() {
+        return Err(explain::routed(session, backend, first.bytes()));
+    }
     let connecting = Box::pin(dispatch::connect(session, backend, first.bytes()));
     let server = if settings.abort_on_close {
         match rt::select(connecting, dispatch::left(session, settings)).await {
@@ -71,7 +75,13 @@ async fn content_rules(session: &Session, first: &mut FirstBuf) -> Result<Option
         let verdict = {
             let variables = session.variables.borrow();
             let mut scratch = session.core.scratch.borrow_mut();
-            next_rule(&frontend.content_rules, at, &session.facts(&variables, seen), &mut scratch)
+            next_rule(
+                List::Content,
+                &frontend.content_rules,
+                at,
+                &session.facts(&variables, seen),
+                &mut scratch,
+            )
         };
         match verdict {
             Verdict::End => return Ok(None),

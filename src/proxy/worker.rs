@@ -58,7 +58,7 @@ pub async fn run(setup: Setup, log: LogSetup) {
     }
 }
 
-fn handle(core: &Rc<CoreBase>, message: ToCore) {
+pub(super) fn handle(core: &Rc<CoreBase>, message: ToCore) {
     match message {
         ToCore::Grant { waiter, server } => queue::deliver(core, waiter, server),
         ToCore::Accepted { bind, conn } => listener::take_over(core, bind, conn),

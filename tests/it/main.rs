@@ -12,6 +12,7 @@ mod config;
 mod content;
 mod demo;
 mod dispatch;
+mod explain;
 mod grpc;
 mod h2;
 mod h2_frames;

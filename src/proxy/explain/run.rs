@@ -1,0 +1,95 @@
+//! A core that serves one client that is not there.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use crate::base::id::ListenerId;
+use crate::base::net::Addr;
+use crate::policy::sample::ConnFacts;
+use crate::proto::proxy_header::{self, V2_BYTES_MIN, V2Fields};
+use crate::proxy::core::CoreBase;
+use crate::proxy::explain::{Explained, Trace};
+use crate::proxy::log::LogSetup;
+use crate::proxy::worker::{Setup, handle};
+use crate::proxy::{listener, session};
+use crate::rt::{self, Conn};
+
+/// How long the client waits for an answer: longer than anything in the proxy but its own timeouts.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether the client is done.
+const LOOK: Duration = Duration::from_millis(1);
+/// Bytes of an answer that are shown.
+const ANSWER_BYTES_MAX: u64 = 16 * 1024;
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The bind that it comes to.
+    pub bind: ListenerId,
+    /// Who sends it, and where to.
+    pub peer: ConnFacts,
+    /// What a PROXY header says in front of it; `None`: there is none.
+    pub proxied: Option<(Addr, Addr)>,
+    /// What is sent.
+    pub bytes: Vec<u8>,
+}
+
+/// Serves what is asked, up to the choice of a server, with the settings of a core that nobody else uses.
+///
+/// # Errors
+/// No sockets or no thread for the client.
+pub async fn explain(setup: Setup, log: LogSetup, ask: Ask) -> io::Result<Explained> {
+    let Setup { core, generation, inbox, peers, control, passwords } = setup;
+    let base = CoreBase::start(core, peers, control, passwords, log, generation);
+    let trace = base.trace.get_or_init(Trace::default);
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let Ask { bind, peer, proxied, bytes } = ask;
+    let mut sent = Vec::new();
+    if let Some((source, destination)) = proxied {
+        sent.resize(V2_BYTES_MIN, 0);
+        let len = proxy_header::encode_v2(&source, &destination, &V2Fields::default(), &mut sent)
+            .map_err(|_| io::Error::other("the PROXY header is too long"))?;
+        sent.truncate(len);
+    }
+    sent.extend_from_slice(&bytes);
+    let client =
+        std::thread::Builder::new().name("explain".to_owned()).spawn(move || client(theirs, &sent))?;
+    let current = base.current();
+    listener::enter_anyway(&current, bind);
+    let inbox = inbox.receiver();
+    // Threads that check passwords answer by mail.
+    let mail = async {
+        loop {
+            handle(&base, inbox.recv().await);
+        }
+    };
+    let conn = Conn::from_fd(OwnedFd::from(ours));
+    rt::select(Box::pin(session::explain(&current, bind, conn, peer)), mail).await;
+    // The ring closes the socket, so it has to turn while the client reads to the end.
+    while !client.is_finished() {
+        rt::sleep_until(rt::now() + LOOK).await;
+    }
+    let received = client.join().unwrap_or_default();
+    let (lists, decision) = trace.take();
+    let answer = Some(received).filter(|bytes| !bytes.is_empty());
+    let answer = answer.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Ok(Explained { lists, decision, answer, notes: Vec::new() })
+}
+
+/// Sends and receives until the proxy closes. Whatever fails, the proxy has seen what it has seen.
+fn client(mut socket: UnixStream, bytes: &[u8]) -> Vec<u8> {
+    let _ = socket.set_read_timeout(Some(PATIENCE));
+    let _ = socket.write_all(bytes);
+    let mut received = vec![0; 1];
+    if !matches!(socket.read(&mut received), Ok(1)) {
+        return Vec::new();
+    }
+    // There is an answer: the proxy need not wait for another request.
+    let _ = socket.shutdown(Shutdown::Write);
+    let _ = socket.take(ANSWER_BYTES_MAX).read_to_end(&mut received);
+    received
+}
