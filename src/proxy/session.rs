@@ -633,7 +633,8 @@ mod tests {
             "a TCP session takes {} bytes",
             bytes(|session, ()| run_tcp(session))
         );
-        assert!(bytes(run_http) <= 450, "an HTTP session takes {} bytes", bytes(run_http));
+        // Quiet ones leave their task (`proxy::lot`): this is what one takes that waits for its first request.
+        assert!(bytes(run_http) <= 512, "an HTTP session takes {} bytes", bytes(run_http));
         assert!(size_of::<Info>() <= 248, "{}", size_of::<Info>());
     }
 }
