@@ -60,7 +60,7 @@ impl Session {
 
     /// Whether TLS ends here for this client.
     pub(super) fn is_tls(&self) -> bool {
-        false
+        self.info.conn().tls().is_some()
     }
 
     /// `timeout client` of this request.

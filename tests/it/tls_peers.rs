@@ -10,7 +10,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::harness::http::{Wire, ok};
 use crate::harness::tls::{Ca, Made, Tls, get, tls};
-use crate::harness::{Origin, Shardgate};
+use crate::harness::{Origin, Shardgate, connect};
 
 /// A TLS frontend that asks for certificates, with these rules.
 fn asking(ca: &Ca, clients: &Ca, server: SocketAddr, more: &str, rules: &str) -> Shardgate {
@@ -213,5 +213,32 @@ fn a_server_gets_our_certificate() {
     );
     let gate = reencrypting(origin.address, &tls);
     assert_eq!(gate.wire("fe").get("/").text(), "app.test 1");
+    gate.finish();
+}
+
+#[test]
+fn our_own_tls_is_the_scheme_without_anybody_saying_so() {
+    let ca = Ca::new();
+    let origin = Origin::http(|request| {
+        assert_eq!(request.header("x-forwarded-proto"), None);
+        let host = request.header("host").unwrap_or_default().to_owned();
+        let tls = request.header("x-tls").unwrap_or_default();
+        format!("HTTP/1.1 302 Found\r\nLocation: http://{host}:8080/{tls}\r\nContent-Length: 0\r\n\r\n")
+    });
+    let pem = ca.bundle("site.pem", &["site.test"]);
+    let gate = Shardgate::start(&format!(
+        "[frontend.fe]\nmode = \"http\"\nbind = [\n  {{ name = \"tls\", address = \"127.0.0.1:0\", tls = {{ certificates = \
+         \"{}\" }} }},\n  {{ name = \"plain\", address = \"127.0.0.1:0\" }},\n]\nlocation = \"same-host\"\ndefault-backend = \
+         \"be\"\nrules = [{{ set-header = {{ name = \"X-TLS\", value = \"%[ssl_fc]\" }} }}]\n[backend.be]\nmode = \
+         \"http\"\nserver.s1.address = \"{}\"\n",
+        pem.display(),
+        origin.address
+    ));
+    let mut client = tls(gate.bind_address("fe", "tls"), "site.test", ca.client()).expect("TLS");
+    let (head, _) = get(&mut client, "/").expect("an answer");
+    assert!(head.to_ascii_lowercase().contains("\r\nlocation: https://test/1\r\n"), "{head}");
+    let mut plain = Wire::new(connect(gate.bind_address("fe", "plain")));
+    assert_eq!(plain.get("/").header("location"), Some("http://test/0"));
+    drop((client, plain));
     gate.finish();
 }
