@@ -72,15 +72,39 @@ pub(super) fn server(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
         Ok(address) => address,
         Err(outcome) => return outcome,
     };
+    // Of default-server the TLS options are read here: they add up to one table.
+    let common = common_options(proxy, d);
+    let mut common_reader = Options::new(proxy, Scope::DefaultServer, coverage::SERVER);
+    common_reader.read(&common);
     let mut reader = Options::new(proxy, Scope::Server, coverage::SERVER);
+    reader.tls = common_reader.tls;
     let worst = reader.read(options);
-    let mut entries = reader.entries;
+    let (mut entries, tls) = (reader.entries, reader.tls);
     if let Some(wrong) = worst.wrong {
         return wrong;
+    }
+    let says = |words: &[String], wanted: &str| words.iter().any(|word| word == wanted);
+    if says(options, "ssl") || says(&common, "ssl") && !says(options, "no-ssl") {
+        entries.push(("tls".to_owned(), if tls.is_empty() { Val::Flag(true) } else { Val::Table(tls) }));
     }
     entries.insert(0, ("address".to_owned(), Val::Text(address)));
     proxy.table.set(&["server", &name], Val::Table(entries), d.place, &d.comments);
     worst.outcome
+}
+
+/// What `default-server` says above a line, of the section and of its defaults.
+fn common_options(proxy: &Proxy<'_, '_>, d: &Directive) -> Vec<String> {
+    let own = proxy
+        .sections
+        .iter()
+        .find(|s| s.name == proxy.name && s.directives.iter().any(|o| o.place == d.place));
+    let mut all = own.map(|section| super::proxy::inherited(proxy.sections, section)).unwrap_or_default();
+    all.extend(
+        own.into_iter()
+            .flat_map(|section| section.directives.iter().take_while(|o| o.place != d.place))
+            .cloned(),
+    );
+    all.iter().filter(|o| is_default_server(&o.words)).flat_map(|o| o.words[1..].to_vec()).collect()
 }
 
 /// The address of a server, with the port of the one bind that leads to it if it has none.
@@ -244,9 +268,8 @@ impl<'p, 'a, 'e> Options<'p, 'a, 'e> {
         if let Some(used) = self.special(word, words)? {
             return Ok(used);
         }
-        if self.scope == Scope::Bind
-            && let Some(used) = tls::option(self.proxy, &mut self.tls, &mut self.near, words)?
-        {
+        let scope = if self.scope == Scope::Bind { Scope::BindTls } else { Scope::ServerTls };
+        if let Some(used) = tls::option(self.proxy, scope, &mut self.tls, &mut self.near, words)? {
             return Ok(used);
         }
         let Some((_, _, fate)) = self.table.iter().find(|(keyword, ..)| *keyword == word) else {

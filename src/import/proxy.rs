@@ -99,7 +99,7 @@ fn shared_defaults(sections: &[Section]) -> Option<usize> {
 }
 
 /// The directives of the `defaults` of a section, those that they build on first.
-fn inherited(sections: &[Section], section: &Section) -> Vec<Directive> {
+pub(super) fn inherited(sections: &[Section], section: &Section) -> Vec<Directive> {
     let Some(defaults) = section.defaults.and_then(|at| sections.get(at)) else { return Vec::new() };
     let mut all = inherited(sections, defaults);
     all.extend(defaults.directives.iter().cloned());

@@ -1,4 +1,4 @@
-//! TLS options of `bind`: they stand side by side in HAProxy and in a table of their own here.
+//! TLS options of `bind` and `server`: they stand side by side in HAProxy and in a table of their own here.
 
 use super::proxy::{Outcome, Proxy};
 use super::source::Prefix;
@@ -10,16 +10,33 @@ use crate::config::resolve::SUITES;
 /// Reads one option into the table; how many words it took, or `None` if it is none of TLS.
 pub(super) fn option(
     proxy: &Proxy<'_, '_>,
+    scope: Scope,
     entries: &mut Vec<(String, Val)>,
     near: &mut Vec<String>,
     words: &[String],
 ) -> Result<Option<usize>, Outcome> {
+    let is_bind = scope == Scope::BindTls;
     let word = words[0].as_str();
     let next = || words.get(1).cloned().ok_or_else(|| Outcome::Wrong(format!("{word} needs a value")));
     let version =
         |entries: &mut Vec<(String, Val)>, key: &str, text: &str| replace(entries, key, Val::text(text));
     Ok(Some(match word {
         "ssl" => 1,
+        "no-ssl" => 1,
+        "crt" if !is_bind => {
+            replace(entries, "certificate", Val::Text(path(proxy.globals.crt_base.as_deref(), &next()?)));
+            2
+        }
+        "sni" if !is_bind => {
+            let expression = next()?;
+            let fixed = expression.strip_prefix("str(").and_then(|rest| rest.strip_suffix(')'));
+            let fixed = fixed
+                .ok_or_else(|| Outcome::No("the sni of a server is str(NAME) in this version".to_owned()))?;
+            replace(entries, "sni", Val::text(fixed));
+            2
+        }
+        // The authorities that the system trusts are what there is without it.
+        "ca-file" if !is_bind && words.get(1).is_some_and(|file| file == "@system-ca") => 2,
         "crt" => {
             add(entries, "certificates", [path(proxy.globals.crt_base.as_deref(), &next()?)]);
             2
@@ -75,25 +92,24 @@ pub(super) fn option(
             version(entries, "max-version", only);
             1
         }
-        "verify" if words.get(1).is_some_and(|how| how == "none") => 2,
-        "ca-file" | "crl-file" | "ca-verify-file"
-            if value::keyword(Scope::BindTls, &words[..1]).is_some() =>
-        {
-            let key = value::keyword(Scope::BindTls, &words[..1]).map_or(word, |(keyword, _)| keyword.key);
+        "verify" if is_bind && words.get(1).is_some_and(|how| how == "none") => 2,
+        "ca-file" | "crl-file" | "ca-verify-file" if value::keyword(scope, &words[..1]).is_some() => {
+            let key = value::keyword(scope, &words[..1]).map_or(word, |(keyword, _)| keyword.key);
             add(entries, key, [path(proxy.globals.ca_base.as_deref(), &next()?)]);
             2
         }
-        _ => return by_table(proxy, entries, words),
+        _ => return by_table(proxy, scope, entries, words),
     }))
 }
 
 /// What the table of keywords knows.
 fn by_table(
     proxy: &Proxy<'_, '_>,
+    scope: Scope,
     entries: &mut Vec<(String, Val)>,
     words: &[String],
 ) -> Result<Option<usize>, Outcome> {
-    let Some((keyword, _)) = value::keyword(Scope::BindTls, &words[..1]) else { return Ok(None) };
+    let Some((keyword, _)) = value::keyword(scope, &words[..1]) else { return Ok(None) };
     let used = value::arity(keyword.kind);
     let wrong = |message: &str| Outcome::Wrong(format!("{}: {message}", words[0]));
     let arguments = words.get(1..=used).ok_or_else(|| wrong("a value is missing"))?;
