@@ -4,6 +4,7 @@ pub mod csv;
 pub mod doc;
 pub mod info;
 pub mod json;
+pub mod prometheus;
 pub mod typed;
 
 use crate::stats::snapshot::{Entry, Facts, Snapshot, Value};
