@@ -274,3 +274,12 @@ const _: () = assert!(HASH_MAP_SLOTS_MAX >= SERVERS_PER_BACKEND_MAX);
 const _: () = assert!(PROXY_HEADER_BYTES_MAX <= BUF_BYTES);
 const _: () = assert!(PROXY_V1_BYTES_MAX <= PROXY_HEADER_BYTES_MAX);
 const _: () = assert!(INSPECT_BYTES_MAX <= BUF_BYTES);
+
+/// Requests for statistics that the control core answers at once; the streams of live pages are among them. More wait.
+pub const WEB_CONNECTIONS_MAX: usize = 256;
+
+/// Bytes of a form that the statistics page takes: some thousand names of servers.
+pub const WEB_FORM_BYTES_MAX: usize = 64 * 1024;
+
+/// Rows whose graphs the statistics page draws from the history at once; beyond it graphs begin empty.
+pub const WEB_GRAPHS_MAX: usize = 500;

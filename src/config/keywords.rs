@@ -22,6 +22,7 @@ mod docs;
 mod http;
 mod log;
 mod scopes;
+mod statistics;
 mod table;
 mod tls;
 
@@ -176,6 +177,7 @@ pub fn all() -> impl Iterator<Item = &'static Keyword> {
         .chain(log::KEYWORDS)
         .chain(tls::KEYWORDS)
         .chain(http::KEYWORDS)
+        .chain(statistics::KEYWORDS)
         .chain(check::KEYWORDS)
         .chain(log::HTTP_KEYWORDS)
 }

@@ -160,7 +160,7 @@ async fn serve(control: Rc<ControlBase>, conn: Conn, level: AdminLevel) {
                 session.handle_input(&bytes);
             }
             Next::Do(job) => {
-                let outcome = perform(&control, &conn, job).await;
+                let outcome = perform(&control, Some(&conn), job).await;
                 session.handle_outcome(outcome);
             }
             // Other tasks of this core are not kept waiting by a long answer.
@@ -184,7 +184,8 @@ async fn write(conn: &Conn, text: String, timeout: Duration) -> Option<()> {
     sent.ok()?.ok()
 }
 
-async fn perform(control: &Rc<ControlBase>, conn: &Conn, job: Job) -> Outcome {
+/// Does what takes time. Following a ring needs a connection, whose end ends it.
+pub(super) async fn perform(control: &Rc<ControlBase>, conn: Option<&Conn>, job: Job) -> Outcome {
     match job {
         Job::Wait(duration) => {
             rt::sleep_until(rt::now() + duration).await;
@@ -192,7 +193,7 @@ async fn perform(control: &Rc<ControlBase>, conn: &Conn, job: Job) -> Outcome {
         }
         Job::Follow { ring, from } => {
             let found = control.logs.rings().into_iter().find(|other| other.settings().name == ring);
-            let Some(ring) = found else { return Outcome::Done };
+            let (Some(ring), Some(conn)) = (found, conn) else { return Outcome::Done };
             let from = from.min(ring.next());
             let more = poll_fn(|cx| {
                 ring.follow(cx.waker());

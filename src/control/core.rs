@@ -97,6 +97,8 @@ pub(super) struct Process {
     pub(super) budget: Budget,
     pub(super) open_files: u64,
     pub(super) warnings: u64,
+    /// Name of the socket behind which the control core answers requests.
+    pub(super) web_socket: String,
     /// The configuration that it was started with.
     pub(super) config: Option<Config>,
     /// UNIX time of the start.

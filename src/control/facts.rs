@@ -65,13 +65,16 @@ impl Control {
         }
         for (id, server) in self.model.servers.iter() {
             let backend = &self.model.backends[server.backend];
+            if backend.is_internal() {
+                continue;
+            }
             let facts = Facts::Server(Box::new(self.server_facts(id)));
             let sums = sums::<Server>(&collector, id, past);
             let numbers = (backend.iid, server.sid, backend.mode);
             let entry = entry(&backend.name, &server.name, numbers, facts, sums);
             entries.push(Entry { latency: laps.servers.get_mut(id).and_then(Option::take), ..entry });
         }
-        for (id, backend) in self.model.backends.iter() {
+        for (id, backend) in self.model.backends.iter().filter(|(_, backend)| !backend.is_internal()) {
             let facts = Facts::Backend(self.backend_facts(id));
             let sums = sums::<Backend>(&collector, id, past);
             let entry = entry(&backend.name, "", (backend.iid, 0, backend.mode), facts, sums);

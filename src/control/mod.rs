@@ -34,6 +34,7 @@ mod script;
 mod servers;
 mod stop;
 mod target;
+mod web;
 mod weights;
 
 pub use core::{Companion, Config};

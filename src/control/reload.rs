@@ -175,6 +175,7 @@ async fn attempt(base: &Rc<ControlBase>, source: &Source) -> Result<(u32, Vec<St
         return Err(vec![format!("error: {what}")]);
     }
     keep_fixed(&before.model, &mut model, &mut warnings);
+    model.name_internal_socket(base.process.web_socket.clone());
     drop(before);
     resolve::prepare(base, &model).await;
     let number = switch(base, model, tls).await?;

@@ -13,7 +13,7 @@ use crate::control::listeners::{self, Opened};
 use crate::control::log_sink::{self, LogSink};
 use crate::control::logs::Logs;
 use crate::control::notify::notify;
-use crate::control::{admin, checks, core, descriptors, load, resolve, stop};
+use crate::control::{admin, checks, core, descriptors, load, resolve, stop, web};
 use crate::live::{BindState, Live};
 use crate::model::Model;
 use crate::proxy::core::Generation;
@@ -59,7 +59,9 @@ pub fn run(model: Model, options: Options) -> ExitCode {
     }
 }
 
-fn serve(model: Model, options: Options) -> Result<(), StartError> {
+fn serve(mut model: Model, options: Options) -> Result<(), StartError> {
+    let web_socket = web::socket_name();
+    model.name_internal_socket(web_socket.clone());
     let began = SystemTime::now();
     let wrong = |what: &str| {
         let what = what.to_owned();
@@ -86,6 +88,7 @@ fn serve(model: Model, options: Options) -> Result<(), StartError> {
         budget,
         open_files,
         warnings: options.warnings,
+        web_socket,
         config: options.config,
         started: began.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
         boot_time: began.elapsed().unwrap_or(Duration::ZERO),
@@ -226,7 +229,7 @@ async fn control(mut start: Start) -> Result<(), StartError> {
     rt::spawn(core::read_mail(base.clone(), inbox));
     let mut result = stop::wait_for_cores(&base, &notices).await;
     if result.is_ok() {
-        result = admin::listen_all(&control);
+        result = admin::listen_all(&control).and_then(|()| web::start(control.base()));
     }
     if result.is_ok() {
         resolve::start(&control, &notices).await;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::statistics::StatsPage;
 use crate::model::{CheckConnect, Cidr};
 use crate::policy::acl::Condition;
 use crate::policy::balance::KeySource;
@@ -39,6 +40,8 @@ pub struct HttpFrontend {
     pub unique_id_header: Option<Box<[u8]>>,
     /// Rewrite redirects of the server to our own hosts to the scheme of the client (`location = "same-host"`).
     pub location_same_host: bool,
+    /// The statistics page.
+    pub stats: Option<Box<StatsPage>>,
 }
 
 /// HTTP settings of a backend.
@@ -70,6 +73,8 @@ pub struct HttpBackend {
     pub abort_on_close: bool,
     /// Sessions of the backend at which servers reach their `maxconn` (`fullconn`); below it `minconn` counts.
     pub fullconn: Option<u32>,
+    /// The statistics page.
+    pub stats: Option<Box<StatsPage>>,
 }
 
 /// HTTP settings of a server.

@@ -6,6 +6,7 @@
 pub mod http;
 pub mod log;
 mod origins;
+pub mod statistics;
 pub mod tls;
 
 pub use origins::origins;

@@ -93,6 +93,10 @@ pub enum RequestAction {
     NormalizeUri(Normalizer),
     /// Whether a rewrite that fails ends the request with 500 (`strict-mode`).
     StrictMode(bool),
+    /// Let the control core answer (`use-service`).
+    UseService(Service),
+    /// Whoever asks may change something on the statistics page (`stats.admin`).
+    Administrate,
     /// Order in the queue: lower first (`set-priority-class`).
     SetPriorityClass(Expr),
     /// Order in the queue within a class, milliseconds earlier or later (`set-priority-offset`).
@@ -104,8 +108,33 @@ impl RequestAction {
     pub fn routes(&self) -> bool {
         matches!(
             self,
-            RequestAction::UseBackend(_) | RequestAction::UseBackendNamed(_) | RequestAction::UseServer(_)
+            RequestAction::UseBackend(_)
+                | RequestAction::UseBackendNamed(_)
+                | RequestAction::UseServer(_)
+                | RequestAction::Administrate
         )
+    }
+}
+
+/// What the control core answers itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Service {
+    /// Metrics in the text form of Prometheus (`prometheus-exporter`).
+    Prometheus,
+    /// The answers of `show` commands as JSON (`api`).
+    Api,
+    /// The statistics page; what asks for it is its URI and not a rule.
+    Page,
+}
+
+impl Service {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Service::Prometheus => "prometheus-exporter",
+            Service::Api => "api",
+            Service::Page => "page",
+        }
     }
 }
 

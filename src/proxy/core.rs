@@ -330,7 +330,7 @@ impl Core {
 }
 
 fn http_backends(model: &Model) -> AHashMap<Box<str>, BackendId> {
-    let http = model.backends.iter().filter(|(_, backend)| backend.http.is_some());
+    let http = model.backends.iter().filter(|(_, backend)| backend.http.is_some() && !backend.is_internal());
     http.map(|(id, backend)| (backend.name.as_str().into(), id)).collect()
 }
 

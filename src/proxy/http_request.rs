@@ -7,7 +7,9 @@ use crate::model::http::{HttpBackend, HttpFrontend, KeepAlive};
 use crate::policy::acl::{Condition, Truth};
 use crate::policy::balance::KeySource;
 use crate::policy::balance::hash_key;
+use crate::policy::http_action::{RequestAction, Service};
 use crate::policy::persist::Binding;
+use crate::policy::rule::Rule;
 use crate::policy::sample::FirstBytes;
 use crate::proto::h1::connection;
 use crate::proto::h1::encode::{self, BodyHeaders, ConnectionHeader, HeadOut};
@@ -29,7 +31,7 @@ use crate::proxy::http::{Made, Stop, Turn, backend_http, http_of, pages};
 use crate::proxy::http_rules::{Halt, Pause, Route, Subject, Walk};
 use crate::proxy::pad::{Memory, Pad};
 use crate::proxy::session::Session;
-use crate::proxy::{dispatch, http_insert, http_location, http_wait, log, reply};
+use crate::proxy::{dispatch, http_insert, http_location, http_wait, log, reply, statistics};
 use crate::rt;
 use crate::stats::process::CoreStat;
 use crate::stats::table::Stat;
@@ -199,7 +201,10 @@ async fn prepare(
         http_location::host_of(request.view(bytes), origin);
     }
     Planning { session, turn, is_first, bytes, decision, is_stream }.make_unique_id(pad, http)?;
-    walk(session, client, pad, turn, (decision, None), route).await?;
+    walk(session, client, pad, turn, (decision, None, &http.rules.request), route).await?;
+    if let Some(internal) = served_here(session, client, pad, turn, (decision, None), route).await? {
+        return finish(session, client, pad, turn, decision, (internal, route));
+    }
     let unrouted = End::new(Side::Proxy, Phase::Inspect, Kind::Unrouted);
     let backend = route.backend.or(session.frontend().default_backend);
     let backend = backend.ok_or(Stop::Reply { status: 503, end: unrouted })?;
@@ -207,7 +212,21 @@ async fn prepare(
     session.core.shard().backends[backend].count(Stat::Requests);
     let own = backend_http(&session.core.model.backends[backend]);
     turn.may_stay &= own.keep_alive != KeepAlive::Neither;
-    walk(session, client, pad, turn, (decision, Some(backend)), route).await?;
+    walk(session, client, pad, turn, (decision, Some(backend), &own.rules.request), route).await?;
+    let internal = served_here(session, client, pad, turn, (decision, Some(backend)), route).await?;
+    finish(session, client, pad, turn, decision, (internal.unwrap_or(backend), route))
+}
+
+/// What is sent, in `out` of the memory.
+fn finish(
+    session: &Session,
+    client: &Client,
+    pad: &mut Pad,
+    turn: &mut Turn,
+    decision: &Decision,
+    chosen: (BackendId, &Route),
+) -> Result<(BackendId, Option<u64>, Option<Wanted>), Stop> {
+    let (is_first, is_stream) = (client.requests == 1, client.stream.is_some());
     let mut out = std::mem::take(&mut pad.out);
     if out.capacity() == 0 {
         out = session.core.pads.buffer();
@@ -215,24 +234,55 @@ async fn prepare(
     out.clear();
     let bytes = client.link.input.bytes();
     let planning = Planning { session, turn, is_first, bytes, decision, is_stream };
-    let finished = planning.finish(pad, (backend, route), &mut out);
+    let finished = planning.finish(pad, chosen, &mut out);
     pad.out = out;
     finished
 }
 
-/// Walks the rules of the frontend, or of a backend, waiting where a rule wants it.
-async fn walk(
+/// The control core, if it is to answer: for a statistics page of the frontend or of this backend, whose own rules the request
+/// passes then, or because a rule says so.
+async fn served_here(
     session: &Session,
     client: &mut Client,
     pad: &mut Pad,
     turn: &mut Turn,
     (decision, backend): (&Decision, Option<BackendId>),
     route: &mut Route,
-) -> Result<(), Stop> {
-    let rules = match backend {
-        None => &http_of(session.frontend()).rules.request,
-        Some(id) => &backend_http(&session.core.model.backends[id]).rules.request,
+) -> Result<Option<BackendId>, Stop> {
+    let page = match backend {
+        None => http_of(session.frontend()).stats.as_deref(),
+        Some(id) => backend_http(&session.core.model.backends[id]).stats.as_deref(),
     };
+    let page = page.filter(|page| statistics::is_for(page, pad.request.view(client.link.input.bytes())));
+    let service = match (route.service, page) {
+        (Some(service), _) => service,
+        (None, None) => return Ok(None),
+        (None, Some(page)) => {
+            let rules = (decision, backend, &page.rules[..]);
+            Box::pin(walk(session, client, pad, turn, rules, route)).await?;
+            Service::Page
+        }
+    };
+    let Some(internal) = session.core.model.internal_backend() else { return Ok(None) };
+    session.info.backend.set(Some(internal));
+    let shard = session.core.shard();
+    shard.backends[internal].count(Stat::Requests);
+    shard.frontends[session.info.frontend].count(Stat::Intercepted);
+    let mut head = pad.request.edit(client.link.input.bytes());
+    let failed = |_| Stop::Reply { status: 500, end: End::new(Side::Proxy, Phase::Inspect, Kind::Resource) };
+    statistics::write_ticket(session, &mut head, (service, route.is_admin), backend).map_err(failed)?;
+    Ok(Some(internal))
+}
+
+/// Walks the rules of the frontend, of a backend, or of a page, waiting where a rule wants it.
+async fn walk(
+    session: &Session,
+    client: &mut Client,
+    pad: &mut Pad,
+    turn: &mut Turn,
+    (decision, backend, rules): (&Decision, Option<BackendId>, &[Rule<RequestAction>]),
+    route: &mut Route,
+) -> Result<(), Stop> {
     if rules.is_empty() {
         return Ok(());
     }

@@ -9,7 +9,8 @@ use smallvec::SmallVec;
 use crate::base::id::{BackendId, ServerId};
 use crate::policy::format::Format;
 use crate::policy::http_action::{
-    HeaderEdit, LineEdit, NameMatch, Normalizer, Redirect, Reply, RequestAction, ResponseAction, TimeoutValue,
+    HeaderEdit, LineEdit, NameMatch, Normalizer, Redirect, Reply, RequestAction, ResponseAction, Service,
+    TimeoutValue,
 };
 use crate::policy::normalize::{BadEscape, normalize};
 use crate::policy::rule::{Rule, Verdict};
@@ -45,6 +46,10 @@ pub(super) struct Subject<'a> {
 pub(super) struct Route {
     pub(super) backend: Option<BackendId>,
     pub(super) server: Option<ServerId>,
+    /// What the control core is to answer.
+    pub(super) service: Option<Service>,
+    /// Whether the client may change something on the statistics page.
+    pub(super) is_admin: bool,
     /// Header lines of a 103.
     pub(super) hints: Vec<u8>,
 }
@@ -150,6 +155,11 @@ impl<'a> Subject<'a> {
                     break;
                 }
                 RequestAction::UseServer(server) => route.server = route.server.or(Some(*server)),
+                RequestAction::UseService(service) => {
+                    route.service = Some(*service);
+                    break;
+                }
+                RequestAction::Administrate => route.is_admin = true,
                 RequestAction::StrictMode(is_strict) => walk.strict = *is_strict,
                 RequestAction::Auth { realm } => return Err(Halt::Auth(realm)),
                 RequestAction::WaitForBody { time, at_least } => {

@@ -47,6 +47,7 @@ mod relay;
 mod reply;
 mod server_h2;
 mod session;
+mod statistics;
 mod tcp;
 pub mod timings;
 mod tls;

@@ -37,6 +37,7 @@ mod scenarios_checks;
 mod scenarios_rules;
 mod source;
 mod stats;
+mod stats_page;
 mod stop;
 mod timeouts;
 mod tls;

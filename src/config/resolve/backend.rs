@@ -61,9 +61,12 @@ pub(super) fn backend(
     }
 }
 
-/// A listen section that sends everything to other backends needs no servers of its own.
+/// A listen section that sends everything to other backends, or shows statistics, needs no servers of its own.
 fn routed_elsewhere(proxy: &Proxy<'_>) -> bool {
-    proxy.frontend.is_some() && proxy.section.value("default-backend").is_some()
+    let stats =
+        ["stats.enable", "stats.uri", "stats.auth", "stats.refresh", "stats.http-request", "stats.admin"];
+    let keys = std::iter::once("default-backend").chain(stats);
+    proxy.frontend.is_some() && keys.into_iter().any(|key| proxy.section.value(key).is_some())
 }
 
 /// A timeout that is another one unless it is set. A 0 is set: no timeout.

@@ -100,6 +100,11 @@ impl<'a> Language<'a> {
         result.map_err(|error| self.report(text, error)).ok()
     }
 
+    /// Compiles a condition of ours.
+    pub(super) fn preset(&self, text: &str, variables: &mut VariableTable) -> Option<Condition> {
+        expr::parse_condition(text, &mut self.scope(&self.acls, Place::Request, variables)).ok()
+    }
+
     /// Compiles a log format of ours.
     pub(super) fn log_preset(
         &self,
@@ -169,6 +174,9 @@ impl Resolver for Language<'_> {
         self.here
     }
     fn userlist(&self, name: &str) -> Option<UserlistId> {
+        if let Some(id) = super::http::auth_list(self.layout, name) {
+            return Some(id);
+        }
         let Data::Table(lists) = &self.context.file.root.entry("userlist")?.value.data else { return None };
         // The ids are those of `http::userlists`, which leaves out what is no table.
         let mut tables = lists.entries.iter().filter(|entry| matches!(entry.value.data, Data::Table(_)));

@@ -36,10 +36,11 @@ pub(crate) use tls::SUITES;
 pub fn resolve(file: &File, env: &Env) -> (Option<Model>, Vec<Diagnostic>) {
     let context = Context::new(file, env);
     let layout = Layout::find(&context);
-    let model = build(&context, &layout);
+    let mut model = build(&context, &layout);
     if !context.has_errors() {
         lint::lint(&context, &layout, &model);
     }
+    http::add_internal(&mut model);
     let diagnostics = context.finish();
     let wrong = diagnostics.iter().any(Diagnostic::is_error);
     ((!wrong).then_some(model), diagnostics)
@@ -50,7 +51,7 @@ fn build(context: &Context<'_>, layout: &Layout<'_>) -> Model {
     let backends: IdVec<_, _> =
         layout.backends().map(|(proxy, id)| backend::backend(layout, proxy, id, &mut variables)).collect();
     let servers = server::servers(layout, &backends);
-    let userlists = http::userlists(context);
+    let userlists = http::userlists(context, layout);
     let mut binds = bind::Binds::default();
     let mut logs = log::Logs::new(layout);
     let frontends: IdVec<_, _> = layout

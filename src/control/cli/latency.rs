@@ -43,7 +43,12 @@ fn chosen(call: &Call<'_>, named: Option<&str>) -> Result<Vec<(String, IdRange<S
     let model = call.target.model();
     let one = |id: ServerId| IdRange::new(id..ServerId(id.0 + 1));
     let Some(name) = named else {
-        return Ok(model.backends.values().map(|b| (b.name.clone(), b.servers)).collect());
+        return Ok(model
+            .backends
+            .values()
+            .filter(|b| !b.is_internal())
+            .map(|b| (b.name.clone(), b.servers))
+            .collect());
     };
     if name.contains('/') {
         return Ok(vec![(name.to_owned(), one(server(call)?))]);

@@ -26,7 +26,11 @@ pub(super) fn server(call: &Call<'_>) -> Result<ServerId, String> {
 }
 
 pub(super) fn backend_by_name(model: &Model, name: &str) -> Option<BackendId> {
-    model.backends.iter().find(|(_, backend)| is_named(name, &backend.name, backend.iid)).map(|(id, _)| id)
+    model
+        .backends
+        .iter()
+        .find(|(_, backend)| !backend.is_internal() && is_named(name, &backend.name, backend.iid))
+        .map(|(id, _)| id)
 }
 
 fn is_named(typed: &str, name: &str, number: u32) -> bool {
@@ -231,7 +235,7 @@ pub(super) fn shutdown_sessions(call: &mut Call<'_>) -> Answer {
 fn chosen_backends(call: &Call<'_>) -> Result<Vec<BackendId>, String> {
     let model = call.target.model();
     match call.arg(0) {
-        "" => Ok(model.backends.ids().collect()),
+        "" => Ok(model.backends.iter().filter(|(_, b)| !b.is_internal()).map(|(id, _)| id).collect()),
         name => {
             backend_by_name(model, name).map(|id| vec![id]).ok_or_else(|| "Can't find backend.".to_owned())
         }

@@ -104,7 +104,7 @@ fn proxy_choice(call: &Call<'_>, text: &str) -> Result<ProxyChoice, String> {
 
 pub(super) fn backend(call: &mut Call<'_>) -> Answer {
     let mut out = "# name\n".to_owned();
-    for backend in call.target.model().backends.values() {
+    for backend in call.target.model().backends.values().filter(|backend| !backend.is_internal()) {
         out.push_str(&backend.name);
         out.push('\n');
     }

@@ -39,6 +39,11 @@ pub(super) fn request(
         "silent-drop" => RequestAction::SilentDrop,
         "use-backend" => return use_backend(reader, table, key),
         "use-server" => return use_server(reader, table, key),
+        "use-service" => RequestAction::UseService(match table.string(key)?.as_str() {
+            "prometheus-exporter" => Service::Prometheus,
+            "api" => Service::Api,
+            _ => return None,
+        }),
         "set-var" => {
             let (variable, value) = set_var(reader.language, table, reader.place, reader.variables)?;
             RequestAction::SetVar { variable, value }

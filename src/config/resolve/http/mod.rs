@@ -4,6 +4,7 @@ mod actions;
 mod check;
 mod reply;
 mod rules;
+mod statistics;
 mod userlist;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::policy::sample::VariableTable;
 
 pub(super) use actions::inner;
 pub(super) use check::{check, connect};
+pub(super) use statistics::{add_internal, auth_list};
 pub(super) use userlist::userlists;
 
 /// HAProxy's `tune.h2.be.max-concurrent-streams`.
@@ -78,6 +80,7 @@ pub(super) fn frontend(
             .and_then(|text| language.format(&text, 0, Place::Request, variables)),
         unique_id_header: actions::header_name(section, "unique-id-header"),
         location_same_host: section.string("location").as_deref() == Some("same-host"),
+        stats: statistics::page(layout, section, language, None, variables),
     }
 }
 
@@ -126,6 +129,10 @@ pub(super) fn backend(
         retry_on: retry_on(section),
         abort_on_close: section.flag("abortonclose").unwrap_or(false),
         fullconn: section.limit("fullconn"),
+        stats: match section.scope {
+            Scope::Backend => statistics::page(layout, section, language, Some(here), variables),
+            _ => None,
+        },
     }
 }
 

@@ -41,6 +41,19 @@ pub(super) fn read(
     HttpRules { request, response }
 }
 
+/// Reads rules on requests that stand under another key.
+pub(super) fn list(
+    layout: &Layout<'_>,
+    section: &Section<'_>,
+    (key, backend): (&str, Option<BackendId>),
+    language: &Language<'_>,
+    variables: &mut VariableTable,
+) -> Vec<Rule<RequestAction>> {
+    let mut reader = Reader { layout, language, place: Place::Request, variables, backend };
+    let tables = section.tables(key, Scope::Rule);
+    tables.iter().filter_map(|table| reader.rule(table, Reader::request)).collect()
+}
+
 impl Reader<'_, '_> {
     fn rule<A>(
         &mut self,

@@ -3,14 +3,21 @@
 use crate::config::diag::suggest;
 use crate::config::file::{Data, Entry, Table};
 use crate::config::keywords::Scope;
+use crate::config::resolve::layout::Layout;
 use crate::config::section::{Context, Section, texts_of};
 use crate::model::http::{Password, User, Userlist};
 
 /// How the hashes begin that can be verified.
 const HASHES: &[&str] = &["$5$", "$6$", "$2a$", "$2b$", "$2y$", "$y$", "$argon2"];
 
-/// All user lists of the file.
-pub(in crate::config::resolve) fn userlists(context: &Context<'_>) -> Vec<Userlist> {
+/// All user lists of the file, then those of `stats.auth`.
+pub(in crate::config::resolve) fn userlists(context: &Context<'_>, layout: &Layout<'_>) -> Vec<Userlist> {
+    let mut lists = named(context);
+    lists.extend(super::statistics::userlists(layout));
+    lists
+}
+
+fn named(context: &Context<'_>) -> Vec<Userlist> {
     let Some(Data::Table(named)) = context.file.root.entry("userlist").map(|entry| &entry.value.data) else {
         return Vec::new();
     };

@@ -1,0 +1,458 @@
+//! The control core as a server of HTTP: the statistics page, its data, metrics, and the JSON of `show` commands. Data cores
+//! forward such requests to a socket that only this process may use, with a ticket that says whose page it is and what the
+//! client may do; TLS, HTTP/2, credentials and rules are theirs. `page` and `rows` write the page, `form` changes servers.
+
+mod form;
+mod page;
+mod rows;
+
+use std::cell::{Cell, RefCell};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::base::limits::{HEAD_BYTES_MAX, WEB_FORM_BYTES_MAX};
+use crate::control::admin;
+use crate::control::cli::{AdminSession, AdminTarget, Next};
+use crate::control::core::{Control, ControlBase};
+use crate::control::events::Level;
+use crate::control::target::Target;
+use crate::model::statistics::{StatsPage, TICKET};
+use crate::model::{AdminLevel, Model};
+use crate::policy::http_action::Service;
+use crate::proto::h1::head::{HeadOptions, parse_request};
+use crate::proto::headers::Head;
+use crate::proto::http::{Method, Name};
+use crate::rt::{self, Conn, Endpoint, ListenOptions, Listener, StartError};
+use crate::stats::latency::{Histograms, Window};
+use crate::stats::process::CoreStat;
+use crate::stats::render::prometheus::{self, Durations, Wanted};
+use crate::stats::render::{Filter, csv, json, typed};
+use crate::stats::snapshot::Snapshot;
+
+/// How long a request may take to arrive, and an answer to be taken.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Time between two updates of a live page.
+const BEAT: Duration = Duration::from_secs(1);
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: u32 = 256;
+/// Names of the steps of a request, in the order of `timers::Lap`.
+const PHASES: [&str; 6] = ["queue", "connect", "tls", "first_byte", "transfer", "total"];
+
+/// A name for the socket that nobody can foresee.
+pub(super) fn socket_name() -> String {
+    // The standard library's hashers are seeded by the operating system.
+    let part = || RandomState::new().hash_one(0);
+    format!("shardgate-{:016x}{:016x}", part(), part())
+}
+
+/// What answers have in common.
+pub(super) struct Web {
+    base: Rc<ControlBase>,
+    /// Makes the tokens of forms.
+    key: [u64; 4],
+    /// Percent of the last second that each core was busy.
+    loads: RefCell<Vec<u8>>,
+    /// Live pages now.
+    live: Cell<usize>,
+}
+
+/// Opens the socket and serves it; the next configuration may need it if this one does not.
+///
+/// # Errors
+/// It cannot be made.
+pub(super) fn start(base: &Rc<ControlBase>) -> Result<(), StartError> {
+    let name = &base.process.web_socket;
+    let options = ListenOptions { backlog: BACKLOG, ..ListenOptions::default() };
+    let fd = rt::listen(Endpoint::Abstract(name), options).map_err(|e| {
+        StartError(format!("cannot make the socket of the statistics page: {}", rt::error::words(&e)))
+    })?;
+    let key = std::array::from_fn(|_| RandomState::new().hash_one(0));
+    let web = Rc::new(Web { base: base.clone(), key, loads: RefCell::default(), live: Cell::new(0) });
+    rt::spawn(measure(web.clone()));
+    rt::spawn(accept(web, Listener::new(fd)));
+    Ok(())
+}
+
+async fn accept(web: Rc<Web>, mut listener: Listener) {
+    loop {
+        match listener.accept().await {
+            Ok(conn) => rt::spawn(serve(web.clone(), conn)),
+            Err(e) => {
+                web.base.say(Level::Warning, format!("cannot accept requests for statistics: {e}"));
+                rt::sleep_until(rt::now() + BEAT).await;
+            }
+        }
+    }
+}
+
+/// Notes once a second how busy each core is.
+async fn measure(web: Rc<Web>) {
+    let mut before: Vec<u64> = Vec::new();
+    let mut at = rt::now();
+    loop {
+        let now = rt::now();
+        let elapsed = u64::try_from(now.since(at).as_nanos()).unwrap_or(u64::MAX).max(1);
+        let idle: Vec<u64> = {
+            let collector = web.base.collector.borrow();
+            collector.shards().iter().map(|shard| shard.core.get(CoreStat::IdleNs)).collect()
+        };
+        let busy = |(now, before): (&u64, &u64)| {
+            let idle = now.saturating_sub(*before).min(elapsed);
+            u8::try_from((elapsed - idle) * 100 / elapsed).unwrap_or(100)
+        };
+        *web.loads.borrow_mut() = idle.iter().zip(&before).map(busy).collect();
+        (before, at) = (idle, now);
+        rt::sleep_until(now + BEAT).await;
+    }
+}
+
+/// A request as its data core passed it on.
+struct Request {
+    is_post: bool,
+    is_head: bool,
+    /// From the path on.
+    target: String,
+    service: Service,
+    page: Option<Rc<StatsPage>>,
+    is_admin: bool,
+    /// Address of the client.
+    client: String,
+    /// What it said in `Authorization`; tokens of forms belong to it.
+    authorization: Vec<u8>,
+    /// A browser says that another site sent it here.
+    is_foreign: bool,
+    body: Vec<u8>,
+}
+
+impl Request {
+    /// Whether a word stands in the target behind a semicolon.
+    fn has(&self, word: &str) -> bool {
+        self.target.split([';', '&']).skip(1).any(|part| part == word)
+    }
+    /// The level that its commands have.
+    fn level(&self) -> AdminLevel {
+        if self.is_admin { AdminLevel::Admin } else { AdminLevel::User }
+    }
+    /// Who it is, for the audit log.
+    fn who(&self) -> String {
+        let user = std::str::from_utf8(&self.authorization).ok().and_then(form::user_of);
+        match user {
+            Some(user) => format!("{user} from {} (statistics page)", self.client),
+            None => format!("{} (statistics page)", self.client),
+        }
+    }
+}
+
+/// A whole answer.
+struct Answer {
+    status: &'static str,
+    content_type: &'static str,
+    /// Further header lines.
+    headers: String,
+    body: String,
+}
+
+impl Answer {
+    fn ok(content_type: &'static str, body: String) -> Answer {
+        Answer { status: "200 OK", content_type, headers: String::new(), body }
+    }
+    fn error(status: &'static str) -> Answer {
+        let body = format!("{status}\n");
+        Answer { status, content_type: "text/plain; charset=utf-8", headers: String::new(), body }
+    }
+}
+
+/// One connection: one request.
+async fn serve(web: Rc<Web>, conn: Conn) {
+    // Only this process itself is served: who else finds the socket is sent away.
+    let ours = i32::try_from(std::process::id()).ok();
+    if conn.peer_credentials().map(|(_, pid)| pid) != ours {
+        return;
+    }
+    let received =
+        rt::with_deadline(receive(&web.base.current().model, &conn), Some(rt::now() + PATIENCE)).await;
+    let answer = match received {
+        Ok(Ok(request)) if request.service == Service::Page && request.has("live") => {
+            return live(&web, &conn, &request).await;
+        }
+        Ok(Ok(request)) => (answer(&web, &request).await, request.is_head),
+        Ok(Err(status)) => (Answer::error(status), false),
+        Err(rt::Elapsed) => return,
+    };
+    let (Answer { status, content_type, headers, body }, is_head) = answer;
+    let mut text = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+         X-Content-Type-Options: nosniff\r\nConnection: close\r\n{headers}\r\n",
+        body.len()
+    );
+    if !is_head {
+        text.push_str(&body);
+    }
+    // A client that leaves needs no answer.
+    let _ = rt::with_deadline(conn.send_all(text.into_bytes()), Some(rt::now() + PATIENCE)).await;
+}
+
+/// Reads one request; `Err`: what to answer instead.
+async fn receive(model: &Model, conn: &Conn) -> Result<Request, &'static str> {
+    const BAD: &str = "400 Bad Request";
+    let mut input: Vec<u8> = Vec::new();
+    let mut head = Head::default();
+    let (mut request, len, body_len) = loop {
+        let Ok(Some(bytes)) = conn.recv().await else { return Err(BAD) };
+        input.extend_from_slice(&bytes);
+        match parse_request(&input, &HeadOptions::default(), &mut head) {
+            Ok(parsed) if parsed.is_partial() && input.len() <= 2 * HEAD_BYTES_MAX => {}
+            Ok(parsed) if parsed.is_partial() => return Err("431 Request Header Fields Too Large"),
+            Ok(_) => break understand(model, &head, &input)?,
+            Err(_) => return Err(BAD),
+        }
+    };
+    while input.len() < len + body_len {
+        let Ok(Some(bytes)) = conn.recv().await else { return Err(BAD) };
+        input.extend_from_slice(&bytes);
+    }
+    request.body = input[len..len + body_len].to_vec();
+    Ok(request)
+}
+
+/// The request without its body, and the lengths of head and body.
+fn understand(model: &Model, head: &Head, input: &[u8]) -> Result<(Request, usize, usize), &'static str> {
+    let view = head.view(input);
+    let text = |name: &str| view.line(Name::of(name.as_bytes())).and_then(|v| std::str::from_utf8(v).ok());
+    let ticket = text(TICKET).ok_or("403 Forbidden")?;
+    let mut words = ticket.split(' ');
+    let service = match words.next() {
+        Some("page") => Service::Page,
+        Some("api") => Service::Api,
+        Some("prometheus-exporter") => Service::Prometheus,
+        _ => return Err("400 Bad Request"),
+    };
+    let page = words.next().and_then(|whose| page_of(model, whose));
+    let is_admin = words.next() == Some("admin");
+    let client = words.next().unwrap_or("-").to_owned();
+    let body_len = match text("content-length") {
+        None if text("transfer-encoding").is_some() => return Err("411 Length Required"),
+        None => 0,
+        Some(len) => len.trim().parse().map_err(|_| "400 Bad Request")?,
+    };
+    if body_len > WEB_FORM_BYTES_MAX {
+        return Err("413 Content Too Large");
+    }
+    let target = String::from_utf8_lossy(view.target()).into_owned();
+    let path_at = crate::proto::target::split_path(view.target()).0.len();
+    let request = Request {
+        is_post: view.method() == Method::Post,
+        is_head: view.method() == Method::Head,
+        target: target.get(path_at..).unwrap_or_default().to_owned(),
+        service,
+        page,
+        is_admin,
+        client,
+        authorization: text("authorization").unwrap_or_default().as_bytes().to_vec(),
+        is_foreign: text("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none")),
+        body: Vec::new(),
+    };
+    Ok((request, head.len(), body_len))
+}
+
+/// `fNAME`: the page of a frontend; `b`: of a backend. By name, as the data core may run another generation than this core.
+fn page_of(model: &Model, whose: &str) -> Option<Rc<StatsPage>> {
+    let name = whose.get(1..)?;
+    let page = match whose.as_bytes().first()? {
+        b'f' => model.frontends.values().find(|f| f.name == name)?.http.as_ref()?.stats.as_ref()?,
+        _ => model.backends.values().find(|b| b.name == name)?.http.as_ref()?.stats.as_ref()?,
+    };
+    Some(Rc::new((**page).clone()))
+}
+
+async fn answer(web: &Rc<Web>, request: &Request) -> Answer {
+    match request.service {
+        Service::Prometheus => {
+            Answer::ok("text/plain; version=0.0.4; charset=utf-8", metrics(web, &request.target))
+        }
+        Service::Api => api(web, request).await,
+        Service::Page if request.target.contains("/api/v1/") => api(web, request).await,
+        Service::Page if request.is_post => form::apply(web, request).await,
+        Service::Page => {
+            let Some(settings) = &request.page else { return Answer::error("404 Not Found") };
+            let snapshot = web.snapshot(settings);
+            let filter = filter_of(request, settings);
+            let mut out = String::new();
+            match () {
+                _ if request.has("csv") => csv::stat(&snapshot, &filter, &mut out),
+                _ if request.has("json") => json::stat(&snapshot, &filter, &mut out),
+                _ if request.has("typed") => typed::stat(&snapshot, &filter, &mut out),
+                _ => return page::page(web, request, settings, &snapshot, &filter),
+            }
+            let is_json = request.has("json");
+            Answer::ok(if is_json { "application/json" } else { "text/plain; charset=utf-8" }, out)
+        }
+    }
+}
+
+fn filter_of(request: &Request, page: &StatsPage) -> Filter {
+    Filter {
+        up: request.has("up"),
+        no_maint: request.has("no-maint"),
+        legends: page.legends || request.is_admin,
+        ..Filter::ALL
+    }
+}
+
+impl Web {
+    /// What a page shows: only the proxies of its scope.
+    fn snapshot(&self, page: &StatsPage) -> Snapshot {
+        let mut snapshot = self.base.current().snapshot(Window::TenSeconds);
+        if !page.scope.is_empty() {
+            snapshot.entries.retain(|entry| page.scope.contains(&entry.proxy));
+        }
+        snapshot
+    }
+
+    /// Runs an admin command and gives what it answers.
+    async fn command(&self, level: AdminLevel, who: String, line: &str) -> String {
+        let mut session = AdminSession::new(level, who);
+        let mut out = String::new();
+        session.handle_input(format!("{line}\n").as_bytes());
+        loop {
+            match session.poll(&mut Target { control: self.base.current() }, &mut out) {
+                Next::Do(job) => {
+                    let outcome = admin::perform(&self.base, None, job).await;
+                    session.handle_outcome(outcome);
+                }
+                Next::Continue => rt::yield_now().await,
+                Next::Read | Next::Close => break,
+            }
+        }
+        out.truncate(out.trim_end().len());
+        out
+    }
+}
+
+/// `/api/v1/info`, `/api/v1/stats`, and `/api/v1/show/...` for any other `show` command.
+async fn api(web: &Rc<Web>, request: &Request) -> Answer {
+    const JSON: &str = "application/json";
+    if request.is_post {
+        return Answer {
+            headers: "Allow: GET, HEAD\r\n".to_owned(),
+            ..Answer::error("405 Method Not Allowed")
+        };
+    }
+    let (_, path) = request.target.split_once("/api/v1/").unwrap_or_default();
+    let path = path.split(['?', ';', '&']).next().unwrap_or_default();
+    let words: Vec<&str> = path.split('/').filter(|word| !word.is_empty()).collect();
+    let is_plain = |word: &&str| word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:#".contains(&b));
+    if !words.iter().all(is_plain) {
+        return Answer::error("400 Bad Request");
+    }
+    let line = match words.as_slice() {
+        ["info"] => "show info json".to_owned(),
+        ["stats"] => "show stat json".to_owned(),
+        ["schema"] => "show schema json".to_owned(),
+        // These go on for as long as the client listens, or say what is nobody's business.
+        ["show", "events", ..] => return Answer::error("404 Not Found"),
+        ["show", rest @ ..] if !rest.is_empty() => format!("show {}", rest.join(" ")),
+        _ => return Answer::error("404 Not Found"),
+    };
+    let text = web.command(request.level(), request.who(), &line).await;
+    if !line.ends_with(" json") {
+        let lines: Vec<&str> = text.lines().collect();
+        let value = serde_json::json!({ "command": line, "lines": lines });
+        return Answer::ok(JSON, format!("{value}\n"));
+    }
+    Answer::ok(JSON, text)
+}
+
+/// Metrics for the parameters of a target: `scope` (several; `*`), `no-maint`, `extra-counters`.
+fn metrics(web: &Web, target: &str) -> String {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    let mut wanted = Wanted::USUAL;
+    let mut is_scoped = false;
+    for part in query.split('&') {
+        let (key, value) = part.split_once('=').unwrap_or((part, ""));
+        match (key, value) {
+            ("scope", value) => {
+                if !std::mem::replace(&mut is_scoped, true) {
+                    (wanted.process, wanted.objects) = (false, [false; 4]);
+                }
+                match value {
+                    "*" | "%2A" | "%2a" => (wanted.process, wanted.objects) = (true, [true; 4]),
+                    "global" => wanted.process = true,
+                    "frontend" => wanted.objects[0] = true,
+                    "backend" => wanted.objects[1] = true,
+                    "server" => wanted.objects[2] = true,
+                    "listener" => wanted.objects[3] = true,
+                    _ => {}
+                }
+            }
+            ("no-maint", _) => wanted.no_maint = true,
+            ("extra-counters", _) => wanted.extra = true,
+            _ => {}
+        }
+    }
+    let control = &web.base.current();
+    let snapshot = control.snapshot(Window::Start);
+    let kept = histograms(control);
+    let mut durations = Vec::new();
+    for (proxy, server, histograms) in &kept {
+        for (phase, histogram) in PHASES.into_iter().zip(histograms) {
+            durations.push(Durations { proxy, server: server.as_deref(), phase, histogram });
+        }
+    }
+    let cores = Target { control: control.clone() }.cores();
+    let mut out = String::new();
+    prometheus::metrics(&snapshot, &cores, &durations, wanted, &mut out);
+    out
+}
+
+/// Durations since the start: of each server, and of each backend.
+fn histograms(control: &Control) -> Vec<(String, Option<String>, Histograms)> {
+    let latency = control.latency.borrow();
+    let mut kept = Vec::new();
+    for backend in control.model.backends.values().filter(|backend| !backend.is_internal()) {
+        let rows = |id| control.cells.servers[id].row();
+        for id in backend.servers.iter() {
+            let own = latency.histograms(Window::Start, std::iter::once(rows(id)));
+            kept.push((backend.name.clone(), Some(control.model.servers[id].name.clone()), own));
+        }
+        let all = latency.histograms(Window::Start, backend.servers.iter().map(rows));
+        kept.push((backend.name.clone(), None, all));
+    }
+    kept
+}
+
+/// Counts a live page as long as it is open.
+struct Place<'a>(&'a Cell<usize>);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// A stream of server-sent events: once a second what changed. It ends with the client, and when the process stops.
+async fn live(web: &Rc<Web>, conn: &Conn, request: &Request) {
+    let Some(settings) = &request.page else { return };
+    web.live.set(web.live.get() + 1);
+    let _place = Place(&web.live);
+    let mut text = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\
+                    X-Accel-Buffering: no\r\nConnection: close\r\n\r\nretry: 2000\n\n"
+        .to_owned();
+    let mut sent = rows::Sent::default();
+    loop {
+        let snapshot = web.snapshot(settings);
+        let filter = filter_of(request, settings);
+        rows::event(web, &snapshot, &filter, &mut sent, &mut text);
+        let written = conn.send_all(std::mem::take(&mut text).into_bytes());
+        if !matches!(rt::with_deadline(written, Some(rt::now() + PATIENCE)).await, Ok(Ok(()))) {
+            return;
+        }
+        if web.base.current().live.process.stopping.load(Ordering::Relaxed) {
+            return;
+        }
+        rt::sleep_until(rt::now() + BEAT).await;
+    }
+}
