@@ -2,7 +2,7 @@
 //!
 //! `words` cuts lines, `condition` decides `.if`, `source` makes sections of directives; `coverage` knows every keyword of HAProxy
 //! and its fate; `proxy`, `options`, `rules`, `checks`, `global` and `legacy` translate what is `Mapped`; `toml` writes it down. What comes
-//! out is loaded by `config` as any other file, so that there is one meaning of everything; [`Imported::locate`] leads its messages back to haproxy.cfg.
+//! out is loaded by `config` as any other file, so that there is one meaning of everything; [`Imported::located`] leads its messages back to haproxy.cfg.
 
 mod checks;
 mod condition;

@@ -1,7 +1,7 @@
 //! Core: what the sessions of one data core share. One thread, so plain cells; nothing here is seen by another core.
 //!
-//! A [`Core`] is one generation of the configuration on this core: sessions hold the one they live by, and the last to go
-//! takes it along. What outlives generations is the [`CoreBase`], which every `Core` leads to.
+//! A `Core` is one generation of the configuration on this core: sessions hold the one they live by, and the last to go
+//! takes it along. What outlives generations is the `CoreBase`, which every `Core` leads to.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
 //! When the steps of one stream happened: a request and its response, or the one relay of a TCP session. `session`,
-//! `http_request`, `dispatch` and `exchange` note each step where it happens; [`finish`] closes the record, and statistics
+//! `http_request`, `dispatch` and `exchange` note each step where it happens; `finish` closes the record, and statistics
 //! and access logs read it.
 
 use crate::base::id::ServerId;

@@ -1,5 +1,5 @@
 //! Durations of all cores together: percentiles over the last ten seconds, minute and five minutes, and since the start. The
-//! control core feeds it with [`Latency::take`], calls [`Latency::tick`] once a second, and asks [`Latency::of`].
+//! control core feeds it with [`Latency::take`], calls [`Latency::tick`] once a second, and asks [`Latency::histograms`].
 //!
 //! What arrived is kept as sorted lists of (server, step, bucket, count), one list a second, which are joined into lists of
 //! ten and of thirty seconds. Servers and steps without traffic take no memory.

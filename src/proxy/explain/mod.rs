@@ -1,5 +1,5 @@
 //! What becomes of a request that nobody sent: the very code that serves goes its way with it, on a core of its own that counts
-//! where nobody looks, and stops where it would take a slot of a server. What it decides on the way is written down by [`Trace`].
+//! where nobody looks, and stops where it would take a slot of a server. What it decides on the way is written down by `Trace`.
 //!
 //! `control::explain` asks; `run` is the client and the core, `trace` what rules see, `decision` the choice of a server.
 
