@@ -162,7 +162,11 @@ fn load_haproxy(paths: &[PathBuf]) -> Result<(Option<Model>, Vec<Diagnostic>, St
     let (model, diagnostics) = from_text("haproxy.cfg", &imported.toml)?;
     let diagnostics = imported.diagnostics(&diagnostics);
     let wrong = diagnostics.iter().any(Diagnostic::is_error);
-    Ok((model.filter(|_| !wrong), diagnostics, imported.toml))
+    let model = model.filter(|_| !wrong).map(|mut model| {
+        model.relocate_rules(|origin| imported.origin(origin));
+        model
+    });
+    Ok((model, diagnostics, imported.toml))
 }
 
 /// Resolves a configuration that is no file; `name` stands for it in messages.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::base::id::{FrontendId, IdRange, ServerId};
 use crate::base::limits::DESCRIPTORS_SHOWN_MAX;
+use crate::base::time::Now;
 use crate::control::cli::{AdminTarget, Captured, HealthOrder, ResolvedName};
 use crate::control::core::Control;
 use crate::control::events::Level;
@@ -45,6 +46,19 @@ impl AdminTarget for Target {
         let cells = &self.control.cells.servers;
         let rows = servers.iter().map(|id| cells[id].row());
         summed_up(&mut self.control.latency.borrow().histograms(window, rows))
+    }
+
+    fn rule_hits(&self) -> Vec<(u64, Duration)> {
+        let collector = self.control.collector.borrow();
+        let now = rt::now();
+        let rule = |id: usize| {
+            let cells = collector.shards().iter().filter_map(|shard| shard.rules.get(id));
+            let (hits, last) = cells
+                .map(|cells| cells.get())
+                .fold((0, Now(0)), |sum, (hits, last)| (sum.0 + hits, sum.1.max(last)));
+            (hits, now.since(last))
+        };
+        (0..self.control.cells.rules.len()).map(rule).collect()
     }
 
     fn process(&self) -> ProcessFacts {

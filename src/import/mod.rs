@@ -80,6 +80,13 @@ impl Imported {
         of_toml.iter().map(|d| self.locate(d)).collect()
     }
 
+    /// The place in haproxy.cfg, `file:line`, that a place of the TOML, `name:line:col`, came from.
+    pub fn origin(&self, of_toml: &str) -> Option<String> {
+        let line: usize = of_toml.rsplit(':').nth(1)?.parse().ok()?;
+        let place = self.origins.get(line.checked_sub(1)?)?;
+        Some(format!("{}:{}", self.report.files.get(place.file)?, place.line))
+    }
+
     /// The same message at the line of haproxy.cfg that its line of TOML came from.
     fn locate(&self, d: &Diagnostic) -> Diagnostic {
         let place =

@@ -6,10 +6,12 @@
 pub mod http;
 pub mod log;
 mod origins;
+mod rules;
 pub mod statistics;
 pub mod tls;
 
 pub use origins::origins;
+pub use rules::RuleRef;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -4,6 +4,7 @@
 use ahash::AHashMap;
 
 use crate::base::id::{Id, IdVec, ListenerId};
+use crate::model::rules::rule_origins;
 use crate::model::{Bind, BindAddress, Model};
 use crate::stats::counters::{Origins, Sizes};
 
@@ -15,6 +16,7 @@ impl Model {
             backends: self.backends.len(),
             servers: self.servers.len(),
             listeners: self.binds.len(),
+            rules: self.rules().len(),
         }
     }
 }
@@ -39,6 +41,7 @@ pub fn origins(old: &Model, new: &Model) -> Origins {
         }
     }
     origins.listeners = binds(old, new);
+    origins.rules = rule_origins(old, new);
     origins
 }
 

@@ -11,6 +11,8 @@ pub struct Rule<A> {
     pub condition: Option<Condition>,
     /// What it does.
     pub action: A,
+    /// Its number among all rules of a model.
+    pub id: u32,
     /// `file:line:col` of the rule, for `show rules` and `explain`.
     pub origin: String,
     /// The rule as the operator wrote it, on one line.
@@ -96,12 +98,12 @@ mod tests {
         let expr = Expr::new(Fetch::Length, Vec::new(), Kind::Int);
         let test = Test::new(expr, Method::Int, [Patterns::Inline(set)]);
         let condition = Some(Condition::new(Node::Test(Arc::new(test))));
-        Rule { condition, action, origin: String::new(), text: String::new() }
+        Rule { condition, action, id: 0, origin: String::new(), text: String::new() }
     }
 
     #[test]
     fn the_walk_stops_at_what_applies_or_is_open() {
-        let always = Rule { condition: None, action: 'z', origin: String::new(), text: String::new() };
+        let always = Rule { condition: None, action: 'z', id: 0, origin: String::new(), text: String::new() };
         let rules = [when_bytes("1", 'a'), when_bytes("2:", 'b'), always];
         let mut facts = TestFacts { bytes: vec![0], ..TestFacts::default() };
         let scratch = &mut Scratch::default();

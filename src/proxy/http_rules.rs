@@ -126,6 +126,7 @@ impl<'a> Subject<'a> {
                 }
                 continue;
             }
+            self.session.hit(&rules[index]);
             match action {
                 RequestAction::Allow => walk.allowed = true,
                 RequestAction::Deny(reply) => return Err(Halt::Deny(reply)),
@@ -260,6 +261,7 @@ impl<'a> Subject<'a> {
         // Nothing waits here: conditions that would are those on credentials, which belong to requests.
         while let Verdict::Apply(index, action) = self.next(rules, at) {
             at = index + 1;
+            self.session.hit(&rules[index]);
             match action {
                 ResponseAction::Allow => break,
                 ResponseAction::Deny(reply) => return Err(Halt::Deny(reply)),

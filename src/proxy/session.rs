@@ -10,7 +10,7 @@ use crate::base::id::{BackendId, FrontendId, ListenerId, ServerId};
 use crate::base::net::Addr;
 use crate::base::time::Now;
 use crate::model::{Bind, Frontend, Mode};
-use crate::policy::rule::{TcpAction, Verdict};
+use crate::policy::rule::{Rule, TcpAction, Verdict};
 use crate::policy::sample::{ConnFacts, Expr, FirstBytes, VariableId, Variables};
 use crate::proxy::client_h1::Client;
 use crate::proxy::core::{Core, CoreBase};
@@ -565,6 +565,7 @@ impl Session {
                 next_rule(List::Connection, rules, at, &self.facts(&variables, first), &mut scratch)
             };
             let Verdict::Apply(index, action) = verdict else { break };
+            self.hit(&rules[index]);
             match action {
                 TcpAction::Accept | TcpAction::UseBackend(_) => break,
                 TcpAction::Reject => {
@@ -576,6 +577,13 @@ impl Session {
             at = index + 1;
         }
         Ok(())
+    }
+
+    /// Counts that a rule applied.
+    pub(super) fn hit<A>(&self, rule: &Rule<A>) {
+        if let Some(cells) = self.core.shard().rules.get(rule.id as usize) {
+            cells.hit(rt::now());
+        }
     }
 
     /// Forgets the client without telling it; where the kernel does not let us, it is reset.

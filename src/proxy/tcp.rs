@@ -91,6 +91,7 @@ async fn content_rules(session: &Session, first: &mut FirstBuf) -> Result<Option
                 complete = !more(session, first, deadline).await?;
             }
             Verdict::Apply(index, action) => {
+                session.hit(&frontend.content_rules[index]);
                 match action {
                     TcpAction::Accept => return Ok(None),
                     TcpAction::Reject => return Err(End::new(Side::Proxy, Phase::Inspect, Kind::Denied)),

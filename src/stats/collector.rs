@@ -435,7 +435,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn cores(n: usize) -> (Vec<Shard>, Collector) {
-        let origins = Origins::none(Sizes { frontends: 1, backends: 1, servers: 1, listeners: 1 });
+        let origins = Origins::none(Sizes { frontends: 1, backends: 1, servers: 1, listeners: 1, rules: 0 });
         let shards: Vec<Shard> = (0..n).map(|_| Shard::default().next(&origins)).collect();
         let collector = Collector::new(shards.clone(), n, Now(0));
         (shards, collector)

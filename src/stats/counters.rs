@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crossbeam::utils::CachePadded;
 
 use crate::base::id::{BackendId, FrontendId, Id, IdVec, ListenerId, ServerId};
+use crate::base::time::Now;
 use crate::stats::process::{CORE_CELLS, CoreStat};
 use crate::stats::table::{Object, Stat, Store, cell_count, cell_index};
 
@@ -267,6 +268,26 @@ impl Default for CoreCells {
     }
 }
 
+/// What one core counts of a rule. One writer.
+#[derive(Debug, Default)]
+pub struct RuleCells {
+    hits: AtomicU64,
+    last: AtomicU64,
+}
+
+impl RuleCells {
+    /// The rule applied.
+    pub fn hit(&self, now: Now) {
+        self.hits.store(self.hits.load(Relaxed).wrapping_add(1), Relaxed);
+        self.last.store(now.0, Relaxed);
+    }
+
+    /// How often it applied, and when for the last time; that means nothing while it never did.
+    pub fn get(&self) -> (u64, Now) {
+        (self.hits.load(Relaxed), Now(self.last.load(Relaxed)))
+    }
+}
+
 /// Everything one core counts in, indexed by the ids of one model.
 #[derive(Clone, Debug, Default)]
 pub struct Shard {
@@ -280,6 +301,8 @@ pub struct Shard {
     pub servers: IdVec<ServerId, Arc<ServerCells>>,
     /// Binds.
     pub listeners: IdVec<ListenerId, Arc<ListenerCells>>,
+    /// Rules, by their numbers.
+    pub rules: Vec<Arc<RuleCells>>,
     /// The row of the next new object, by `Object as usize`.
     next_rows: [u32; 4],
 }
@@ -296,6 +319,8 @@ pub struct Origins {
     pub servers: IdVec<ServerId, Option<ServerId>>,
     /// Binds.
     pub listeners: IdVec<ListenerId, Option<ListenerId>>,
+    /// Rules, by their numbers.
+    pub rules: Vec<Option<u32>>,
 }
 
 /// How many objects of each kind a model has.
@@ -309,6 +334,8 @@ pub struct Sizes {
     pub servers: usize,
     /// Binds.
     pub listeners: usize,
+    /// Rules.
+    pub rules: usize,
 }
 
 impl Origins {
@@ -322,6 +349,7 @@ impl Origins {
             backends: nothing(sizes.backends),
             servers: nothing(sizes.servers),
             listeners: nothing(sizes.listeners),
+            rules: vec![None; sizes.rules],
         }
     }
 }
@@ -337,6 +365,11 @@ impl Shard {
             backends: keep_cells(&self.backends, &origins.backends, &mut next_rows),
             servers: keep_cells(&self.servers, &origins.servers, &mut next_rows),
             listeners: keep_cells(&self.listeners, &origins.listeners, &mut next_rows),
+            rules: origins
+                .rules
+                .iter()
+                .map(|origin| origin.and_then(|id| self.rules.get(id as usize)).cloned().unwrap_or_default())
+                .collect(),
             next_rows,
         }
     }

@@ -136,9 +136,49 @@ server.s1 = {{ address = "{}" }}
     assert_eq!(value["lists"][1]["rules"][6]["outcome"], "left-out");
     let (_, text) = run(&gate, &["--frontend", "fe", "--src", "203.0.113.7", "GET http://h/"]);
     assert!(text.contains("applies: reject = true") && text.contains("closed without an answer"), "{text}");
+    // What was only explained is no hit.
+    let rules = gate.ask("show rules");
+    let line = |text: &str| rules.lines().find(|line| line.contains(text)).expect("a rule").to_owned();
+    assert!(
+        line("del-header").starts_with("3 ") && line("del-header").contains(" frontend/fe rules "),
+        "{rules}"
+    );
+    assert!(line("deny").starts_with("1 "), "{rules}");
+    assert!(line("replace-path").starts_with("3 ") && line("replace-path").contains("backend/be"), "{rules}");
+    let never = gate.ask("show rules never-hit");
+    assert!(
+        never.trim_end().lines().count() == 2 && never.contains("0 - frontend/fe connection-rules "),
+        "{never}"
+    );
     // Nothing of it was sent.
     assert_eq!(gate.count("be/BACKEND", "req_tot"), 3);
     gate.finish();
+}
+
+#[test]
+fn rules_stand_where_haproxy_has_them() {
+    let file = tempfile::NamedTempFile::with_suffix(".cfg").expect("a temporary file");
+    std::fs::write(
+        file.path(),
+        "defaults\n mode http\n timeout connect 1s\n timeout client 1s\n timeout server 1s\nfrontend www\n bind :80\n\
+         \x20acl api path_beg /api\n http-request set-header X-Api 1 if api\n use_backend api if api\n\
+         \x20default_backend web\nbackend api\n balance source\n server a1 127.0.0.1:1\n server a2 127.0.0.1:2\n\
+         backend web\n server w1 127.0.0.1:3\n",
+    )
+    .expect("our own file");
+    let path = file.path().to_str().expect("a path");
+    let arguments = ["explain", "-f", path, "--src", "192.0.2.9", "GET http://h/api/x"];
+    let output = Command::new(binary()).args(arguments).output().expect("it runs");
+    let text = String::from_utf8(output.stdout).expect("text");
+    for expected in [
+        &format!("{path}:9: applies: set-header"),
+        &format!("{path}:10: applies: use-backend"),
+        "{ api: path_beg /api } matches: /api/x",
+        "+ X-Api: 1",
+        "balance source",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
 }
 
 #[test]

@@ -68,8 +68,9 @@ fn build(context: &Context<'_>, layout: &Layout<'_>) -> Model {
     let bind::Binds { table: binds, at } = binds;
     let patterns = layout.patterns.files();
     let logging = logs.logging;
-    let model =
+    let mut model =
         Model { global, frontends, binds, backends, servers, variables, patterns, logging, userlists };
+    model.number_rules();
     crosscheck::crosscheck(context, layout, &model, &at);
     model
 }

@@ -84,6 +84,30 @@ fn dump(out: &mut String, bytes: &[u8], start: usize, at: usize) {
     }
 }
 
+/// `show rules [never-hit]`.
+pub(super) fn rules(call: &mut Call<'_>) -> Answer {
+    let never = match call.arg(0) {
+        "" => false,
+        "never-hit" => true,
+        _ => return Err("Expected nothing or never-hit.".to_owned()),
+    };
+    let mut out = "# hits last_s section list origin rule\n".to_owned();
+    let hits = call.target.rule_hits();
+    for rule in call.target.model().rules() {
+        let (hits, since) = hits.get(rule.id as usize).copied().unwrap_or_default();
+        if never && hits > 0 {
+            continue;
+        }
+        let last = if hits > 0 { since.as_secs().to_string() } else { "-".to_owned() };
+        let _ = writeln!(
+            out,
+            "{hits} {last} {}/{} {} {} {}",
+            rule.kind, rule.section, rule.list, rule.origin, rule.text
+        );
+    }
+    Ok(Reply::Text(out))
+}
+
 /// `show threads`: one line a core.
 pub(super) fn threads(call: &mut Call<'_>) -> Answer {
     let global = &call.target.model().global;

@@ -93,6 +93,7 @@ commands! {
     ["show" "map"] "show map [[@<ver>] <map>]" Operator patterns::show_map, "maps, or the entries of one";
     ["show" "pools"] "show pools" Operator inspect::pools, "memory that is kept for the next use";
     ["show" "resolvers"] "show resolvers" Operator inspect::resolvers, "names of servers and what they resolve to";
+    ["show" "rules"] "show rules [never-hit]" Operator inspect::rules, "rules: how often they applied, and seconds since the last time";
     ["show" "schema" "json"] "show schema json" User inspect::schema, "JSON schema of show info json and show stat json";
     ["show" "servers" "conn"]     "show servers conn [<backend>]"       User     servers::show_conn, "connections to servers";
     ["show" "servers" "state"]    "show servers state [<backend>]"      User     servers::show_state, "states of servers in HAProxy's state file format";

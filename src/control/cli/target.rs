@@ -25,6 +25,8 @@ pub trait AdminTarget {
     fn past(&self, ago: Duration) -> Result<Snapshot, Duration>;
     /// What is said of the steps of a server, or of the servers of a backend, over a window.
     fn latency(&self, servers: IdRange<ServerId>, window: Window) -> Laps;
+    /// How often each rule applied, and how long ago for the last time, by the numbers of rules.
+    fn rule_hits(&self) -> Vec<(u64, Duration)>;
     /// The facts about the process alone.
     fn process(&self) -> ProcessFacts;
     /// The numbers of each core, data cores first.

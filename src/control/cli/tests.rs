@@ -47,6 +47,9 @@ impl AdminTarget for Fixture {
         let laps = self.snapshot.entries.iter().find_map(|entry| entry.latency.as_deref());
         laps.copied().unwrap_or_default()
     }
+    fn rule_hits(&self) -> Vec<(u64, Duration)> {
+        Vec::new()
+    }
     fn process(&self) -> ProcessFacts {
         self.snapshot.process.clone()
     }

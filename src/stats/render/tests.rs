@@ -21,7 +21,7 @@ const SECOND: u64 = 1_000_000_000;
 
 /// One frontend with a bind, one backend with a checked, an unchecked backup and a disabled server, after some traffic.
 pub(crate) fn snapshot() -> Snapshot {
-    let origins = Origins::none(Sizes { frontends: 1, backends: 1, servers: 3, listeners: 1 });
+    let origins = Origins::none(Sizes { frontends: 1, backends: 1, servers: 3, listeners: 1, rules: 0 });
     let shards: Vec<Shard> = (0..3).map(|_| Shard::default().next(&origins)).collect();
     let mut collector = Collector::new(shards.clone(), 2, Now(0));
     for (core, shard) in shards.iter().enumerate().take(2) {

@@ -80,7 +80,7 @@ impl Reader<'_, '_> {
             When::If(condition) => Some(condition),
             When::Wrong => return None,
         };
-        Some(Rule { condition, action: action?, origin: table.origin(), text: table.written() })
+        Some(Rule { condition, action: action?, id: 0, origin: table.origin(), text: table.written() })
     }
 
     fn request(&mut self, table: &Section<'_>, key: &str, value: &Value) -> Option<RequestAction> {

@@ -73,6 +73,7 @@ pub(super) fn page(
         // Without the condition everybody would be asked for ever, which lets nobody in.
         let condition = known.map(|condition| condition.negated());
         rules.push(Rule {
+            id: 0,
             condition,
             action: RequestAction::Auth { realm },
             origin: origin.clone(),
@@ -83,6 +84,7 @@ pub(super) fn page(
         && let Some(condition) = language.condition(&text, crate::config::expr::Context::Request, variables)
     {
         rules.push(Rule {
+            id: 0,
             condition: Some(condition),
             action: RequestAction::Administrate,
             origin,
