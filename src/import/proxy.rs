@@ -287,6 +287,14 @@ impl Proxy<'_, '_> {
                 Ok(None) => Outcome::Wrong(format!("{keyword} needs a condition")),
                 Err(message) => Outcome::Wrong(message),
             },
+            "stats admin" => match rules::condition(&d.words[2..]) {
+                Ok(Some((false, condition))) => self.put(&["stats", "admin"], Val::Text(condition), d),
+                Ok(Some((true, condition))) => {
+                    self.put(&["stats", "admin"], Val::Text(format!("not ({condition})")), d)
+                }
+                Ok(None) => Outcome::Wrong("stats admin needs a condition".to_owned()),
+                Err(message) => Outcome::Wrong(message),
+            },
             "balance" => self.balance(d),
             "log" => return self.log(d),
             "option httplog" | "option tcplog" | "option httpslog" => self.log_format(d),

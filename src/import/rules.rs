@@ -29,6 +29,7 @@ pub(super) struct Phases {
     redirect: Vec<Entry>,
     route: Vec<Entry>,
     response: Vec<Entry>,
+    stats: Vec<Entry>,
     monitor_uri: Option<String>,
 }
 
@@ -48,6 +49,7 @@ impl Phases {
         push("rules", request.into_iter().flatten().collect());
         if http {
             push("response-rules", self.response);
+            push("stats.http-request", self.stats);
         }
     }
 }
@@ -86,6 +88,7 @@ pub(super) fn directive(proxy: &mut Proxy<'_, '_>, keyword: &str, d: &Directive)
         keyword,
         "http-request"
             | "http-response"
+            | "stats http-request"
             | "redirect"
             | "use-server"
             | "block"
@@ -103,6 +106,7 @@ pub(super) fn directive(proxy: &mut Proxy<'_, '_>, keyword: &str, d: &Directive)
     Some(match keyword {
         "http-request" => rule(proxy, rest, d, Phase::Request),
         "http-response" => rule(proxy, rest, d, Phase::Response),
+        "stats http-request" => rule(proxy, rest, d, Phase::Stats),
         "redirect" => {
             let words: Vec<String> =
                 std::iter::once("redirect".to_owned()).chain(rest.iter().cloned()).collect();
@@ -193,6 +197,8 @@ enum Phase {
     Redirect,
     Route,
     Response,
+    /// On the statistics page.
+    Stats,
 }
 
 /// Adds a rule that is known to be whole.
@@ -218,6 +224,7 @@ fn add(
         Phase::Redirect => rules.redirect.push(entry),
         Phase::Route => rules.route.push(entry),
         Phase::Response => rules.response.push(entry),
+        Phase::Stats => rules.stats.push(entry),
     }
     Outcome::Exact
 }
@@ -294,6 +301,7 @@ fn action(name: &str, parameter: Option<&str>, arguments: &[String]) -> Result<A
             reply(name, arguments).map(|value| (name.to_owned(), value))
         }
         ("redirect", arguments) => redirect(arguments).map(|value| (name.to_owned(), value)),
+        ("use-service", [service]) => ok(name, Val::text(service)),
         ("auth", []) => ok(name, Val::Flag(true)),
         ("auth", [word, realm]) if word == "realm" => ok(name, entries([("realm", realm)])),
         ("set-header" | "add-header" | "early-hint", [header, format]) => {
