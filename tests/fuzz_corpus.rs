@@ -1,6 +1,6 @@
 //! Replays the fuzz corpora of tests/fuzz, and seeded mutations of them, through the bodies in `shardgate::proto::fuzz`.
 //!
-//! `FUZZ_SEED=n` chooses other mutations, `FUZZ_ROUNDS=n` more of them; a failure prints the target, the file and the seed.
+//! `FUZZ_SEED=n` chooses other mutations, `FUZZ_ROUNDS=n` another number of them for each target; a failure prints the target, the file and the seed.
 
 use std::fs;
 use std::panic::catch_unwind;
@@ -80,7 +80,7 @@ fn number_of(variable: &str, default: u64) -> u64 {
 fn corpora_and_their_mutations_hold_the_properties() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
     let seed = number_of("FUZZ_SEED", 1);
-    let rounds = number_of("FUZZ_ROUNDS", 300);
+    let rounds = number_of("FUZZ_ROUNDS", 2000);
     for (target, body) in TARGETS {
         let mut paths: Vec<_> = fs::read_dir(root.join(target))
             .unwrap_or_else(|e| panic!("target {target} has a corpus: {e}"))
@@ -90,6 +90,8 @@ fn corpora_and_their_mutations_hold_the_properties() {
         assert!(paths.len() >= 5, "the corpus of {target} has files");
         let files: Vec<Vec<u8>> = paths.iter().map(|p| fs::read(p).expect("file is readable")).collect();
         let mut random = Random(seed);
+        // Large corpora get no more time than small ones.
+        let rounds = rounds.div_ceil(files.len() as u64);
         for (path, bytes) in paths.iter().zip(&files) {
             let run = |input: &[u8], what: &str| {
                 if catch_unwind(|| body(input)).is_err() {

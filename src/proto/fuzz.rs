@@ -4,6 +4,7 @@
 //! corpora through [`TARGETS`] with ordinary `cargo test`.
 
 mod h1;
+mod h1_exchange;
 mod h2;
 
 use crate::proto::proxy_header::{self, Command, Version};
@@ -21,6 +22,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("h1_response_head", h1_response_head),
     ("h1_body", h1_body),
     ("h1_forward", h1_forward),
+    ("h1_answers", h1_answers),
     ("h2_translation", h2_translation),
 ];
 
@@ -181,7 +183,13 @@ pub fn h1_body(data: &[u8]) {
     h1::body(data);
 }
 
-/// Connections of HTTP/1: what is forwarded for each request is that request for a second, strict parser.
+/// Connections of HTTP/1 in any cuts, with edits of rules: what is forwarded for each request is that request for a
+/// second, strict parser.
 pub fn h1_forward(data: &[u8]) {
-    h1::forward(data);
+    h1_exchange::requests(data);
+}
+
+/// Responses of HTTP/1: what goes to a client is one response, as a second, strict reader sees it.
+pub fn h1_answers(data: &[u8]) {
+    h1_exchange::answers(data);
 }

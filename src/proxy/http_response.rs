@@ -58,9 +58,7 @@ pub(super) async fn respond(
         &decision,
         outgoing::Client { asked: turn.asked, version: turn.version, may_stay },
     );
-    // A HEAD that a rule turned into another method is still one for the client: what the server sends with it is left out.
-    let is_unwanted = turn.asked.method == Method::Head && job.asked.method != Method::Head;
-    let framing = if is_unwanted { Framing::None } else { decision.framing };
+    let framing = if plan.leaves_out { Framing::None } else { decision.framing };
     let download = match &up.wire {
         Wire::Conn(_) => {
             Pump::new(framing, plan.body).splicing(session.core.model.backends[job.backend].splice)
@@ -102,7 +100,7 @@ pub(super) async fn respond(
         session.core.pads.keep(pump.first_sent.take().map(SendBuf::from));
     }
     turn.unread = !upload.is_done();
-    if server_stays && !is_unwanted && upload.is_done() {
+    if server_stays && !plan.leaves_out && upload.is_done() {
         exchange::release(session, client, job.backend, pool, up);
     }
     drop(slot);

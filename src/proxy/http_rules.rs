@@ -16,7 +16,7 @@ use crate::policy::normalize::{BadEscape, normalize};
 use crate::policy::rule::{Rule, Verdict};
 use crate::policy::sample::{Expr, FirstBytes, Value, VariableId};
 use crate::proto::headers::{EditError, Head, HeadEdit};
-use crate::proto::http::{Method, Name, StatusCode, is_value};
+use crate::proto::http::{Name, StatusCode, is_value};
 use crate::proto::target;
 use crate::proxy::explain::{List, next_rule};
 use crate::proxy::facts::{self, Message};
@@ -384,13 +384,7 @@ impl<'a> Subject<'a> {
         match edit {
             LineEdit::Method(value) => {
                 self.write(value);
-                let (old, new) = (self.head.view(self.bytes).method(), Method::of(self.text));
-                // How a response to HEAD or CONNECT ends is special, and its client knows only what it asked itself.
-                let is_special = |m| matches!(m, Method::Head | Method::Connect);
-                if old != new && (is_special(new) || old == Method::Connect) {
-                    return Err(EditError::Method);
-                }
-                self.head.edit(self.bytes).set_method(self.text)
+                self.head.edit(self.bytes).change_method(self.text)
             }
             LineEdit::Path(value) => {
                 self.write(value);

@@ -3,7 +3,7 @@
 use crate::proto::Parsed;
 use crate::proto::h1::body::BodyDecoder;
 use crate::proto::h1::encode::{self, BodyHeaders, ConnectionHeader, HeadOut};
-use crate::proto::h1::framing::{self, Asked, Decision, Framing};
+use crate::proto::h1::framing::{self, Asked, Framing};
 use crate::proto::h1::head::{Ambiguous, HeadOptions, parse_request, parse_response};
 use crate::proto::h1::reason::Refusal;
 use crate::proto::headers::{Head, HeadView};
@@ -45,7 +45,7 @@ fn parse_seen(
 }
 
 /// The first byte chooses the options, the others are the message.
-fn options_and_message(data: &[u8]) -> Option<(HeadOptions, &[u8])> {
+pub(super) fn options_and_message(data: &[u8]) -> Option<(HeadOptions, &[u8])> {
     let (first, message) = data.split_first()?;
     let ambiguous = if first & 1 == 0 { Ambiguous::Reject } else { Ambiguous::Repair };
     Some((HeadOptions { ambiguous, ..HeadOptions::default() }, message))
@@ -209,7 +209,7 @@ pub(super) fn body(data: &[u8]) {
 }
 
 /// A second reading of a chunked body that is known to be well formed: its data, and how many bytes it takes.
-fn second_chunked(input: &[u8]) -> (Vec<u8>, usize) {
+pub(super) fn second_chunked(input: &[u8]) -> (Vec<u8>, usize) {
     let mut data = Vec::new();
     let mut at = 0;
     loop {
@@ -239,51 +239,17 @@ fn second_chunked(input: &[u8]) -> (Vec<u8>, usize) {
 
 /// A request as the second parser reads it.
 #[derive(PartialEq, Eq, Debug)]
-struct Forwarded {
-    method: Vec<u8>,
-    target: Vec<u8>,
-    body: Vec<u8>,
-}
-
-/// A whole connection: every request that we take is forwarded, and the server reads exactly those requests.
-pub(super) fn forward(data: &[u8]) {
-    let Some((options, mut rest)) = options_and_message(data) else { return };
-    let mut head = Head::new();
-    let mut sent = Vec::new();
-    let mut taken = Vec::new();
-    while let Ok(Parsed::Complete { len, .. }) = parse_request(rest, &options, &mut head) {
-        let Ok(decision) = framing::request(&mut head.edit(rest), options.ambiguous) else { break };
-        let Some((body, labels)) = whole_body(&decision, &rest[len..]) else { break };
-        let how = HeadOut { body: BodyHeaders::Keep, connection: ConnectionHeader::None };
-        encode::request(&mut head.edit(rest), how, &mut sent);
-        sent.extend_from_slice(&rest[len..len + labels]);
-        let view = head.view(rest);
-        let is_last = !framing::stays_open(view, &decision) || view.method() == Method::Connect;
-        taken.push((view.method_text().to_vec(), body));
-        rest = &rest[len + labels..];
-        if is_last {
-            break;
-        }
-    }
-    let read = second_requests(&sent);
-    let read: Vec<_> = read.into_iter().map(|r| (r.method, r.body)).collect();
-    assert_eq!(read, taken, "{}", sent.escape_ascii());
-}
-
-/// The data of a body that is all there, and how many bytes it takes with its framing.
-fn whole_body(decision: &Decision, input: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let labels = labels(decision.framing, input, input.len());
-    let is_whole = labels.end == Some(Ok(())) || BodyDecoder::new(decision.framing).is_done();
-    let data = input.iter().zip(&labels.bytes).filter(|(_, l)| **l == b'd').map(|(b, _)| *b).collect();
-    is_whole.then_some((data, labels.bytes.len()))
+pub(super) struct Forwarded {
+    pub(super) method: Vec<u8>,
+    pub(super) body: Vec<u8>,
 }
 
 /// Reads a connection as a strict server does: anything that two readers could take differently is a panic.
-fn second_requests(mut input: &[u8]) -> Vec<Forwarded> {
+pub(super) fn second_requests(mut input: &[u8]) -> Vec<Forwarded> {
     let mut requests = Vec::new();
     while !input.is_empty() {
         let end = input.windows(4).position(|four| four == b"\r\n\r\n").expect("a head ends") + 4;
-        let mut slots = [httparse::EMPTY_HEADER; 256];
+        let mut slots = [httparse::EMPTY_HEADER; 512];
         let mut request = httparse::Request::new(&mut slots);
         let status = request.parse(input).unwrap_or_else(|e| panic!("{e}: {}", input[..end].escape_ascii()));
         assert_eq!(status, httparse::Status::Complete(end));
@@ -293,12 +259,18 @@ fn second_requests(mut input: &[u8]) -> Vec<Forwarded> {
             named.map(|h| h.value).collect()
         };
         assert_eq!(all("host").len(), 1);
-        assert!(all("connection").is_empty());
+        assert!(matches!(all("connection")[..], [] | [b"upgrade"]));
         for line in input[..end - 4].split(|b| *b == b'\n') {
             assert!(!line.strip_suffix(b"\r").unwrap_or(line).iter().any(|b| matches!(b, b'\r' | 0)));
         }
         let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
-        let (method, target) = (method.as_bytes().to_vec(), target.as_bytes().to_vec());
+        let is_right = match method {
+            "CONNECT" => !target.contains(['/', '?', '*']),
+            "OPTIONS" => target == "*" || target.starts_with('/'),
+            _ => target.starts_with('/'),
+        };
+        assert!(is_right, "{method} {target}");
+        let method = method.as_bytes().to_vec();
         let (body, used) = match (&all("content-length")[..], &all("transfer-encoding")[..]) {
             ([], []) => (Vec::new(), 0),
             ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => second_chunked(&input[end..]),
@@ -308,7 +280,7 @@ fn second_requests(mut input: &[u8]) -> Vec<Forwarded> {
             }
             other => panic!("ambiguous: {other:?}"),
         };
-        requests.push(Forwarded { method, target, body });
+        requests.push(Forwarded { method, body });
         input = &input[end + used..];
     }
     requests

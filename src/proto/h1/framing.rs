@@ -65,6 +65,12 @@ pub fn request(head: &mut HeadEdit<'_>, ambiguous: Ambiguous) -> Result<Decision
     if target == Target::Asterisk && view.method() != Method::Options {
         return refuse(Reason::TargetForm);
     }
+    // Without a Host it becomes one, where a comma is refused.
+    if let Target::Absolute { authority, .. } | Target::Authority(authority) = &target
+        && authority.host.contains(&b',')
+    {
+        return refuse(Reason::Authority);
+    }
     check_host(view, &target)?;
     let decision = body_headers(head, ambiguous)?;
     match decision.framing {

@@ -5,7 +5,7 @@
 use crate::proto::h1::encode::{BodyHeaders, ConnectionHeader, HeadOut};
 use crate::proto::h1::framing::{Asked, Decision, Framing};
 use crate::proto::headers::HeadView;
-use crate::proto::http::{Known, StatusCode, Version};
+use crate::proto::http::{Known, Method, StatusCode, Version};
 
 /// In what form the body goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +27,9 @@ pub struct ResponsePlan {
     pub body: BodyForm,
     /// Whether the client's connection is closed behind it.
     pub close: bool,
+    /// Whether the body that the server sends is left out: for the client this response has none. The server's
+    /// connection, which that body is on, is of no further use.
+    pub leaves_out: bool,
 }
 
 /// The client of a response.
@@ -41,13 +44,41 @@ pub struct Client {
 }
 
 /// Plans a response. `decision` is what `framing::response` made of it; the server's own connection is not looked at.
+///
+/// Rules may have changed the method or the status since, and with them whether there is a body (RFC 9112 6.3): what the
+/// client would take for its next response must not follow, and what it waits for must not be missing.
 pub fn plan(view: HeadView<'_>, decision: &Decision, client: Client) -> ResponsePlan {
+    let is_head = client.asked.method == Method::Head;
+    let is_bare = matches!(view.status().map_or(0, StatusCode::code), 204 | 304);
+    match decision.framing {
+        Framing::Tunnel => plan_body(view, decision, client),
+        Framing::None if !is_head && !is_bare && !view.status().is_some_and(StatusCode::is_interim) => {
+            // It was a 204 or a 304: no body comes, whatever length a 304 tells of.
+            let mut plan = plan_body(view, decision, client);
+            plan.head.body = BodyHeaders::Length(0);
+            plan
+        }
+        Framing::None => plan_body(view, decision, client),
+        _ if is_head || is_bare => {
+            let none = Decision { framing: Framing::None, ..*decision };
+            let mut plan = plan_body(view, &none, client);
+            if is_bare {
+                plan.head.body = BodyHeaders::Neither;
+            }
+            ResponsePlan { leaves_out: true, ..plan }
+        }
+        _ => plan_body(view, decision, client),
+    }
+}
+
+/// The plan for a response whose status and method are those that its framing was decided by.
+fn plan_body(view: HeadView<'_>, decision: &Decision, client: Client) -> ResponsePlan {
     let status = view.status().map_or(0, StatusCode::code);
     if decision.framing == Framing::Tunnel {
         // Neither a 101 nor a 2xx to CONNECT may say a length (RFC 9110 8.6, 9.3.6).
         let connection = if status == 101 { ConnectionHeader::Upgrade } else { ConnectionHeader::None };
         let head = HeadOut { body: BodyHeaders::Neither, connection };
-        return ResponsePlan { head, body: BodyForm::AsIs, close: false };
+        return ResponsePlan { head, body: BodyForm::AsIs, close: false, leaves_out: false };
     }
     if client.version == Version::Http2 {
         // Frames say where the body ends; a length that the server says is true still.
@@ -57,11 +88,11 @@ pub fn plan(view: HeadView<'_>, decision: &Decision, client: Client) -> Response
             _ => BodyHeaders::Keep,
         };
         let head = HeadOut { body, connection: ConnectionHeader::None };
-        return ResponsePlan { head, body: BodyForm::DataOnly, close: false };
+        return ResponsePlan { head, body: BodyForm::DataOnly, close: false, leaves_out: false };
     }
     if (100..200).contains(&status) {
         let head = HeadOut { body: BodyHeaders::Neither, connection: ConnectionHeader::None };
-        return ResponsePlan { head, body: BodyForm::AsIs, close: false };
+        return ResponsePlan { head, body: BodyForm::AsIs, close: false, leaves_out: false };
     }
     let is_old = client.version == Version::Http10;
     let (headers, body, is_framed) = match decision.framing {
@@ -82,7 +113,7 @@ pub fn plan(view: HeadView<'_>, decision: &Decision, client: Client) -> Response
         (false, true) => ConnectionHeader::KeepAlive,
         (false, false) => ConnectionHeader::None,
     };
-    ResponsePlan { head: HeadOut { body: headers, connection }, body, close }
+    ResponsePlan { head: HeadOut { body: headers, connection }, body, close, leaves_out: false }
 }
 
 #[cfg(test)]
@@ -91,7 +122,6 @@ mod tests {
     use crate::proto::h1::framing;
     use crate::proto::h1::head::{Ambiguous, HeadOptions, parse_response};
     use crate::proto::headers::Head;
-    use crate::proto::http::Method;
 
     fn planned(text: &str, client: Client) -> (BodyHeaders, BodyForm, ConnectionHeader, bool) {
         let text = format!("HTTP/1.1 {text}\r\n");
@@ -144,6 +174,40 @@ mod tests {
             (length, connect, (Neither, BodyForm::AsIs, none, false)),
         ] {
             assert_eq!(planned(text, client), expected, "{text:?} {client:?}");
+        }
+    }
+
+    #[test]
+    fn a_status_that_a_rule_changed_has_the_body_that_fits_it() {
+        use BodyHeaders::*;
+        let client = Client { asked: Asked::default(), version: Version::Http11, may_stay: true };
+        let h2 = Client { version: Version::Http2, ..client };
+        let head = Client { asked: Asked { method: Method::Head, upgrade: false }, ..client };
+        // What the server says, the status that a rule sets, then headers and whether the body is left out.
+        for (text, status, client, expected) in [
+            ("200 OK\r\nContent-Length: 5\r\n", 204, client, (Neither, true)),
+            ("200 OK\r\nContent-Length: 5\r\n", 304, client, (Neither, true)),
+            ("200 OK\r\nTransfer-Encoding: chunked\r\n", 204, client, (Neither, true)),
+            ("200 OK\r\n", 204, client, (Neither, true)),
+            ("200 OK\r\nContent-Length: 5\r\n", 204, h2, (Neither, true)),
+            ("200 OK\r\nContent-Length: 5\r\n", 404, client, (Keep, false)),
+            ("304 Not Modified\r\nContent-Length: 9\r\n", 200, client, (Length(0), false)),
+            ("304 Not Modified\r\nContent-Length: 9\r\n", 200, h2, (Length(0), false)),
+            ("204 No Content\r\n", 200, client, (Length(0), false)),
+            ("304 Not Modified\r\nContent-Length: 9\r\n", 200, head, (Keep, false)),
+        ] {
+            let text = format!("HTTP/1.1 {text}\r\n");
+            let bytes = text.as_bytes();
+            let mut head = Head::new();
+            let parsed = parse_response(bytes, &HeadOptions::default(), &mut head);
+            parsed.expect("a head").complete().expect("a whole head");
+            let decision = framing::response(&mut head.edit(bytes), client.asked, Ambiguous::Reject)
+                .expect("a good one");
+            let status = StatusCode::new(status).expect("a status");
+            head.edit(bytes).set_status(status, None).expect("there is room");
+            let plan = plan(head.view(bytes), &decision, client);
+            assert_eq!((plan.head.body, plan.leaves_out), expected, "{text:?} {status:?} {client:?}");
+            assert!(!plan.close);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use super::{Field, FieldState, Head, HeadView, Text};
 use crate::base::limits::{HEAD_EDIT_BYTES_MAX, HEAD_EDIT_FIELDS_MAX};
 use crate::proto::http::{Known, Method, Name, StatusCode, class, is_token, is_value};
-use crate::proto::target;
+use crate::proto::target::{self, Target};
 
 /// Why an edit was not made; the head is as it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -252,7 +252,18 @@ impl HeadEdit<'_> {
         Ok(())
     }
 
-    /// `set-method`
+    /// `set-method` by a rule. How a response to HEAD or CONNECT ends is special, and its client knows only what it asked
+    /// itself: no other method becomes one of them, and CONNECT stays. `*` has no other method than OPTIONS.
+    pub fn change_method(&mut self, method: &[u8]) -> Result<(), EditError> {
+        let (old, new) = (self.head.method, Method::of(method));
+        let is_special = |m| matches!(m, Method::Head | Method::Connect);
+        let is_asterisk = self.view().target() == b"*";
+        if old != new && (is_special(new) || old == Method::Connect || is_asterisk) {
+            return Err(EditError::Method);
+        }
+        self.set_method(method)
+    }
+    /// Sets the method, whatever it was.
     pub fn set_method(&mut self, method: &[u8]) -> Result<(), EditError> {
         if !is_token(method) {
             return Err(EditError::Method);
@@ -262,14 +273,25 @@ impl HeadEdit<'_> {
         self.head.method_text = self.append(method);
         Ok(())
     }
-    /// `set-uri`
+    /// `set-uri`: one of the forms that the method may have (RFC 9112 3.2).
     pub fn set_target(&mut self, target: &[u8]) -> Result<(), EditError> {
-        self.set_target_parts(&[target])
+        match Target::parse(target, self.head.method == Method::Connect) {
+            Err(_) => Err(EditError::Target),
+            Ok(Target::Asterisk) if self.head.method != Method::Options => Err(EditError::Target),
+            Ok(_) => self.set_target_parts(&[target]),
+        }
+    }
+    /// Whether the target is `*` or an authority, which have neither path nor query and stay what they are.
+    fn is_pathless(&self) -> bool {
+        self.head.method == Method::Connect || self.view().target() == b"*"
     }
     /// `set-path`: everything else of the target stays. The path must begin with a slash.
     pub fn set_path(&mut self, path: &[u8]) -> Result<(), EditError> {
         if path.first() != Some(&b'/') || path.contains(&b'?') {
             return Err(EditError::Target);
+        }
+        if self.is_pathless() {
+            return Ok(());
         }
         let scratch = self.target_to_scratch();
         let (before, _, after) = target::split_path(&scratch);
@@ -279,6 +301,9 @@ impl HeadEdit<'_> {
     }
     /// `set-query`: the text after the question mark; empty removes the mark as well.
     pub fn set_query(&mut self, query: &[u8]) -> Result<(), EditError> {
+        if self.is_pathless() {
+            return Ok(());
+        }
         let scratch = self.target_to_scratch();
         let end = memchr::memchr(b'?', &scratch).unwrap_or(scratch.len());
         let mark: &[u8] = if query.is_empty() { b"" } else { b"?" };
@@ -343,7 +368,7 @@ impl Head {
         self.stage = super::Stage::Done;
         let mut edit = self.edit(&[]);
         edit.set_method(method)?;
-        edit.set_target(target)
+        edit.set_target_parts(&[target])
     }
     /// Starts the head of a response that was not received as HTTP/1; see [`Head::start_request`].
     pub fn start_response(&mut self, status: StatusCode) -> Result<(), EditError> {

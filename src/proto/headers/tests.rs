@@ -156,8 +156,25 @@ fn targets_are_edited_in_their_parts() {
     assert_eq!((edit.view().target(), edit.view().query()), (&b"http://h/new/path"[..], &b""[..]));
     edit.set_query(b"q=1").expect("a query");
     assert_eq!((edit.view().path(), edit.view().query()), (&b"/new/path"[..], &b"q=1"[..]));
-    edit.set_target(b"*").expect("a target");
-    assert_eq!((edit.view().target(), edit.view().path()), (&b"*"[..], &b""[..]));
+    edit.set_target(b"/x?y").expect("a target");
+    assert_eq!((edit.view().target(), edit.view().path()), (&b"/x?y"[..], &b"/x"[..]));
+    for wrong in [&b"*"[..], b"x", b"http://", b"", b"/a b"] {
+        assert_eq!(edit.set_target(wrong), Err(EditError::Target), "{}", wrong.escape_ascii());
+    }
+    assert_eq!(edit.change_method(b"CONNECT"), Err(EditError::Method));
+}
+
+#[test]
+fn targets_without_a_path_stay() {
+    for (method, target) in [(&b"OPTIONS"[..], &b"*"[..]), (b"CONNECT", b"h:443")] {
+        let mut head = Head::new();
+        head.start_request(method, target).expect("a request");
+        let mut edit = head.edit(b"");
+        edit.set_path(b"/x").expect("nothing to do");
+        edit.set_query(b"q").expect("nothing to do");
+        assert_eq!(edit.change_method(b"GET"), Err(EditError::Method));
+        assert_eq!((edit.view().method_text(), edit.view().target()), (method, target));
+    }
 }
 
 #[test]
