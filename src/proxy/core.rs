@@ -31,6 +31,7 @@ use crate::proxy::auth::Desk;
 use crate::proxy::capture;
 use crate::proxy::explain::Trace;
 use crate::proxy::idle::{PoolId, PoolKey, PoolTarget, Pools};
+use crate::proxy::idle_share::Asked;
 use crate::proxy::log::{LogSetup, LogWriter};
 use crate::proxy::lot::Lot;
 use crate::proxy::message::{Event, ToControl, ToCore};
@@ -123,6 +124,8 @@ pub(super) struct CoreBase {
     pub(super) busy: Cell<usize>,
     /// Quiet connections without a task.
     pub(super) lot: Lot,
+    /// Questions to other cores about idle connections.
+    pub(super) asked: Asked,
     /// Counters that belong to no object of the configuration.
     pub(super) cells: Arc<CoreCells>,
     /// Durations since they were last handed over.
@@ -440,6 +443,7 @@ impl CoreBase {
             pads: Pads::default(),
             busy: Cell::new(0),
             lot: Lot::default(),
+            asked: Asked::default(),
             cells: first.shards[id.0 as usize].core.clone(),
             timers: RefCell::default(),
             passwords,

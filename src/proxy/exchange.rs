@@ -26,6 +26,7 @@ use crate::proxy::h2_head;
 use crate::proxy::h2_stream;
 use crate::proxy::http::Stop;
 use crate::proxy::idle::{self, PoolId, Upstream, Wire};
+use crate::proxy::idle_share;
 use crate::proxy::observe;
 use crate::proxy::pad::Pad;
 use crate::proxy::queue::Slot;
@@ -268,7 +269,17 @@ async fn connect(
 ) -> Result<(Upstream, bool), Failure> {
     let core = &session.core;
     let shard = core.shard();
-    if !fresh && let Some(up) = reuse(session, client, job.backend, settings, server) {
+    let mut reused = None;
+    if !fresh {
+        reused = reuse(session, client, job.backend, settings, server);
+        if reused.is_none()
+            && let Some(uses_min) = shared_uses(settings, client)
+            && let Some(other) = idle_share::core_with(core, server)
+        {
+            reused = Box::pin(idle_share::ask(core, other, (job.backend, server), uses_min)).await;
+        }
+    }
+    if let Some(up) = reused {
         shard.backends[job.backend].count(Stat::Reuses);
         shard.servers[server].count(Stat::Reuses);
         shard.servers[server].count(Stat::SessionsTotal);
@@ -313,17 +324,22 @@ fn reuse(
         let wire = Wire::Stream(Box::new(server_h2::take(&session.core, pool)?));
         return Some(Upstream { link: Link::default(), wire, port: None, server, opener: None, uses: 0 });
     }
-    let is_first = client.requests <= 1;
-    let mut up = match settings.http.as_ref().map_or(Reuse::Never, |http| http.reuse) {
-        Reuse::Never => None,
-        // A stale connection cannot be told from a server that refuses this client: its first request takes no risk.
-        Reuse::Safe if is_first => None,
-        Reuse::Aggressive if is_first => idle::take(&session.core, pool, 2),
-        Reuse::Safe | Reuse::Aggressive | Reuse::Always => idle::take(&session.core, pool, 0),
-    }?;
+    let mut up = idle::take(&session.core, pool, shared_uses(settings, client)?)?;
     // Another server with the same address may have opened it, or the same one under another generation.
     up.server = server;
     Some(up)
+}
+
+/// How many requests a connection must have served that this client may share, if it may.
+fn shared_uses(settings: &Backend, client: &Client) -> Option<u32> {
+    let is_first = client.requests <= 1;
+    match settings.http.as_ref().map_or(Reuse::Never, |http| http.reuse) {
+        Reuse::Never => None,
+        // A stale connection cannot be told from a server that refuses this client: its first request takes no risk.
+        Reuse::Safe if is_first => None,
+        Reuse::Aggressive if is_first => Some(2),
+        Reuse::Safe | Reuse::Aggressive | Reuse::Always => Some(0),
+    }
 }
 
 /// Sends the request and waits for the head of the final response, passing interim ones on.
@@ -603,9 +619,8 @@ pub(super) fn release(
     }
     match pool.filter(|_| http.reuse != Reuse::Never) {
         Some(pool) => {
-            let cores = core.shards.len();
-            let max = server.pool_max_conn.map_or(usize::MAX, |max| (max as usize).div_ceil(cores));
-            idle::put(core, pool, up, idle::Keep { max, purge_delay: server.pool_purge_delay });
+            let keep = idle::Keep::of(core, up.server);
+            idle::put(core, pool, up, keep);
         }
         // What its PROXY header said holds for this request alone.
         None if session.is_readdressed() => {}

@@ -18,7 +18,7 @@ use crate::base::limits::IDLE_PER_POOL_MAX;
 use crate::base::time::Now;
 use crate::model::Source;
 use crate::model::tls::ServerTls;
-use crate::proxy::core::CoreBase;
+use crate::proxy::core::{Core, CoreBase};
 use crate::proxy::dispatch::Port;
 use crate::proxy::forward::{self, Link, Sink};
 use crate::proxy::server_h2::{ServerStream, Shared};
@@ -130,12 +130,12 @@ pub(super) struct PoolId(u32);
 /// The pools of a core.
 #[derive(Default)]
 pub(super) struct Pools {
-    index: AHashMap<PoolKey, PoolId>,
+    index: AHashMap<Arc<PoolKey>, PoolId>,
     pools: Vec<Pool>,
 }
 
-#[derive(Default)]
 struct Pool {
+    key: Arc<PoolKey>,
     /// The one used last is used first: those at the front are the ones nobody needs.
     idle: Vec<Upstream>,
     /// The fewest that were idle since the last purge: so many were not needed.
@@ -154,6 +154,15 @@ pub(super) struct Keep {
     pub(super) max: usize,
     /// How often half of those that were not needed are closed.
     pub(super) purge_delay: Duration,
+}
+
+impl Keep {
+    /// What a server's settings say. A core keeps its share of `pool-max-conn`.
+    pub(super) fn of(core: &Core, server: ServerId) -> Keep {
+        let settings = &core.model.servers[server].http;
+        let max = settings.pool_max_conn.map_or(usize::MAX, |max| (max as usize).div_ceil(core.shards.len()));
+        Keep { max, purge_delay: settings.pool_purge_delay }
+    }
 }
 
 impl Pools {
@@ -179,11 +188,31 @@ impl Pools {
 
     /// The pool of a key.
     pub(super) fn id(&mut self, key: PoolKey) -> PoolId {
-        let next = PoolId(u32::try_from(self.pools.len()).unwrap_or(u32::MAX));
-        *self.index.entry(key).or_insert_with(|| {
-            self.pools.push(Pool::default());
-            next
-        })
+        if let Some(id) = self.find(&key) {
+            return id;
+        }
+        let id = PoolId(u32::try_from(self.pools.len()).unwrap_or(u32::MAX));
+        let key = Arc::new(key);
+        self.index.insert(key.clone(), id);
+        self.pools.push(Pool {
+            key,
+            idle: Vec::new(),
+            spare: 0,
+            purge_at: Now::default(),
+            shared: Vec::new(),
+            purge_delay: Duration::ZERO,
+        });
+        id
+    }
+
+    /// The pool of a key, if this core has it.
+    pub(super) fn find(&self, key: &PoolKey) -> Option<PoolId> {
+        self.index.get(key).copied()
+    }
+
+    /// Where the connections of a pool lead.
+    pub(super) fn key(&self, id: PoolId) -> &Arc<PoolKey> {
+        &self.pools[id.0 as usize].key
     }
 
     /// A connection of HTTP/2 that satisfies; the one opened first, so that later ones fall out of use.

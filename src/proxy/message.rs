@@ -11,6 +11,7 @@ use crate::policy::sample::Literal;
 use crate::proxy::auth::Digest;
 use crate::proxy::capture::Malformed;
 use crate::proxy::core::Generation;
+use crate::proxy::idle::PoolKey;
 use crate::stats::timers::Batch;
 
 /// To a data core.
@@ -70,6 +71,32 @@ pub enum ToCore {
     },
     /// Another core stored the variable of the process with this name; `None`: it forgot it.
     Variable(Box<str>, Option<Literal>),
+    /// Another core has no idle connection to a server. Always answered.
+    IdleWanted(IdleWanted),
+    /// The answer to it.
+    IdleGiven(IdleGiven),
+}
+
+/// Who wants an idle connection, and to where.
+#[derive(Debug)]
+pub struct IdleWanted {
+    /// Who asks.
+    pub(super) from: CoreId,
+    /// The number of the question there.
+    pub(super) waiter: u64,
+    /// Where it leads.
+    pub(super) key: Arc<PoolKey>,
+    /// Requests that it must have served.
+    pub(super) uses_min: u32,
+}
+
+/// An idle connection for another core.
+#[derive(Debug)]
+pub struct IdleGiven {
+    /// The number of the question there.
+    pub(super) waiter: u64,
+    /// The socket and how many requests were sent over it; `None`: there is none after all.
+    pub(super) given: Option<(OwnedFd, u32)>,
 }
 
 /// To the control core.

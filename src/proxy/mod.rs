@@ -29,6 +29,7 @@ mod http_response;
 mod http_rules;
 mod http_wait;
 mod idle;
+mod idle_share;
 mod input;
 mod listener;
 pub mod log;

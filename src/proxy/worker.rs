@@ -10,7 +10,7 @@ use crate::proxy::log::LogSetup;
 use crate::proxy::message::{ToControl, ToCore};
 use crate::proxy::password::Passwords;
 use crate::proxy::session::Info;
-use crate::proxy::{idle, listener, lot, queue};
+use crate::proxy::{idle, idle_share, listener, lot, queue};
 use crate::rt::{self, Mailbox, Sender};
 use crate::stats::counters::CoreCells;
 use crate::stats::process::CoreStat;
@@ -100,6 +100,8 @@ pub(super) fn handle(core: &Rc<CoreBase>, message: ToCore) {
             core.all().iter().for_each(|generation| generation.desk.finish(digest, good, rt::now()));
         }
         ToCore::Variable(name, value) => core.keep_variable(&name, value.as_ref()),
+        ToCore::IdleWanted(wanted) => idle_share::wanted(core, wanted),
+        ToCore::IdleGiven(answer) => idle_share::given(core, answer),
         ToCore::Exit => unreachable!("handled by the caller"),
     }
 }

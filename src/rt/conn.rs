@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -164,6 +165,13 @@ impl Conn {
         self.as_socket().take_error().ok().flatten()
     }
 
+    /// Whether the connection is open and nothing waits to be received. For a connection without a receive in flight.
+    pub fn is_silent(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = self.as_socket().recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT);
+        matches!(peeked, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// The socket's descriptor, for splice and for `show fd`.
     pub(super) fn raw_fd(&self) -> RawFd {
         self.fd
@@ -226,6 +234,17 @@ impl Receiving {
         if let Some(op) = &self.op {
             op.list(token);
         }
+    }
+
+    /// Takes it back, if it is armed. True: it brought nothing, so the connection is as it was and may be given away.
+    pub async fn disarm(&mut self) -> bool {
+        let Some(mut op) = self.op.take() else { return !self.starved };
+        op.cancel();
+        let (done, _) = poll_fn(|cx| op.poll(cx)).await;
+        if let Some(id) = cqueue::buffer_select(done.flags) {
+            bufs::recycle(id);
+        }
+        matches!(done.count(), Err(e) if e.raw_os_error() == Some(libc::ECANCELED))
     }
 
     /// Whether it may already have taken bytes off the connection.

@@ -53,6 +53,7 @@ core_table! {
     AcceptPauses       "accept_pauses"    false "Times that accepting stopped because no file descriptor was free.";
     HandoversOut       "handover_out"     false "Connections given to another core.";
     HandoversIn        "handover_in"      false "Connections taken from another core.";
+    IdleGiven          "idle_given"       false "Idle server connections given to another core that had none.";
     Messages           "messages"         false "Mailbox messages received.";
     ServerConnections  "server_conn_cur"  true  "Connections to servers: in use, being opened, idle.";
     Buffers            "buf_cur"          true  "Receive buffers in use.";

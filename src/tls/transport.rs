@@ -7,6 +7,7 @@
 use std::cell::OnceCell;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::task::{Context, Poll};
 
 use super::facts::Facts;
@@ -30,6 +31,14 @@ impl Transport {
     /// The socket, where the bytes on it are those of the peers; `None` with TLS.
     pub fn as_plain(&self) -> Option<&Conn> {
         self.tls.get().is_none().then_some(&self.conn)
+    }
+
+    /// The socket of a plain connection once more, to give it to another core; this one is only good for closing then.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        match self.as_plain() {
+            Some(conn) => conn.as_fd().try_clone_to_owned(),
+            None => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// What the handshake agreed on; `None` on a plain connection.
@@ -155,6 +164,11 @@ impl Receiving {
     pub fn list(&mut self, transport: &Transport, token: u32) {
         debug_assert!(transport.tls.get().is_none(), "TLS receives by itself");
         self.plain.list(&transport.conn, token);
+    }
+
+    /// Ends it; see [`rt::Receiving::disarm`]. With TLS nothing can be told of the connection: false.
+    pub async fn disarm(&mut self, transport: &Transport) -> bool {
+        transport.tls.get().is_none() && self.plain.disarm().await
     }
 
     /// Ready with what arrived, `None` at the end; arms it if it is not.

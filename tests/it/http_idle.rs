@@ -1,6 +1,6 @@
 //! Quiet keep-alive connections: they are parked, and nobody notices but their memory.
 
-use crate::harness::http::{Wire, http_gate, ok};
+use crate::harness::http::{Wire, http_gate, ok, sections};
 use crate::harness::{Origin, Shardgate, until};
 
 /// More than may keep the memory of a busy session, so that some are parked at once and some when their grace is over.
@@ -95,4 +95,53 @@ fn parked_connections_are_shut_down_one_by_one_and_by_a_stop() {
         assert!(client.is_closed());
     }
     assert!(gate.wait_exit().success());
+}
+
+#[test]
+fn parked_connections_get_the_new_rules_at_their_next_request() {
+    let origin = origin();
+    let header = |value: &str| format!("{{ set-header = {{ name = \"X-Rules\", value = \"{value}\" }} }}");
+    let with = |value: &str| format!("{RULES}\nresponse-rules = [{}]", header(value));
+    let mut gate = http_gate(&origin, &with("old"), "", "");
+    let mut clients = clients(&gate);
+    for value in ["new", "newer"] {
+        gate.reload(&sections(&origin, &with(value), "", ""));
+        assert_eq!(parked(&gate), CLIENTS.to_string(), "nobody is woken for it");
+        for (number, client) in clients.iter_mut().enumerate() {
+            let response = client.get("/again");
+            assert_eq!(response.header("x-rules"), Some(value));
+            let seen = if value == "new" { format!("/{number}") } else { "/again".to_owned() };
+            assert_eq!(response.text(), format!("/again {seen}"), "variables of the session stay");
+        }
+        until("old generations to end", || !gate.ask("show generations").contains(" old "));
+        until("all are parked again", || parked(&gate) == CLIENTS.to_string());
+    }
+    assert_eq!(gate.count("fe/FRONTEND", "stot"), CLIENTS as u64, "they are still the same sessions");
+    drop(clients);
+    gate.wait_stat("fe/FRONTEND", "scur", "0");
+    assert_eq!(parked(&gate), "0");
+    gate.finish();
+}
+
+/// Whether both cores served clients over one connection.
+fn one_connection_serves_two_cores() -> bool {
+    let origin = Origin::http_named("a");
+    let gate = http_gate(&origin, "", "http-reuse = \"always\"", "");
+    assert_eq!(gate.info("Nbthread"), "2", "with one core this says nothing");
+    // The kernel spreads clients over the cores.
+    until("the connection has changed hands", || {
+        let mut client = gate.wire("fe");
+        assert_eq!(client.get("/").text(), "a");
+        activity(&gate, "idle_given") != "0"
+    });
+    let accepted = origin.accepted();
+    assert!(accepted <= 2, "at most one a core: {accepted}");
+    gate.finish();
+    accepted == 1
+}
+
+#[test]
+fn a_core_without_an_idle_connection_takes_one_of_another() {
+    // A core whose thread does not run for a while answers too late, and the other one has opened a connection by then.
+    assert!((0..5).any(|_| one_connection_serves_two_cores()), "two connections every time");
 }
