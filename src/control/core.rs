@@ -115,6 +115,8 @@ pub(super) struct Control {
     pub(super) live: Live,
     /// Certificates.
     pub(super) tls: Arc<tls::Store>,
+    /// How health checks shake hands.
+    pub(super) tls_checks: tls::Servers,
     /// This core's own counters.
     pub(super) cells: Shard,
     pub(super) states: RefCell<States>,
@@ -180,11 +182,13 @@ impl ControlBase {
     /// Goes on with another generation.
     pub(super) fn switch(self: &Rc<Self>, view: View) -> Rc<Control> {
         let View { model, live, tls, cells, states, addresses, waiting } = view;
+        let tls_checks = tls::Servers::of_checks(&model, &tls).expect("configurations that were made before");
         let control = Rc::new_cyclic(|me| Control {
             base: self.clone(),
             model,
             live,
             tls,
+            tls_checks,
             cells,
             states: RefCell::new(states),
             addresses: RefCell::new(addresses),

@@ -188,6 +188,8 @@ pub fn certificates(model: &Model, before: Option<&tls::Store>) -> Result<Arc<tl
     let store = Arc::new(store);
     tls::Binds::new(model, &store).map_err(|error| StartError(format!("cannot set up TLS: {error}")))?;
     tls::Servers::new(model, &store).map_err(|error| StartError(format!("cannot set up TLS: {error}")))?;
+    tls::Servers::of_checks(model, &store)
+        .map_err(|error| StartError(format!("cannot set up TLS: {error}")))?;
     Ok(store)
 }
 

@@ -1,4 +1,4 @@
-//! One health check of one address: connect, PROXY header, dialogue. What its result means is `policy::health`'s.
+//! One health check of one address: connect, PROXY header, TLS, dialogue. What its result means is `policy::health`'s.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,8 @@ use crate::control::servers::Report;
 use crate::model::{Check, CheckConnect, SendProxy};
 use crate::policy::health::CheckStatus;
 use crate::proto::proxy_header::{V2_BYTES_MIN, encode_v1, encode_v2_local};
-use crate::rt::{self, Conn, ConnectOptions, Target};
+use crate::rt::{self, ConnectOptions, Target};
+use crate::tls::{self, Connector, Failure, Transport};
 
 /// What is probed, and how. Servers that agree in all of it share one probe.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -78,17 +79,18 @@ fn header(proxy: Option<SendProxy>) -> Vec<u8> {
     bytes.truncate(len.unwrap_or(0));
     bytes
 }
-/// Runs one check. `nonce`: random bytes.
-pub(super) async fn probe(spec: &Spec, script: &Script, nonce: [u8; 16]) -> Report {
+
+/// Runs one check. `tls`: how it shakes hands; `None`: it is plain. `nonce`: random bytes.
+pub(super) async fn probe(spec: &Spec, script: &Script, tls: Option<&Connector>, nonce: [u8; 16]) -> Report {
     let began = rt::now();
-    let found = attempt(spec, script, nonce).await;
+    let found = attempt(spec, script, tls, nonce).await;
     Report { status: found.status, info: found.info, code: found.code, duration: rt::now().since(began) }
 }
 
-async fn attempt(spec: &Spec, script: &Script, nonce: [u8; 16]) -> Found {
+async fn attempt(spec: &Spec, script: &Script, tls: Option<&Connector>, nonce: [u8; 16]) -> Found {
     let mut dialogue = script.start(nonce);
     let scripted = dialogue.is_scripted();
-    let mut line = Line { spec, conn: None, deadline: None };
+    let mut line = Line { spec, tls, conn: None, deadline: None };
     let mut wanted = dialogue.next();
     // Without a step that says how, the connection is that of the check itself.
     if !matches!(wanted, Want::Connect(_))
@@ -98,6 +100,10 @@ async fn attempt(spec: &Spec, script: &Script, nonce: [u8; 16]) -> Found {
     }
     loop {
         let result = match wanted {
+            // Without a dialogue the handshake is what passed.
+            Want::Done(found) if tls.is_some() && found.status == CheckStatus::L4Ok => {
+                return Found { status: CheckStatus::L6Ok, ..found };
+            }
             Want::Done(found) => return found,
             Want::Connect(way) => line.open(way, scripted).await,
             Want::Send(bytes) => line.say(bytes, &dialogue).await,
@@ -113,7 +119,8 @@ async fn attempt(spec: &Spec, script: &Script, nonce: [u8; 16]) -> Found {
 /// The connection of a check.
 struct Line<'a> {
     spec: &'a Spec,
-    conn: Option<Conn>,
+    tls: Option<&'a Connector>,
+    conn: Option<Transport>,
     /// `timeout check`, from the first connection on.
     deadline: Option<Now>,
 }
@@ -142,7 +149,7 @@ impl Line<'_> {
         let deadline = *self.deadline.get_or_insert(rt::now() + spec.check.timeout);
         let header = header(spec.proxy(way));
         if header.is_empty() {
-            if !scripted {
+            if !scripted && self.tls.is_none() {
                 // As HAProxy: a reset leaves no TIME_WAIT behind, and the server sees a connection that nobody used.
                 conn.reset_on_close();
             }
@@ -151,6 +158,15 @@ impl Line<'_> {
                 Ok(Ok(())) => {}
                 Ok(Err(e)) => return failed(CheckStatus::L4Connect, Some(e)),
                 Err(rt::Elapsed) => return failed(CheckStatus::L4Timeout, None),
+            }
+        }
+        let conn = Transport::plain(conn);
+        if let Some(connector) = self.tls {
+            // Boxed: most checks are plain, and a handshake is large.
+            match rt::with_deadline(Box::pin(tls::connect(&conn, connector)), Some(deadline)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => return Err(Found::new(CheckStatus::L6Response, reason(&failure))),
+                Err(rt::Elapsed) => return failed(CheckStatus::L6Timeout, None),
             }
         }
         self.conn = Some(conn);
@@ -173,6 +189,18 @@ impl Line<'_> {
             Err(rt::Elapsed) => return Err(Found::new(CheckStatus::L7Timeout, dialogue.place())),
         }
         Ok(())
+    }
+}
+
+/// Why there is no TLS, for the operator.
+fn reason(failure: &Failure) -> String {
+    match failure {
+        Failure::Closed => "the server closed the connection during the TLS handshake".to_owned(),
+        Failure::Io(error) => format!("{} during the TLS handshake", rt::error::words(error)),
+        Failure::NotTls(_) => "the server does not speak TLS".to_owned(),
+        // A server is asked for a name, and asks for none.
+        Failure::UnknownName(name) => format!("no certificate for {name}"),
+        Failure::Tls(error) => error.to_string(),
     }
 }
 

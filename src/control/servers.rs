@@ -296,7 +296,23 @@ impl Control {
         queue::pump(&self.live, &self.cores, backend, id, now);
         self.say_change(id, words, is_up, requeued);
         self.note_backend(backend, now);
+        // HAProxy: a backup that comes up, or a server that takes no load, replaces nobody.
+        if is_up
+            && !was_up
+            && server.on_marked_up_shutdown_backups
+            && !server.backup
+            && live.user_weight() > 0
+        {
+            self.shutdown_backup_sessions(backend);
+        }
         self.apply_to_followers(id);
+    }
+
+    /// Ends the sessions of all backup servers of a backend.
+    fn shutdown_backup_sessions(&self, backend: BackendId) {
+        for id in self.model.backends[backend].servers.iter().filter(|id| self.model.servers[*id].backup) {
+            self.broadcast(|| ToCore::ShutdownServer(self.live.servers[id].clone()));
+        }
     }
 
     /// Servers that track this one change with it.

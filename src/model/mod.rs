@@ -358,6 +358,8 @@ pub struct Server {
     pub slowstart: Duration,
     /// End sessions of this server when it goes down (`on-marked-down shutdown-sessions`).
     pub on_marked_down_shutdown: bool,
+    /// End sessions of the backend's backup servers when it comes up (`on-marked-up shutdown-backup-sessions`).
+    pub on_marked_up_shutdown_backups: bool,
     /// TCP_USER_TIMEOUT towards it (`tcp-ut`).
     pub tcp_user_timeout: Option<Duration>,
     /// TLS with it (`tls`); `None`: plain.
@@ -424,6 +426,8 @@ pub struct Check {
     pub port: Option<u16>,
     /// Send the PROXY header (LOCAL) first; default as the traffic does (`check-send-proxy`).
     pub send_proxy: bool,
+    /// Speak TLS, with these settings: those of the traffic but for ALPN, and the name of `check-sni`. `None`: it is plain.
+    pub tls: Option<Box<tls::ServerTls>>,
     /// Interval while up, or down for certain (`inter`).
     pub inter: Duration,
     /// Interval while in transition (`fastinter`); default `inter`.

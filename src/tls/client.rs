@@ -1,5 +1,6 @@
 //! What one core shakes hands with servers with: a rustls configuration for each server that speaks TLS.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
@@ -16,7 +17,7 @@ use crate::model::{Model, Server, ServerAddress};
 
 /// The TLS servers of one core.
 pub struct Servers {
-    servers: IdVec<ServerId, Option<Connector>>,
+    servers: IdVec<ServerId, Option<Rc<Connector>>>,
 }
 
 /// How to shake hands with one server.
@@ -31,16 +32,32 @@ impl Servers {
     /// # Errors
     /// What rustls refuses.
     pub fn new(model: &Model, store: &Store) -> Result<Servers, Error> {
+        Servers::of(model, store, |server| server.tls.as_deref())
+    }
+
+    /// Makes those of health checks.
+    ///
+    /// # Errors
+    /// What rustls refuses.
+    pub fn of_checks(model: &Model, store: &Store) -> Result<Servers, Error> {
+        Servers::of(model, store, |server| server.check.as_ref()?.tls.as_deref())
+    }
+
+    fn of(
+        model: &Model,
+        store: &Store,
+        settings: impl Fn(&Server) -> Option<&ServerTls>,
+    ) -> Result<Servers, Error> {
         let mut servers = IdVec::new();
         for (_, server) in model.servers.iter() {
-            let made = server.tls.as_deref().map(|tls| Connector::new(tls, server, store)).transpose()?;
-            servers.push(made);
+            let made = settings(server).map(|tls| Connector::new(tls, server, store)).transpose()?;
+            servers.push(made.map(Rc::new));
         }
         Ok(Servers { servers })
     }
 
     /// How to shake hands with a server; `None`: it is plain.
-    pub fn get(&self, id: ServerId) -> Option<&Connector> {
+    pub fn get(&self, id: ServerId) -> Option<&Rc<Connector>> {
         self.servers[id].as_ref()
     }
 }

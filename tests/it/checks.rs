@@ -160,6 +160,35 @@ fn on_marked_down_ends_the_sessions_of_the_server() {
 }
 
 #[test]
+fn on_marked_up_ends_the_sessions_of_backups() {
+    let (main, backup) = (Origin::named("main"), Origin::named("back"));
+    let keywords = "disabled = true\non-marked-up = \"shutdown-backup-sessions\"";
+    for (keywords, weight, ends) in
+        [(keywords, "weight = 1", true), (keywords, "weight = 0", false), ("disabled = true", "", false)]
+    {
+        let backups = format!("server.b1 = {{ address = \"{}\", backup = true }}", backup.address);
+        let gate = Shardgate::start(&one_server(main.address, &format!("{keywords}\n{weight}"), &backups));
+        let mut clients: Vec<_> = (0..6).map(|_| gate.connect("fe")).collect();
+        for client in &mut clients {
+            let mut name = [0; 4];
+            client.read_exact(&mut name).expect("served");
+            assert_eq!(&name, b"back");
+        }
+        assert_eq!(gate.ask("set server be/s1 state ready").trim(), "");
+        for client in &mut clients {
+            if ends {
+                assert_eq!(client.read(&mut [0; 1]).unwrap_or(0), 0, "its session ends");
+            } else {
+                client.write_all(b"y").expect("still open");
+                client.read_exact(&mut [0; 1]).expect("still served");
+            }
+        }
+        drop(clients);
+        gate.finish();
+    }
+}
+
+#[test]
 fn without_on_marked_down_sessions_go_on() {
     let health = Origin::echo();
     let traffic = Origin::echo();

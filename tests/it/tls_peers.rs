@@ -242,3 +242,50 @@ fn our_own_tls_is_the_scheme_without_anybody_saying_so() {
     drop((client, plain));
     gate.finish();
 }
+
+#[test]
+fn checks_go_the_way_of_the_traffic() {
+    let (ca, others) = (Ca::new(), Ca::new());
+    let own = ca.make(&["app.test", "health.test"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+    let origin = tls_origin(&ca, &own, None);
+    let plain = Origin::http(|_| ok("in the clear"));
+    let path = |ca: &Ca| ca.path("ca.pem").display().to_string();
+    let (good, bad) = (path(&ca), path(&others));
+    let app = format!("tls = {{ sni = \"app.test\", ca-file = \"{good}\" }}");
+    let http = "httpchk = { method = \"GET\", uri = \"/\" }\n";
+    let other_port = format!("{app}, port = {}", plain.address.port());
+    for (kind, keys, server, status) in [
+        ("", app.clone(), &origin, "L6OK"),
+        (http, app.clone(), &origin, "L7OK"),
+        (
+            "tcp-check = [{ connect = {} }, { send = \"GET / HTTP/1.1\\r\\n\\r\\n\" }, { expect-string = \"app.test\" }]\n",
+            app.clone(),
+            &origin,
+            "L7OK",
+        ),
+        (
+            "http-check = [{ expect-string = \"health.test\" }]\n",
+            format!("{app}, check-sni = \"health.test\""),
+            &origin,
+            "L7OK",
+        ),
+        // A name that the certificate does not have, and an authority that nobody trusts.
+        (http, format!("{app}, check-sni = \"x.test\""), &origin, "L6RSP"),
+        ("", format!("tls = {{ sni = \"app.test\", ca-file = \"{bad}\" }}"), &origin, "L6RSP"),
+        // It waits for the end of a request.
+        ("", app.clone(), &plain, "L6TOUT"),
+        (http, format!("{app}, check-tls = false"), &origin, "L7RSP"),
+        (http, format!("{app}, check-tls = false"), &plain, "L7OK"),
+        (http, other_port.clone(), &origin, "L7OK"),
+        (http, format!("{other_port}, check-tls = true"), &origin, "L6TOUT"),
+    ] {
+        let gate = Shardgate::start(&format!(
+            "[frontend.fe]\nmode = \"http\"\nbind = \"127.0.0.1:0\"\ndefault-backend = \"be\"\n[backend.be]\nmode = \
+             \"http\"\n{}{kind}server.s1 = {{ address = \"{}\", check = true, inter = \"200ms\", {keys} }}\n",
+            if kind.starts_with("http-check") { http } else { "" },
+            server.address
+        ));
+        gate.wait_stat("be/s1", "check_status", status);
+        gate.finish();
+    }
+}

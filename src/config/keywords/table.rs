@@ -313,6 +313,9 @@ keywords! {
     "on-marked-down" in SERVER_DEFAULTS, OneOf(&["shutdown-sessions"]), default "sessions go on", haproxy "on-marked-down";
     "What happens to its sessions when it goes down.";
     "on-marked-down = \"shutdown-sessions\""
+    "on-marked-up" in SERVER_DEFAULTS, OneOf(&["shutdown-backup-sessions"]), default "sessions go on", haproxy "on-marked-up";
+    "What happens to the sessions of all backup servers of the backend when this server, itself no backup, comes up with a weight above 0.";
+    "on-marked-up = \"shutdown-backup-sessions\""
     "tcp-ut" in SERVER_DEFAULTS, SOME_TIME, default "what the kernel has", haproxy "tcp-ut";
     "How long sent bytes may stay unacknowledged before the connection is closed (TCP_USER_TIMEOUT).";
     "tcp-ut = \"30s\""
@@ -328,6 +331,12 @@ keywords! {
     "check-send-proxy" in SERVER_DEFAULTS, Flag, default "as the traffic does, unless `addr` or `port` is set", haproxy "check-send-proxy";
     "Start checks with a PROXY header (LOCAL).";
     "check = true\nsend-proxy-v2 = true\ncheck-send-proxy = true"
+    "check-tls" in SERVER_DEFAULTS, Flag, default "as the traffic does, unless `addr` or `port` is set", haproxy "check-ssl";
+    "Speak TLS in checks, with the settings of `tls`.";
+    "check = true\ntls = true\nport = 8080\ncheck-tls = true"
+    "check-sni" in SERVER_DEFAULTS, Text, default "`sni` of `tls`", haproxy "check-sni";
+    "The name that TLS checks ask for. The certificate must have it unless `verifyhost` says another.";
+    "check = true\ntls = true\ncheck-sni = \"health.internal\""
     "inter" in SERVER_DEFAULTS, SOME_TIME, default "\"2s\"", haproxy "inter";
     "Time between two checks.";
     "check = true\ninter = \"1s\""

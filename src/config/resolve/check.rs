@@ -9,7 +9,8 @@ use crate::config::keywords::Scope;
 use crate::config::section::Section;
 use crate::config::units;
 use crate::model::http::HttpCheck;
-use crate::model::{Agent, Check, CheckKind, CheckStep, Observe, SendProxy, ServerAddress};
+use crate::model::tls::ServerTls;
+use crate::model::{Agent, Check, CheckKind, CheckStep, Observe, SendProxy, Server, ServerAddress};
 use crate::policy::health::OnError;
 
 /// HAProxy's default.
@@ -70,6 +71,8 @@ pub(super) fn check(
         address,
         port,
         send_proxy: explicit.unwrap_or(traffic.send_proxy.is_some() && !elsewhere),
+        // Known with the TLS of the server; `tls` fills it in.
+        tls: None,
         inter,
         fastinter: section.duration("fastinter").unwrap_or(inter),
         downinter: section.duration("downinter").unwrap_or(inter),
@@ -77,6 +80,41 @@ pub(super) fn check(
         fall: section.count("fall").unwrap_or(FALL_DEFAULT),
         timeout: backend.timeout("timeout.check").unwrap_or(inter),
     })
+}
+
+/// `check-tls` and `check-sni`: how the checks of this server speak TLS.
+pub(super) fn tls(section: &Section<'_>, server: &Server) -> Option<Box<ServerTls>> {
+    let check = server.check.as_ref()?;
+    let explicit = section.flag("check-tls");
+    let Some(traffic) = &server.tls else {
+        if explicit == Some(true) {
+            let help = "add tls = true: checks have its settings".to_owned();
+            section.error("check-tls", "check-tls needs tls", Some(help));
+        }
+        return None;
+    };
+    let sni = super::tls::name(section, "check-sni");
+    if !explicit.unwrap_or(!elsewhere(check.address, check.port, &server.address)) {
+        if sni.is_some() && explicit.is_none() {
+            let help = "add check-tls = true".to_owned();
+            section.warning(
+                "check-sni",
+                "check-sni has no effect: addr or port make these checks plain",
+                Some(help),
+            );
+        }
+        return None;
+    }
+    let mut tls = traffic.clone();
+    // A check speaks HTTP/1 or what its script says, whatever the traffic agrees on.
+    tls.parameters.alpn.clear();
+    // Said in full, so that servers share a check only if they have the name too.
+    let own_name = || match &server.address {
+        ServerAddress::Ip(address) => Some(address.ip().to_string()),
+        _ => None,
+    };
+    tls.sni = sni.or(tls.sni).or_else(own_name);
+    Some(tls)
 }
 
 /// `observe`, `error-limit`, `on-error`.
@@ -126,7 +164,18 @@ pub(super) fn agent(section: &Section<'_>, address: &ServerAddress) -> Option<Ag
 
 /// Warns about timings without the switch anywhere; `check = false` over inherited timings is meant.
 fn forgotten(section: &Section<'_>) {
-    let of_checks = ["addr", "port", "inter", "fastinter", "downinter", "rise", "fall", "check-send-proxy"];
+    let of_checks = [
+        "addr",
+        "port",
+        "inter",
+        "fastinter",
+        "downinter",
+        "rise",
+        "fall",
+        "check-send-proxy",
+        "check-tls",
+        "check-sni",
+    ];
     let agent = section.flag("agent-check") == Some(true);
     let mut of_checks = of_checks.iter().filter(|key| !agent || **key != "inter");
     let own = of_checks.find(|key| section.own().is_some_and(|own| own.at(key).is_some()));

@@ -34,6 +34,10 @@ pub(super) fn servers(layout: &Layout<'_>, backends: &IdVec<BackendId, Backend>)
             {
                 tls.sni = Some(host.clone());
             }
+            let check_tls = check::tls(section, &server);
+            if let Some(check) = &mut server.check {
+                check.tls = check_tls;
+            }
             servers.push(server);
         }
         if !script.is_empty() && http_check.is_some() {
@@ -103,6 +107,7 @@ fn server(
         minconn: minconn(section),
         slowstart: section.duration("slowstart").unwrap_or(Duration::ZERO),
         on_marked_down_shutdown: section.string("on-marked-down").as_deref() == Some("shutdown-sessions"),
+        on_marked_up_shutdown_backups: section.string("on-marked-up").is_some(),
         tcp_user_timeout: section.duration("tcp-ut"),
         tls: None,
         origin: section.origin(),

@@ -105,7 +105,7 @@ pub(super) fn server(server: &Section<'_>, mode: Mode) -> Option<Box<ServerTls>>
 }
 
 /// A host name or an IP address.
-fn name(section: &Section<'_>, key: &str) -> Option<String> {
+pub(super) fn name(section: &Section<'_>, key: &str) -> Option<String> {
     let name = section.string(key)?;
     let is_name = !name.is_empty()
         && name.len() <= 253

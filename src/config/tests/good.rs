@@ -120,6 +120,32 @@ fn checks_take_the_way_of_the_traffic_unless_told_otherwise() {
 }
 
 #[test]
+fn checks_speak_tls_where_the_traffic_does() {
+    for (keys, name) in [
+        ("tls = true", Some("127.0.0.1")),
+        ("tls = { sni = \"a.test\" }", Some("a.test")),
+        ("tls = { sni = \"a.test\" }\ncheck-sni = \"b.test\"", Some("b.test")),
+        ("tls = true\ncheck-tls = false", None),
+        ("tls = true\nport = 1", Some("127.0.0.1")),
+        ("tls = true\nsend-proxy = true\ncheck-send-proxy = true\nport = 2", None),
+        ("tls = true\naddr = \"127.0.0.2\"", None),
+        (
+            "tls = true\nsend-proxy = true\ncheck-send-proxy = true\nport = 2\ncheck-tls = true",
+            Some("127.0.0.1"),
+        ),
+        ("", None),
+        ("check-tls = false", None),
+    ] {
+        let model = with_timeouts(&format!(
+            "{APP}[backend.app.server.s]\naddress = \"127.0.0.1:1\"\ncheck = true\n{keys}\n"
+        ));
+        let tls = model.servers[ServerId(0)].check.as_ref().expect("checked").tls.as_deref();
+        assert_eq!(tls.map(|tls| tls.sni.as_deref().expect("filled in")), name, "{keys}");
+        assert!(tls.is_none_or(|tls| tls.parameters.alpn.is_empty()));
+    }
+}
+
+#[test]
 fn balance_and_hash_type_have_haproxys_words() {
     let map = |function, avalanche| HashType { method: HashMethod::MapBased, function, avalanche };
     let ring = |function, avalanche| HashType { method: HashMethod::Consistent, function, avalanche };

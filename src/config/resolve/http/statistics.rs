@@ -246,6 +246,7 @@ fn internal_server(backend: BackendId) -> Server {
         minconn: None,
         slowstart: Duration::ZERO,
         on_marked_down_shutdown: false,
+        on_marked_up_shutdown_backups: false,
         tcp_user_timeout: None,
         tls: None,
         origin: String::new(),
