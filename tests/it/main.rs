@@ -35,6 +35,7 @@ mod relay;
 mod reload;
 mod scenarios_checks;
 mod scenarios_rules;
+mod scenarios_tls;
 mod source;
 mod stats;
 mod stats_page;
