@@ -16,8 +16,13 @@ pub fn markdown() -> String {
         &[Scope::Frontend, Scope::Listen, Scope::Backend],
     );
     section(&mut out, "Keywords of global", coverage::GLOBAL, &[Scope::Global]);
-    section(&mut out, "Options of bind", coverage::BIND, &[Scope::Bind]);
-    section(&mut out, "Options of server and default-server", coverage::SERVER, &[Scope::Server]);
+    section(&mut out, "Options of bind", coverage::BIND, &[Scope::Bind, Scope::BindTls]);
+    section(
+        &mut out,
+        "Options of server and default-server",
+        coverage::SERVER,
+        &[Scope::Server, Scope::ServerTls],
+    );
     out
 }
 
@@ -42,7 +47,11 @@ fn section(out: &mut String, title: &str, table: &'static [Row], scopes: &[Scope
         let ours =
             scopes.iter().find_map(|scope| value::keyword(*scope, &words)).map(|(keyword, _)| keyword.key);
         let (state, text) = match fate {
-            Fate::Mapped => ("translated", ours.map_or(String::new(), |key| format!("`{key}`"))),
+            Fate::Mapped => match ours {
+                Some(key) => ("translated", format!("`{key}`")),
+                None if is_translated(keyword) => ("translated", String::new()),
+                None => ("unsupported", "not in this version".to_owned()),
+            },
             Fate::Ignored(why) => ("ignored", (*why).to_owned()),
             Fate::Near(how) => ("approximate", (*how).to_owned()),
             Fate::No(instead) => ("unsupported", (*instead).to_owned()),
@@ -50,3 +59,104 @@ fn section(out: &mut String, title: &str, table: &'static [Row], scopes: &[Scope
         let _ = writeln!(out, "| `{keyword}` | {state} | {} |", text.replace('|', "\\|"));
     }
 }
+
+/// Keywords that are translated by a function of their own and not by the table of keywords alone.
+fn is_translated(keyword: &str) -> bool {
+    let without = keyword.strip_prefix("no-").map(|rest| vec![rest.to_owned()]);
+    OWN.contains(&keyword) || without.is_some_and(|words| value::keyword(Scope::Server, &words).is_some())
+}
+
+const OWN: &[&str] = &[
+    "block",
+    "capture cookie",
+    "capture request header",
+    "capture response header",
+    "clitimeout",
+    "contimeout",
+    "srvtimeout",
+    "redispatch",
+    "timeout clitimeout",
+    "timeout contimeout",
+    "timeout srvtimeout",
+    "disabled",
+    "errorfile",
+    "errorfiles",
+    "force-persist",
+    "ignore-persist",
+    "http-check connect",
+    "http-check disable-on-404",
+    "http-check expect",
+    "http-check send",
+    "http-request",
+    "http-response",
+    "log",
+    "mode",
+    "monitor fail",
+    "monitor-uri",
+    "option forceclose",
+    "option http-buffer-request",
+    "option httplog",
+    "option httpslog",
+    "option tcplog",
+    "option httpchk",
+    "option redis-check",
+    "option smtpchk",
+    "option splice-auto",
+    "option splice-request",
+    "option splice-response",
+    "option tcp-check",
+    "redirect",
+    "reqadd",
+    "reqdel",
+    "reqidel",
+    "reqrep",
+    "reqirep",
+    "rspadd",
+    "rspdel",
+    "rspidel",
+    "rsprep",
+    "rspirep",
+    "server",
+    "source",
+    "tcp-check connect",
+    "tcp-check expect",
+    "tcp-check send",
+    "tcp-check send-binary",
+    "tcp-request connection",
+    "tcp-request content",
+    "tcp-request inspect-delay",
+    "tcp-request session",
+    "use-server",
+    "use_backend",
+    "ca-base",
+    "crt-base",
+    "default-path",
+    "localpeer",
+    "nbthread",
+    "nosplice",
+    "presetenv",
+    "resetenv",
+    "setenv",
+    "unsetenv",
+    "ssl-default-bind-ciphers",
+    "ssl-default-bind-ciphersuites",
+    "ssl-default-bind-curves",
+    "ssl-default-bind-options",
+    "ssl-server-verify",
+    "stats",
+    "tune.bufsize",
+    "tune.http.maxhdr",
+    "ssl",
+    "crt",
+    "ciphers",
+    "ciphersuites",
+    "ecdhe",
+    "curves",
+    "no-alpn",
+    "no-tlsv12",
+    "no-tlsv13",
+    "force-tlsv12",
+    "force-tlsv13",
+    "enabled",
+    "no-ssl",
+];

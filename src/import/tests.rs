@@ -369,3 +369,13 @@ fn line() -> impl Strategy<Value = String> {
     ];
     prop::collection::vec(word, 0..6).prop_map(|words| words.join(" "))
 }
+
+#[test]
+fn the_page_about_compatibility_is_that_of_the_table() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/HAPROXY_COMPATIBILITY.md");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, markdown()).expect("the page is writable");
+    }
+    let page = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(page == markdown(), "run UPDATE_GOLDEN=1 cargo test import");
+}
