@@ -47,6 +47,8 @@ ids! {
     /// A server among all that its backend ever had: unlike its [`ServerId`] it stays the same from one generation of the
     /// configuration to the next.
     ServerKey
+    /// A stick table.
+    TableId
     /// A core: data cores are 0..n, the control core is n.
     CoreId
 }

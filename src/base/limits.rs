@@ -283,3 +283,22 @@ pub const WEB_FORM_BYTES_MAX: usize = 64 * 1024;
 
 /// Rows whose graphs the statistics page draws from the history at once; beyond it graphs begin empty.
 pub const WEB_GRAPHS_MAX: usize = 500;
+
+/// Counters that one connection or request can have (`track-sc0` to `track-sc2`): HAProxy's default.
+pub const STICK_COUNTERS: usize = 3;
+
+/// Entries of one stick table: a few hundred bytes each, on each core.
+pub const STICK_ENTRIES_MAX: u32 = 1 << 27;
+
+/// Bytes of a key of a stick table. Longer texts are documents, not names of anybody.
+pub const STICK_KEY_BYTES_MAX: u16 = 4096;
+
+/// Columns of a stick table: an entry has one bit for each of them.
+pub const STICK_COLUMNS_MAX: usize = 64;
+
+/// Keys that one request has a server remembered for.
+pub const STICK_STORES_MAX: usize = 8;
+
+/// How long a core keeps what it counted in stick tables to itself. The others hear of it 50 times a second at most, however
+/// many requests there are; a limit can be exceeded by what they let pass meanwhile.
+pub const STICK_SHARE_EVERY: Duration = Duration::from_millis(20);

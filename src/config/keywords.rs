@@ -23,6 +23,7 @@ mod http;
 mod log;
 mod scopes;
 mod statistics;
+mod stick;
 mod table;
 mod tls;
 
@@ -179,6 +180,8 @@ pub fn all() -> impl Iterator<Item = &'static Keyword> {
         .chain(http::KEYWORDS)
         .chain(statistics::KEYWORDS)
         .chain(check::KEYWORDS)
+        .chain(stick::KEYWORDS)
+        .chain(stick::HTTP_KEYWORDS)
         .chain(log::HTTP_KEYWORDS)
 }
 

@@ -214,6 +214,7 @@ pub(super) async fn perform(control: &Rc<ControlBase>, conn: Option<&Conn>, job:
             let told = rows.iter().filter_map(|row| Some(info(&*generations.model(row.generation)?, row)));
             Outcome::Sessions(told.collect())
         }
+        Job::Stick(question) => Outcome::Stick(Box::new(gather::stick(control, *question).await)),
         Job::Sources => Outcome::Sources(gather::sources(control).await),
         Job::Configuration(order) => Outcome::Text(reload::perform(control, order).await),
         Job::ShutdownSession(id) => {

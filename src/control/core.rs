@@ -376,8 +376,11 @@ pub(super) async fn read_mail(base: Rc<ControlBase>, inbox: Receiver<ToControl>)
                     control.on_error_limit(id);
                 }
             }
-            ToControl::Sessions { reply, rows } => base.gathers.answer(reply, rows, Vec::new()),
-            ToControl::Ports { reply, rows } => base.gathers.answer(reply, Vec::new(), rows),
+            ToControl::Sessions { reply, rows } => base.gathers.answer(reply, |told| told.rows.extend(rows)),
+            ToControl::Ports { reply, rows } => base.gathers.answer(reply, |told| told.ports.extend(rows)),
+            ToControl::StickAdmin { reply, told: part } => {
+                base.gathers.answer(reply, |told| told.stick.push(*part));
+            }
             ToControl::Timers { core, mut batch } => {
                 base.latency.borrow_mut().take(&mut batch);
                 base.cores[core.0 as usize].send(ToCore::Timers(batch));

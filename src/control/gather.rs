@@ -10,6 +10,7 @@ use ahash::AHashMap;
 use crate::control::core::ControlBase;
 use crate::policy::ports::Ledger;
 use crate::proxy::message::{SessionRow, ToCore};
+use crate::proxy::stick_admin::{Part, Question, Told};
 use crate::rt;
 
 /// How long a data core may take to answer. It answers between two turns unless it is stuck; then the others' answers are shown.
@@ -22,10 +23,12 @@ pub(super) struct Gathers {
     open: RefCell<AHashMap<u64, Gather>>,
 }
 
+/// What was answered so far.
 #[derive(Default)]
-struct Gather {
-    rows: Vec<SessionRow>,
-    ports: Vec<Ledger>,
+pub(super) struct Gather {
+    pub(super) rows: Vec<SessionRow>,
+    pub(super) ports: Vec<Ledger>,
+    pub(super) stick: Vec<Told>,
     /// Cores that have not answered.
     left: usize,
     waker: Option<Waker>,
@@ -33,10 +36,9 @@ struct Gather {
 
 impl Gathers {
     /// An answer of one core. One that comes too late finds nobody.
-    pub(super) fn answer(&self, reply: u64, rows: Vec<SessionRow>, ports: Vec<Ledger>) {
+    pub(super) fn answer(&self, reply: u64, take: impl FnOnce(&mut Gather)) {
         if let Some(gather) = self.open.borrow_mut().get_mut(&reply) {
-            gather.rows.extend(rows);
-            gather.ports.extend(ports);
+            take(gather);
             gather.left = gather.left.saturating_sub(1);
             if let Some(waker) = gather.waker.take() {
                 waker.wake();
@@ -69,14 +71,45 @@ pub(super) async fn sources(control: &ControlBase) -> Vec<Ledger> {
     sums
 }
 
+/// What stick tables answer. Cores tell each other first what they counted, so that one of them knows all.
+pub(super) async fn stick(control: &ControlBase, question: Question) -> Told {
+    let share = |reply| ToCore::StickAdmin(reply, Box::new(Question::Share));
+    if control.cores.len() > 1 {
+        ask(control, share).await;
+    }
+    let first = |question: Question| async move {
+        let send = |reply| control.cores[0].send(ToCore::StickAdmin(reply, Box::new(question)));
+        let mut told = wait(control, 1, send).await.stick;
+        told.pop().unwrap_or_default()
+    };
+    let mut all = first(question.clone()).await;
+    while let Some(next) = all.next.take() {
+        let again = match &question {
+            Question::Show(part) => Question::Show(Part { from: next, ..part.clone() }),
+            Question::Clear(part) => Question::Clear(Part { from: next, ..part.clone() }),
+            _ => break,
+        };
+        let part = first(again).await;
+        all.rows.extend(part.rows);
+        all.in_use += part.in_use;
+        all.next = part.next;
+    }
+    all
+}
+
 /// Asks every data core, with a number for the answers.
 async fn ask(control: &ControlBase, question: fn(u64) -> ToCore) -> Gather {
+    wait(control, control.cores.len(), |reply| control.broadcast(|| question(reply))).await
+}
+
+/// Sends a question to so many cores and waits for their answers.
+async fn wait(control: &ControlBase, cores: usize, send: impl FnOnce(u64)) -> Gather {
     let gathers = &control.gathers;
     let reply = gathers.next.get();
     gathers.next.set(reply + 1);
-    let gather = Gather { left: control.cores.len(), ..Gather::default() };
+    let gather = Gather { left: cores, ..Gather::default() };
     gathers.open.borrow_mut().insert(reply, gather);
-    control.broadcast(|| question(reply));
+    send(reply);
     let complete = poll_fn(|cx| {
         let mut open = gathers.open.borrow_mut();
         match open.get_mut(&reply) {

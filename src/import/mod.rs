@@ -15,6 +15,7 @@ mod proxy;
 mod report;
 mod rules;
 mod source;
+mod stick;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -9,7 +9,7 @@ use super::source::{Directive, Place, Prefix, Section};
 use super::toml::{Table, Val, Writer};
 use super::value::{self, Bad};
 use super::words::{self, Variables};
-use super::{checks, global, legacy, options, rules};
+use super::{checks, global, legacy, options, rules, stick};
 use crate::config::keywords::{self, KeywordMode, Scope};
 
 /// What a translation came to.
@@ -295,6 +295,8 @@ impl Proxy<'_, '_> {
                 Ok(None) => Outcome::Wrong("stats admin needs a condition".to_owned()),
                 Err(message) => Outcome::Wrong(message),
             },
+            "stick-table" => stick::table(self, d),
+            "stick on" | "stick match" | "stick store-request" | "stick store-response" => stick::stick(self, d),
             "balance" => self.balance(d),
             "log" => return self.log(d),
             "option httplog" | "option tcplog" | "option httpslog" => self.log_format(d),

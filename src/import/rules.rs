@@ -4,6 +4,7 @@
 use super::legacy;
 use super::proxy::{Outcome, Proxy};
 use super::source::{Directive, Place};
+use super::stick;
 use super::toml::{Table, Val};
 use super::value;
 use super::words;
@@ -74,7 +75,7 @@ pub(super) fn condition(words: &[String]) -> Result<Option<(bool, String)>, Stri
 }
 
 /// Splits the arguments of a rule from its condition.
-fn split_condition(words: &[String]) -> (&[String], &[String]) {
+pub(super) fn split_condition(words: &[String]) -> (&[String], &[String]) {
     match words.iter().position(|word| word == "if" || word == "unless") {
         Some(at) => words.split_at(at),
         None => (words, &[]),
@@ -293,6 +294,9 @@ fn action(name: &str, parameter: Option<&str>, arguments: &[String]) -> Result<A
     let wrong = |usage: &str| Outcome::Wrong(format!("write {usage}"));
     let ok = |key: &str, value: Val| Ok((key.to_owned(), value));
     let expression = || arguments.join(" ");
+    if let Some(action) = stick::action(name, parameter, arguments) {
+        return action;
+    }
     match (name, arguments) {
         ("allow" | "accept" | "reject", []) => ok(name, Val::Flag(true)),
         ("silent-drop", []) => ok(name, Val::Flag(true)),

@@ -196,7 +196,7 @@ fn what_is_wrong_is_said_at_its_line() {
         ("listen a\n bind 'x", 2, "not closed"),
         (".if 1\nlisten a\n bind :1", 1, "no .endif"),
         ("listen a\n mode http\n http-request deny when x", 3, "\"when\" is no option of deny"),
-        ("listen a\n stick-table type ip size 1m", 2, "tables of counters"),
+        ("listen a\n stick-table type ip size 1m peers", 2, "peers needs a value"),
         ("frontend f from nowhere", 1, "no defaults section \"nowhere\""),
         ("listen a\n bind :80\nlisten a\n bind :81", 3, "a listen \"a\" already, at line 1"),
         ("listen a\n mode http\n http-request set-var(txn.a) src(", 3, "not closed"),

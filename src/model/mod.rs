@@ -18,12 +18,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::id::{BackendId, FrontendId, IdRange, IdVec, ListenerId, ServerId};
+use crate::base::id::{BackendId, FrontendId, IdRange, IdVec, ListenerId, ServerId, TableId};
 use crate::policy::balance;
 use crate::policy::health::OnError;
 use crate::policy::pattern::PatternFile;
 use crate::policy::rule::{Rule, TcpAction};
 use crate::policy::sample::{Expr, VariableTable};
+use crate::policy::stick::{self, Stick};
 
 /// Everything that runs.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub struct Model {
     pub servers: IdVec<ServerId, Server>,
     /// All variables that rules and formats name; sessions have a slot for each.
     pub variables: VariableTable,
+    /// Stick tables.
+    pub tables: IdVec<TableId, stick::Spec>,
     /// Pattern files, which the admin socket may change; the position is their id there.
     pub patterns: Vec<Arc<PatternFile>>,
     /// Where log lines go.
@@ -315,6 +318,8 @@ pub struct Backend {
     pub allbackups: bool,
     /// How bytes are moved.
     pub splice: Splice,
+    /// Persistence by stick tables, in order.
+    pub stick: Vec<Rule<Stick>>,
     /// What it does with requests; there exactly in HTTP mode.
     pub http: Option<Box<http::HttpBackend>>,
 }
@@ -348,6 +353,8 @@ pub struct Server {
     pub check: Option<Check>,
     /// Errors of real traffic that count as well (`observe`); only beside a check.
     pub observe: Option<Observe>,
+    /// What stands for it in stick tables.
+    pub mark: u64,
     /// The server whose state it follows (`track`); then it has no check.
     pub track: Option<ServerId>,
     /// The agent that is asked about it (`agent-check`).

@@ -12,7 +12,7 @@ pub struct RuleRef<'a> {
     pub kind: &'static str,
     /// The name of that.
     pub section: &'a str,
-    /// `connection-rules`, `rules` or `response-rules`.
+    /// `connection-rules`, `rules`, `response-rules` or `stick`.
     pub list: &'static str,
     /// Its number.
     pub id: u32,
@@ -51,6 +51,7 @@ impl Model {
         }
         for backend in self.backends.values() {
             let of = |list| ("backend", backend.name.as_str(), list);
+            add(&mut all, of("stick"), &backend.stick);
             if let Some(http) = &backend.http {
                 add(&mut all, of("rules"), &http.rules.request);
                 add(&mut all, of("response-rules"), &http.rules.response);
@@ -73,6 +74,7 @@ impl Model {
             }
         }
         for backend in self.backends.values_mut() {
+            each(&mut backend.stick, &mut change);
             if let Some(http) = &mut backend.http {
                 each(&mut http.rules.request, &mut change);
                 each(&mut http.rules.response, &mut change);

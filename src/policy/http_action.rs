@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::base::id::{BackendId, ServerId};
 use crate::policy::format::Format;
 use crate::policy::sample::{Expr, VariableId};
+use crate::policy::stick::StickAction;
 
 /// Actions on a request.
 #[derive(Clone, Debug)]
@@ -93,6 +94,8 @@ pub enum RequestAction {
     NormalizeUri(Normalizer),
     /// Whether a rewrite that fails ends the request with 500 (`strict-mode`).
     StrictMode(bool),
+    /// Track a key, or change what is known of a tracked one (`track-sc0`, `sc-inc-gpc0`).
+    Stick(StickAction),
     /// Let the control core answer (`use-service`).
     UseService(Service),
     /// Whoever asks may change something on the statistics page (`stats.admin`).
@@ -178,6 +181,8 @@ pub enum ResponseAction {
     SetLogLevel(LogLevel),
     /// Whether a rewrite that fails ends the exchange with 500 (`strict-mode`).
     StrictMode(bool),
+    /// Track a key, or change what is known of a tracked one (`track-sc0`, `sc-inc-gpc0`).
+    Stick(StickAction),
 }
 
 /// A change of header fields. Names are matched without regard to case.

@@ -18,3 +18,4 @@ pub mod retry;
 pub mod rule;
 pub mod sample;
 pub mod slowstart;
+pub mod stick;

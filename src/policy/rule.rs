@@ -3,6 +3,7 @@
 use crate::base::id::BackendId;
 use crate::policy::acl::{Condition, Truth, Watch};
 use crate::policy::sample::{Expr, Facts, Scratch, VariableId};
+use crate::policy::stick::StickAction;
 
 /// One rule: an action and when it applies. No condition means always.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub enum TcpAction {
         /// The value.
         value: Expr,
     },
+    /// Track a key, or change what is known of a tracked one.
+    Stick(StickAction),
 }
 
 /// What a walk over rules found.

@@ -39,6 +39,7 @@ use crate::proxy::pad::Pads;
 use crate::proxy::password::Passwords;
 use crate::proxy::process_variables::ProcessVariables;
 use crate::proxy::session::Info;
+use crate::proxy::stick;
 use crate::rt::{self, Sender};
 use crate::stats::counters::{CoreCells, Shard};
 use crate::stats::process::CoreStat;
@@ -76,6 +77,8 @@ pub(super) struct Core {
     http_backends: OnceCell<AHashMap<Box<str>, BackendId>>,
     /// Variables that live as long as one request.
     pub(super) request_variables: Vec<VariableId>,
+    /// Stick tables.
+    pub(super) tables: stick::Tables,
     /// Credentials.
     pub(super) desk: Desk,
     /// Variables of the process as this core knows them.
@@ -124,6 +127,8 @@ pub(super) struct CoreBase {
     pub(super) busy: Cell<usize>,
     /// Quiet connections without a task.
     pub(super) lot: Lot,
+    /// What was counted in stick tables is told to the others soon.
+    pub(super) stick_due: Cell<bool>,
     /// Questions to other cores about idle connections.
     pub(super) asked: Asked,
     /// Counters that belong to no object of the configuration.
@@ -192,6 +197,7 @@ impl Core {
             backends: model.backends.ids().map(|_| RefCell::default()).collect(),
             http_backends: OnceCell::new(),
             request_variables: request_variables(&model),
+            tables: stick::tables(&model, base.peers.len() > 1, before),
             desk: Desk::new(&model, base.passwords.clone(), before.map(|core| &core.desk)),
             process_variables: ProcessVariables::new(
                 &model.variables,
@@ -443,6 +449,7 @@ impl CoreBase {
             pads: Pads::default(),
             busy: Cell::new(0),
             lot: Lot::default(),
+            stick_due: Cell::new(false),
             asked: Asked::default(),
             cells: first.shards[id.0 as usize].core.clone(),
             timers: RefCell::default(),

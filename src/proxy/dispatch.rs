@@ -17,6 +17,7 @@ use crate::policy::retry::{self, Attempt, Decision, Failure, Policy, RetryOn};
 use crate::policy::sample::FirstBytes;
 use crate::proxy::core::{Core, CoreBase, Pick, Target};
 use crate::proxy::end::{End, Kind, Phase, Side};
+use crate::proxy::facts::Message;
 use crate::proxy::message::Event;
 use crate::proxy::observe;
 use crate::proxy::proxy_header;
@@ -111,7 +112,7 @@ pub(super) async fn connect(session: &Session, backend: BackendId, first: &[u8])
     };
     let key = hash_of(session, settings, first);
     let mut tried = Tried::new();
-    let mut slot: Option<Slot> = None;
+    let mut slot = remembered_slot(session, backend, first).await?;
     loop {
         let taken = match slot.take() {
             Some(slot) => slot,
@@ -126,6 +127,7 @@ pub(super) async fn connect(session: &Session, backend: BackendId, first: &[u8])
         let failure = match result {
             Ok((conn, port)) => {
                 connected(session, backend, server, started);
+                session.stick_store(server);
                 return Ok(ServerConn { conn, slot: taken, assigned, port });
             }
             Err(failure) => failure,
@@ -156,6 +158,29 @@ pub(super) async fn connect(session: &Session, backend: BackendId, first: &[u8])
         }
         info.retries.set(info.retries.get() + 1);
     }
+}
+
+/// A slot of the server that persistence by table knows, if it is up.
+async fn remembered_slot(session: &Session, backend: BackendId, first: &[u8]) -> Result<Option<Slot>, End> {
+    let settings = &session.core.model.backends[backend];
+    if settings.stick.is_empty() {
+        return Ok(None);
+    }
+    let seen = FirstBytes { data: first, complete: true };
+    let known = session.stick_request(backend, (seen, Message::default()), false);
+    let Some(server) = known.filter(|server| takes_persistent(session, *server)) else { return Ok(None) };
+    if let Some(slot) = Slot::try_take(&session.core, backend, server) {
+        return Ok(Some(slot));
+    }
+    let deadline = settings.timeout_queue.map(|t| rt::now() + t);
+    session.info.phase.set(Phase::Queue);
+    Box::pin(queue_for(session, backend, server, deadline)).await
+}
+
+/// Drained servers keep the clients that persistence sends them.
+pub(super) fn takes_persistent(session: &Session, server: ServerId) -> bool {
+    let live = &session.core.live.servers[server];
+    live.is_up() && live.admin() != crate::live::AdminState::Maint
 }
 
 pub(super) fn given_up(failure: Failure) -> End {

@@ -249,13 +249,7 @@ async fn take_slot(session: &Session, job: &Job, tried: &Tried) -> Result<Slot, 
 /// The server that is used without asking the balance.
 pub(super) fn wanted(session: &Session, job: &Job, tried: &Tried) -> Option<ServerId> {
     let Wanted { server, force } = job.wanted?;
-    ((force || takes_persistent(session, server)) && !tried.contains(server)).then_some(server)
-}
-
-/// Drained servers keep the clients that persistence sends them.
-fn takes_persistent(session: &Session, server: ServerId) -> bool {
-    let live = &session.core.live.servers[server];
-    live.is_up() && live.admin() != crate::live::AdminState::Maint
+    ((force || dispatch::takes_persistent(session, server)) && !tried.contains(server)).then_some(server)
 }
 
 /// A connection to the server: idle, where reuse allows it, or a new one. True: it was used before.

@@ -10,6 +10,7 @@ use crate::policy::sample::{
     Auth, ConnFacts, Expr, Facts, FirstBytes, Live, Named, Recorded, Scratch, ServerLevels, TimerName,
     TlsAnswer, TlsFetch, UserlistId, Value, VariableId, Variables,
 };
+use crate::policy::stick::{Entry, Read};
 use crate::proto::headers::HeadView;
 use crate::proxy::auth::{self, Memo};
 use crate::proxy::core::Core;
@@ -128,6 +129,9 @@ impl Facts for SessionFacts<'_> {
     }
     fn unique_id(&self) -> Option<&[u8]> {
         self.message.unique_id
+    }
+    fn stick(&self, entry: Entry<'_>, read: Read) -> Option<u64> {
+        self.session.stick_fact(entry, read)
     }
     fn auth(&self, list: UserlistId) -> Auth<'_> {
         auth::auth(self.session, self.message.request, self.message.auth, list)

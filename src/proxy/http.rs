@@ -264,6 +264,28 @@ fn start_timings(session: &Session, client: &Client) {
     info.queued_before.set((0, 0));
 }
 
+/// What is tracked for a request, until it is over.
+struct Counted<'a>(&'a Session);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.info.forget_stream_counters();
+    }
+}
+
+/// Counts what went wrong with a request for those that are tracked.
+fn count_failure(session: &Session, stop: &Stop) {
+    let end = match stop {
+        Stop::End(end) | Stop::Reset(end) | Stop::Reply { end, .. } => end,
+        Stop::Made(made) => &made.end,
+    };
+    match (end.side, end.kind) {
+        (Side::Client, Kind::Malformed) | (_, Kind::Denied | Kind::Tarpit) => session.count_http_error(),
+        (Side::Server, _) if matches!(stop, Stop::Reply { .. }) => session.count_http_failure(),
+        _ => {}
+    }
+}
+
 /// One request. True: the connection stays open for another.
 pub(super) async fn request(session: &Session, client: &mut Client) -> Result<bool, End> {
     let mut pad = Pad::take(session.core.base());
@@ -272,6 +294,7 @@ pub(super) async fn request(session: &Session, client: &mut Client) -> Result<bo
     session.forget_request_variables();
     session.take_process_variables();
     session.forget_tuning();
+    let _counted = Counted(session);
     let mut turn = Turn {
         asked: Asked::default(),
         version: Version::Http11,
@@ -292,6 +315,7 @@ pub(super) async fn request(session: &Session, client: &mut Client) -> Result<bo
         }
         Err(stop) => stop,
     };
+    count_failure(session, &stop);
     drop(pad);
     match stop {
         Stop::End(end) => {

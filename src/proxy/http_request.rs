@@ -1,7 +1,7 @@
 //! From the head of a request to what is sent to a server: its framing, the rules of frontend and backend, headers of our
 //! own, persistence. Everything here is done before a server is chosen; `exchange` does that.
 
-use crate::base::id::BackendId;
+use crate::base::id::{BackendId, ServerId};
 use crate::model::Backend;
 use crate::model::http::{HttpBackend, HttpFrontend, KeepAlive};
 use crate::policy::acl::{Condition, Truth};
@@ -87,6 +87,7 @@ pub(super) fn judge(
     shard.frontends[session.info.frontend].count(Stat::Requests);
     let by_version = if client.stream.is_some() { Stat::RequestsH2 } else { Stat::RequestsH1 };
     shard.frontends[session.info.frontend].count(by_version);
+    session.count_http_request();
     shard.listeners[session.info.bind].count(by_version);
     let bytes = client.link.input.bytes();
     let mut decision = framing::request(&mut pad.request.edit(bytes), ambiguous).map_err(|refusal| {
@@ -337,12 +338,16 @@ impl Planning<'_> {
         self.turn.persist =
             http_insert::persist_request(session, backend, own, binding, head, text).map_err(failed)?;
         let named = |server, force| Wanted { server, force };
+        let is_chosen = self.turn.persist.server.is_some() || binding == Binding::Ignore;
+        let remembered = self.remembered(memory, backend, is_chosen);
         let wanted = self
             .turn
             .persist
             .server
             .map(|server| named(server, binding == Binding::Force))
-            .or(route.server.map(|server| named(server, false)));
+            .or(route.server.map(|server| named(server, false)))
+            .or(remembered.map(|server| named(server, binding == Binding::Force)));
+        let request = &mut memory.request;
         let connection = match (self.turn.asked.upgrade, own.keep_alive) {
             (true, _) => ConnectionHeader::Upgrade,
             (false, KeepAlive::Both) => ConnectionHeader::None,
@@ -436,6 +441,17 @@ impl Planning<'_> {
             crate::proxy::facts::bytes_of(facts, expr, scratch)
         })?;
         Some(hash_key(&bytes, settings.balance.hash_type))
+    }
+
+    /// The server that persistence by table knows.
+    fn remembered(&self, memory: &Memory, backend: BackendId, is_chosen: bool) -> Option<ServerId> {
+        if self.session.core.model.backends[backend].stick.is_empty() {
+            return None;
+        }
+        let message =
+            Message { request: Some(memory.request.view(self.bytes)), ..self.message(&memory.unique_id) };
+        let first = FirstBytes { data: &[], complete: true };
+        self.session.stick_request(backend, (first, message), is_chosen)
     }
 
     /// `ignore-persist` and `force-persist`.

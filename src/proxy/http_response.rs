@@ -41,6 +41,11 @@ pub(super) async fn respond(
     // The server's words about its connection, before rules change them.
     let server_stays = framing::stays_open(pad.response.view(bytes), &decision);
     log::on_response(session, pad.response.view(bytes));
+    session.count_http_status(pad.response.view(bytes).status().map_or(0, StatusCode::code));
+    if !session.core.model.backends[job.backend].stick.is_empty() {
+        let message = Message { response: Some(pad.response.view(bytes)), ..Message::default() };
+        session.stick_response(job.backend, up.server, message);
+    }
     if !exchange::is_tunnel(&decision) {
         rules(session, turn, job, pad, &up, upload.is_done())?;
     }

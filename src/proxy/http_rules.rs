@@ -15,6 +15,7 @@ use crate::policy::http_action::{
 use crate::policy::normalize::{BadEscape, normalize};
 use crate::policy::rule::{Rule, Verdict};
 use crate::policy::sample::{Expr, FirstBytes, Value, VariableId};
+use crate::policy::stick::StickAction;
 use crate::proto::headers::{EditError, Head, HeadEdit};
 use crate::proto::http::{Name, StatusCode, is_value};
 use crate::proto::target;
@@ -22,6 +23,7 @@ use crate::proxy::explain::{List, next_rule};
 use crate::proxy::facts::{self, Message};
 use crate::proxy::log;
 use crate::proxy::session::Session;
+use crate::proxy::stick::Span;
 use crate::proxy::tuning::readdress;
 use crate::stats::table::Stat;
 
@@ -179,6 +181,7 @@ impl<'a> Subject<'a> {
                     let result = self.normalize(*normalizer)?;
                     self.judge(result, strict)?;
                 }
+                RequestAction::Stick(action) => self.stick(action),
                 other => self.tune(other),
             }
         }
@@ -233,6 +236,10 @@ impl<'a> Subject<'a> {
         }
     }
 
+    fn stick(&self, action: &StickAction) {
+        self.session.stick_action(action, (NO_BYTES, self.message()), Span::Request);
+    }
+
     fn port(&self, expr: &Expr) -> Option<u16> {
         u16::try_from(self.value(expr, |value| value.as_int())?).ok()
     }
@@ -281,6 +288,7 @@ impl<'a> Subject<'a> {
                 ResponseAction::StrictMode(is_strict) => strict = *is_strict,
                 ResponseAction::Capture { value, slot, len } => self.capture(value, *slot, *len),
                 ResponseAction::SetLogLevel(level) => log::set_level(self.session, *level),
+                ResponseAction::Stick(action) => self.stick(action),
             }
         }
         Ok(())

@@ -12,6 +12,8 @@ use crate::proxy::auth::Digest;
 use crate::proxy::capture::Malformed;
 use crate::proxy::core::Generation;
 use crate::proxy::idle::PoolKey;
+use crate::proxy::stick;
+use crate::proxy::stick_admin::{Question, Told};
 use crate::stats::timers::Batch;
 
 /// To a data core.
@@ -71,6 +73,10 @@ pub enum ToCore {
     },
     /// Another core stored the variable of the process with this name; `None`: it forgot it.
     Variable(Box<str>, Option<Literal>),
+    /// What another core counted in stick tables.
+    Stick(Arc<stick::Changes>),
+    /// A question about stick tables; the answer goes to the control core with this number.
+    StickAdmin(u64, Box<Question>),
     /// Another core has no idle connection to a server. Always answered.
     IdleWanted(IdleWanted),
     /// The answer to it.
@@ -140,6 +146,13 @@ pub enum ToControl {
         reply: u64,
         /// The ledger of one core.
         rows: Vec<crate::policy::ports::Ledger>,
+    },
+    /// The answer to [`ToCore::StickAdmin`].
+    StickAdmin {
+        /// The number of the question.
+        reply: u64,
+        /// The answer of one core.
+        told: Box<Told>,
     },
     /// Durations that a core counted; the batch is wanted back.
     Timers {

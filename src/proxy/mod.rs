@@ -49,6 +49,8 @@ mod reply;
 mod server_h2;
 mod session;
 mod statistics;
+pub mod stick;
+pub mod stick_admin;
 mod tcp;
 pub mod timings;
 mod tls;

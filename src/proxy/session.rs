@@ -22,6 +22,7 @@ use crate::proxy::http::{self, Served};
 use crate::proxy::log::{self, Record};
 use crate::proxy::lot::{self, Rest};
 use crate::proxy::message::SessionRow;
+use crate::proxy::stick::{CountersCell, Span};
 use crate::proxy::timings::{self, Timings};
 use crate::proxy::tuning::Special;
 use crate::proxy::{client_h2, listener, proxy_header, tcp, tls};
@@ -63,6 +64,8 @@ pub(super) struct Info {
     proxied: OnceCell<Box<ConnFacts>>,
     /// What rules set for the request in hand; made when the first of them does.
     pub(super) special: RefCell<Option<Box<Special>>>,
+    /// What is counted for it in stick tables.
+    pub(super) counters: CountersCell,
 }
 
 /// What a client comes over.
@@ -98,6 +101,7 @@ impl Info {
             peer: OnceCell::new(),
             proxied: OnceCell::new(),
             special: RefCell::new(None),
+            counters: CountersCell::default(),
         }
     }
 
@@ -317,6 +321,7 @@ async fn serve_http(session: &Session, client: &mut Option<Client>) -> Result<Se
 async fn begin(session: &Session) -> Result<FirstBuf, End> {
     session.take_process_variables();
     session.connection_rules()?;
+    session.count_session();
     let mut first = FirstBuf::default();
     if session.bind().accept_proxy.is_some() {
         // Connection rules saw the peer itself; from here on the header speaks for the client.
@@ -461,6 +466,7 @@ impl Session {
         for info in std::iter::once(info).chain(info.shared()) {
             info.bytes_in.set(info.bytes_in.get() + bytes);
         }
+        info.count_tracked_in(bytes);
         shard.frontends[info.frontend].add(Stat::BytesIn, bytes);
         shard.listeners[info.bind].add(Stat::BytesIn, bytes);
         if let Some(backend) = info.backend.get() {
@@ -474,6 +480,7 @@ impl Session {
         for info in std::iter::once(info).chain(info.shared()) {
             info.bytes_out.set(info.bytes_out.get() + bytes);
         }
+        info.count_tracked_out(bytes);
         shard.frontends[info.frontend].add(Stat::BytesOut, bytes);
         shard.listeners[info.bind].add(Stat::BytesOut, bytes);
         shard.core.add(CoreStat::BytesOut, bytes);
@@ -573,6 +580,9 @@ impl Session {
                 }
                 TcpAction::SilentDrop => return Err(self.drop_silently(Kind::DeniedConnection)),
                 TcpAction::SetVar { variable, value } => self.set_variable(*variable, value, first),
+                TcpAction::Stick(action) => {
+                    self.stick_action(action, (first, Message::default()), Span::Session);
+                }
             }
             at = index + 1;
         }
@@ -643,6 +653,6 @@ mod tests {
         );
         // Quiet ones leave their task (`proxy::lot`): this is what one takes that waits for its first request.
         assert!(bytes(run_http) <= 512, "an HTTP session takes {} bytes", bytes(run_http));
-        assert!(size_of::<Info>() <= 256, "{}", size_of::<Info>());
+        assert!(size_of::<Info>() <= 264, "{}", size_of::<Info>());
     }
 }

@@ -6,9 +6,11 @@ use crate::policy::rule::{TcpAction, Verdict};
 use crate::policy::sample::FirstBytes;
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::explain::{self, List, next_rule};
+use crate::proxy::facts::Message;
 use crate::proxy::first_bytes::FirstBuf;
 use crate::proxy::relay::{self, Count, Timeouts};
 use crate::proxy::session::Session;
+use crate::proxy::stick::Span;
 use crate::proxy::{dispatch, log};
 use crate::rt;
 use crate::stats::process::CoreStat;
@@ -98,6 +100,9 @@ async fn content_rules(session: &Session, first: &mut FirstBuf) -> Result<Option
                     TcpAction::SilentDrop => return Err(session.drop_silently(Kind::Denied)),
                     TcpAction::UseBackend(backend) => return Ok(Some(*backend)),
                     TcpAction::SetVar { variable, value } => session.set_variable(*variable, value, seen),
+                    TcpAction::Stick(action) => {
+                        session.stick_action(action, (seen, Message::default()), Span::Stream);
+                    }
                 }
                 at = index + 1;
             }
@@ -138,6 +143,7 @@ pub(super) fn counter(session: &Session, backend: BackendId, server: ServerId) -
     move |count: Count| {
         if count.from_client > 0 {
             info.bytes_in.set(info.bytes_in.get() + count.from_client);
+            info.count_tracked_in(count.from_client);
             frontend.add(Stat::BytesIn, count.from_client);
             bind.add(Stat::BytesIn, count.from_client);
             backend.add(Stat::BytesIn, count.from_client);
@@ -150,6 +156,7 @@ pub(super) fn counter(session: &Session, backend: BackendId, server: ServerId) -
                 core.record_time(server_id, Lap::FirstByte, info.timings.get().response.us().unwrap_or(0));
             }
             info.bytes_out.set(info.bytes_out.get() + count.to_client);
+            info.count_tracked_out(count.to_client);
             frontend.add(Stat::BytesOut, count.to_client);
             bind.add(Stat::BytesOut, count.to_client);
             backend.add(Stat::BytesOut, count.to_client);

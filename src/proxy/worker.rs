@@ -100,6 +100,11 @@ pub(super) fn handle(core: &Rc<CoreBase>, message: ToCore) {
             core.all().iter().for_each(|generation| generation.desk.finish(digest, good, rt::now()));
         }
         ToCore::Variable(name, value) => core.keep_variable(&name, value.as_ref()),
+        ToCore::Stick(changes) => core.take_stick(&changes),
+        ToCore::StickAdmin(reply, question) => {
+            let told = Box::new(core.answer_stick(&question));
+            core.tell(ToControl::StickAdmin { reply, told });
+        }
         ToCore::IdleWanted(wanted) => idle_share::wanted(core, wanted),
         ToCore::IdleGiven(answer) => idle_share::given(core, answer),
         ToCore::Exit => unreachable!("handled by the caller"),

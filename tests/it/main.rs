@@ -39,6 +39,7 @@ mod scenarios_tls;
 mod source;
 mod stats;
 mod stats_page;
+mod stick;
 mod stop;
 mod timeouts;
 mod tls;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use crate::base::id::{BackendId, FrontendId, ServerId};
+use crate::base::id::{BackendId, FrontendId, ServerId, TableId};
 use crate::config::expr::source::Arg;
 use crate::config::expr::{ExprError, NameKind, Scope, closest};
 use crate::policy::converter::Operand;
@@ -206,6 +206,23 @@ impl<'a, 's> Args<'a, 's> {
             }
             error.help("name its backend too: BACKEND/SERVER".to_owned())
         })
+    }
+
+    /// A stick table; that of this section if none is named.
+    pub(super) fn table(&mut self) -> Result<TableId> {
+        match self.optional_table()? {
+            Some(table) => Ok(table),
+            None => self.scope.resolver.table(None).ok_or_else(|| {
+                self.error(format!("`{}` needs the name of a section with a stick-table here", self.name))
+            }),
+        }
+    }
+
+    /// A stick table, if one is named.
+    pub(super) fn optional_table(&mut self) -> Result<Option<TableId>> {
+        let Some(name) = self.optional_string()? else { return Ok(None) };
+        let found = self.scope.resolver.table(Some(&name));
+        found.map(Some).ok_or_else(|| self.unknown("stick table", NameKind::Table, &name))
     }
 
     /// A list of users.

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::config::expr::ExprError;
 use crate::config::expr::args::Args;
+use crate::config::expr::stick::STICK_CONVERTERS;
 use crate::policy::balance::HashFunction;
 use crate::policy::converter::{
     Codec, Comparison, Converter, DateFormat, Digest, Hash, HmacKey, JsonInput, JsonQuery, JwtAlgorithm,
@@ -29,20 +30,25 @@ pub struct ConverterInfo {
     pub(super) build: fn(&mut Args<'_, '_>) -> Result<Converter, ExprError>,
 }
 
+/// All rows.
+pub(super) fn all() -> impl Iterator<Item = &'static ConverterInfo> {
+    CONVERTERS.iter().chain(STICK_CONVERTERS)
+}
+
 /// The converter of a name. `map_beg_int` and its kin are all the row `map`.
 pub(super) fn find(name: &str) -> Option<&'static ConverterInfo> {
     let row = if map_parts(name).is_some() { "map" } else { name };
-    CONVERTERS.iter().find(|c| c.name == row)
+    all().find(|c| c.name == row)
 }
 
 /// All names, for "did you mean".
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     const MAPS: &[&str] =
         &["map_str", "map_beg", "map_end", "map_sub", "map_reg", "map_ip", "map_dom", "map_int"];
-    CONVERTERS.iter().map(|c| c.name).chain(MAPS.iter().copied())
+    all().map(|c| c.name).chain(MAPS.iter().copied())
 }
 
-const fn row(
+pub(super) const fn row(
     name: &'static str,
     args: &'static str,
     types: (Kind, Kind),
@@ -55,7 +61,7 @@ const fn row(
 use Kind::{Any, Bin, Bool, Int, Ip, Str};
 
 /// All converters, by group.
-pub const CONVERTERS: &[ConverterInfo] = &[
+const CONVERTERS: &[ConverterInfo] = &[
     // Text.
     row("lower", "", (Str, Str), "In lower case (ASCII).", |_| Ok(Converter::Lower)),
     row("upper", "", (Str, Str), "In upper case (ASCII).", |_| Ok(Converter::Upper)),

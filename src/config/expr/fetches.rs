@@ -3,6 +3,7 @@
 
 use crate::config::expr::args::Args;
 use crate::config::expr::http_fetches::HTTP_FETCHES;
+use crate::config::expr::stick::STICK_FETCHES;
 use crate::config::expr::stream_fetches::STREAM_FETCHES;
 use crate::config::expr::tls_fetches::TLS_FETCHES;
 use crate::config::expr::{Context, ExprError};
@@ -124,7 +125,7 @@ pub(super) fn find(name: &str) -> Option<(&'static FetchInfo, Option<Method>)> {
 
 /// All rows.
 pub fn all() -> impl Iterator<Item = &'static FetchInfo> {
-    FETCHES.iter().chain(TLS_FETCHES).chain(HTTP_FETCHES).chain(STREAM_FETCHES)
+    FETCHES.iter().chain(TLS_FETCHES).chain(STICK_FETCHES).chain(HTTP_FETCHES).chain(STREAM_FETCHES)
 }
 
 /// All names, for "did you mean".

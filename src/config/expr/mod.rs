@@ -12,12 +12,13 @@ mod log;
 mod reference;
 mod sample;
 mod source;
+mod stick;
 mod stream_fetches;
 #[cfg(test)]
 mod tests;
 mod tls_fetches;
 
-use crate::base::id::{BackendId, FrontendId, ServerId};
+use crate::base::id::{BackendId, FrontendId, ServerId, TableId};
 use crate::policy::acl::Condition;
 use crate::policy::format::Format;
 use crate::policy::log::{Keep, LogFormat};
@@ -27,7 +28,7 @@ use crate::policy::sample::{Expr, UserlistId, VariableTable};
 use condition::CompiledTest;
 
 pub use condition::PREDEFINED;
-pub use converters::{CONVERTERS, ConverterInfo};
+pub use converters::ConverterInfo;
 pub use fetches::{FetchInfo, Needs, all as fetches};
 pub use format::FORMAT_VARIABLES;
 pub use log::{CLF, HTTPLOG, TCPLOG, json_preset};
@@ -85,6 +86,11 @@ pub trait Resolver {
         let _ = name;
         None
     }
+    /// The stick table of a section; of this section if none is named.
+    fn table(&self, name: Option<&str>) -> Option<TableId> {
+        let _ = name;
+        None
+    }
     /// The text of a pattern file (`-f`, map files); relative paths are relative to what the caller decides.
     ///
     /// # Errors
@@ -107,6 +113,8 @@ pub enum NameKind {
     Backend,
     /// Servers, as `backend/server`.
     Server,
+    /// Stick tables.
+    Table,
 }
 
 /// The surroundings of a text.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::config::expr::{CONVERTERS, FORMAT_VARIABLES, PREDEFINED, fetches};
+use crate::config::expr::{FORMAT_VARIABLES, PREDEFINED, converters, fetches};
 
 /// The text of docs/EXPRESSIONS.md.
 pub fn reference() -> String {
@@ -24,7 +24,7 @@ pub fn reference() -> String {
         );
     }
     out.push_str("\n## Converters\n\n| converter | from | to | result |\n|---|---|---|---|\n");
-    for c in CONVERTERS {
+    for c in converters::all() {
         let _ = writeln!(
             out,
             "| `{}` | {} | {} | {} |",

@@ -71,6 +71,13 @@ const GROUPS: &[Group] = &[
         scopes: &[Scope::TcpCheck],
     },
     Group {
+        title: "stick tables",
+        text: "`stick-table` of a section keeps counters and servers by key; `track-sc0` and its kin in rules name the key to count \
+               for, and `stick` of a backend remembers who went where. [STICK_TABLES.md](STICK_TABLES.md) says how they count \
+               over the cores.",
+        scopes: &[Scope::StickTable, Scope::StickRule, Scope::TrackSc, Scope::ScChange],
+    },
+    Group {
         title: "log",
         text: "Entries of `log` that are tables, captures, and `[ring.NAME]`: lines in memory, which `show events` reads.",
         scopes: &[Scope::LogTarget, Scope::CaptureHeader, Scope::Ring],
@@ -170,6 +177,10 @@ fn snippet(scope: Scope, keyword: &Keyword) -> String {
             let line = example.replace('\n', ", ");
             format!("[backend.app.server.s1]\naddress = \"127.0.0.1:443\"\ntls = {{ {line} }}\n")
         }
+        Scope::ConnectionRule | Scope::Rule if example.contains("track-sc") => {
+            let list = if scope == Scope::Rule { "rules" } else { "connection-rules" };
+            counting(list, example)
+        }
         Scope::ConnectionRule => rule("connection-rules", example),
         Scope::Rule => rule("rules", example),
         Scope::ResponseRule => rule("response-rules", example),
@@ -192,6 +203,25 @@ fn snippet(scope: Scope, keyword: &Keyword) -> String {
         Scope::AddressHeader => format!("[frontend.web]\nforwardfor = {{ {example} }}\n"),
         Scope::Cookie => format!("[backend.app]\ncookie = {{ {example} }}\n"),
         Scope::TcpCheck => format!("[backend.app]\ntcp-check = [\n  {example},\n]\n"),
+        Scope::StickTable => {
+            let line = entry_with("type", "ip", example);
+            let line = if line.contains("size") { line } else { format!("{line}, size = \"1m\"") };
+            format!("[backend.app]\nstick-table = {{ {line} }}\n")
+        }
+        Scope::StickRule => {
+            let line =
+                if example.starts_with("table") || example.starts_with("if") || example.starts_with("unless")
+                {
+                    format!("on = \"src\", {example}")
+                } else {
+                    example.to_owned()
+                };
+            format!(
+                "[backend.app]\nstick-table = {{ type = \"ip\", size = \"1m\", expire = \"30m\" }}\nstick = [{{ {line} }}]\n"
+            )
+        }
+        Scope::TrackSc => counting("rules", &format!("{{ track-sc0 = {{ {example} }} }}")),
+        Scope::ScChange => counting("rules", &format!("{{ sc-add-gpc = {{ {example} }} }}")),
         Scope::HttpChk => format!("[backend.app]\nhttpchk = {{ {example} }}\n"),
         Scope::HttpCheck => check(example),
         Scope::HttpCheckSend => check(&format!("{{ send = {{ {example} }} }}")),
@@ -200,6 +230,13 @@ fn snippet(scope: Scope, keyword: &Keyword) -> String {
         Scope::CaptureHeader => format!("[frontend.web]\ncapture.request-header = [{{ {example} }}]\n"),
         Scope::Ring => format!("[ring.requests]\n{example}\n"),
     }
+}
+
+/// A rule in a frontend that has a table.
+fn counting(list: &str, rule: &str) -> String {
+    let table =
+        "stick-table = { type = \"ip\", size = \"1m\", expire = \"10m\", store = [\"gpc0\", \"gpt0\"] }";
+    format!("[frontend.web]\n{table}\n{list} = [\n  {rule},\n]\n")
 }
 
 fn entry_with(key: &str, value: &str, example: &str) -> String {

@@ -36,6 +36,14 @@ pub enum Scope {
     SetVar,
     /// An entry of `tcp-check`
     TcpCheck,
+    /// The value of `stick-table`
+    StickTable,
+    /// An entry of `stick`
+    StickRule,
+    /// The value of `track-sc0` and its kin
+    TrackSc,
+    /// The value of `sc-add-gpc` and its kin
+    ScChange,
     /// `[http-errors.NAME]`
     HttpErrors,
     /// `[userlist.NAME]`
@@ -107,6 +115,10 @@ impl Scope {
         Scope::Server,
         Scope::DefaultServer,
         Scope::TcpCheck,
+        Scope::StickTable,
+        Scope::StickRule,
+        Scope::TrackSc,
+        Scope::ScChange,
         Scope::HttpErrors,
         Scope::Userlist,
         Scope::User,
@@ -153,6 +165,10 @@ impl Scope {
             Scope::Rule => "rules",
             Scope::SetVar => "set-var",
             Scope::TcpCheck => "tcp-check",
+            Scope::StickTable => "stick-table",
+            Scope::StickRule => "stick",
+            Scope::TrackSc => "track-sc0",
+            Scope::ScChange => "sc-add-gpc",
             Scope::HttpErrors => "[http-errors.NAME]",
             Scope::Userlist => "[userlist.NAME]",
             Scope::User => "[userlist.NAME.user.NAME]",

@@ -2,7 +2,7 @@
 
 use super::language::Language;
 use super::layout::{Layout, Proxy};
-use super::{balance, http};
+use super::{balance, http, stick};
 use crate::base::id::BackendId;
 use crate::base::limits::SERVERS_PER_BACKEND_MAX;
 use crate::config::file::Data;
@@ -26,7 +26,9 @@ pub(super) fn backend(
     let (balance, hash_key, key) = balance::balance(section, mode, &language, variables);
     let servers = layout.server_ranges[id];
     let word = if proxy.frontend.is_some() { "listen" } else { "backend" };
-    if servers.is_empty() && !routed_elsewhere(proxy) {
+    // A section may be there for its stick table alone.
+    let is_table = section.value("stick-table").is_some();
+    if servers.is_empty() && !is_table && !routed_elsewhere(proxy) {
         let help = format!("add [{word}.{}.server.NAME] with an address", proxy.name);
         let message = format!("{word} \"{}\" has no server: every session sent to it fails", proxy.name);
         section.context.warning(proxy.at, message, Some(help));
@@ -56,6 +58,7 @@ pub(super) fn backend(
         abort_on_close: section.flag("abortonclose").unwrap_or(false),
         allbackups: section.flag("allbackups").unwrap_or(false),
         splice: splice(section),
+        stick: stick::stick(layout, section, &language, mode, variables),
         http: (mode == Mode::Http)
             .then(|| Box::new(http::backend(layout, section, &language, key, id, variables))),
     }

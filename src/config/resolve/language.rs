@@ -1,7 +1,7 @@
 //! The bridge to `expr`: names of this file become ids there, and byte offsets in a text become positions in the file.
 
 use super::layout::{Layout, Proxy};
-use crate::base::id::{BackendId, FrontendId, Id, ServerId};
+use crate::base::id::{BackendId, FrontendId, Id, ServerId, TableId};
 use crate::config::expr::{self, Acls, Context as Place, ExprError, NameKind, Resolver, Scope};
 use crate::config::file::Data;
 use crate::config::section::{Context, Section, Text, texts_of};
@@ -127,6 +127,11 @@ impl<'a> Language<'a> {
         self.here.1
     }
 
+    /// The stick table of the section.
+    pub(super) fn own_table(&self) -> Option<TableId> {
+        self.layout.table(self.section_name())
+    }
+
     /// Name of the section.
     pub(super) fn section_name(&self) -> &str {
         let (frontend, backend) = self.here;
@@ -162,6 +167,7 @@ impl Resolver for Language<'_> {
         let owned = |name: &str| name.to_owned();
         match what {
             NameKind::Frontend => self.layout.frontends().map(|(proxy, _)| owned(proxy.name)).collect(),
+            NameKind::Table => self.layout.tables.values().map(|table| table.name.clone()).collect(),
             NameKind::Backend => self.layout.backends().map(|(proxy, _)| owned(proxy.name)).collect(),
             NameKind::Server => {
                 let backends: Vec<&str> = self.layout.backends().map(|(proxy, _)| proxy.name).collect();
@@ -181,6 +187,12 @@ impl Resolver for Language<'_> {
         // The ids are those of `http::userlists`, which leaves out what is no table.
         let mut tables = lists.entries.iter().filter(|entry| matches!(entry.value.data, Data::Table(_)));
         u16::try_from(tables.position(|entry| entry.key == name)?).ok().map(UserlistId)
+    }
+    fn table(&self, name: Option<&str>) -> Option<TableId> {
+        match name {
+            Some(name) => self.layout.table(name),
+            None => self.own_table(),
+        }
     }
     fn load(&self, path: &str) -> Result<Vec<u8>, String> {
         (self.context.env.read)(path.as_ref())

@@ -2,13 +2,14 @@
 
 use ahash::AHashMap;
 
-use crate::base::id::{BackendId, FrontendId, Id, IdRange, IdVec, ServerId};
+use crate::base::id::{BackendId, FrontendId, Id, IdRange, IdVec, ServerId, TableId};
 use crate::config::diag::suggest;
 use crate::config::file::{Data, Entry, Table};
 use crate::config::keywords::Scope;
 use crate::config::section::{Context, Section};
 use crate::config::units;
 use crate::policy::pattern::PatternTable;
+use crate::policy::stick::Spec;
 
 /// What kind of section a proxy is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +49,8 @@ pub(super) struct Layout<'a> {
     pub(super) servers: IdVec<ServerId, ServerEntry<'a>>,
     pub(super) server_ranges: IdVec<BackendId, IdRange<ServerId>>,
     backend_names: AHashMap<&'a str, BackendId>,
+    /// Stick tables.
+    pub(super) tables: IdVec<TableId, Spec>,
     /// Pattern files that conditions and maps name.
     pub(super) patterns: PatternTable,
 }
@@ -85,7 +88,9 @@ impl<'a> Layout<'a> {
         give_iids(context, &mut proxies);
         let (servers, server_ranges) = find_servers(context, &proxies);
         let backend_names = proxies.iter().filter_map(|p| Some((p.name, p.backend?))).collect();
+        let tables = super::stick::tables(context, &proxies);
         Layout {
+            tables,
             backend_names,
             patterns: PatternTable::default(),
             global: Section::new(context, Scope::Global, global_at, vec![global.unwrap_or(&EMPTY)]),
@@ -103,6 +108,11 @@ impl<'a> Layout<'a> {
 
     pub(super) fn frontends(&self) -> impl Iterator<Item = (&Proxy<'a>, FrontendId)> {
         self.proxies.iter().filter_map(|proxy| Some((proxy, proxy.frontend?)))
+    }
+
+    /// The stick table of a section.
+    pub(super) fn table(&self, name: &str) -> Option<TableId> {
+        self.tables.iter().find(|(_, table)| table.name == name).map(|(id, _)| id)
     }
 
     pub(super) fn backend(&self, name: &str) -> Option<BackendId> {

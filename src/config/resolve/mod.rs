@@ -18,6 +18,7 @@ mod lint;
 mod log;
 mod rules;
 mod server;
+mod stick;
 mod tls;
 mod track;
 
@@ -68,8 +69,19 @@ fn build(context: &Context<'_>, layout: &Layout<'_>) -> Model {
     let bind::Binds { table: binds, at } = binds;
     let patterns = layout.patterns.files();
     let logging = logs.logging;
-    let mut model =
-        Model { global, frontends, binds, backends, servers, variables, patterns, logging, userlists };
+    let tables = layout.tables.clone();
+    let mut model = Model {
+        global,
+        frontends,
+        binds,
+        backends,
+        servers,
+        variables,
+        tables,
+        patterns,
+        logging,
+        userlists,
+    };
     model.number_rules();
     crosscheck::crosscheck(context, layout, &model, &at);
     model

@@ -2,6 +2,7 @@
 
 use super::language::Language;
 use super::layout::Layout;
+use super::stick;
 use crate::base::id::BackendId;
 use crate::config::diag::suggest;
 use crate::config::expr::Context as Place;
@@ -44,7 +45,8 @@ impl Reader<'_, '_> {
 
     fn only_action(&mut self, table: &Section<'_>) -> Option<TcpAction> {
         let own = table.own()?;
-        let mut present = ACTIONS.iter().copied().filter(|key| own.entry(key).is_some());
+        let mut present =
+            ACTIONS.iter().chain(stick::ACTIONS).copied().filter(|key| own.entry(key).is_some());
         match (present.next(), present.next()) {
             (Some(key), None) => self.action(table, key),
             (Some(first), Some(second)) => {
@@ -77,6 +79,10 @@ impl Reader<'_, '_> {
             "set-var" => {
                 let (variable, value) = set_var(self.language, table, self.place, self.variables)?;
                 Some(TcpAction::SetVar { variable, value })
+            }
+            key if stick::ACTIONS.contains(&key) => {
+                let place = (self.language, self.place);
+                stick::action(self.layout, table, key, place, self.variables).map(TcpAction::Stick)
             }
             // `use-backend` before any byte was reported as an unknown keyword of that place.
             _ => None,

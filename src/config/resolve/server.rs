@@ -88,6 +88,7 @@ fn server(
     let traffic = check::Traffic { send_proxy, address: &address };
     Server {
         name: entry.name.to_owned(),
+        mark: crate::policy::stick::server_mark(entry.name),
         // The caller numbers it and adds what it has in HTTP mode.
         sid: 0,
         http: HttpServer::default(),

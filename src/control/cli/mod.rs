@@ -11,6 +11,7 @@ mod servers;
 pub mod session;
 mod settings;
 mod show;
+mod stick;
 pub mod table;
 pub mod target;
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use crate::control::cli::configuration;
 use crate::control::cli::session::{Answer, Call};
-use crate::control::cli::{frontends, inspect, latency, patterns, servers, settings, show};
+use crate::control::cli::{frontends, inspect, latency, patterns, servers, settings, show, stick};
 use crate::model::AdminLevel::{self, Admin, Operator, User};
 
 /// One command.
@@ -47,6 +47,7 @@ commands! {
     ["clear" "acl"] "clear acl [@<ver>] <acl>" Operator patterns::clear_acl, "remove all patterns";
     ["clear" "counters"]          "clear counters [all]"                Operator frontends::clear_counters, "forget maxima; with all (level admin), start counters from zero";
     ["clear" "map"] "clear map [@<ver>] <map>" Operator patterns::clear_map, "remove all entries";
+    ["clear" "table"] "clear table <table> [<filter>]*" Admin stick::clear, "forget entries of a stick table: all, or those of key <key> or data.<type> <op> <value>";
     ["commit" "acl"] "commit acl @<ver> <acl>" Operator patterns::commit_acl, "put a prepared version in place";
     ["commit" "map"] "commit map @<ver> <map>" Operator patterns::commit_map, "put a prepared version in place";
     ["del" "acl"] "del acl <acl> [<pattern>|#<ref>]" Operator patterns::del_acl, "remove a pattern";
@@ -74,6 +75,7 @@ commands! {
     ["set" "maxconn" "server"]    "set maxconn server <bk>/<srv> <value>" Admin  servers::set_maxconn, "change a server's limit of sessions; 0: none";
     ["set" "rate-limit"]          "set rate-limit [connections|sessions] global <value>" Admin frontends::set_rate_limit, "limit new connections of the process in each second; 0: no limit";
     ["set" "server"]              "set server <bk>/<srv> [opts]"        Admin    servers::set, "change a server's state, health, weight or address";
+    ["set" "table"] "set table <table> key <key> [data.<type> <value>]*" Admin stick::set, "make or change an entry of a stick table";
     ["set" "timeout"]             "set timeout cli <delay>"             User     settings::set_timeout, "change how long this connection may stay quiet";
     ["set" "weight"]              "set weight <bk>/<srv> <weight>[%]"   Admin    servers::set_weight, "change a server's weight";
     ["show" "acl"] "show acl [[@<ver>] <acl>]" Operator patterns::show_acl, "ACL files, or the patterns of one";
@@ -100,6 +102,7 @@ commands! {
     ["show" "sess"]               "show sess [<id>|all]"                Operator show::sessions, "live sessions";
     ["show" "sources"] "show sources" Operator inspect::sources, "source ports: in use, in TIME_WAIT, free";
     ["show" "stat"]               "show stat [<iid> <type> <sid>] [typed|json] [desc|up|no-maint|10s|1m|5m|start]* [at -<time>]" User show::stat, "counters of frontends, servers, backends; percentiles over the window (1m); at -15m: as they were";
+    ["show" "table"] "show table [<table> [<filter>]*]" Operator stick::show, "stick tables, or the entries of one: all, or those of key <key> or data.<type> <op> <value>";
     ["show" "threads"] "show threads" Operator inspect::threads, "what the thread of each core does";
     ["show" "version"]            "show version"                        User     show::version, "the version";
     ["shutdown" "session"]        "shutdown session <id>"               Admin    frontends::shutdown_session, "end a session (see show sess)";

@@ -10,6 +10,7 @@ use crate::model::Model;
 use crate::policy::ports::Ledger;
 use crate::proxy::capture::Malformed;
 use crate::proxy::refusals;
+use crate::proxy::stick_admin::{Question, Told};
 use crate::stats::latency::{Laps, Window};
 use crate::stats::process::CORE_CELLS;
 use crate::stats::snapshot::{ProcessFacts, ServerFacts, Snapshot};
@@ -146,6 +147,8 @@ pub enum Job {
     Wait(Duration),
     /// Do something about the configuration; answer [`Outcome::Text`].
     Configuration(Order),
+    /// Ask about stick tables; answer [`Outcome::Stick`].
+    Stick(Box<Question>),
     /// Ask all data cores for their sessions; answer [`Outcome::Sessions`].
     Sessions,
     /// Ask all data cores for their ledgers of source ports; answer [`Outcome::Sources`].
@@ -173,6 +176,8 @@ pub enum Outcome {
     Text(String),
     /// All live sessions.
     Sessions(Vec<SessionInfo>),
+    /// What stick tables answer.
+    Stick(Box<Told>),
     /// Source ports of all cores together.
     Sources(Vec<Ledger>),
     /// Whether there was such a session.

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::base::id::TableId;
 use crate::policy::pattern::SharedPatterns;
-use crate::policy::sample::{Facts, Kind, Literal, Value, VariableId};
+use crate::policy::sample::{Facts, Kind, Literal, Value, VariableId, stick_value};
+use crate::policy::stick;
 
 mod digest;
 mod encode;
@@ -110,6 +112,8 @@ pub enum Converter {
     Json(Box<JsonQuery>),
     /// `language`.
     Language(Box<Languages>),
+    /// `in_table`, `table_conn_rate` and their kin.
+    Table(TableId, stick::Read),
     /// `ipmask`: prefix lengths for IPv4 and, if IPv6 is to pass, for IPv6.
     IpMask(u32, Option<u32>),
 }
@@ -199,6 +203,7 @@ impl Converter {
             | Converter::Date(_)
             | Converter::Compare(_) => Kind::Int,
             Converter::IpMask(..) => Kind::Ip,
+            Converter::Table(..) => Kind::Any,
         }
     }
 
@@ -213,6 +218,10 @@ impl Converter {
         match (self, input) {
             (Converter::Map { patterns, result, default, .. }, _) => {
                 map::look_up(patterns, &input, *result, default.as_ref(), out, fold)
+            }
+            (Converter::Table(table, read), value) => {
+                let number = facts.stick(stick::Entry::Key(*table, value), *read);
+                number.and_then(|number| stick_value(number, *read)).map_or(Step::Missing, Step::Value)
             }
             (Converter::If(yes, no), Value::Bool(truth)) => {
                 Step::Value(Value::Str(if truth { yes } else { no }))

@@ -8,6 +8,7 @@ use crate::base::id::{BackendId, FrontendId, IdRange, ServerId};
 use crate::base::net::Addr;
 use crate::policy::sample::tls::{TlsAnswer, TlsFetch};
 use crate::policy::sample::variables::Variables;
+use crate::policy::stick;
 use crate::proto::headers::HeadView;
 
 /// Facts that stay the same once a connection is accepted and its PROXY header, if any, is read.
@@ -111,6 +112,12 @@ pub trait Facts {
     /// A timer of the stream in microseconds.
     fn timer(&self, name: TimerName) -> Option<u64> {
         let _ = name;
+        None
+    }
+    /// What a stick table knows of an entry. `None`: nothing is tracked, the value is no key, or the table does not keep such a
+    /// thing; a key without an entry has 0 of everything.
+    fn stick(&self, entry: stick::Entry<'_>, read: stick::Read) -> Option<u64> {
+        let _ = (entry, read);
         None
     }
     /// Whether the request's credentials are those of a user of a list. Passwords are verified elsewhere: while the answer

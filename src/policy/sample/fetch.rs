@@ -10,6 +10,7 @@ use crate::policy::sample::{
     Facts, FirstBytes, HttpFetch, Kind, Live, TlsAnswer, TlsFetch, Value, VariableId,
 };
 use crate::policy::sample::{Recorded, TimerName};
+use crate::policy::stick;
 use crate::proto::client_hello::{self, ClientHello};
 use crate::proto::h1::head::{HeadOptions, parse_request};
 use crate::proto::headers::Head;
@@ -137,6 +138,8 @@ pub enum Fetch {
     Recorded(Recorded),
     /// `txn.timer.*` and the like: milliseconds, or microseconds.
     Timer(TimerName, bool),
+    /// What stick tables know of a key, and changes of it.
+    Stick(stick::Place, stick::Read),
     /// Fetches of HTTP messages.
     Http(HttpFetch),
 }
@@ -309,6 +312,7 @@ impl Fetch {
             Fetch::Dst => conn.dst.ip().map(Value::Ip),
             Fetch::DstPort => conn.dst.port().map(|p| Value::Int(i64::from(p))),
             Fetch::DstIsLocal => conn.dst.ip().map(|ip| Value::Bool(facts.is_local(ip))),
+            Fetch::Stick(place, read) => stick(facts, *place, *read),
             Fetch::IsTls => Some(Value::Bool(facts.is_tls())),
             Fetch::UniqueId => facts.unique_id().map(Value::Str),
             Fetch::RcvdProxy => Some(Value::Bool(conn.rcvd_proxy)),
@@ -384,6 +388,23 @@ impl Fetch {
         };
         (fetched, false)
     }
+}
+
+/// What a stick table knows.
+fn stick<'a, F: Facts>(facts: &F, place: stick::Place, read: stick::Read) -> Option<Value<'a>> {
+    let entry = match place {
+        stick::Place::Counter(number, table) => stick::Entry::Counter(number, table),
+        stick::Place::Source(table) => stick::Entry::Key(table, Value::Ip(facts.conn().src.ip()?)),
+    };
+    stick_value(facts.stick(entry, read)?, read)
+}
+
+/// A number as the type that reading gives.
+pub(crate) fn stick_value<'a>(number: u64, read: stick::Read) -> Option<Value<'a>> {
+    Some(match read.is_bool() {
+        true => Value::Bool(number != 0),
+        false => Value::Int(i64::try_from(number).unwrap_or(i64::MAX)),
+    })
 }
 
 /// All that wait in a backend, for one of its servers or for any.

@@ -15,6 +15,7 @@ pub use eval::{Cursor, Expr, Sample, Scratch};
 pub use facts::{
     Auth, ConnFacts, Facts, FirstBytes, Live, Named, Recorded, ServerLevels, TimerName, UserlistId,
 };
+pub(crate) use fetch::stick_value;
 pub use fetch::{Fetch, LengthOffset, Literal, TimeUnit};
 pub use http::{HEADER_OCCURRENCES_BACK_MAX, HeaderFetch, HeaderName, HttpFetch, ReadAs, Side, credentials};
 pub use tls::{DnPart, TlsAnswer, TlsFetch};

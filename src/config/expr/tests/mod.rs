@@ -9,7 +9,7 @@ mod jwt;
 mod logs;
 mod properties;
 
-use crate::base::id::{BackendId, FrontendId, ServerId};
+use crate::base::id::{BackendId, FrontendId, ServerId, TableId};
 use crate::config::expr::{Acls, Context, ExprError, NameKind, Resolver, Scope, parse_condition, parse_expr};
 use crate::policy::acl::{Condition, Truth};
 use crate::policy::pattern::PatternTable;
@@ -42,6 +42,7 @@ impl Resolver for World {
             NameKind::Frontend => &["fe"],
             NameKind::Backend => &["web", "api"],
             NameKind::Server => &["web/a", "web/b"],
+            NameKind::Table => &["st"],
         };
         names.iter().map(|n| (*n).to_owned()).collect()
     }
@@ -57,6 +58,9 @@ impl Resolver for World {
     }
     fn userlist(&self, name: &str) -> Option<UserlistId> {
         (name == "staff").then_some(UserlistId(0))
+    }
+    fn table(&self, name: Option<&str>) -> Option<TableId> {
+        name.is_none_or(|name| name == "st").then_some(TableId(0))
     }
     fn env(&self, name: &str) -> Option<String> {
         (name == "SITE").then(|| "paris".to_owned())

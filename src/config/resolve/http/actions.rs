@@ -8,10 +8,12 @@ use crate::config::diag::suggest;
 use crate::config::file::{Data, Value};
 use crate::config::keywords::Scope;
 use crate::config::resolve::rules::{find_backend, set_var, variable};
+use crate::config::resolve::stick;
 use crate::config::section::Section;
 use crate::config::units;
 use crate::policy::format::Format;
 use crate::policy::http_action::*;
+use crate::policy::stick::StickAction;
 
 /// Actions on requests that are neither changes of headers nor of the request line.
 pub(super) fn request(
@@ -73,8 +75,7 @@ pub(super) fn request(
         "set-priority-class" => RequestAction::SetPriorityClass(expression(reader, table, key)?),
         "set-priority-offset" => RequestAction::SetPriorityOffset(expression(reader, table, key)?),
         "normalize-uri" => RequestAction::NormalizeUri(normalizer(&table.string(key)?)?),
-        // Any other key was reported as unknown.
-        _ => return None,
+        key => RequestAction::Stick(counting(reader, table, key)?),
     })
 }
 
@@ -109,8 +110,16 @@ pub(super) fn response(
         "set-log-level" => ResponseAction::SetLogLevel(log_level(table, key)?),
         "set-nice" => return ignored(table, key),
         "strict-mode" => ResponseAction::StrictMode(table.flag(key)?),
-        _ => return None,
+        key => ResponseAction::Stick(counting(reader, table, key)?),
     })
+}
+
+/// Actions on stick tables. Any other key was reported as unknown.
+fn counting(reader: &mut Reader<'_, '_>, table: &Section<'_>, key: &str) -> Option<StickAction> {
+    let place = (reader.language, reader.place);
+    stick::ACTIONS
+        .contains(&key)
+        .then(|| stick::action(reader.layout, table, key, place, reader.variables))?
 }
 
 /// Changes of the request line. `None`: the action is none; `Some(None)`: it is, and it is wrong.

@@ -206,6 +206,7 @@ fn internal_backend(servers: IdRange<ServerId>) -> Backend {
         abort_on_close: false,
         allbackups: false,
         splice: Splice::Never,
+        stick: Vec::new(),
         http: Some(Box::new(HttpBackend {
             keep_alive: KeepAlive::Both,
             reuse: Reuse::Never,
@@ -228,6 +229,7 @@ fn internal_backend(servers: IdRange<ServerId>) -> Backend {
 fn internal_server(backend: BackendId) -> Server {
     Server {
         name: INTERNAL.to_owned(),
+        mark: 0,
         sid: 1,
         backend,
         // It gets its real name at the start.
