@@ -184,6 +184,10 @@ pub struct ProcessLive {
     pub connections: Level,
     /// New connections of each second (`set rate-limit`).
     pub rate: RateLimit,
+    /// TLS connections of clients against `maxsslconn`.
+    pub tls_connections: Level,
+    /// New TLS connections of each second (`maxsslrate`).
+    pub tls_rate: RateLimit,
     /// The process is stopping: no new connections.
     pub stopping: AtomicBool,
     /// Numbers sessions (`show sess`); each core takes a block at a time.
@@ -439,10 +443,13 @@ impl Live {
         let process = Arc::new(ProcessLive {
             connections: Level::new(Some(maxconn)),
             rate: RateLimit::default(),
+            tls_connections: Level::new(model.global.tls_connections_max),
+            tls_rate: RateLimit::default(),
             stopping: AtomicBool::new(false),
             session_block: AtomicU64::new(0),
             bind_keys: AtomicU64::new(0),
         });
+        process.tls_rate.set_limit(model.global.tls_rate_max.unwrap_or(0));
         Live::build(model, 1, process, None)
     }
 

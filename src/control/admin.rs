@@ -215,6 +215,11 @@ pub(super) async fn perform(control: &Rc<ControlBase>, conn: Option<&Conn>, job:
             Outcome::Sessions(told.collect())
         }
         Job::Stick(question) => Outcome::Stick(Box::new(gather::stick(control, *question).await)),
+        Job::Settle => {
+            // They answer in the order in which they were told.
+            drop(gather::sessions(control).await);
+            Outcome::Done
+        }
         Job::Sources => Outcome::Sources(gather::sources(control).await),
         Job::Configuration(order) => Outcome::Text(reload::perform(control, order).await),
         Job::ShutdownSession(id) => {

@@ -173,7 +173,8 @@ async fn run(base: Rc<ControlBase>, this: Rc<Probe>, delay: Duration) {
             return;
         }
         // All of them have the same settings. What runs now decides, since certificates come with a reload.
-        let tls = this.servers.borrow().first().and_then(|id| base.current().tls_checks.get(*id).cloned());
+        let tls =
+            this.servers.borrow().first().and_then(|id| base.current().tls_checks.borrow().get(*id).cloned());
         let report = probe(&this.spec, &script, tls.as_deref(), base.nonce()).await;
         // Those who asked for it by now, not when it began: a server that left does not hear of it.
         let control = base.current();

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::base::id::{CoreId, IdVec, ListenerId, ServerId};
 use crate::base::rng::Rng;
 use crate::base::time::Now;
+use crate::control::certificates::Certificates;
 use crate::control::checks::Probes;
 use crate::control::descriptors::Budget;
 use crate::control::events::{Events, Level};
@@ -114,9 +115,9 @@ pub(super) struct Control {
     pub(super) model: Arc<Model>,
     pub(super) live: Live,
     /// Certificates.
-    pub(super) tls: Arc<tls::Store>,
+    pub(super) tls: RefCell<Arc<tls::Store>>,
     /// How health checks shake hands.
-    pub(super) tls_checks: tls::Servers,
+    pub(super) tls_checks: RefCell<tls::Servers>,
     /// This core's own counters.
     pub(super) cells: Shard,
     pub(super) states: RefCell<States>,
@@ -141,6 +142,8 @@ pub(super) struct ControlBase {
     pub(super) names: RefCell<Vec<Name>>,
     pub(super) probes: RefCell<Probes>,
     pub(super) gathers: Gathers,
+    /// Orders about certificates that are under way.
+    pub(super) certificates: Certificates,
     /// Names that are looked up.
     pub(super) followed: Names,
     pub(super) events: Events,
@@ -187,8 +190,8 @@ impl ControlBase {
             base: self.clone(),
             model,
             live,
-            tls,
-            tls_checks,
+            tls: RefCell::new(tls),
+            tls_checks: RefCell::new(tls_checks),
             cells,
             states: RefCell::new(states),
             addresses: RefCell::new(addresses),
@@ -246,6 +249,7 @@ impl Control {
             names: RefCell::default(),
             probes: RefCell::default(),
             gathers: Gathers::default(),
+            certificates: Certificates::default(),
             followed: Names::default(),
             events: Events::new(logs.clone()),
             started: now,
@@ -307,6 +311,7 @@ impl Control {
         self.collector.borrow_mut().tick(now);
         self.latency.borrow_mut().tick();
         self.note_history(now);
+        self.tend_certificates(now);
         self.events.tick();
         self.cells.core.set(CoreStat::DroppedLogs, self.log.dropped() + self.logs.dropped());
         worker::publish_runtime(&self.cells.core);

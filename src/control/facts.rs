@@ -166,6 +166,7 @@ impl Control {
         let buffers = self.collector.borrow().process_sums().get(CoreStat::Buffers) * BUF_BYTES as u64;
         let cores = self.cores.len() as u64;
         let open = |state: BindState| self.live.binds.values().filter(|bind| bind.state() == state).count();
+        let expiry = self.certificate_expiry();
         ProcessFacts {
             name: global.compat_name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -187,6 +188,11 @@ impl Control {
             listeners: open(BindState::Listening) as u64,
             maxconn_reached: 0,
             warnings: self.process.warnings,
+            tls_limit: self.live.process.tls_connections.limit().map_or(0, u64::from),
+            tls_rate_limit: self.live.process.tls_rate.limit().into(),
+            kernel_tls: self.certificates.kernel_tls,
+            certificates: (expiry.certificates, expiry.expiring, expiry.expired),
+            certificate_expiry_s: expiry.next_s.map_or(0, |left| u64::try_from(left).unwrap_or(0)),
         }
     }
 

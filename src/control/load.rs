@@ -186,7 +186,8 @@ pub fn certificates(model: &Model, before: Option<&tls::Store>) -> Result<Arc<tl
         StartError(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
     let store = Arc::new(store);
-    tls::Binds::new(model, &store).map_err(|error| StartError(format!("cannot set up TLS: {error}")))?;
+    tls::Binds::new(model, &store, None)
+        .map_err(|error| StartError(format!("cannot set up TLS: {error}")))?;
     tls::Servers::new(model, &store).map_err(|error| StartError(format!("cannot set up TLS: {error}")))?;
     tls::Servers::of_checks(model, &store)
         .map_err(|error| StartError(format!("cannot set up TLS: {error}")))?;

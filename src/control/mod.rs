@@ -2,6 +2,7 @@
 
 mod admin;
 mod agents;
+mod certificates;
 mod checks;
 pub mod cli;
 mod core;

@@ -185,7 +185,7 @@ async fn attempt(base: &Rc<ControlBase>, source: &Source) -> Result<(u32, Vec<St
 /// Reads and resolves on a thread of its own: it may take a second, and checks and admin sessions go on.
 async fn load(base: &Rc<ControlBase>, source: &Source) -> Result<Candidate, Refused> {
     let (source, tell) = (source.clone(), base.notices.clone());
-    let certificates = base.current().tls.clone();
+    let certificates = base.current().tls.borrow().clone();
     let thread = std::thread::Builder::new().name("reload".to_owned());
     thread
         .spawn(move || {
@@ -287,11 +287,19 @@ fn commit(
     }
     base.collector.borrow_mut().reload(shards, origins);
     let control = base.switch(view);
+    base.certificates.reset();
     control.take_over(&before.model, origins);
     if model.global.maxconn != before.model.global.maxconn {
         let budget = base.process.budget;
         let wanted = model.global.maxconn.map_or(budget.maxconn, |wanted| wanted.min(budget.hard_maxconn));
         control.live.process.connections.set_limit(Some(wanted));
+    }
+    let (global, old) = (&model.global, &before.model.global);
+    if global.tls_connections_max != old.tls_connections_max {
+        control.live.process.tls_connections.set_limit(global.tls_connections_max);
+    }
+    if global.tls_rate_max != old.tls_rate_max {
+        control.live.process.tls_rate.set_limit(global.tls_rate_max.unwrap_or(0));
     }
     close_removed(before, origins);
     control.update_probes();

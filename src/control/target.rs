@@ -23,6 +23,7 @@ use crate::stats::latency::{Laps, Window, summed_up};
 use crate::stats::process::{CORE_CELLS, CORE_TABLE};
 use crate::stats::snapshot::{ProcessFacts, ServerFacts, Snapshot};
 use crate::stats::status::Admin;
+use crate::tls;
 
 /// The running process as the admin socket sees it.
 pub(super) struct Target {
@@ -134,6 +135,10 @@ impl AdminTarget for Target {
         names.iter().map(show).collect()
     }
 
+    fn certificates(&mut self, order: &tls::Order<'_>) -> Result<(String, bool), String> {
+        self.control.order_certificates(order)
+    }
+
     fn audit(&mut self, text: &str) {
         self.control.events.audit(text);
     }
@@ -226,6 +231,10 @@ impl AdminTarget for Target {
 
     fn set_rate_limit(&mut self, per_second: u32) {
         self.control.live.process.rate.set_limit(per_second);
+    }
+
+    fn set_tls_rate_limit(&mut self, per_second: u32) {
+        self.control.live.process.tls_rate.set_limit(per_second);
     }
 
     fn clear_counters(&mut self, all: bool) {

@@ -204,6 +204,8 @@ pub struct Insert {
     pub original_to: Option<AddressHeader>,
     /// `forwarded`: RFC 7239.
     pub forwarded: bool,
+    /// `forward-client-cert`: what the client's certificate says, of a frontend.
+    pub client_certificate: bool,
 }
 
 /// A header with an address.

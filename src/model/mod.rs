@@ -60,6 +60,10 @@ pub struct Global {
     pub control_core: usize,
     /// Client connections of the whole process; `None`: derived from RLIMIT_NOFILE at start.
     pub maxconn: Option<u32>,
+    /// TLS connections of clients over all cores (`maxsslconn`).
+    pub tls_connections_max: Option<u32>,
+    /// New TLS connections in each second over all cores (`maxsslrate`).
+    pub tls_rate_max: Option<u32>,
     /// How long a stopping process waits for its sessions (`hard-stop-after`); `None`: for ever.
     pub hard_stop_after: Option<Duration>,
     /// Name of this machine in statistics (`node`); default the host name.

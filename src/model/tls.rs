@@ -11,15 +11,6 @@ pub enum TlsVersion {
     V13,
 }
 
-/// `ciphers`: a policy by its name.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum CipherPolicy {
-    /// TLS 1.3 alone.
-    Modern,
-    /// TLS 1.2 with forward secrecy and authenticated encryption too.
-    Intermediate,
-}
-
 /// What both sides may be told of versions and ciphers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct TlsParameters {
@@ -46,21 +37,56 @@ pub enum ClientAuth {
     Required,
 }
 
-/// `bind ... tls`.
+/// An entry of `certificates`: what is shown, to whom, and with which settings.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct BindTls {
-    /// Files and directories with certificates and keys (`certificates`). The first is the default.
-    pub certificates: Vec<PathBuf>,
+pub struct Listed {
+    /// A file, or a directory of files.
+    pub path: PathBuf,
+    /// Names that it is shown for, and with `!` in front those that it is not; without any of the first kind: those that stand
+    /// in the certificate.
+    pub names: Vec<String>,
+    /// Settings of connections to these names; `None`: those of the bind.
+    pub settings: Option<Box<Handshake>>,
+}
+
+/// How clients shake hands.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Handshake {
     /// Versions, suites, groups, ALPN.
     pub parameters: TlsParameters,
-    /// Refuse names without a certificate (`strict-sni`) instead of showing the default.
-    pub strict_sni: bool,
     /// Whether clients show a certificate (`verify`).
     pub verify: ClientAuth,
     /// Authorities that sign certificates of clients (`ca-file`).
     pub ca_files: Vec<PathBuf>,
     /// Certificates that are revoked (`crl-file`); empty: it is not looked at.
     pub crl_files: Vec<PathBuf>,
+}
+
+/// `bind ... tls`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct BindTls {
+    /// Files and directories with certificates and keys (`certificates`). The first is the default.
+    pub certificates: Vec<Listed>,
+    /// How clients shake hands, unless their name has settings of its own.
+    pub handshake: Handshake,
+    /// Refuse names without a certificate (`strict-sni`) instead of showing the default.
+    pub strict_sni: bool,
+    /// Keys of session tickets (`tls-ticket-keys`); `None`: those of the process, which change by themselves.
+    pub ticket_keys: Option<PathBuf>,
+    /// No session tickets (`no-tls-tickets`).
+    pub no_tickets: bool,
+    /// Sessions that each core keeps for clients without tickets (`session-cache`).
+    pub session_cache: usize,
+    /// Where secrets of connections are written (`tls-keylog`).
+    pub key_log: Option<PathBuf>,
+}
+
+impl BindTls {
+    /// All settings of handshakes: of the bind, then those that names have.
+    pub fn handshakes(&self) -> impl Iterator<Item = &Handshake> {
+        let of_names = self.certificates.iter().filter_map(|listed| listed.settings.as_deref());
+        std::iter::once(&self.handshake).chain(of_names)
+    }
 }
 
 /// `tls` of a server.
@@ -78,4 +104,16 @@ pub struct ServerTls {
     pub verify_host: Option<String>,
     /// The certificate with its key that is shown to it (`certificate`).
     pub certificate: Option<PathBuf>,
+    /// Every connection begins with a full handshake (`no-ssl-reuse`).
+    pub no_reuse: bool,
+}
+
+/// A name as `names` and crt-lists have it, lower case; `None`: it is none.
+pub fn shown_name(text: &str) -> Option<String> {
+    let name = text.strip_prefix('!').unwrap_or(text);
+    let host = name.strip_prefix("*.").unwrap_or(name);
+    let is_name = !host.is_empty()
+        && host.len() <= 253
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    is_name.then(|| text.to_ascii_lowercase())
 }

@@ -191,7 +191,9 @@ impl Core {
         let Generation { model, live, shards, tls } = generation;
         // The control core made the same once before.
         let tls_servers = tls::Servers::new(&model, &tls).expect("configurations that were made before");
-        let tls = tls::Binds::new(&model, &tls).expect("configurations that were made before");
+        let keys = before.map(|core| core.tls.borrow().clone());
+        let keys = keys.as_deref();
+        let tls = tls::Binds::new(&model, &tls, keys).expect("configurations that were made before");
         Rc::new(Core {
             base: base.clone(),
             backends: model.backends.ids().map(|_| RefCell::default()).collect(),
@@ -214,6 +216,16 @@ impl Core {
     /// What this core has in every generation.
     pub(super) fn base(&self) -> &Rc<CoreBase> {
         &self.base
+    }
+
+    /// Shakes hands with other certificates from now on; handshakes under way end with those they began with.
+    pub(super) fn renew_certificates(&self, store: &Arc<tls::Store>) {
+        let before = self.tls.borrow().clone();
+        // The control core made the same once before.
+        let binds = tls::Binds::new(&self.model, store, Some(&before));
+        let servers = tls::Servers::new(&self.model, store);
+        self.tls.replace(Rc::new(binds.expect("configurations that were made before")));
+        self.tls_servers.replace(Rc::new(servers.expect("configurations that were made before")));
     }
 
     /// Whether there is a newer generation.

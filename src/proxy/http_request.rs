@@ -21,6 +21,7 @@ use crate::proto::h2::reason::Answer;
 use crate::proto::headers::Head;
 use crate::proto::http::{Method, Name, Version};
 use crate::proxy::capture;
+use crate::proxy::client_cert;
 use crate::proxy::client_h1::{Client, NoHead};
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::exchange::{Job, Wanted, upload_broken};
@@ -414,6 +415,9 @@ impl Planning<'_> {
             http_insert::host(self.session, request, self.bytes, text)?;
         }
         http_insert::addresses(self.session, (&http.insert, &own.insert), request, self.bytes, text)?;
+        if http.insert.client_certificate {
+            client_cert::forward(self.session, request, self.bytes, text)?;
+        }
         match &http.unique_id_header {
             Some(name) if !unique_id.is_empty() => request.edit(self.bytes).set_as(name, unique_id),
             _ => Ok(()),

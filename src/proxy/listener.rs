@@ -9,6 +9,8 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use crate::base::id::{CoreId, Id, ListenerId};
+use crate::base::time::Now;
+use crate::live::Level;
 use crate::model::Accept;
 use crate::proxy::core::{Core, CoreBase, SHORTAGE_PAUSE};
 use crate::proxy::message::{Event, ToCore};
@@ -100,7 +102,7 @@ impl Acceptor {
             self.paused = false;
             self.core.event(Event::AcceptResumed { core: self.core.id, bind: self.bind });
         }
-        if let Err(until) = self.core.live.process.rate.take(rt::now()) {
+        if let Err(until) = take_rate(&self.core, self.bind) {
             // Who comes now waits in the kernel's accept queue, as with HAProxy.
             self.held.push_front(conn);
             self.stop_accepting().await;
@@ -208,6 +210,17 @@ impl Acceptor {
     }
 }
 
+/// One more connection of this second; when the next second begins, if this one has had all of its connections.
+fn take_rate(core: &Core, bind: ListenerId) -> Result<(), Now> {
+    let process = &core.live.process;
+    process.rate.take(rt::now())?;
+    if is_tls(core, bind) { process.tls_rate.take(rt::now()) } else { Ok(()) }
+}
+
+fn is_tls(core: &Core, bind: ListenerId) -> bool {
+    core.model.binds[bind].tls.is_some()
+}
+
 /// Takes a connection that another core accepted.
 pub(super) fn take_over(base: &CoreBase, key: u64, socket: OwnedFd) {
     base.cells.count(CoreStat::HandoversIn);
@@ -221,57 +234,40 @@ fn is_paused(core: &Core, bind: ListenerId) -> bool {
     core.live.frontends[core.model.binds[bind].frontend].paused.load(Ordering::Relaxed)
 }
 
+/// The levels that a connection counts in.
+fn levels(core: &Core, bind: ListenerId) -> impl Iterator<Item = &Level> {
+    let live = &core.live;
+    let frontend = core.model.binds[bind].frontend;
+    let tls = is_tls(core, bind).then_some(&live.process.tls_connections);
+    [&live.process.connections, &live.frontends[frontend].connections, &live.binds[bind].connections]
+        .into_iter()
+        .chain(tls)
+}
+
 /// Takes a place under every limit that is set, or under none.
 fn enter(core: &Core, bind: ListenerId) -> bool {
-    let frontend = core.model.binds[bind].frontend;
-    let (process, f, b) = (
-        &core.live.process.connections,
-        &core.live.frontends[frontend].connections,
-        &core.live.binds[bind].connections,
-    );
-    if !process.try_enter() {
-        return false;
-    }
-    if !f.try_enter() {
-        process.leave();
-        return false;
-    }
-    if !b.try_enter() {
-        process.leave();
-        f.leave();
-        return false;
+    for (taken, level) in levels(core, bind).enumerate() {
+        if !level.try_enter() {
+            levels(core, bind).take(taken).for_each(Level::leave);
+            return false;
+        }
     }
     true
 }
 
 /// Takes a place for a connection that is here already and must be served.
 pub(super) fn enter_anyway(core: &Core, bind: ListenerId) {
-    let frontend = core.model.binds[bind].frontend;
-    core.live.process.connections.enter();
-    for level in [&core.live.frontends[frontend].connections, &core.live.binds[bind].connections] {
-        level.enter();
-    }
+    levels(core, bind).for_each(Level::enter);
 }
 
 fn has_room(core: &Core, bind: ListenerId) -> bool {
-    let frontend = core.model.binds[bind].frontend;
-    core.live.process.connections.has_room()
-        && core.live.frontends[frontend].connections.has_room()
-        && core.live.binds[bind].connections.has_room()
+    levels(core, bind).all(Level::has_room)
 }
 
 /// Gives the places of a session back, and wakes accept loops that wait for one, on every core.
 pub(super) fn leave(core: &Core, bind: ListenerId) {
-    let frontend = core.model.binds[bind].frontend;
-    let (process, f, b) = (
-        &core.live.process.connections,
-        &core.live.frontends[frontend].connections,
-        &core.live.binds[bind].connections,
-    );
-    let was_full = [process, f, b].iter().any(|l| !l.has_room());
-    process.leave();
-    f.leave();
-    b.leave();
+    let was_full = levels(core, bind).any(|level| !level.has_room());
+    levels(core, bind).for_each(Level::leave);
     if was_full {
         for (id, peer) in core.peers.iter().enumerate() {
             if id != core.id.index() {

@@ -15,6 +15,7 @@ use crate::proxy::idle::PoolKey;
 use crate::proxy::stick;
 use crate::proxy::stick_admin::{Question, Told};
 use crate::stats::timers::Batch;
+use crate::tls;
 
 /// To a data core.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub enum ToCore {
     /// Run another generation of the configuration: new sessions live by it, HTTP sessions from their next request. Answered
     /// by [`ToControl::Applied`]. Listeners of binds that it does not have take what waits for them, and close.
     Apply(Box<Generation>),
+    /// Other certificates, or keys of session tickets, for the current generation.
+    Certificates(Arc<tls::Store>),
     /// A frontend stops or goes on accepting (`disable frontend`), or a place under a `maxconn` became free on another core.
     Room,
     /// End one session.

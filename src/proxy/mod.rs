@@ -6,6 +6,7 @@
 
 pub mod auth;
 pub mod capture;
+mod client_cert;
 mod client_h1;
 mod client_h2;
 pub mod core;

@@ -1,6 +1,7 @@
 //! TLS with clients and servers: handshakes, what they count as, what rules read of them, and an answer for those who speak plain HTTP where TLS is
 //! spoken.
 
+use rustls::pki_types::CertificateDer;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
@@ -14,6 +15,7 @@ use crate::proxy::http::http_of;
 use crate::proxy::reply;
 use crate::proxy::session::Session;
 use crate::rt;
+use crate::stats::process::CoreStat;
 use crate::stats::table::Stat;
 use crate::tls::{self, Failure, Field, Part, Transport};
 
@@ -63,8 +65,12 @@ fn count_done(session: &Session) {
         bind.count(stat);
     };
     both(Stat::TlsHandshakes);
+    shard.core.count(CoreStat::TlsTotal);
     if facts.is_resumed() {
         both(Stat::TlsResumed);
+        shard.core.count(CoreStat::TlsClientResumed);
+    } else {
+        shard.core.count(CoreStat::TlsClientKeys);
     }
     if facts.is_tls13() {
         both(Stat::Tls13);
@@ -137,13 +143,14 @@ pub(super) fn answer(facts: &tls::Facts, fetch: &TlsFetch, out: &mut Vec<u8>) ->
         TlsFetch::IsResumed => Some(TlsAnswer::Bool(facts.is_resumed())),
         TlsFetch::HasCertificate => Some(TlsAnswer::Bool(!facts.chain().is_empty())),
         TlsFetch::Verify => Some(TlsAnswer::Int(0)),
-        _ => certificate(facts, fetch, out),
+        TlsFetch::Shown(fetch) => certificate(facts.shown()?, fetch, out),
+        _ => certificate(facts.chain(), fetch, out),
     }
 }
 
-/// What they read of its certificate.
-fn certificate(facts: &tls::Facts, fetch: &TlsFetch, out: &mut Vec<u8>) -> Option<TlsAnswer> {
-    let first = facts.chain().first()?;
+/// What they read of a certificate, the first of a chain.
+fn certificate(chain: &[CertificateDer<'static>], fetch: &TlsFetch, out: &mut Vec<u8>) -> Option<TlsAnswer> {
+    let first = chain.first()?;
     let field = match fetch {
         TlsFetch::Subject(part) => Field::Subject(part_of(part)),
         TlsFetch::Issuer(part) => Field::Issuer(part_of(part)),
@@ -155,17 +162,17 @@ fn certificate(facts: &tls::Facts, fetch: &TlsFetch, out: &mut Vec<u8>) -> Optio
         TlsFetch::KeyAlgorithm => Field::KeyAlgorithm,
         TlsFetch::Version => {
             let mut number = Vec::new();
-            facts.certificate(&Field::Version, &mut number);
+            tls::certificate_field(first, &Field::Version, &mut number);
             return std::str::from_utf8(&number).ok()?.parse().ok().map(TlsAnswer::Int);
         }
         TlsFetch::Serial => {
-            let is_there = facts.certificate(&Field::Serial, out);
+            let is_there = tls::certificate_field(first, &Field::Serial, out);
             return is_there.then_some(TlsAnswer::Written(ValueKind::Bin));
         }
         _ => {
             match fetch {
                 TlsFetch::Der => out.extend_from_slice(first),
-                TlsFetch::ChainDer => facts.chain().iter().for_each(|der| out.extend_from_slice(der)),
+                TlsFetch::ChainDer => chain.iter().for_each(|der| out.extend_from_slice(der)),
                 TlsFetch::Sha1 => out.extend_from_slice(&Sha1::digest(first)),
                 TlsFetch::Sha256 => out.extend_from_slice(&Sha256::digest(first)),
                 _ => return None,
@@ -173,7 +180,7 @@ fn certificate(facts: &tls::Facts, fetch: &TlsFetch, out: &mut Vec<u8>) -> Optio
             return Some(TlsAnswer::Written(ValueKind::Bin));
         }
     };
-    facts.certificate(&field, out).then_some(TlsAnswer::Written(ValueKind::Str))
+    tls::certificate_field(first, &field, out).then_some(TlsAnswer::Written(ValueKind::Str))
 }
 
 fn part_of(part: &DnPart) -> Part<'_> {
@@ -202,9 +209,12 @@ pub(super) async fn connect(
     match &result {
         Ok(()) => {
             both(Stat::TlsHandshakes);
+            shard.core.count(CoreStat::TlsTotal);
             if let Some(facts) = transport.tls() {
                 if facts.is_resumed() {
                     both(Stat::TlsResumed);
+                } else {
+                    shard.core.count(CoreStat::TlsServerKeys);
                 }
                 if facts.is_tls13() {
                     both(Stat::Tls13);

@@ -14,6 +14,7 @@ use crate::proxy::{idle, idle_share, listener, lot, queue};
 use crate::rt::{self, Mailbox, Sender};
 use crate::stats::counters::CoreCells;
 use crate::stats::process::CoreStat;
+use crate::tls;
 
 /// How often a draining core looks whether it is empty.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
@@ -68,6 +69,7 @@ pub(super) fn handle(core: &Rc<CoreBase>, message: ToCore) {
             core.switch(*generation);
             core.tell(ToControl::Applied { core: core.id, generation: number });
         }
+        ToCore::Certificates(store) => core.current().renew_certificates(&store),
         ToCore::Room => core.wake_room(),
         ToCore::ShutdownSession(id) => kill(core, |info| info.id == id),
         ToCore::ShutdownServer(server) => kill(core, |info| {
@@ -152,6 +154,7 @@ async fn publish_activity(core: Rc<CoreBase>) {
         let (pipes, free) = rt::splice::counts();
         let cells = &core.cells;
         publish_runtime(cells);
+        cells.set(CoreStat::TlsConnections, tls::open_connections());
         cells.set(CoreStat::Pipes, u64::from(pipes - free));
         cells.set(CoreStat::PipesFree, u64::from(free));
         core.hand_over_times();

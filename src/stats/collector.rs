@@ -50,6 +50,8 @@ struct ProcessSeries {
     connections: Rate,
     sessions: Rate,
     tls: Rate,
+    client_keys: Rate,
+    server_keys: Rate,
     bytes_out: Rate,
     idle_ns: u64,
     idle_percent: u64,
@@ -152,6 +154,10 @@ pub struct ProcessSums {
     pub session_rate: (u64, u64),
     /// TLS connections during the last second, and the most so far.
     pub tls_rate: (u64, u64),
+    /// Full TLS handshakes with clients during the last second, and the most so far.
+    pub client_key_rate: (u64, u64),
+    /// The same with servers.
+    pub server_key_rate: (u64, u64),
     /// Bytes sent during the last second.
     pub bytes_out_rate: u64,
     /// Percent of the last second that the data cores spent blocked.
@@ -212,6 +218,8 @@ impl Collector {
         self.process.connections.tick(total(CoreStat::ConnectionsTotal), elapsed_ns);
         self.process.sessions.tick(total(CoreStat::SessionsTotal), elapsed_ns);
         self.process.tls.tick(total(CoreStat::TlsTotal), elapsed_ns);
+        self.process.client_keys.tick(total(CoreStat::TlsClientKeys), elapsed_ns);
+        self.process.server_keys.tick(total(CoreStat::TlsServerKeys), elapsed_ns);
         self.process.bytes_out.tick(total(CoreStat::BytesOut), elapsed_ns);
         let idle_ns = self.core_totals(self.data_cores)[CoreStat::IdleNs as usize];
         let possible_ns = u128::from(elapsed_ns) * self.data_cores.max(1) as u128;
@@ -252,7 +260,8 @@ impl Collector {
         self.clear_objects::<Backend>(all);
         self.clear_objects::<Server>(all);
         self.clear_objects::<Listener>(all);
-        for rate in [&mut self.process.connections, &mut self.process.sessions, &mut self.process.tls] {
+        let ProcessSeries { connections, sessions, tls, client_keys, server_keys, .. } = &mut self.process;
+        for rate in [connections, sessions, tls, client_keys, server_keys] {
             rate.max = 0;
         }
     }
@@ -375,6 +384,8 @@ impl Collector {
             connection_rate: (process.connections.now, process.connections.max),
             session_rate: (process.sessions.now, process.sessions.max),
             tls_rate: (process.tls.now, process.tls.max),
+            client_key_rate: (process.client_keys.now, process.client_keys.max),
+            server_key_rate: (process.server_keys.now, process.server_keys.max),
             bytes_out_rate: process.bytes_out.now,
             idle_percent: process.idle_percent,
         }

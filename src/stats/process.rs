@@ -65,6 +65,9 @@ core_table! {
     SplicedBytesOut    "spliced_out"      false "Bytes of bytes_out that went through a pipe.";
     TlsConnections     "tls_cur"          true  "TLS connections open, both sides.";
     TlsTotal           "tls_tot"          false "TLS connections since the start, both sides.";
+    TlsClientKeys      "tls_full_clients" false "Full TLS handshakes with clients.";
+    TlsClientResumed   "tls_resumed_clients" false "TLS handshakes with clients that resumed a session.";
+    TlsServerKeys      "tls_full_servers" false "Full TLS handshakes with servers.";
     Panics             "panics"           false "Sessions that ended by a panic of ours.";
     TimersLost         "timers_lost"      false "Batches of durations dropped because the control core did not keep up.";
     DroppedLogs        "dropped_logs"     false "Log lines dropped because the sink was full.";

@@ -86,6 +86,16 @@ pub struct ProcessFacts {
     pub maxconn_reached: u64,
     /// Warnings since the start.
     pub warnings: u64,
+    /// TLS connections of clients (`maxsslconn`); 0: no limit.
+    pub tls_limit: u64,
+    /// New TLS connections of clients a second (`maxsslrate`); 0: no limit.
+    pub tls_rate_limit: u64,
+    /// Whether the kernel offers to protect TLS records itself.
+    pub kernel_tls: bool,
+    /// Certificates: how many there are, end soon, have ended.
+    pub certificates: (u64, u64, u64),
+    /// Seconds until the first of them ends; 0: it has, or there is none.
+    pub certificate_expiry_s: u64,
 }
 
 /// One line of `show stat`.

@@ -2,6 +2,7 @@
 //! the certificate. Which bind shows it to whom is `store`.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, SignatureAlgorithm};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use xxhash_rust::xxh3::Xxh3;
 
 /// Why a file is of no use.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +32,8 @@ pub enum CertError {
     BadKey(String),
     /// The key is that of another certificate.
     Mismatch,
+    /// It holds no keys of session tickets.
+    Ticket(String),
     /// It cannot be read.
     Io(String),
 }
@@ -44,7 +48,7 @@ impl fmt::Display for CertError {
             CertError::BadCertificate(why) => write!(f, "the certificate cannot be parsed: {why}"),
             CertError::BadKey(why) => write!(f, "the private key cannot be used: {why}"),
             CertError::Mismatch => f.write_str("the private key does not belong to the first certificate"),
-            CertError::Io(why) => f.write_str(why),
+            CertError::Ticket(why) | CertError::Io(why) => f.write_str(why),
         }
     }
 }
@@ -98,12 +102,12 @@ impl fmt::Debug for Certificate {
 
 /// The parts of PEM text.
 #[derive(Default)]
-struct Parts {
-    chain: Vec<CertificateDer<'static>>,
-    keys: Vec<PrivateKeyDer<'static>>,
+pub(super) struct Parts {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) keys: Vec<PrivateKeyDer<'static>>,
 }
 
-fn parts(pem: &[u8]) -> Result<Parts, CertError> {
+pub(super) fn parts(pem: &[u8]) -> Result<Parts, CertError> {
     let mut parts = Parts::default();
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
         let (kind, der) = section.map_err(|e| CertError::Pem(e.to_string()))?;
@@ -137,11 +141,27 @@ impl Certificate {
         {
             keys = parts(key_pem)?.keys;
         }
-        let Some(first) = chain.first() else { return Err(CertError::NoCertificate) };
+        if chain.is_empty() {
+            return Err(CertError::NoCertificate);
+        }
         if keys.len() > 1 {
             return Err(CertError::ManyKeys);
         }
         let key = keys.pop().ok_or(CertError::NoKey)?;
+        Certificate::new(chain, key, ocsp, provider)
+    }
+
+    /// Puts a certificate together.
+    ///
+    /// # Errors
+    /// What keeps it from being shown.
+    pub(super) fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        ocsp: Option<Vec<u8>>,
+        provider: &CryptoProvider,
+    ) -> Result<Certificate, CertError> {
+        let Some(first) = chain.first() else { return Err(CertError::NoCertificate) };
         let signing = provider.key_provider.load_private_key(key.clone_key());
         let signing = signing.map_err(|e| CertError::BadKey(e.to_string()))?;
         let key_type = match signing.algorithm() {
@@ -161,6 +181,11 @@ impl Certificate {
             Err(e) => return Err(CertError::BadCertificate(e.to_string())),
         }
         Ok(Certificate { chain, key, key_type, ocsp, names, not_before, not_after })
+    }
+
+    /// Its key.
+    pub(super) fn key(&self) -> PrivateKeyDer<'static> {
+        self.key.clone_key()
     }
 
     /// What rustls signs with. Each core makes its own.
@@ -218,6 +243,13 @@ pub(super) struct Files {
 }
 
 impl Files {
+    /// Of all that is in them. Nothing depends on who could find another text with the same: files belong to the operator.
+    pub(super) fn hash(&self) -> u64 {
+        let mut hasher = Xxh3::new();
+        (&self.pem, &self.key, &self.ocsp).hash(&mut hasher);
+        hasher.finish()
+    }
+
     pub(super) fn parse(self, provider: &CryptoProvider) -> Result<Certificate, CertError> {
         Certificate::parse(&self.pem, self.key.as_deref(), self.ocsp, provider)
     }

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
@@ -97,6 +97,9 @@ impl Connector {
         };
         config.alpn_protocols.clone_from(&tls.parameters.alpn);
         config.enable_secret_extraction = true;
+        if tls.no_reuse {
+            config.resumption = Resumption::disabled();
+        }
         Ok(Connector { config: Arc::new(config), name: name_of(wanted)? })
     }
 }

@@ -1,6 +1,9 @@
 //! What a handshake agreed on and what it proved: facts of a connection that outlive it. Read by rules, logs and pools.
 
+use std::sync::Arc;
+
 use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
 use rustls::{CommonState, HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite};
 
 use super::x509::{self, Field};
@@ -15,11 +18,17 @@ pub struct Facts {
     sni: Option<Box<str>>,
     resumed: bool,
     chain: Box<[CertificateDer<'static>]>,
+    /// What the client was shown; each core has its own, so that no count of references is shared.
+    shown: Option<Arc<CertifiedKey>>,
 }
 
 impl Facts {
     /// Reads them off a handshake that is over; `None` if it is not.
-    pub(super) fn of(state: &CommonState, sni: Option<&str>) -> Option<Facts> {
+    pub(super) fn of(
+        state: &CommonState,
+        sni: Option<&str>,
+        shown: Option<Arc<CertifiedKey>>,
+    ) -> Option<Facts> {
         Some(Facts {
             version: state.protocol_version()?,
             suite: state.negotiated_cipher_suite()?,
@@ -28,6 +37,7 @@ impl Facts {
             sni: sni.map(Into::into),
             resumed: state.handshake_kind() == Some(HandshakeKind::Resumed),
             chain: state.peer_certificates().unwrap_or_default().into(),
+            shown,
         })
     }
 
@@ -71,8 +81,13 @@ impl Facts {
         &self.chain
     }
 
+    /// The certificate that the client was shown, and its chain; `None`: we are the client.
+    pub fn shown(&self) -> Option<&[CertificateDer<'static>]> {
+        self.shown.as_deref().map(|key| key.cert.as_slice())
+    }
+
     /// Appends a field of the peer's certificate to `out`. False: it has none, or sent no certificate.
     pub fn certificate(&self, field: &Field<'_>, out: &mut Vec<u8>) -> bool {
-        self.chain.first().is_some_and(|der| x509::write(der, field, out))
+        self.chain.first().is_some_and(|der| x509::certificate_field(der, field, out))
     }
 }

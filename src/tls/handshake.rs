@@ -1,6 +1,7 @@
 //! Handshakes: from the first byte of a connection to keys, or to the reason why there are none. rustls decides; here its
 //! messages are carried. The caller sets the deadline: a handshake that is dropped leaves a connection that can only be closed.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 
@@ -12,12 +13,13 @@ use rustls::{AlertDescription, CommonState, Error, ExtractedSecrets, ServerConfi
 use super::client::Connector;
 use super::facts::Facts;
 use super::records::{Front, Kernel, Records, front};
+use super::server;
 use super::session::Established;
 use super::transport::Transport;
-use crate::base::limits::TLS_HANDSHAKE_BYTES_MAX;
+use crate::base::limits::{TLS_HANDSHAKE_BYTES_MAX, TLS_STEPS_PER_TURN};
 use crate::proto::Parsed;
 use crate::proto::client_hello::{self, ClientHelloError};
-use crate::rt::Conn;
+use crate::rt::{self, Conn};
 
 /// Why there is no TLS.
 #[derive(Debug)]
@@ -129,8 +131,11 @@ async fn shake(
     sni: Option<&str>,
 ) -> Result<(), Failure> {
     let mut data = Vec::new();
+    let mut shown = None;
     let ended = loop {
+        turn().await;
         let (discard, step) = tls.look(&mut io.input[..io.shown], &mut data, &mut io.out);
+        shown = server::take_shown().or(shown);
         io.discard(discard);
         match step {
             Step::Again => {}
@@ -155,13 +160,33 @@ async fn shake(
     if !tls.may_hold_back() {
         io.flush().await?;
     }
-    let facts = Facts::of(tls.state(), sni).ok_or(Failure::Closed)?;
+    let facts = Facts::of(tls.state(), sni, shown).ok_or(Failure::Closed)?;
     let suite = tls.state().negotiated_cipher_suite().ok_or(Failure::Closed)?;
     let (secrets, kernel) = tls.finish().map_err(Failure::Tls)?;
     let records = Records::new(suite, secrets, kernel).map_err(Failure::Tls)?;
     let Carrier { input: rest, out: queued, .. } = io;
     transport.establish(Established { records, facts, data, rest, queued, ended });
     Ok(())
+}
+
+thread_local! {
+    /// The turn of this core, and how many steps of handshakes it has had.
+    static STEPS: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
+}
+
+/// Waits for a turn of the core that has room for a step of a handshake: one takes as much CPU time as hundreds of requests, and
+/// those who are served already are not to wait for a crowd that comes.
+async fn turn() {
+    loop {
+        let now = rt::limits::loops();
+        let (turn, steps) = STEPS.get();
+        let steps = if turn == now { steps } else { 0 };
+        STEPS.set((now, steps + 1));
+        if steps < TLS_STEPS_PER_TURN {
+            return;
+        }
+        rt::yield_now().await;
+    }
 }
 
 /// Receives until it is known whom the client asks for. A hello that our parser does not take is left to rustls, which

@@ -3,22 +3,29 @@
 
 mod cert;
 mod client;
+mod desk;
 mod facts;
 mod handshake;
+mod key_log;
+mod listing;
 mod names;
 mod records;
 mod server;
 mod session;
+mod show;
 mod store;
+mod tickets;
 mod transport;
 mod trust;
 mod x509;
 
 pub use cert::{CertError, Certificate, KeyType};
 pub use client::{Connector, Servers};
+pub use desk::{Desk, Done, Order};
 pub use facts::Facts;
 pub use handshake::{Choose, Failure, accept, connect};
 pub use server::{Bind, Binds};
-pub use store::{Entry, Problem, Store};
+pub use session::open_connections;
+pub use store::{Entry, Expiry, Problem, Store};
 pub use transport::{Receiving, Sending, Transport};
-pub use x509::{Field, Part};
+pub use x509::{Field, Part, certificate_field};

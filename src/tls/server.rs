@@ -1,47 +1,77 @@
 //! What one core answers handshakes of clients with: a rustls configuration for each TLS bind, and keys that are loaded when
 //! somebody asks for them. Nothing here is shared with another core but the store, which is only read.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use ahash::AHashMap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 
+use super::cert::Certificate;
 use super::handshake::Choose;
+use super::key_log::KeyLogFile;
+use super::listing::Shown;
 use super::names::{GROUPS, SUITES};
 use super::store::Store;
 use crate::base::id::{IdVec, ListenerId};
 use crate::model::Model;
-use crate::model::tls::{BindTls, ClientAuth, TlsParameters, TlsVersion};
+use crate::model::tls::{BindTls, ClientAuth, Handshake, TlsParameters, TlsVersion};
 
 /// The TLS binds of one core.
 pub struct Binds {
     binds: IdVec<ListenerId, Option<Bind>>,
+    store: Arc<Store>,
+    keys: Arc<Keys>,
 }
 
 /// One TLS bind of one core.
 pub struct Bind {
-    config: Arc<ServerConfig>,
+    /// By the number of the settings: the bind's own, then those of names.
+    configs: Vec<Arc<ServerConfig>>,
     resolver: Arc<Resolver>,
 }
 
 impl Binds {
-    /// Makes the configurations of a core.
+    /// Makes the configurations of a core. Keys that were loaded `before` are taken from there.
     ///
     /// # Errors
     /// What rustls refuses; resolve leaves nothing that it would.
-    pub fn new(model: &Model, store: &Arc<Store>) -> Result<Binds, rustls::Error> {
+    pub fn new(model: &Model, store: &Arc<Store>, before: Option<&Binds>) -> Result<Binds, rustls::Error> {
         let keys: Arc<Keys> = store.entries.iter().map(|_| OnceLock::new()).collect();
+        if let Some(before) = before {
+            before.hand_over(store, &keys);
+        }
         let mut binds = IdVec::new();
         for (id, bind) in model.binds.iter() {
             let made = bind.tls.as_deref().map(|tls| Bind::new(tls, id, store, &keys)).transpose()?;
             binds.push(made);
         }
-        Ok(Binds { binds })
+        Ok(Binds { binds, store: store.clone(), keys })
+    }
+
+    /// Fills in the keys of certificates that stay.
+    fn hand_over(&self, store: &Store, keys: &Keys) {
+        let loaded: AHashMap<*const Certificate, &Arc<CertifiedKey>> = self
+            .store
+            .entries
+            .iter()
+            .zip(self.keys.iter())
+            .filter_map(|(entry, key)| Some((Arc::as_ptr(&entry.certificate), key.get()?.as_ref()?)))
+            .collect();
+        for (entry, key) in store.entries.iter().zip(keys) {
+            if let Some(known) = loaded.get(&Arc::as_ptr(&entry.certificate)) {
+                // It is fresh.
+                let _ = key.set(Some((*known).clone()));
+            }
+        }
     }
 
     /// What a bind answers with; `None`: it is plain.
@@ -57,48 +87,90 @@ impl Bind {
         store: &Arc<Store>,
         keys: &Arc<Keys>,
     ) -> Result<Bind, rustls::Error> {
-        let provider = Arc::new(provider(&tls.parameters));
         let resolver = Arc::new(Resolver {
             store: store.clone(),
             bind: id,
             keys: keys.clone(),
-            provider: provider.clone(),
+            provider: Arc::new(aws_lc_rs::default_provider()),
         });
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions(&tls.parameters))?
-            .with_client_cert_verifier(verifier(tls, store, &resolver.provider)?)
-            .with_cert_resolver(resolver.clone());
-        config.alpn_protocols.clone_from(&tls.parameters.alpn);
-        config.ignore_client_order = true;
-        // The record layer goes on without rustls (`records`).
-        config.enable_secret_extraction = true;
-        config.ticketer = store.tickets.clone();
-        Ok(Bind { config: Arc::new(config), resolver })
+        let configs = tls.handshakes().map(|handshake| config((tls, handshake), store, &resolver));
+        Ok(Bind { configs: configs.collect::<Result<_, _>>()?, resolver })
     }
+}
+
+fn config(
+    (tls, handshake): (&BindTls, &Handshake),
+    store: &Store,
+    resolver: &Arc<Resolver>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let provider = Arc::new(provider(&handshake.parameters));
+    let mut config = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(versions(&handshake.parameters))?
+        .with_client_cert_verifier(verifier(handshake, store, &provider)?)
+        .with_cert_resolver(resolver.clone());
+    config.alpn_protocols.clone_from(&handshake.parameters.alpn);
+    config.ignore_client_order = true;
+    // The record layer goes on without rustls (`records`).
+    config.enable_secret_extraction = true;
+    config.session_storage = match tls.session_cache {
+        0 => Arc::new(NoServerSessionStorage {}),
+        sessions => ServerSessionMemoryCache::new(sessions),
+    };
+    if let Some(path) = &tls.key_log {
+        let log = KeyLogFile::open(path);
+        config.key_log =
+            Arc::new(log.map_err(|e| rustls::Error::General(format!("{}: {e}", path.display())))?);
+    }
+    if !tls.no_tickets {
+        let of_file = tls.ticket_keys.as_ref().and_then(|path| store.ticket_files.get(path));
+        let tickets = of_file.unwrap_or(&store.tickets).producer(&domain(handshake, store));
+        let failed = || rustls::Error::General("keys of session tickets that cannot be used".into());
+        config.ticketer = Arc::new(tickets.ok_or_else(failed)?);
+    }
+    Ok(Arc::new(config))
+}
+
+/// What a ticket is good for: the same demands on clients, the same authorities, the same lists of revoked certificates. Paths
+/// do not count, since machines that share keys may have them elsewhere.
+fn domain(handshake: &Handshake, store: &Store) -> Vec<u8> {
+    let mut domain = format!("{:?}\n", handshake.verify).into_bytes();
+    let mut push = |bytes: &[u8]| {
+        domain.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+        domain.extend_from_slice(bytes);
+    };
+    if handshake.verify != ClientAuth::None {
+        for root in &store.trust.roots(&handshake.ca_files).roots {
+            push(root.subject.as_ref());
+            push(root.subject_public_key_info.as_ref());
+        }
+        store.trust.revoked(&handshake.crl_files).iter().for_each(|list| push(list.as_ref()));
+    }
+    domain
 }
 
 impl Choose for Bind {
     fn choose(&self, sni: Option<&str>) -> Option<Arc<ServerConfig>> {
-        (!self.resolver.find(sni).is_empty()).then(|| self.config.clone())
+        let first = self.resolver.find(sni).first()?;
+        self.configs.get(usize::from(first.settings)).cloned()
     }
 }
 
 /// Who may show a certificate, and must.
 fn verifier(
-    tls: &BindTls,
+    handshake: &Handshake,
     store: &Store,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, rustls::Error> {
-    if tls.verify == ClientAuth::None {
+    if handshake.verify == ClientAuth::None {
         return Ok(WebPkiClientVerifier::no_client_auth());
     }
-    let roots = store.trust.roots(&tls.ca_files);
+    let roots = store.trust.roots(&handshake.ca_files);
     let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
-    if !tls.crl_files.is_empty() {
-        let lists = store.trust.revoked(&tls.crl_files).iter().cloned();
+    if !handshake.crl_files.is_empty() {
+        let lists = store.trust.revoked(&handshake.crl_files).iter().cloned();
         builder = builder.with_crls(lists).allow_unknown_revocation_status();
     }
-    if tls.verify == ClientAuth::Optional {
+    if handshake.verify == ClientAuth::Optional {
         builder = builder.allow_unauthenticated();
     }
     builder.build().map_err(|e| rustls::Error::General(format!("cannot verify clients: {e}")))
@@ -149,7 +221,7 @@ impl fmt::Debug for Resolver {
 }
 
 impl Resolver {
-    fn find(&self, sni: Option<&str>) -> &[u32] {
+    fn find(&self, sni: Option<&str>) -> &[Shown] {
         self.store.binds[self.bind].as_ref().map_or(&[], |names| names.find(sni))
     }
 
@@ -159,13 +231,25 @@ impl Resolver {
     }
 }
 
+thread_local! {
+    /// What the last hello on this core is answered with: rustls does not say it of a connection.
+    static SHOWN: Cell<Option<Arc<CertifiedKey>>> = const { Cell::new(None) };
+}
+
+/// What the hello that was looked at just now is answered with.
+pub(super) fn take_shown() -> Option<Arc<CertifiedKey>> {
+    SHOWN.take()
+}
+
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let sni = hello.server_name().map(str::to_ascii_lowercase);
         let candidates = self.find(sni.as_deref());
         let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
-        let found = candidates.iter().filter_map(|number| self.key(*number)).find(fits);
+        let found = candidates.iter().filter_map(|shown| self.key(shown.certificate)).find(fits);
         // A client that can check none of them gets the first and may say so itself.
-        found.or_else(|| self.key(*candidates.first()?)).cloned()
+        let shown = found.or_else(|| self.key(candidates.first()?.certificate)).cloned();
+        SHOWN.set(shown.clone());
+        shown
     }
 }

@@ -1,7 +1,7 @@
 //! TLS on an established connection: receives, opens records, protects and sends. It owns the operations of its socket, so
 //! that nothing is lost when somebody stops waiting. No buffer is held while nothing is received. Used by `transport`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::task::{Context, Poll, Waker};
 
@@ -63,6 +63,22 @@ pub(super) struct Established {
     pub(super) ended: bool,
 }
 
+thread_local! {
+    /// TLS connections of this core.
+    static OPEN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// TLS connections of this core that are open, both sides.
+pub fn open_connections() -> u64 {
+    OPEN.get()
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        OPEN.set(OPEN.get() - 1);
+    }
+}
+
 impl Session {
     pub(super) fn new(established: Established) -> Session {
         let Established { records, facts, data, rest, queued, ended } = established;
@@ -84,6 +100,7 @@ impl Session {
             fin: false,
             failed: None,
         };
+        OPEN.set(OPEN.get() + 1);
         Session { facts, state: RefCell::new(state) }
     }
 

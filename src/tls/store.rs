@@ -4,55 +4,66 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ahash::AHashMap;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::ProducesTickets;
+use rustls::crypto::CryptoProvider;
 
 use super::cert::{self, CertError, Certificate};
+use super::listing::{BindNames, Line};
+use super::tickets::TicketKeys;
 use super::trust::Trust;
 use crate::base::id::{IdVec, ListenerId};
-use crate::base::limits::{CERTIFICATE_FILE_BYTES_MAX, CERTIFICATES_PER_DIRECTORY_MAX};
+use crate::base::limits::{
+    CERTIFICATE_FILE_BYTES_MAX, CERTIFICATE_WARNING_PART, CERTIFICATE_WARNING_S,
+    CERTIFICATES_PER_DIRECTORY_MAX,
+};
 use crate::model::Model;
-use crate::model::tls::BindTls;
 
 /// A file with a certificate.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     /// Where it was read, as it is shown and named by commands.
     pub path: PathBuf,
     /// The certificate.
     pub certificate: Arc<Certificate>,
     /// Of the bytes of its files: while it stays the same nothing is parsed again.
-    hash: u64,
+    pub(super) hash: u64,
 }
 
 /// Certificates by where they were read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Store {
     /// Every certificate once.
     pub entries: Vec<Entry>,
-    /// What each bind shows; `None`: it is plain.
+    /// What each bind lists; `None`: it is plain.
+    pub(super) lines: IdVec<ListenerId, Option<Vec<Line>>>,
+    /// What comes of it.
     pub(super) binds: IdVec<ListenerId, Option<BindNames>>,
     /// Authorities and lists of revoked certificates.
     pub(super) trust: Trust,
     /// Keys of session tickets: a session that began on one core may go on on another.
-    pub(super) tickets: Arc<dyn ProducesTickets>,
+    pub(super) tickets: TicketKeys,
+    /// Those of files (`tls-ticket-keys`), by the file.
+    pub(super) ticket_files: BTreeMap<PathBuf, TicketKeys>,
 }
 
-/// What a bind shows to whom.
-#[derive(Debug, Default)]
-pub(super) struct BindNames {
-    pub(super) exact: AHashMap<Box<str>, Vec<u32>>,
-    /// By what stands behind `*`, the dot included.
-    pub(super) wildcard: AHashMap<Box<str>, Vec<u32>>,
-    /// For names that there is nothing for; none with `strict-sni`.
-    pub(super) default: Vec<u32>,
+/// When certificates end.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Expiry {
+    /// How many there are.
+    pub certificates: u64,
+    /// How many of them end soon.
+    pub expiring: u64,
+    /// How many have ended.
+    pub expired: u64,
+    /// Seconds until the first of them ends; negative if it has.
+    pub next_s: Option<i64>,
+    /// Those that end soon or have ended, and in how many seconds.
+    pub ending: Vec<(PathBuf, i64)>,
 }
 
 /// A file that is of no use.
@@ -79,27 +90,7 @@ impl Store {
     /// Every file that is of no use.
     pub fn load(model: &Model, old: Option<&Store>) -> Result<Store, Vec<Problem>> {
         let mut problems = Vec::new();
-        let mut files: BTreeMap<PathBuf, String> = BTreeMap::new();
-        let mut wanted: IdVec<ListenerId, Option<Vec<PathBuf>>> = IdVec::new();
-        for (_, bind) in model.binds.iter() {
-            let Some(tls) = &bind.tls else {
-                wanted.push(None);
-                continue;
-            };
-            let mut own = Vec::new();
-            for path in &tls.certificates {
-                match expand(path) {
-                    Ok(paths) => own.extend(paths),
-                    Err(error) => {
-                        problems.push(Problem { origin: bind.origin.clone(), path: path.clone(), error });
-                    }
-                }
-            }
-            for path in &own {
-                files.entry(path.clone()).or_insert_with(|| bind.origin.clone());
-            }
-            wanted.push(Some(own));
-        }
+        let (mut files, wanted) = wanted(model, &mut problems);
         for (_, server) in model.servers.iter() {
             if let Some(path) = server.tls.as_deref().and_then(|tls| tls.certificate.clone()) {
                 files.entry(path).or_insert_with(|| server.origin.clone());
@@ -109,13 +100,15 @@ impl Store {
         let loaded = load_all(&paths, old);
         let tickets = match old {
             Some(old) => old.tickets.clone(),
-            None => aws_lc_rs::Ticketer::new().map_err(|e| {
-                let error = CertError::Io(format!("cannot make keys for session tickets: {e}"));
+            None => TicketKeys::fresh().ok_or_else(|| {
+                let error = CertError::Ticket("cannot make keys for session tickets".to_owned());
                 vec![Problem { origin: String::new(), path: PathBuf::new(), error }]
             })?,
         };
         let trust = Trust::load(model, &mut problems);
-        let mut store = Store { entries: Vec::new(), binds: IdVec::new(), trust, tickets };
+        let ticket_files = ticket_files(model, &mut problems);
+        let (lines, binds) = (IdVec::new(), IdVec::new());
+        let mut store = Store { entries: Vec::new(), lines, binds, trust, tickets, ticket_files };
         let mut index = AHashMap::new();
         for ((path, origin), loaded) in paths.into_iter().zip(loaded) {
             match loaded {
@@ -130,14 +123,54 @@ impl Store {
         if !problems.is_empty() {
             return Err(problems);
         }
-        for (id, paths) in wanted.iter() {
-            let names = model.binds[id].tls.as_deref().zip(paths.as_ref()).map(|(tls, paths)| {
-                let numbers: Vec<u32> = paths.iter().filter_map(|path| index.get(path).copied()).collect();
-                BindNames::new(tls, &numbers, &store.entries)
-            });
-            store.binds.push(names);
+        for (_, wanted) in wanted.iter() {
+            let line = |wanted: &Wanted| {
+                Some(Line {
+                    certificate: *index.get(&wanted.path)?,
+                    list: wanted.list.clone(),
+                    names: wanted.names.clone(),
+                    settings: wanted.settings,
+                })
+            };
+            store.lines.push(wanted.as_ref().map(|wanted| wanted.iter().filter_map(line).collect()));
         }
+        store.name_binds(model);
         Ok(store)
+    }
+
+    /// Says which bind shows what, after entries or lines changed.
+    pub(super) fn name_binds(&mut self, model: &Model) {
+        let entries = &self.entries;
+        let names = |(id, lines): (ListenerId, &Option<Vec<Line>>)| {
+            let tls = model.binds[id].tls.as_deref()?;
+            Some(BindNames::new(tls.strict_sni, lines.as_deref()?, entries))
+        };
+        self.binds = self.lines.iter().map(names).collect();
+    }
+
+    /// The same with a fresh key for session tickets; `None`: there is no randomness.
+    pub fn with_turned_tickets(&self) -> Option<Store> {
+        Some(Store { tickets: self.tickets.turned()?, ..self.clone() })
+    }
+
+    /// When certificates in use end.
+    pub fn expiry(&self, now_s: i64) -> Expiry {
+        let mut expiry = Expiry { certificates: self.entries.len() as u64, ..Expiry::default() };
+        for entry in &self.entries {
+            let (from, until) = (entry.certificate.not_before, entry.certificate.not_after);
+            let left = until - now_s;
+            expiry.next_s = Some(expiry.next_s.map_or(left, |next| next.min(left)));
+            let patience = ((until - from) / CERTIFICATE_WARNING_PART).min(CERTIFICATE_WARNING_S);
+            if left <= 0 {
+                expiry.expired += 1;
+            } else if left < patience {
+                expiry.expiring += 1;
+            } else {
+                continue;
+            }
+            expiry.ending.push((entry.path.clone(), left));
+        }
+        expiry
     }
 
     /// The certificate of a file.
@@ -146,51 +179,64 @@ impl Store {
     }
 }
 
-impl BindNames {
-    fn new(tls: &BindTls, numbers: &[u32], entries: &[Entry]) -> BindNames {
-        let mut names = BindNames::default();
-        let certificate = |number: u32| &entries[number as usize].certificate;
-        for number in numbers.iter().copied() {
-            for name in &certificate(number).names {
-                let list = match name.strip_prefix('*') {
-                    Some(suffix) => names.wildcard.entry(suffix.into()).or_default(),
-                    None => names.exact.entry(name.as_str().into()).or_default(),
-                };
-                // The first of a type for a name stays.
-                if !list.iter().any(|seen| certificate(*seen).key_type == certificate(number).key_type) {
-                    list.push(number);
+fn ticket_files(model: &Model, problems: &mut Vec<Problem>) -> BTreeMap<PathBuf, TicketKeys> {
+    let mut files = BTreeMap::new();
+    for (_, bind) in model.binds.iter() {
+        let Some(path) = bind.tls.as_deref().and_then(|tls| tls.ticket_keys.clone()) else { continue };
+        if files.contains_key(&path) {
+            continue;
+        }
+        match TicketKeys::read(&path) {
+            Ok(keys) => drop(files.insert(path, keys)),
+            Err(error) => problems.push(Problem { origin: bind.origin.clone(), path, error }),
+        }
+    }
+    files
+}
+
+/// A certificate that a bind is to show: a line before its number is known.
+struct Wanted {
+    path: PathBuf,
+    list: PathBuf,
+    names: Vec<String>,
+    settings: u16,
+}
+
+/// Where each file is named first.
+type Origins = BTreeMap<PathBuf, String>;
+
+/// The files of the binds, and what each bind shows.
+fn wanted(model: &Model, problems: &mut Vec<Problem>) -> (Origins, IdVec<ListenerId, Option<Vec<Wanted>>>) {
+    let mut files = Origins::new();
+    let mut wanted: IdVec<ListenerId, Option<Vec<Wanted>>> = IdVec::new();
+    for (_, bind) in model.binds.iter() {
+        let Some(tls) = &bind.tls else {
+            wanted.push(None);
+            continue;
+        };
+        let mut own = Vec::new();
+        let mut settings = 0;
+        for listed in &tls.certificates {
+            settings += u16::from(listed.settings.is_some());
+            match expand(&listed.path) {
+                Ok(paths) => own.extend(paths.into_iter().map(|path| Wanted {
+                    path,
+                    list: listed.path.clone(),
+                    names: listed.names.clone(),
+                    settings: if listed.settings.is_some() { settings } else { 0 },
+                })),
+                Err(error) => {
+                    let (origin, path) = (bind.origin.clone(), listed.path.clone());
+                    problems.push(Problem { origin, path, error });
                 }
             }
         }
-        for list in names.exact.values_mut().chain(names.wildcard.values_mut()) {
-            list.sort_by_key(|number| certificate(*number).key_type);
+        for line in &own {
+            files.entry(line.path.clone()).or_insert_with(|| bind.origin.clone());
         }
-        if !tls.strict_sni
-            && let Some(first) = numbers.first().copied()
-        {
-            // The default may come in several types too: those with the names of the first.
-            let same = certificate(first).names.clone();
-            names.default = numbers.iter().copied().filter(|n| certificate(*n).names == same).collect();
-            names.default.sort_by_key(|number| certificate(*number).key_type);
-        }
-        names
+        wanted.push(Some(own));
     }
-
-    /// The certificates for a name, best type first; empty: there is none, and no default.
-    pub(super) fn find(&self, sni: Option<&str>) -> &[u32] {
-        if let Some(sni) = sni {
-            if let Some(found) = self.exact.get(sni) {
-                return found;
-            }
-            // A wildcard stands for one label (RFC 6125 6.4.3).
-            if let Some(dot) = sni.find('.')
-                && let Some(found) = self.wildcard.get(&sni[dot..])
-            {
-                return found;
-            }
-        }
-        &self.default
-    }
+    (files, wanted)
 }
 
 /// A file, or the files of a directory in the order of their names.
@@ -251,9 +297,7 @@ fn load_all(paths: &[(PathBuf, String)], old: Option<&Store>) -> Vec<Loaded> {
 
 fn load_one(path: &Path, known: Option<&Entry>, provider: &CryptoProvider) -> Loaded {
     let files = cert::read(path)?;
-    let mut hasher = DefaultHasher::new();
-    (&files.pem, &files.key, &files.ocsp).hash(&mut hasher);
-    let hash = hasher.finish();
+    let hash = files.hash();
     if let Some(known) = known.filter(|known| known.hash == hash) {
         return Ok((known.certificate.clone(), hash));
     }

@@ -13,7 +13,7 @@ use super::store::{Problem, expand, read_file};
 use crate::model::Model;
 
 /// Authorities and revocation lists of a model, by the files that name them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Trust {
     roots: AHashMap<Vec<PathBuf>, Arc<RootCertStore>>,
     revoked: AHashMap<Vec<PathBuf>, Vec<CertificateRevocationListDer<'static>>>,
@@ -29,9 +29,10 @@ impl Trust {
             }
         };
         for (_, bind) in model.binds.iter() {
-            if let Some(tls) = bind.tls.as_deref().filter(|tls| !tls.ca_files.is_empty()) {
-                note(&bind.origin, trust.add_roots(&tls.ca_files));
-                note(&bind.origin, trust.add_revoked(&tls.crl_files));
+            let all = bind.tls.iter().flat_map(|tls| tls.handshakes());
+            for handshake in all.filter(|handshake| !handshake.ca_files.is_empty()) {
+                note(&bind.origin, trust.add_roots(&handshake.ca_files));
+                note(&bind.origin, trust.add_revoked(&handshake.crl_files));
             }
         }
         for (_, server) in model.servers.iter() {

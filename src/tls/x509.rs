@@ -43,7 +43,7 @@ pub enum Field<'a> {
 }
 
 /// Appends a field of a certificate to `out`. False: there is no such thing.
-pub(super) fn write(der: &[u8], field: &Field<'_>, out: &mut Vec<u8>) -> bool {
+pub fn certificate_field(der: &[u8], field: &Field<'_>, out: &mut Vec<u8>) -> bool {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return false };
     let mut text = String::new();
     match field {
@@ -174,4 +174,13 @@ fn iso_date(time: ASN1Time, out: &mut String) {
     let (year, month) = (t.year(), u8::from(t.month()));
     let (h, m, s) = (t.hour(), t.minute(), t.second());
     let _ = write!(out, "{year:04}-{month:02}-{:02}T{h:02}:{m:02}:{s:02}Z", t.day());
+}
+
+/// OpenSSL's form: `Sep 13 21:20:24 2019 GMT`.
+pub(super) fn long_date(time: ASN1Time) -> String {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let t = time.to_datetime();
+    let month = MONTHS[usize::from(u8::from(t.month())) - 1];
+    format!("{month} {:2} {:02}:{:02}:{:02} {} GMT", t.day(), t.hour(), t.minute(), t.second(), t.year())
 }

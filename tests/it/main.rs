@@ -43,6 +43,7 @@ mod stick;
 mod stop;
 mod timeouts;
 mod tls;
+mod tls_live;
 mod tls_peers;
 mod tools;
 mod transparent;

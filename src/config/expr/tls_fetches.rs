@@ -32,6 +32,11 @@ fn is_iso(args: &mut Args<'_, '_>) -> Result<bool, ExprError> {
     }
 }
 
+/// The same of the certificate that the client was shown.
+fn shown(fetch: T) -> Built {
+    Ok(Fetch::Tls(T::Shown(Box::new(fetch))))
+}
+
 const DN: &str = "[ATTRIBUTE[,1]] or ,0,rfc2253";
 
 /// TLS.
@@ -58,4 +63,14 @@ pub(super) const TLS_FETCHES: &[FetchInfo] = &[
     plain("ssl_c_chain_der", Bin, Connection, "All certificates that the client sent.", |_| Ok(Fetch::Tls(T::ChainDer))),
     plain("ssl_c_sha1", Bin, Connection, "SHA-1 of the client's certificate.", |_| Ok(Fetch::Tls(T::Sha1))),
     plain("ssl_c_sha256", Bin, Connection, "SHA-256 of the client's certificate.", |_| Ok(Fetch::Tls(T::Sha256))),
+    plain("ssl_f_s_dn", Str, Connection, "Subject of the certificate that the client was shown; see `ssl_c_s_dn`.", |a| shown(T::Subject(dn(a)?))).args(DN),
+    plain("ssl_f_i_dn", Str, Connection, "Issuer of the certificate that the client was shown; see `ssl_c_s_dn`.", |a| shown(T::Issuer(dn(a)?))).args(DN),
+    plain("ssl_f_notbefore", Str, Connection, "Since when the certificate that the client was shown is valid; see `ssl_c_notbefore`.", |a| shown(T::NotBefore(is_iso(a)?))).args("[iso]"),
+    plain("ssl_f_notafter", Str, Connection, "Until when the certificate that the client was shown is valid; see `ssl_c_notbefore`.", |a| shown(T::NotAfter(is_iso(a)?))).args("[iso]"),
+    plain("ssl_f_serial", Bin, Connection, "Serial number of the certificate that the client was shown.", |_| shown(T::Serial)),
+    plain("ssl_f_version", Int, Connection, "Version of the certificate that the client was shown.", |_| shown(T::Version)),
+    plain("ssl_f_sig_alg", Str, Connection, "How the certificate that the client was shown is signed.", |_| shown(T::SignatureAlgorithm)),
+    plain("ssl_f_key_alg", Str, Connection, "Type of the key of the certificate that the client was shown.", |_| shown(T::KeyAlgorithm)),
+    plain("ssl_f_der", Bin, Connection, "The certificate that the client was shown.", |_| shown(T::Der)),
+    plain("ssl_f_sha1", Bin, Connection, "SHA-1 of the certificate that the client was shown.", |_| shown(T::Sha1)),
 ];

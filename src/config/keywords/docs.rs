@@ -50,8 +50,9 @@ const GROUPS: &[Group] = &[
     Group { title: "bind", text: "An entry of `bind` in its long form: a table.", scopes: &[Scope::Bind] },
     Group {
         title: "tls",
-        text: "`tls` of a bind: TLS with clients. `tls` of a server: TLS with it.",
-        scopes: &[Scope::BindTls, Scope::ServerTls],
+        text: "`tls` of a bind: TLS with clients. An entry of `certificates` in it may be a table, with settings for its names alone; what it \
+               leaves out is as in the bind. `tls` of a server: TLS with it.",
+        scopes: &[Scope::BindTls, Scope::BindCertificate, Scope::ServerTls],
     },
     Group {
         title: "rules",
@@ -172,6 +173,14 @@ fn snippet(scope: Scope, keyword: &Keyword) -> String {
         Scope::BindTls => {
             let line = entry_with("certificates", "site.pem", &example.replace('\n', ", "));
             format!("[frontend.web]\nbind = [{{ address = \"127.0.0.1:8443\", tls = {{ {line} }} }}]\n")
+        }
+        Scope::BindCertificate => {
+            let own =
+                example.strip_prefix("certificates = \"site.pem\"\n").unwrap_or(example).replace('\n', ", ");
+            let line = entry_with("certificate", "site.pem", &own);
+            format!(
+                "[frontend.web]\nbind = [{{ address = \"127.0.0.1:8443\", tls = {{ certificates = [{{ {line} }}] }} }}]\n"
+            )
         }
         Scope::ServerTls => {
             let line = example.replace('\n', ", ");

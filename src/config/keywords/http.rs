@@ -94,6 +94,9 @@ keywords! {
     "forwardfor" in PROXY_DEFAULTS, FlagOrTable(Scope::AddressHeader), default "false", haproxy "option forwardfor";
     "Tell the server the address of the client in `X-Forwarded-For`.";
     "forwardfor = { except = [\"127.0.0.0/8\"], if-none = true }"
+    "forward-client-cert" in FRONTEND_DEFAULTS, Flag, default "false", haproxy "";
+    "Tell the server about the TLS connection and the certificate of the client: `X-SSL` (1 or 0), and with a certificate `X-SSL-Client-Verify` (0: it is good), `X-SSL-Client-DN`, `X-SSL-Client-CN`, `X-SSL-Issuer`, `X-SSL-Client-Serial`, `X-SSL-Client-SHA1`, `X-SSL-Client-NotBefore`, `X-SSL-Client-NotAfter`, and `Client-Cert` with `Client-Cert-Chain` (RFC 9440). Whatever a request has under `X-SSL`, `X-SSL-*`, `Client-Cert` and `Client-Cert-Chain` is removed first, on all binds of the frontend, so that a server may believe what it gets.";
+    "forward-client-cert = true"
     "originalto" in PROXY_DEFAULTS, FlagOrTable(Scope::AddressHeader), default "false", haproxy "option originalto";
     "Tell the server the address that the client connected to in `X-Original-To`.";
     "originalto = true"

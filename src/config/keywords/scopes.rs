@@ -26,6 +26,8 @@ pub enum Scope {
     Bind,
     /// The value of `tls` in a bind
     BindTls,
+    /// An entry of `certificates`
+    BindCertificate,
     /// The value of `tls` in a server
     ServerTls,
     /// An entry of `connection-rules`
@@ -108,6 +110,7 @@ impl Scope {
         Scope::Backend,
         Scope::Bind,
         Scope::BindTls,
+        Scope::BindCertificate,
         Scope::ServerTls,
         Scope::ConnectionRule,
         Scope::Rule,
@@ -160,6 +163,7 @@ impl Scope {
             Scope::DefaultServer => "default-server",
             Scope::Bind => "bind",
             Scope::BindTls => "tls of a bind",
+            Scope::BindCertificate => "certificates",
             Scope::ServerTls => "tls of a server",
             Scope::ConnectionRule => "connection-rules",
             Scope::Rule => "rules",

@@ -3,8 +3,11 @@
 use super::Kind::*;
 use super::{Keyword, KeywordMode, Scope, Scopes};
 
+const GLOBAL: Scopes = Scopes::of(&[Scope::Global]);
 const BIND_TLS: Scopes = Scopes::of(&[Scope::BindTls]);
-const BOTH_TLS: Scopes = Scopes::of(&[Scope::BindTls, Scope::ServerTls]);
+const BIND_NAMES: Scopes = Scopes::of(&[Scope::BindTls, Scope::BindCertificate]);
+const BIND_CERTIFICATE: Scopes = Scopes::of(&[Scope::BindCertificate]);
+const BOTH_TLS: Scopes = Scopes::of(&[Scope::BindTls, Scope::BindCertificate, Scope::ServerTls]);
 const SERVER_TLS: Scopes = Scopes::of(&[Scope::ServerTls]);
 const SERVER: Scopes = Scopes::of(&[Scope::Server, Scope::DefaultServer]);
 
@@ -12,13 +15,38 @@ keywords! {
     /// Keywords of TLS.
     KEYWORDS, mode Any;
 
-    "certificates" in BIND_TLS, Texts, default "", haproxy "crt";
+    "maxsslconn" in GLOBAL, Integer(0, u32::MAX as i64), default "no limit but `maxconn`", haproxy "maxsslconn";
+    "TLS connections of clients over all cores. Beyond it new connections to TLS binds wait in the accept queues of the kernel.";
+    "maxsslconn = 10000"
+    "maxsslrate" in GLOBAL, Integer(0, u32::MAX as i64), default "no limit", haproxy "maxsslrate";
+    "New TLS connections of clients in each second over all cores: handshakes cost more CPU time than anything else. Those beyond it wait in the accept queues of the kernel for the next second.";
+    "maxsslrate = 5000"
+
+    "certificates" in BIND_TLS, TextsOrTables(Scope::BindCertificate), default "", haproxy "crt, crt-list";
     "Files and directories in PEM form. A file holds a certificate, its chain and its key in any order; the key may also stand beside it in a file with `.key` appended or in place of the extension. Of a directory every file is taken but `.key`, `.ocsp`, `.issuer` and hidden ones. Clients get the certificate of the name they ask for, and of several types for one name (RSA, ECDSA, Ed25519) the best that they can check; the first of all serves names that there is none for. Relative paths are relative to the directory of the configuration file.";
     "certificates = [\"site.pem\", \"/etc/shardgate/certs\"]"
+    "certificate" in BIND_CERTIFICATE, Text, default "", haproxy "crt";
+    "The file or directory, as an entry that is a string would have it.";
+    "certificate = \"site.pem\""
+    "names" in BIND_CERTIFICATE, Texts, default "the names in the certificate", haproxy "crt-list";
+    "Names that it is shown for; `*` stands for one label. With `!` in front: names that it is not shown for although a wildcard covers them.";
+    "names = [\"site.test\", \"*.site.test\", \"!old.site.test\"]"
     "strict-sni" in BIND_TLS, Flag, default "false", haproxy "strict-sni";
     "Refuse clients that ask for a name without a certificate, or for none.";
     "certificates = \"site.pem\"\nstrict-sni = true"
-    "alpn" in BIND_TLS, Texts, default "`[\"h2\", \"http/1.1\"]` in HTTP mode, none in TCP mode", haproxy "alpn";
+    "tls-ticket-keys" in BIND_TLS, Text, default "made at the start, another one every six hours", haproxy "tls-ticket-keys";
+    "A file with keys of session tickets, so that machines that share it continue each other's sessions: 48 or 80 random bytes in base64 a line (`openssl rand -base64 80`), of which the last three count. New tickets are sealed with the last but one. It is read again by a reload: add a line on every machine, reload, and let a reload with the next line make it the one that seals.";
+    "certificates = \"site.pem\"\ntls-ticket-keys = \"tickets.keys\""
+    "no-tls-tickets" in BIND_TLS, Flag, default "false", haproxy "no-tls-tickets";
+    "Give no session tickets: clients resume sessions of `session-cache` alone.";
+    "certificates = \"site.pem\"\nno-tls-tickets = true"
+    "session-cache" in BIND_TLS, Integer(0, 10_000_000), default "256", haproxy "tune.ssl.cachesize";
+    "Sessions that each core keeps for clients that resume by number instead of by ticket; about 1 kB each. 0: none.";
+    "certificates = \"site.pem\"\nsession-cache = 20000"
+    "tls-keylog" in BIND_TLS, Text, default "none", haproxy "tune.ssl.keylog";
+    "A file to which the secrets of all connections of this bind are appended, in the format of SSLKEYLOGFILE, so that Wireshark and the like can decrypt a capture. For debugging alone.";
+    "certificates = \"site.pem\"\ntls-keylog = \"secrets.log\""
+    "alpn" in BIND_NAMES, Texts, default "`[\"h2\", \"http/1.1\"]` in HTTP mode, none in TCP mode", haproxy "alpn";
     "Protocols that are offered, best first.";
     "certificates = \"site.pem\"\nalpn = [\"http/1.1\"]"
     "min-version" in BOTH_TLS, OneOf(&["TLSv1.2", "TLSv1.3"]), default "\"TLSv1.2\"", haproxy "ssl-min-ver";
@@ -27,19 +55,22 @@ keywords! {
     "max-version" in BOTH_TLS, OneOf(&["TLSv1.2", "TLSv1.3"]), default "\"TLSv1.3\"", haproxy "ssl-max-ver";
     "Highest version of TLS.";
     "max-version = \"TLSv1.2\""
+    "cipher-policy" in BOTH_TLS, OneOf(&["modern", "intermediate", "modern-2026", "intermediate-2026"]), default "\"intermediate\"", haproxy "";
+    "Versions and suites by the name of a policy. `modern`: TLS 1.3 alone. `intermediate`: TLS 1.2 too, with forward secrecy and authenticated encryption. A name with a year stays what it was in that year; without one it is the newest.";
+    "cipher-policy = \"modern\""
     "cipher-suites" in BOTH_TLS, Texts, default "all of TLS 1.3 and those of TLS 1.2 with forward secrecy and authenticated encryption", haproxy "ciphers, ciphersuites";
     "Cipher suites by OpenSSL's names, best first.";
     "cipher-suites = [\"TLS_AES_128_GCM_SHA256\", \"ECDHE-ECDSA-AES128-GCM-SHA256\"]"
     "curves" in BOTH_TLS, Texts, default "`[\"X25519MLKEM768\", \"X25519\", \"P-256\", \"P-384\"]`", haproxy "curves";
     "Groups of the key exchange, best first.";
     "curves = [\"X25519\", \"P-256\"]"
-    "verify" in BIND_TLS, OneOf(&["none", "optional", "required"]), default "\"none\"", haproxy "verify";
+    "verify" in BIND_NAMES, OneOf(&["none", "optional", "required"]), default "\"none\"", haproxy "verify";
     "Whether clients are asked for a certificate: not at all, they may have none, or without one there is no connection. One that is shown and not signed by an authority of `ca-file`, expired, made for another use or revoked ends the handshake.";
     "certificates = \"site.pem\"\nverify = \"optional\"\nca-file = \"clients.pem\""
-    "ca-file" in BIND_TLS, Texts, default "", haproxy "ca-file";
+    "ca-file" in BIND_NAMES, Texts, default "", haproxy "ca-file";
     "Authorities that sign certificates of clients: PEM files, or directories of them.";
     "certificates = \"site.pem\"\nverify = \"required\"\nca-file = \"clients.pem\""
-    "crl-file" in BIND_TLS, Texts, default "revocation is not looked at", haproxy "crl-file";
+    "crl-file" in BIND_NAMES, Texts, default "revocation is not looked at", haproxy "crl-file";
     "Lists of revoked certificates (CRL) in PEM form. With one, a certificate whose authority has no list here counts as good.";
     "certificates = \"site.pem\"\nverify = \"required\"\nca-file = \"clients.pem\"\ncrl-file = \"revoked.pem\""
 
@@ -64,4 +95,7 @@ keywords! {
     "alpn" in SERVER_TLS, Texts, default "what `proto` says in HTTP mode, none in TCP mode", haproxy "alpn";
     "Protocols that are offered to the server.";
     "alpn = [\"http/1.1\"]"
+    "no-ssl-reuse" in SERVER_TLS, Flag, default "false", haproxy "no-ssl-reuse";
+    "Begin every connection with a full handshake instead of resuming a session of the server. Each core remembers sessions of each server by itself.";
+    "no-ssl-reuse = true"
 }

@@ -34,6 +34,8 @@ pub(super) fn global(
     let core_count = u32::try_from(cores.len()).unwrap_or(u32::MAX).max(1);
     Global {
         maxconn: section.count("maxconn"),
+        tls_connections_max: section.limit("maxsslconn"),
+        tls_rate_max: section.limit("maxsslrate"),
         hard_stop_after: section.duration("hard-stop-after"),
         node: section.string("node").unwrap_or_else(|| hostname.to_owned()),
         description: section.string("description").unwrap_or_default(),

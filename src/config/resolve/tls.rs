@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 
 use super::layout::EMPTY;
-use crate::config::file::Data;
+use crate::base::limits::TLS_SESSION_CACHE_DEFAULT;
+use crate::config::file::{Data, Table};
 use crate::config::keywords::Scope;
 use crate::config::section::Section;
 use crate::model::Mode;
-use crate::model::tls::{BindTls, ClientAuth, ServerTls, TlsParameters, TlsVersion};
+use crate::model::tls::{
+    BindTls, ClientAuth, Handshake, Listed, ServerTls, TlsParameters, TlsVersion, shown_name,
+};
 
 /// Suites by OpenSSL's names.
 pub(crate) const SUITES: &[&str] = &[
@@ -32,20 +35,100 @@ const ALPN_BYTES_MAX: usize = 255;
 pub(super) fn bind(bind: &Section<'_>, mode: Mode) -> Option<Box<BindTls>> {
     let table = bind.table("tls")?;
     let section = Section::new(bind.context, Scope::BindTls, bind.value_at("tls"), vec![table]);
-    let certificates = paths(&section, "certificates");
+    let default_alpn: &[&[u8]] = if mode == Mode::Http { &[b"h2", b"http/1.1"] } else { &[] };
+    let certificates = certificates(&section, table, default_alpn);
     if certificates.is_empty() {
         let help = Some("add certificates = [\"/etc/shardgate/site.pem\"]".to_owned());
         section.context.error(bind.value_at("tls"), "this TLS bind has no certificate", help);
     }
-    let default_alpn: &[&[u8]] = if mode == Mode::Http { &[b"h2", b"http/1.1"] } else { &[] };
     Some(Box::new(BindTls {
         certificates,
-        parameters: parameters(&section, default_alpn),
+        handshake: handshake(&section, default_alpn),
         strict_sni: section.flag("strict-sni").unwrap_or(false),
-        verify: client_auth(&section),
-        ca_files: paths(&section, "ca-file"),
-        crl_files: paths(&section, "crl-file"),
+        ticket_keys: ticket_keys(&section),
+        no_tickets: section.flag("no-tls-tickets").unwrap_or(false),
+        key_log: key_log(&section),
+        session_cache: section.count("session-cache").unwrap_or(TLS_SESSION_CACHE_DEFAULT) as usize,
     }))
+}
+
+fn key_log(section: &Section<'_>) -> Option<PathBuf> {
+    let path = paths(section, "tls-keylog").pop()?;
+    let help = "take it out again when you have seen enough".to_owned();
+    let message = "whoever reads this file can decrypt the traffic of this bind";
+    section.warning("tls-keylog", message, Some(help));
+    Some(path)
+}
+
+fn ticket_keys(section: &Section<'_>) -> Option<PathBuf> {
+    let path = paths(section, "tls-ticket-keys").pop();
+    if path.is_some() && section.flag("no-tls-tickets") == Some(true) {
+        let help = Some("leave one of them out".to_owned());
+        section.error("tls-ticket-keys", "no-tls-tickets leaves nothing to do for keys of tickets", help);
+    }
+    path
+}
+
+fn handshake(section: &Section<'_>, default_alpn: &[&[u8]]) -> Handshake {
+    Handshake {
+        parameters: parameters(section, default_alpn),
+        verify: client_auth(section),
+        ca_files: paths(section, "ca-file"),
+        crl_files: paths(section, "crl-file"),
+    }
+}
+
+/// The entries of `certificates`: strings, and tables that inherit from the bind.
+fn certificates(section: &Section<'_>, bind: &Table, default_alpn: &[&[u8]]) -> Vec<Listed> {
+    let Some(value) = section.value("certificates") else { return Vec::new() };
+    let items = match &value.data {
+        Data::Array(items) => items.as_slice(),
+        _ => std::slice::from_ref(value),
+    };
+    let mut listed = Vec::new();
+    for item in items {
+        match &item.data {
+            Data::String(_) => {
+                let Some(text) = section.context.text(item) else { continue };
+                if text.text.is_empty() {
+                    section.context.error(item.span.start, "certificates has an empty path", None);
+                }
+                let path = section.context.env.base.join(&text.text);
+                listed.push(Listed { path, names: Vec::new(), settings: None });
+            }
+            Data::Table(own) => {
+                let layers = vec![own, bind];
+                let entry = Section::new(section.context, Scope::BindCertificate, item.span.start, layers);
+                let Some(path) = paths(&entry, "certificate").pop() else {
+                    let help = Some("add certificate = \"site.pem\"".to_owned());
+                    section.context.error(item.span.start, "this entry names no certificate", help);
+                    continue;
+                };
+                let has_settings =
+                    own.entries.iter().any(|e| !matches!(e.key.as_str(), "certificate" | "names"));
+                let settings = has_settings.then(|| Box::new(handshake(&entry, default_alpn)));
+                listed.push(Listed { path, names: names(&entry), settings });
+            }
+            // Any other type was reported.
+            _ => {}
+        }
+    }
+    listed
+}
+
+/// Names that a certificate is shown for: lower case, wildcards of one label, `!` for those that it is not.
+fn names(section: &Section<'_>) -> Vec<String> {
+    let mut names = Vec::new();
+    for (at, text) in section.texts("names") {
+        match shown_name(&text.text) {
+            Some(name) => names.push(name),
+            None => {
+                let help = "write a host name, or one with * in place of its first label".to_owned();
+                section.context.error(at, format!("\"{}\" is no name", text.text), Some(help));
+            }
+        }
+    }
+    names
 }
 
 fn client_auth(section: &Section<'_>) -> ClientAuth {
@@ -101,6 +184,7 @@ pub(super) fn server(server: &Section<'_>, mode: Mode) -> Option<Box<ServerTls>>
         sni: name(&section, "sni"),
         verify_host: name(&section, "verifyhost"),
         certificate: paths(&section, "certificate").pop(),
+        no_reuse: section.flag("no-ssl-reuse").unwrap_or(false),
     }))
 }
 
@@ -135,10 +219,21 @@ fn parameters(section: &Section<'_>, default_alpn: &[&[u8]]) -> TlsParameters {
         Some("TLSv1.3") => Some(TlsVersion::V13),
         _ => None,
     };
-    let min_version = version("min-version").unwrap_or(TlsVersion::V12);
+    // Policies of other years will differ in suites too; those of 2026 take all that there are of their versions.
+    let is_modern = section.string("cipher-policy").is_some_and(|policy| policy.starts_with("modern"));
+    let lowest = if is_modern { TlsVersion::V13 } else { TlsVersion::V12 };
+    let min_version = version("min-version").unwrap_or(lowest);
     let max_version = version("max-version").unwrap_or(TlsVersion::V13);
     if min_version > max_version {
         section.error("min-version", "min-version is above max-version: no version is left", None);
+    }
+    if is_modern && min_version < TlsVersion::V13 {
+        let help = Some("leave min-version out".to_owned());
+        section.error("min-version", "cipher-policy modern is TLS 1.3 alone", help);
+    }
+    if section.value("cipher-policy").is_some() && section.value("cipher-suites").is_some() {
+        let help = Some("leave one of them out".to_owned());
+        section.error("cipher-suites", "cipher-policy and cipher-suites both name the suites", help);
     }
     let suites = known(section, "cipher-suites", SUITES);
     let is_tls13 = |name: &String| name.starts_with("TLS_");

@@ -49,11 +49,11 @@ pub(super) fn set_maxconn_global(call: &mut Call<'_>) -> Answer {
     if call.target.set_global_maxconn(maxconn) { done() } else { Err("Value out of range.".to_owned()) }
 }
 
-/// `set rate-limit connections|sessions|ssl-sessions|http-compression global N`. A connection is a session here; the others
-/// have no limit that could be set.
+/// `set rate-limit connections|sessions|ssl-sessions global N`. A connection is a session here.
 pub(super) fn set_rate_limit(call: &mut Call<'_>) -> Answer {
-    if !matches!(call.arg(0), "connections" | "sessions") {
-        return Err("'set rate-limit' supports 'connections' and 'sessions'.".to_owned());
+    let is_tls = call.arg(0) == "ssl-sessions";
+    if !is_tls && !matches!(call.arg(0), "connections" | "sessions") {
+        return Err("'set rate-limit' supports 'connections', 'sessions' and 'ssl-sessions'.".to_owned());
     }
     if call.arg(1) != "global" {
         return Err("'set rate-limit' only supports 'global'.".to_owned());
@@ -61,8 +61,14 @@ pub(super) fn set_rate_limit(call: &mut Call<'_>) -> Answer {
     let Some(limit) = parse::number::<u32>(call.arg(2)) else {
         return Err("Expects an integer value.".to_owned());
     };
-    call.changed(call.target.process().rate_limit, limit);
-    call.target.set_rate_limit(limit);
+    let process = call.target.process();
+    if is_tls {
+        call.changed(process.tls_rate_limit, limit);
+        call.target.set_tls_rate_limit(limit);
+    } else {
+        call.changed(process.rate_limit, limit);
+        call.target.set_rate_limit(limit);
+    }
     done()
 }
 

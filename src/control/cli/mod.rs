@@ -1,6 +1,7 @@
 //! The admin socket's language: HAProxy's commands and answers. Pure: bytes in, bytes out ([`session`]); one table of
 //! commands ([`table`]); what the commands see and change is a trait ([`target`]) that the control core implements.
 
+mod certificates;
 mod configuration;
 mod frontends;
 mod inspect;

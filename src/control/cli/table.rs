@@ -3,9 +3,10 @@
 
 use std::fmt::Write as _;
 
-use crate::control::cli::configuration;
 use crate::control::cli::session::{Answer, Call};
-use crate::control::cli::{frontends, inspect, latency, patterns, servers, settings, show, stick};
+use crate::control::cli::{
+    certificates, configuration, frontends, inspect, latency, patterns, servers, settings, show, stick,
+};
 use crate::model::AdminLevel::{self, Admin, Operator, User};
 
 /// One command.
@@ -44,19 +45,25 @@ macro_rules! commands {
 commands! {
     ["add" "acl"] "add acl [@<ver>] <acl> <pattern>" Operator patterns::add_acl, "add a pattern, or those of the payload, one a line";
     ["add" "map"] "add map [@<ver>] <map> <key> <value>" Operator patterns::add_map, "add an entry, or those of the payload, one a line";
+    ["abort" "ssl" "cert"] "abort ssl cert <name>" Admin certificates::abort, "forget a certificate that was set and not committed";
+    ["add" "ssl" "crt-list"] "add ssl crt-list <list> <name>" Admin certificates::add_to_list, "show a certificate for its names, or as the payload says (<name> <host>...), from now on";
     ["clear" "acl"] "clear acl [@<ver>] <acl>" Operator patterns::clear_acl, "remove all patterns";
     ["clear" "counters"]          "clear counters [all]"                Operator frontends::clear_counters, "forget maxima; with all (level admin), start counters from zero";
     ["clear" "map"] "clear map [@<ver>] <map>" Operator patterns::clear_map, "remove all entries";
     ["clear" "table"] "clear table <table> [<filter>]*" Admin stick::clear, "forget entries of a stick table: all, or those of key <key> or data.<type> <op> <value>";
     ["commit" "acl"] "commit acl @<ver> <acl>" Operator patterns::commit_acl, "put a prepared version in place";
     ["commit" "map"] "commit map @<ver> <map>" Operator patterns::commit_map, "put a prepared version in place";
+    ["commit" "ssl" "cert"] "commit ssl cert <name>" Admin certificates::commit, "serve what was set";
     ["del" "acl"] "del acl <acl> [<pattern>|#<ref>]" Operator patterns::del_acl, "remove a pattern";
     ["del" "map"] "del map <map> [<key>|#<ref>]" Operator patterns::del_map, "remove an entry";
+    ["del" "ssl" "cert"] "del ssl cert <name>" Admin certificates::del, "forget a certificate that nothing uses";
+    ["del" "ssl" "crt-list"] "del ssl crt-list <list> <name>[:<line>]" Admin certificates::del_from_list, "show a certificate no longer";
     ["disable" "agent"]           "disable agent <bk>/<srv>"            Admin    servers::disable_agent, "stop agent checks of a server";
     ["disable" "frontend"]        "disable frontend <frontend>"         Admin    frontends::disable, "stop accepting on a frontend, for now";
     ["disable" "health"]          "disable health <bk>/<srv>"           Admin    servers::disable_health, "stop health checks of a server";
     ["disable" "server"]          "disable server <bk>/<srv>"           Admin    servers::disable, "put a server into maintenance";
     ["drain" "generation"]        "drain generation <number>"           Admin    configuration::drain_generation, "end the sessions that live by an older configuration";
+    ["dump" "ssl" "cert"] "dump ssl cert <name>" Admin certificates::dump, "a certificate with its chain and key as PEM";
     ["echo"]                      "echo <text>"                         User     settings::echo, "print the text";
     ["enable" "agent"]            "enable agent <bk>/<srv>"             Admin    servers::enable_agent, "start agent checks of a server";
     ["enable" "frontend"]         "enable frontend <frontend>"          Admin    frontends::enable, "accept on a frontend again";
@@ -65,6 +72,7 @@ commands! {
     ["get" "acl"] "get acl <acl> <value>" Operator patterns::get_acl, "whether a value matches, and which pattern";
     ["get" "map"] "get map <map> <value>" Operator patterns::get_map, "what a value maps to";
     ["get" "weight"]              "get weight <bk>/<srv>"               User     servers::get_weight, "print a server's weight and what it started with";
+    ["new" "ssl" "cert"] "new ssl cert <name>" Admin certificates::new, "make place for a certificate (then set, commit, add it to a list)";
     ["operator"]                  "operator"                            User     settings::operator, "lower this connection to level operator";
     ["prepare" "acl"] "prepare acl <acl>" Operator patterns::prepare_acl, "begin a new version";
     ["prepare" "map"] "prepare map <map>" Operator patterns::prepare_map, "begin a new version";
@@ -73,9 +81,10 @@ commands! {
     ["set" "maxconn" "frontend"]  "set maxconn frontend <fe> <value>"   Admin    frontends::set_maxconn, "change a frontend's limit of connections";
     ["set" "maxconn" "global"]    "set maxconn global <value>"          Admin    frontends::set_maxconn_global, "change the process's limit of connections; 0: as at the start";
     ["set" "maxconn" "server"]    "set maxconn server <bk>/<srv> <value>" Admin  servers::set_maxconn, "change a server's limit of sessions; 0: none";
-    ["set" "rate-limit"]          "set rate-limit [connections|sessions] global <value>" Admin frontends::set_rate_limit, "limit new connections of the process in each second; 0: no limit";
+    ["set" "rate-limit"]          "set rate-limit [connections|sessions|ssl-sessions] global <value>" Admin frontends::set_rate_limit, "limit new connections, or TLS connections, of the process in each second; 0: no limit";
     ["set" "server"]              "set server <bk>/<srv> [opts]"        Admin    servers::set, "change a server's state, health, weight or address";
     ["set" "table"] "set table <table> key <key> [data.<type> <value>]*" Admin stick::set, "make or change an entry of a stick table";
+    ["set" "ssl" "cert"] "set ssl cert <name> <payload>" Admin certificates::set, "replace a certificate (or NAME.key, NAME.ocsp); served after commit";
     ["set" "timeout"]             "set timeout cli <delay>"             User     settings::set_timeout, "change how long this connection may stay quiet";
     ["set" "weight"]              "set weight <bk>/<srv> <weight>[%]"   Admin    servers::set_weight, "change a server's weight";
     ["show" "acl"] "show acl [[@<ver>] <acl>]" Operator patterns::show_acl, "ACL files, or the patterns of one";
@@ -101,6 +110,8 @@ commands! {
     ["show" "servers" "state"]    "show servers state [<backend>]"      User     servers::show_state, "states of servers in HAProxy's state file format";
     ["show" "sess"]               "show sess [<id>|all]"                Operator show::sessions, "live sessions";
     ["show" "sources"] "show sources" Operator inspect::sources, "source ports: in use, in TIME_WAIT, free";
+    ["show" "ssl" "cert"] "show ssl cert [[*]<name>]" Operator certificates::show, "certificates, or all about one; *: what is not committed";
+    ["show" "ssl" "crt-list"] "show ssl crt-list [-n] [<list>]" Operator certificates::show_list, "lists of certificates (directories, frontend/bind), or the lines of one; -n: numbered";
     ["show" "stat"]               "show stat [<iid> <type> <sid>] [typed|json] [desc|up|no-maint|10s|1m|5m|start]* [at -<time>]" User show::stat, "counters of frontends, servers, backends; percentiles over the window (1m); at -15m: as they were";
     ["show" "table"] "show table [<table> [<filter>]*]" Operator stick::show, "stick tables, or the entries of one: all, or those of key <key> or data.<type> <op> <value>";
     ["show" "threads"] "show threads" Operator inspect::threads, "what the thread of each core does";

@@ -15,6 +15,7 @@ use crate::stats::latency::{Laps, Window};
 use crate::stats::process::CORE_CELLS;
 use crate::stats::snapshot::{ProcessFacts, ServerFacts, Snapshot};
 use crate::stats::status::Admin;
+use crate::tls;
 
 /// The running process as the admin socket sees it.
 pub trait AdminTarget {
@@ -54,6 +55,12 @@ pub trait AdminTarget {
     fn statistics_bytes(&self) -> (usize, usize);
     /// Names of servers and what their last look-up found.
     fn resolvers(&self) -> Vec<ResolvedName>;
+    /// Does something about certificates: what to say, and whether data cores serve others now ([`Job::Settle`] waits for
+    /// that); `Err`: why not.
+    fn certificates(&mut self, order: &tls::Order<'_>) -> Result<(String, bool), String> {
+        let _ = order;
+        Err("There are no certificates.".to_owned())
+    }
     /// Writes to the audit log: who did what.
     fn audit(&mut self, text: &str);
 
@@ -85,6 +92,8 @@ pub trait AdminTarget {
 
     /// Limits new connections of the process in each second; 0: no limit.
     fn set_rate_limit(&mut self, per_second: u32);
+    /// Limits new TLS connections of clients in each second; 0: no limit.
+    fn set_tls_rate_limit(&mut self, per_second: u32);
     /// `clear counters`: maxima, and with `all` counters too.
     fn clear_counters(&mut self, all: bool);
 }
@@ -149,6 +158,8 @@ pub enum Job {
     Configuration(Order),
     /// Ask about stick tables; answer [`Outcome::Stick`].
     Stick(Box<Question>),
+    /// Wait until all data cores have done what they were told; answer [`Outcome::Done`].
+    Settle,
     /// Ask all data cores for their sessions; answer [`Outcome::Sessions`].
     Sessions,
     /// Ask all data cores for their ledgers of source ports; answer [`Outcome::Sources`].

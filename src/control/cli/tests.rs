@@ -151,6 +151,9 @@ impl AdminTarget for Fixture {
     fn set_rate_limit(&mut self, per_second: u32) {
         self.changes.push(format!("rate {per_second}"));
     }
+    fn set_tls_rate_limit(&mut self, per_second: u32) {
+        self.changes.push(format!("TLS rate {per_second}"));
+    }
     fn clear_counters(&mut self, all: bool) {
         self.changes.push(format!("clear {all}"));
     }

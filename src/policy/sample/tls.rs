@@ -45,6 +45,8 @@ pub enum TlsFetch {
     Sha1,
     /// `ssl_c_sha256`.
     Sha256,
+    /// `ssl_f_*`: one of the fields above, of the certificate that the client was shown.
+    Shown(Box<TlsFetch>),
 }
 
 /// Which part of a distinguished name.

@@ -75,6 +75,13 @@ fn zero(_: &Snapshot) -> Value<'_> {
     Value::Number(0)
 }
 
+/// Percent of the TLS handshakes with clients that resumed a session.
+fn resumed_percent(snapshot: &Snapshot) -> u64 {
+    let sums = &snapshot.process_sums;
+    let (full, resumed) = (sums.get(CoreStat::TlsClientKeys), sums.get(CoreStat::TlsClientResumed));
+    (resumed * 100).checked_div(full + resumed).unwrap_or(0)
+}
+
 macro_rules! info {
     ($($name:literal $nature:ident $unit:ident $value:expr, $help:literal;)*) => {
         /// All keys in HAProxy's order.
@@ -112,7 +119,7 @@ info! {
     "CurrConns"           Gauge      Number sum!(Connections), "Client connections now.";
     "CumConns"            Counter    Number sum!(ConnectionsTotal), "Client connections since the start.";
     "CumReq"              Counter    Number sum!(RequestsTotal), "Requests since the start.";
-    "MaxSslConns"         Max        Number zero, "Limit of TLS connections: none.";
+    "MaxSslConns"         Max        Number |s| s.process.tls_limit.into(), "Limit of TLS connections of clients (maxsslconn); 0: none.";
     "CurrSslConns"        Gauge      Number sum!(TlsConnections), "TLS connections now, both sides.";
     "CumSslConns"         Counter    Number sum!(TlsTotal), "TLS connections since the start, both sides.";
     "Maxpipes"            Limit      Number |s| s.process.maxpipes.into(), "Limit of pipes for splicing.";
@@ -125,13 +132,13 @@ info! {
     "SessRateLimit"       Limit      Number |s| s.process.rate_limit.into(), "The same: each connection is a session.";
     "MaxSessRate"         Rate       Number |s| s.process_sums.session_rate.1.into(), "Highest SessRate.";
     "SslRate"             Rate       Number |s| s.process_sums.tls_rate.0.into(), "TLS connections during the last second.";
-    "SslRateLimit"        Limit      Number zero, "Limit of SslRate: none.";
+    "SslRateLimit"        Limit      Number |s| s.process.tls_rate_limit.into(), "Limit of new TLS connections of clients (maxsslrate); 0: none.";
     "MaxSslRate"          Max        Number |s| s.process_sums.tls_rate.1.into(), "Highest SslRate.";
-    "SslFrontendKeyRate"  Gauge      Number zero, "Full TLS handshakes with clients during the last second.";
-    "SslFrontendMaxKeyRate" Max      Number zero, "Highest SslFrontendKeyRate.";
-    "SslFrontendSessionReuse_pct" Gauge Number zero, "Percent of TLS sessions of clients that were resumed.";
-    "SslBackendKeyRate"   Rate       Number zero, "Full TLS handshakes with servers during the last second.";
-    "SslBackendMaxKeyRate" Max       Number zero, "Highest SslBackendKeyRate.";
+    "SslFrontendKeyRate"  Gauge      Number |s| s.process_sums.client_key_rate.0.into(), "Full TLS handshakes with clients during the last second.";
+    "SslFrontendMaxKeyRate" Max      Number |s| s.process_sums.client_key_rate.1.into(), "Highest SslFrontendKeyRate.";
+    "SslFrontendSessionReuse_pct" Gauge Number |s| resumed_percent(s).into(), "Percent of TLS sessions of clients that were resumed.";
+    "SslBackendKeyRate"   Rate       Number |s| s.process_sums.server_key_rate.0.into(), "Full TLS handshakes with servers during the last second.";
+    "SslBackendMaxKeyRate" Max       Number |s| s.process_sums.server_key_rate.1.into(), "Highest SslBackendKeyRate.";
     "SslCacheLookups"     Counter    Number zero, "Look-ups of TLS sessions.";
     "SslCacheMisses"      Counter    Number zero, "Look-ups of TLS sessions that found none.";
     "CompressBpsIn"       Rate       Number zero, "Bytes given to compression during the last second.";
@@ -174,4 +181,9 @@ info! {
     "PatternsAdded"       Counter    Number zero, "Patterns added at run time.";
     "PatternsFreed"       Counter    Number zero, "Patterns removed at run time.";
     "NbThreadGroups"      Gauge      Number |_| 1u32.into(), "Thread groups: always 1.";
+    "SslKernelTls"        Gauge      Number |s| u64::from(s.process.kernel_tls).into(), "1 if the kernel offers to protect TLS records (kTLS); it is not used.";
+    "SslCertificates"     Gauge      Number |s| s.process.certificates.0.into(), "Certificates that are shown to clients and servers.";
+    "SslCertificatesExpiring" Gauge  Number |s| s.process.certificates.1.into(), "Certificates in the last quarter of their life, and in their last three weeks.";
+    "SslCertificatesExpired" Gauge   Number |s| s.process.certificates.2.into(), "Certificates that have expired.";
+    "SslNextExpiry_sec"   Duration   Number |s| s.process.certificate_expiry_s.into(), "Seconds until the first certificate expires; 0: one has, or there is none.";
 }

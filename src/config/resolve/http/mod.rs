@@ -176,6 +176,8 @@ fn insert(section: &Section<'_>) -> Insert {
         forward_for: address_header(section, "forwardfor", b"X-Forwarded-For"),
         original_to: address_header(section, "originalto", b"X-Original-To"),
         forwarded: section.flag("forwarded").unwrap_or(false),
+        client_certificate: section.scope != Scope::Backend
+            && section.flag("forward-client-cert").unwrap_or(false),
     }
 }
 
