@@ -65,12 +65,17 @@ async fn run(base: Rc<ControlBase>, server: Arc<ServerLive>, agent: Agent, delay
     loop {
         let control = base.current();
         let Some(id) = id_in(&control) else { return };
-        let enabled = control.states.borrow().servers[id].agent.as_ref().is_some_and(|state| state.enabled);
+        let (enabled, ip, port, send) = {
+            let state = &control.states.borrow().servers[id];
+            let (ip, port) = state.aims.agent(&agent);
+            let enabled = state.agent.as_ref().is_some_and(|agent| agent.enabled);
+            (enabled, ip, port, state.aims.agent_send(&agent).to_vec())
+        };
         drop(control);
-        let ip = agent.address.or_else(|| Some(server.address()?.ip()));
+        let ip = ip.or_else(|| Some(server.address()?.ip()));
         if enabled && let Some(ip) = ip {
             let began = rt::now();
-            let asked = ask(&agent, SocketAddr::new(ip, agent.port));
+            let asked = ask(SocketAddr::new(ip, port), send);
             let answer = rt::with_deadline(asked, Some(began + agent.inter)).await;
             let answer = answer.unwrap_or_else(|rt::Elapsed| Err(io::ErrorKind::TimedOut.into()));
             let control = base.current();
@@ -82,10 +87,10 @@ async fn run(base: Rc<ControlBase>, server: Arc<ServerLive>, agent: Agent, delay
 }
 
 /// Connects, says what it has to say, reads until the end of a line.
-async fn ask(agent: &Agent, to: SocketAddr) -> io::Result<Vec<u8>> {
+async fn ask(to: SocketAddr, send: Vec<u8>) -> io::Result<Vec<u8>> {
     let conn = rt::connect(Target::Ip(to), ConnectOptions::default()).await?;
-    if !agent.send.is_empty() {
-        conn.send_all(agent.send.clone()).await?;
+    if !send.is_empty() {
+        conn.send_all(send).await?;
     }
     let mut line = Vec::new();
     while line.len() < CHECK_BYTES_MAX {

@@ -101,8 +101,9 @@ impl Control {
         }
         let target = match (&server.address, live.address()) {
             (_, Some(mut address)) => {
-                address.set_ip(check.address.unwrap_or(address.ip()));
-                address.set_port(check.port.unwrap_or(address.port()));
+                let (ip, port) = state.aims.check(check);
+                address.set_ip(ip.unwrap_or(address.ip()));
+                address.set_port(port.unwrap_or(address.port()));
                 ProbeTarget::Ip(address)
             }
             (ServerAddress::Unix(path), None) => ProbeTarget::Unix(path.clone()),

@@ -306,10 +306,12 @@ impl Control {
                 .map(|_| state.last_check.as_ref().map(check_facts).unwrap_or_default()),
             ip,
             port,
-            fqdn: match &server.address {
-                ServerAddress::Name { host, .. } => Some(host.clone()),
-                _ => None,
-            },
+            fqdn: state.aims.host(server).map(|(host, _)| host.to_owned()),
+            check_at: server.check.as_ref().map(|check| state.aims.check(check)).unwrap_or_default(),
+            agent_at: server.agent.as_ref().map_or((None, None), |agent| {
+                let (ip, port) = state.aims.agent(agent);
+                (ip, Some(port))
+            }),
             cookie: server.http.cookie.clone(),
         }
     }

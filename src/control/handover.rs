@@ -26,6 +26,7 @@ impl States {
             let Some(origin) = origins.servers[id] else { continue };
             let (before, after) = (&old.servers[origin], &new.servers[id]);
             let mut kept = self.servers[origin].clone();
+            kept.aims = kept.aims.carried(before, after);
             if before.maxconn != after.maxconn {
                 kept.maxconn = after.maxconn;
             }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod agents;
+mod aims;
 mod certificates;
 mod checks;
 pub mod cli;

@@ -72,17 +72,20 @@ impl Control {
             }
         };
         for (id, server) in self.model.servers.iter() {
-            let ServerAddress::Name { host: wanted, port } = &server.address else { continue };
-            if *wanted != host {
-                continue;
-            }
+            let port = {
+                let states = self.states.borrow();
+                match states.servers[id].aims.host(server) {
+                    Some((wanted, port)) if wanted == host => port,
+                    _ => continue,
+                }
+            };
             // Servers of one backend with the same name are different machines behind it, if there are enough.
             let siblings = self.model.backends[server.backend].servers.iter().filter(|other| *other != id);
             let taken: Vec<IpAddr> =
                 siblings.filter_map(|other| self.live.servers[other].address()).map(|a| a.ip()).collect();
             let current = self.live.servers[id].address().map(|a| a.ip());
             if let Some(ip) = choose(&addresses, current, &taken, has_route) {
-                self.set_address(id, Some(SocketAddr::new(ip, *port)), "resolver");
+                self.set_address(id, Some(SocketAddr::new(ip, port)), "resolver");
             }
         }
     }
@@ -126,6 +129,15 @@ fn hosts(model: &Model) -> Vec<String> {
         ServerAddress::Ip(_) | ServerAddress::Unix(_) | ServerAddress::Abstract(_) => None,
     });
     names.filter(|host| seen.insert(host.clone())).collect()
+}
+
+/// The names that the servers which run are resolved from, each once: those that were set as well.
+fn hosts_in_use(control: &Control) -> Vec<String> {
+    let mut seen = AHashSet::new();
+    let states = control.states.borrow();
+    let servers = control.model.servers.iter();
+    let names = servers.filter_map(|(id, server)| states.servers[id].aims.host(server));
+    names.map(|(host, _)| host.to_owned()).filter(|host| seen.insert(host.clone())).collect()
 }
 
 /// Names that are followed, and what is known of them.
@@ -191,7 +203,7 @@ impl Names {
 /// Looks up the names of the next configuration beside those of the current one, and waits a moment for answers.
 pub(super) async fn prepare(base: &ControlBase, next: &Model) {
     let wanted = hosts(next);
-    let mut all = hosts(&base.current().model);
+    let mut all = hosts_in_use(&base.current());
     all.extend(wanted.iter().filter(|host| !all.contains(host)).cloned().collect::<Vec<_>>());
     base.followed.follow(&all, base);
     if base.followed.thread.borrow().is_some() {
@@ -199,9 +211,10 @@ pub(super) async fn prepare(base: &ControlBase, next: &Model) {
     }
 }
 
-/// After a switch: forgets the names of the configuration before, and gives servers the addresses that are known already.
+/// After a switch, or when a server was given another name: forgets names that nobody has any more, and gives servers the
+/// addresses that are known already.
 pub(super) fn settle(control: &Control) {
-    let hosts = hosts(&control.model);
+    let hosts = hosts_in_use(control);
     control.followed.follow(&hosts, control.base());
     for host in hosts {
         let known = control.followed.known.borrow().get(&host).cloned().flatten();

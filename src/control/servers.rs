@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::base::id::{BackendId, IdVec, ServerId};
 use crate::base::time::Now;
 use crate::control::agents::AgentState;
+use crate::control::aims::Aims;
 use crate::control::core::Control;
 use crate::control::events::Level;
 use crate::live::AdminState;
@@ -46,6 +47,8 @@ pub(super) struct ServerState {
     pub(super) slow: Option<SlowStart>,
     /// Its `maxconn`, configured or set; slow start stays below.
     pub(super) maxconn: Option<u32>,
+    /// What an administrator set about its checks and its name.
+    pub(super) aims: Aims,
 }
 
 /// What one check found.
@@ -113,6 +116,7 @@ impl States {
                     was_up: resolved,
                     slow: None,
                     maxconn: server.maxconn,
+                    aims: Aims::default(),
                 }
             })
             .collect();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::base::id::{FrontendId, IdRange, ServerId};
 use crate::base::limits::DESCRIPTORS_SHOWN_MAX;
 use crate::base::time::Now;
-use crate::control::cli::{AdminTarget, Captured, HealthOrder, ResolvedName};
+use crate::control::cli::{AdminTarget, Aim, Captured, HealthOrder, ResolvedName};
 use crate::control::core::Control;
 use crate::control::events::Level;
 use crate::control::log_ring::EventRing;
@@ -187,6 +187,10 @@ impl AdminTarget for Target {
 
     fn set_address(&mut self, id: ServerId, address: SocketAddr) {
         self.control.set_address(id, Some(address), "admin socket");
+    }
+
+    fn set_aim(&mut self, id: ServerId, aim: Aim) {
+        self.control.set_aim(id, aim);
     }
 
     fn set_server_maxconn(&mut self, id: ServerId, maxconn: Option<u32>) {

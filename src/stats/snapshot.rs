@@ -2,6 +2,7 @@
 //! knows (names, states, limits). [`Entry::value`] is the one place that says where the value of a column comes from.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::base::time::Now;
@@ -230,6 +231,10 @@ pub struct ServerFacts {
     pub port: u16,
     /// The name it is resolved from.
     pub fqdn: Option<String>,
+    /// Address and port of its checks, where they are not its own.
+    pub check_at: (Option<IpAddr>, Option<u16>),
+    /// Address and port of its agent, where they are not its own.
+    pub agent_at: (Option<IpAddr>, Option<u16>),
     /// Its persistence cookie.
     pub cookie: Option<String>,
 }

@@ -263,3 +263,55 @@ fn abortonclose_gives_up_for_clients_that_half_closed() {
         gate.finish();
     }
 }
+
+#[test]
+fn checks_agents_and_names_can_be_sent_elsewhere() {
+    let (traffic, health) = (Origin::echo(), Origin::echo());
+    let (first, _) = agent("up");
+    let (second, says) = agent("up");
+    let keywords = format!(
+        "check = true\ninter = \"20ms\"\nfall = 1\nrise = 1\nagent-check = true\nagent-inter = \"20ms\"\n\
+         agent-send = \"s1\\n\"\nagent-port = {}",
+        first.address.port()
+    );
+    let gate = Shardgate::start(&sections(&traffic, "", "", &keywords));
+    gate.wait_stat("be/s1", "check_status", "L4OK");
+    let port = health.address.port();
+    assert_eq!(gate.ask(&format!("set server be/s1 check-port {port}")).trim(), "");
+    until("checks go there", || health.accepted() > 1);
+    let port = second.address.port();
+    let words = format!("set server be/s1 agent-addr 127.0.0.1 port {port};set server be/s1 agent-send two");
+    assert_eq!(gate.ask(&words).trim(), "");
+    until("the other agent is asked", || second.notes().iter().any(|asked| asked == b"two"));
+    let state = gate.ask("show servers state");
+    let columns: Vec<&str> = state.lines().nth(2).expect("a row").split(' ').collect();
+    let here = [health.address.port().to_string(), "-".to_owned(), "127.0.0.1".to_owned(), port.to_string()];
+    assert_eq!(columns[21..25], here.each_ref().map(String::as_str));
+    gate.wait_log(&format!("(from address that of the server, port {}", first.address.port()));
+    // A reload that changes nothing about them leaves them alone.
+    gate.ask("reload");
+    *says.lock().expect("no test panics while it holds this") = "down";
+    gate.wait_stat("be/s1", "status", "DOWN (agent)");
+    gate.finish();
+}
+
+#[test]
+fn a_server_gets_another_name() {
+    let origin = Origin::http_named("a");
+    let port = origin.address.port();
+    let body = format!(
+        "[frontend.fe]\nmode = \"http\"\nbind = \"127.0.0.1:0\"\ndefault-backend = \"be\"\n\
+         [backend.be]\nmode = \"http\"\nserver.s1 = {{ address = \"no-such-host.invalid:{port}\" }}\n"
+    );
+    let gate = Shardgate::start(&body);
+    gate.wait_stat("be/s1", "status", "MAINT (resolution)");
+    assert_eq!(
+        gate.ask("set server be/s1 fqdn localhost").trim(),
+        "be/s1 changed its FQDN from no-such-host.invalid to localhost by 'stats socket command'"
+    );
+    gate.wait_stat("be/s1", "status", "no check");
+    assert_eq!(gate.wire("fe").get("/").text(), "a");
+    assert!(gate.ask("set server be/s1 fqdn localhost").starts_with("no need to change the FDQN"));
+    assert!(gate.ask("set server be/s1 fqdn loc*host").starts_with("invalid FQDN"));
+    gate.finish();
+}

@@ -1,6 +1,7 @@
 //! The admin socket's language: HAProxy's commands and answers. Pure: bytes in, bytes out ([`session`]); one table of
 //! commands ([`table`]); what the commands see and change is a trait ([`target`]) that the control core implements.
 
+mod aims;
 mod certificates;
 mod configuration;
 mod frontends;
@@ -17,7 +18,7 @@ pub mod table;
 pub mod target;
 
 pub use session::{AdminSession, Next};
-pub use target::{AdminTarget, Captured, HealthOrder, Job, Order, Outcome, ResolvedName, SessionInfo};
+pub use target::{AdminTarget, Aim, Captured, HealthOrder, Job, Order, Outcome, ResolvedName, SessionInfo};
 
 #[cfg(test)]
 mod tests;

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::base::id::{BackendId, ServerId};
 use crate::base::limits::WEIGHT_MAX;
-use crate::control::cli::parse;
 use crate::control::cli::session::{Answer, Call, Reply, done};
 use crate::control::cli::target::HealthOrder;
+use crate::control::cli::{aims, parse};
 use crate::model::Model;
 use crate::stats::latency::Window;
 use crate::stats::snapshot::{Facts, ServerFacts};
@@ -88,7 +88,10 @@ pub(super) fn set(call: &mut Call<'_>) -> Answer {
         ("agent", "down") => set_agent(call, id, HealthOrder::Down),
         ("agent", _) => Err("'set server <srv> agent' expects 'up' or 'down'.".to_owned()),
         ("addr", _) => set_address(call, id),
-        _ => Err("usage: set server <backend>/<server> addr | agent | health | state | weight".to_owned()),
+        ("check-addr" | "check-port" | "agent-addr" | "agent-port" | "agent-send" | "fqdn", _) => aims::set(call, id),
+        _ => Err("usage: set server <backend>/<server> addr | agent | agent-addr | agent-port | agent-send | check-addr | \
+                  check-port | fqdn | health | state | weight"
+            .to_owned()),
     }
 }
 
@@ -290,9 +293,15 @@ fn push_state(out: &mut String, facts: &ServerFacts) {
     };
     let address = if facts.ip.is_empty() { "-" } else { &facts.ip };
     let fqdn = facts.fqdn.as_deref().unwrap_or("-");
+    let ip = |ip: Option<IpAddr>| ip.map_or("-".to_owned(), |ip| ip.to_string());
+    let (check_ip, check_port) = (ip(facts.check_at.0), facts.check_at.1.unwrap_or(0));
+    let (agent_ip, agent_port) = (ip(facts.agent_at.0), facts.agent_at.1.unwrap_or(0));
+    // Bits as those of the check, and 16: it is an agent.
+    let agent = if facts.agent.is_some() { 22 } else { 0 };
     let _ = writeln!(
         out,
-        "{address} {operational} {admin} {} {} {} {status} {result} {health} {state} 0 0 0 {fqdn} {} - 0 0 - - 0",
+        "{address} {operational} {admin} {} {} {} {status} {result} {health} {state} {agent} 0 0 {fqdn} {} - 0 {check_port} {check_ip} {agent_ip} \
+         {agent_port}",
         facts.user_weight,
         facts.initial_weight,
         facts.last_change.as_secs(),

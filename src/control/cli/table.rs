@@ -82,7 +82,7 @@ commands! {
     ["set" "maxconn" "global"]    "set maxconn global <value>"          Admin    frontends::set_maxconn_global, "change the process's limit of connections; 0: as at the start";
     ["set" "maxconn" "server"]    "set maxconn server <bk>/<srv> <value>" Admin  servers::set_maxconn, "change a server's limit of sessions; 0: none";
     ["set" "rate-limit"]          "set rate-limit [connections|sessions|ssl-sessions] global <value>" Admin frontends::set_rate_limit, "limit new connections, or TLS connections, of the process in each second; 0: no limit";
-    ["set" "server"]              "set server <bk>/<srv> [opts]"        Admin    servers::set, "change a server's state, health, weight or address";
+    ["set" "server"]              "set server <bk>/<srv> [opts]"        Admin    servers::set, "change a server's state, health, weight, address, name, and where its checks and its agent are";
     ["set" "table"] "set table <table> key <key> [data.<type> <value>]*" Admin stick::set, "make or change an entry of a stick table";
     ["set" "ssl" "cert"] "set ssl cert <name> <payload>" Admin certificates::set, "replace a certificate (or NAME.key, NAME.ocsp); served after commit";
     ["set" "timeout"]             "set timeout cli <delay>"             User     settings::set_timeout, "change how long this connection may stay quiet";
@@ -232,6 +232,10 @@ Generated from `src/control/cli/table.rs`; `UPDATE_GOLDEN=1 cargo test` refreshe
 - A socket may listen on an address of the loopback network (`address = \"127.0.0.1:9999\"`): every user of the machine reaches it.
 - Bounds: a line 64 KiB, a payload 4 MiB, 64 connections; a client that does not read for `timeout cli` is closed.
 - `shardgate ctl` without commands is a dialogue in a terminal, with completion (Tab) and history.
+- `shardgate top` shows rates, queues, errors and latencies of all frontends, backends and servers live in a terminal of 80 by 24
+  or more, and the load of each core; it sorts, filters, drains, enables and weighs servers. `?` explains its keys.
+- `set server` also takes `check-addr IP [port PORT]`, `check-port`, `agent-addr IP [port PORT]`, `agent-port`, `agent-send` and,
+  for a server that has a name, `fqdn`. They last until the configuration says something else about the same thing.
 - Servers are named `backend/server`, by name or by number as `#iid/#sid`.
 - Each line of `show stat` is described in [STATS.md](STATS.md).
 ";

@@ -1,7 +1,7 @@
 //! What admin commands see and change. The control core implements [`AdminTarget`] over `live` and the collector; tests
 //! implement it over plain values. Everything here answers at once; what needs the data cores or time is a [`Job`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use crate::base::id::{FrontendId, IdRange, ServerId};
@@ -78,6 +78,8 @@ pub trait AdminTarget {
     fn set_agent(&mut self, id: ServerId, health: HealthOrder);
     /// Sends new sessions of a server (and its checks) to another address.
     fn set_address(&mut self, id: ServerId, address: SocketAddr);
+    /// Sends checks of a server elsewhere, or resolves it from another name.
+    fn set_aim(&mut self, id: ServerId, aim: Aim);
     /// Sets a server's `maxconn`; `None`: no limit.
     fn set_server_maxconn(&mut self, id: ServerId, maxconn: Option<u32>);
     /// Ends all sessions of a server.
@@ -119,7 +121,7 @@ pub struct ResolvedName {
     /// Since the last one.
     pub age: Duration,
     /// What it found.
-    pub found: Result<Vec<std::net::IpAddr>, String>,
+    pub found: Result<Vec<IpAddr>, String>,
 }
 
 /// What `set server ... health` asks for.
@@ -131,6 +133,29 @@ pub enum HealthOrder {
     Stopping,
     /// Down.
     Down,
+}
+
+/// Where checks of a server go, and what it is resolved from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Aim {
+    /// Health checks; what is `None` stays.
+    Check {
+        /// Address.
+        ip: Option<IpAddr>,
+        /// Port.
+        port: Option<u16>,
+    },
+    /// The agent; what is `None` stays.
+    Agent {
+        /// Address.
+        ip: Option<IpAddr>,
+        /// Port.
+        port: Option<u16>,
+    },
+    /// What the agent gets first.
+    AgentSend(Vec<u8>),
+    /// The name.
+    Fqdn(String),
 }
 
 /// What an administrator wants of the configuration.

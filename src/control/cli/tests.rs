@@ -130,6 +130,9 @@ impl AdminTarget for Fixture {
     fn set_address(&mut self, id: ServerId, address: SocketAddr) {
         self.changes.push(format!("address {id:?} {address}"));
     }
+    fn set_aim(&mut self, id: ServerId, aim: Aim) {
+        self.changes.push(format!("{id:?} {aim:?}"));
+    }
     fn set_server_maxconn(&mut self, id: ServerId, maxconn: Option<u32>) {
         self.changes.push(format!("maxconn {id:?} {maxconn:?}"));
     }
@@ -179,7 +182,7 @@ default-backend = "web"
 id = 3
 
 [backend.web.server]
-web1 = { address = "10.0.0.1:80", weight = 10, check = true }
+web1 = { address = "10.0.0.1:80", weight = 10, check = true, agent-check = true, agent-port = 9777 }
 web2 = { address = "[2001:db8::1]:80", weight = 10, backup = true }
 web3 = { address = "[2001:db8::1]:80", weight = 10 }
 "#;
@@ -268,6 +271,17 @@ fn changes_answer_with_an_empty_line_and_reach_the_target() {
         ("set server web/web1 health up", "health ServerId(0) Up"),
         ("disable health web/web1", "checks ServerId(0) false"),
         ("enable health web/web1", "checks ServerId(0) true"),
+        ("set server web/web1 check-port 81", "ServerId(0) Check { ip: None, port: Some(81) }"),
+        (
+            "set server web/web1 check-addr 10.0.0.9 port 82",
+            "ServerId(0) Check { ip: Some(10.0.0.9), port: Some(82) }",
+        ),
+        ("set server web/web1 agent-addr ::1", "ServerId(0) Agent { ip: Some(::1), port: None }"),
+        ("set server web/web1 agent-port 9778", "ServerId(0) Agent { ip: None, port: Some(9778) }"),
+        ("set server web/web1 agent-send hi\\\\n", "ServerId(0) AgentSend([104, 105, 10])"),
+        ("set server web/web1 agent down", "agent ServerId(0) Down"),
+        ("disable agent web/web1", "agent ServerId(0) false"),
+        ("set rate-limit sessions global 50", "rate 50"),
         ("set maxconn server web/web1 20", "maxconn ServerId(0) Some(20)"),
         ("set maxconn server web/web1 0", "maxconn ServerId(0) None"),
         ("set maxconn frontend public 100", "maxconn FrontendId(0) Some(100)"),
@@ -280,7 +294,7 @@ fn changes_answer_with_an_empty_line_and_reach_the_target() {
         assert_eq!(ask(command), ("\n".to_owned(), vec![change.to_owned()]), "{command}");
     }
     for command in
-        ["shutdown session 0x1f", "shutdown session 1F", "disable agent web/web1", "set timeout cli 5m"]
+        ["shutdown session 0x1f", "shutdown session 1F", "disable agent web/web2", "set timeout cli 5m"]
     {
         assert_eq!(ask(command), ("\n".to_owned(), Vec::new()), "{command}");
     }
@@ -303,7 +317,8 @@ fn errors_are_haproxys_and_change_nothing() {
         ("set weight web/web1 -1%", "Relative weight must be positive."),
         (
             "set server web/web1",
-            "usage: set server <backend>/<server> addr | agent | health | state | weight",
+            "usage: set server <backend>/<server> addr | agent | agent-addr | agent-port | agent-send | check-addr | check-port | \
+             fqdn | health | state | weight",
         ),
         ("set server web/web1 state foo", "'set server <srv> state' expects 'ready', 'drain' and 'maint'."),
         ("set server web/web1 health foo", "'set server <srv> health' expects 'up', 'stopping', or 'down'."),
@@ -319,7 +334,25 @@ fn errors_are_haproxys_and_change_nothing() {
         ),
         ("set server web/web1 addr 10.0.0.1", "no need to change the addr by 'stats socket command'"),
         ("enable health web/web2", "Health check was not configured on this server, cannot enable."),
-        ("enable agent web/web1", "Agent was not configured on this server, cannot enable."),
+        ("enable agent web/web2", "Agent was not configured on this server, cannot enable."),
+        ("set server web/web2 check-port 81", "health checks are not enabled on this server"),
+        ("set server web/web2 agent-port 81", "agent checks are not enabled on this server"),
+        ("set server web/web2 agent-send x", "agent checks are not enabled on this server"),
+        ("set server web/web1 check-port", "set server <b>/<s> check-port requires a port."),
+        (
+            "set server web/web1 agent-addr",
+            "set server <b>/<s> agent-addr requires an address and optionally a port.",
+        ),
+        ("set server web/web1 check-addr foo", "invalid addr 'foo'"),
+        ("set server web/web1 check-addr 10.0.0.1 port", "provided port is not an integer"),
+        ("set server web/web1 agent-port 65536", "provided port is invalid"),
+        ("set server web/web1 fqdn", "set server <b>/<s> fqdn requires a FQDN."),
+        (
+            "set server web/web1 fqdn a.example",
+            "set server <b>/<s> fqdn failed because no resolution is configured.",
+        ),
+        ("set rate-limit sessions", "'set rate-limit' only supports 'global'."),
+        ("set rate-limit sessions global x", "Expects an integer value."),
         ("set maxconn server web/web1", "Require <maxconn>."),
         ("set maxconn server web/web1 x", "maxconn string empty or preceded by garbage"),
         ("set maxconn server web/web1 5x", "Trailing garbage in maxconn string"),

@@ -182,6 +182,8 @@ fn server_entry(collector: &Collector, id: u32, name: &str, checked_at: Option<&
             ip: checked_at.unwrap_or("2001:db8::1").to_owned(),
             port: 80,
             fqdn: None,
+            check_at: (None, None),
+            agent_at: (None, None),
             cookie: None,
         })),
         sums: collector.sums::<Server>(ServerId(id)),
