@@ -84,6 +84,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Watch a running process in the terminal: rates, queues, latencies, loads; drain and enable servers
+    Top {
+        /// Admin socket
+        #[arg(short, long, value_name = "SOCKET", default_value = ctl::DEFAULT_SOCKET)]
+        socket: PathBuf,
+    },
     /// Send commands to the admin socket of a running process and print its answers
     Ctl {
         /// Admin socket
@@ -123,6 +129,7 @@ fn main() -> ExitCode {
             explain(&source, question, body.as_deref(), json)
         }
         Command::Import { files, output } => import(&files, output.as_deref()),
+        Command::Top { socket } => top(&socket),
         Command::Ctl { socket, commands } => control_client(&socket, &commands),
     }
 }
@@ -256,6 +263,16 @@ fn import(files: &[PathBuf], output: Option<&Path>) -> ExitCode {
     let errors = control::load::check_import(&imported).unwrap_or_default();
     errors.iter().for_each(|error| eprintln!("{error}"));
     ExitCode::from(if errors.is_empty() { imported.report.exit_code() } else { 3 })
+}
+
+fn top(socket: &Path) -> ExitCode {
+    match control::top::run(socket) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn control_client(socket: &std::path::Path, commands: &[String]) -> ExitCode {

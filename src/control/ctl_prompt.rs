@@ -140,7 +140,12 @@ impl Completer for Words {
     type Candidate = String;
 
     fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
-        Ok(self.candidates(&line[..pos]))
+        let (at, mut found) = self.candidates(&line[..pos]);
+        if let [only] = &mut found[..] {
+            // The next word can follow at once.
+            only.push(' ');
+        }
+        Ok((at, found))
     }
 }
 

@@ -36,6 +36,7 @@ mod script;
 mod servers;
 mod stop;
 mod target;
+pub mod top;
 mod web;
 mod weights;
 

@@ -3,12 +3,14 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use crate::harness::gate::{binary, relay};
 use crate::harness::http::http_gate;
 use crate::harness::peers::free_address;
-use crate::harness::{Origin, PATIENCE, Shardgate, connect, until};
+use crate::harness::{Origin, PATIENCE, Shardgate, connect, program, until};
 
 fn socket(gate: &Shardgate) -> UnixStream {
     let stream = UnixStream::connect(gate.dir().join("admin.sock")).expect("it listens");
@@ -207,5 +209,112 @@ fn the_last_malformed_messages_are_kept_with_the_place() {
     }
     until("the flood is counted", || gate.count("fe/FRONTEND", "ereq") >= 101);
     assert!(gate.ask("show errors").matches("invalid request").count() <= 64);
+    gate.finish();
+}
+
+/// A program in a terminal of 80 by 24, made by script(1).
+struct InTerminal {
+    child: Child,
+    keys: ChildStdin,
+    shown: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl InTerminal {
+    fn start(words: &str) -> InTerminal {
+        let command = format!("stty rows 24 cols 80; exec {words}");
+        let mut child = Command::new(program("script"))
+            .args(["-q", "-e", "-f", "-c", &command, "/dev/null"])
+            .env("TERM", "xterm-256color")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("script runs");
+        let (keys, mut out) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+        let shown = Arc::new(Mutex::new(String::new()));
+        let mine = shown.clone();
+        let reader = std::thread::spawn(move || {
+            let mut block = [0; 4096];
+            while let Ok(len @ 1..) = out.read(&mut block) {
+                mine.lock().expect("no panic").push_str(&String::from_utf8_lossy(&block[..len]));
+            }
+        });
+        InTerminal { child, keys, shown, reader: Some(reader) }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).expect("it reads");
+    }
+
+    /// Waits until this was printed, in one piece.
+    fn wait(&self, what: &str) {
+        until(what, || self.shown.lock().expect("no panic").contains(what));
+    }
+
+    fn end(mut self) -> (bool, String) {
+        let status = self.child.wait().expect("it ends");
+        self.reader.take().expect("not joined before").join().expect("no panic");
+        (status.success(), self.shown.lock().expect("no panic").clone())
+    }
+}
+
+impl Drop for InTerminal {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the terminal shows {:?}", self.shown.lock());
+        }
+        // It ended already, but when the test fails.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn top_shows_what_happens_and_drains_a_server() {
+    let origin = Origin::http_named("a");
+    let gate = http_gate(&origin, "", "", "");
+    let mut top = InTerminal::start(&format!("{} top -s {}/admin.sock", binary(), gate.dir().display()));
+    top.wait("RATE/s");
+    top.wait("s1");
+    gate.wire("fe").get("/");
+    // The server is the last row; what asks for confirmation changes nothing before it is given.
+    top.press("Gd");
+    top.wait("drain (sessions finish, no new ones) be/s1?");
+    assert_eq!(gate.stat("be/s1", "status"), "no check");
+    top.press("y");
+    gate.wait_stat("be/s1", "status", "DRAIN");
+    top.wait("done: set server be/s1 state drain");
+    top.press("w7\ry");
+    gate.wait_stat("be/s1", "weight", "7");
+    top.press("q");
+    let (good, shown) = top.end();
+    assert!(good, "{shown}");
+    assert!(shown.contains("\x1b[?1049l"), "the terminal is as it was before");
+    // Without a terminal, or without a process, it says so.
+    let socket = gate.dir().join("admin.sock").display().to_string();
+    let output =
+        Command::new(binary()).args(["top", "-s", &socket]).stdin(Stdio::null()).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("needs a terminal"));
+    gate.finish();
+}
+
+#[test]
+fn ctl_completes_words_in_a_terminal_and_remembers_lines() {
+    let gate = Shardgate::relay(Origin::echo().address);
+    let words = format!("env XDG_STATE_HOME={0} {1} ctl -s {0}/admin.sock", gate.dir().display(), binary());
+    let mut first = InTerminal::start(&words);
+    first.wait("shardgate> ");
+    first.press("get wei\tbe/\t\r");
+    first.wait("1 (initial 1)");
+    first.press("quit\r");
+    assert!(first.end().0);
+    let mut second = InTerminal::start(&words);
+    second.wait("shardgate> ");
+    // Up twice: `quit`, then what was asked before it.
+    second.press("\x1b[A\x1b[A\r");
+    second.wait("1 (initial 1)");
+    second.press("\x04");
+    assert!(second.end().0);
     gate.finish();
 }
