@@ -151,12 +151,13 @@ pub fn publish_runtime(cells: &CoreCells) {
 /// Copies what the runtime counts into this core's cells.
 async fn publish_activity(core: Rc<CoreBase>) {
     loop {
-        let (pipes, free) = rt::splice::counts();
+        let (pipes, free, misses) = rt::splice::counts();
         let cells = &core.cells;
         publish_runtime(cells);
         cells.set(CoreStat::TlsConnections, tls::open_connections());
         cells.set(CoreStat::Pipes, u64::from(pipes - free));
         cells.set(CoreStat::PipesFree, u64::from(free));
+        cells.set(CoreStat::PipeMisses, misses);
         core.hand_over_times();
         rt::sleep_until(rt::now() + ACTIVITY_EVERY).await;
     }

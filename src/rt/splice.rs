@@ -16,7 +16,7 @@ use super::sys;
 const TURN_BYTES: usize = 1024 * 1024;
 
 thread_local! {
-    static PIPES: RefCell<Pipes> = const { RefCell::new(Pipes { idle: Vec::new(), open: 0, max: 0, bytes: 0 }) };
+    static PIPES: RefCell<Pipes> = const { RefCell::new(Pipes { idle: Vec::new(), open: 0, max: 0, bytes: 0, misses: 0 }) };
 }
 
 struct Pipes {
@@ -24,6 +24,8 @@ struct Pipes {
     open: u32,
     max: u32,
     bytes: u32,
+    /// Times that nobody got one.
+    misses: u64,
 }
 
 #[derive(Debug)]
@@ -41,9 +43,9 @@ pub fn configure(max: u32, bytes: u32) {
     });
 }
 
-/// Pipes of this core as (open, idle).
-pub fn counts() -> (u32, u32) {
-    PIPES.with_borrow(|p| (p.open, u32::try_from(p.idle.len()).unwrap_or(u32::MAX)))
+/// Pipes of this core as (open, idle), and how often none was to be had.
+pub fn counts() -> (u32, u32, u64) {
+    PIPES.with_borrow(|p| (p.open, u32::try_from(p.idle.len()).unwrap_or(u32::MAX), p.misses))
 }
 
 /// One pipe in use by one direction of a relay.
@@ -71,10 +73,11 @@ impl Pipe {
             if let Some(ends) = pipes.idle.pop() {
                 return Some(Pipe { ends: Some(ends), filled: 0 });
             }
-            if pipes.open >= pipes.max {
+            let made = if pipes.open < pipes.max { sys::pipe().ok() } else { None };
+            let Some((read, write)) = made else {
+                pipes.misses += 1;
                 return None;
-            }
-            let (read, write) = sys::pipe().ok()?;
+            };
             // Above fs.pipe-user-pages-soft the kernel refuses to grow it; the default 64 KiB works too.
             let capacity = sys::set_pipe_size(&write, pipes.bytes).unwrap_or(64 * 1024) as usize;
             pipes.open += 1;
