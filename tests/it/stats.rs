@@ -5,8 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::gate::parse;
-use crate::harness::http::{http_gate, ok};
-use crate::harness::{Origin, Shardgate, bytes, eventually, until};
+use crate::harness::http::{Wire, http_gate, ok, sections};
+use crate::harness::{Origin, Shardgate, bytes, connect, eventually, until};
 
 #[test]
 fn a_slow_server_shows_in_the_percentiles() {
@@ -72,19 +72,28 @@ fn sessions_in_tcp_mode_are_timed_too() {
 }
 
 #[test]
-fn the_sum_over_cores_is_what_clients_counted() {
+fn the_sum_over_cores_is_what_clients_counted_whatever_is_reloaded() {
     const CLIENTS: usize = 8;
     const REQUESTS: usize = 250;
     let origin = Origin::http(|_| ok(&"b".repeat(100)));
-    let gate = http_gate(&origin, "", "", "");
+    let body = |n: usize| {
+        let balance = ["roundrobin", "leastconn", "random"][n % 3];
+        let mut text = String::new();
+        if n % 2 == 1 {
+            // Objects before and behind move the numbers of those that stay.
+            text.push_str(&format!("[backend.a.server.x]\naddress = \"{}\"\n", origin.address));
+        }
+        text + &sections(&origin, "", &format!("balance = \"{balance}\""), "")
+    };
+    let mut gate = Shardgate::with(&body(0)).defaults("mode = \"http\"").start();
+    let address = gate.address("fe");
     let received: u64 = thread::scope(|scope| {
         let work = |client: usize| {
-            let gate = &gate;
             scope.spawn(move || {
                 let mut received = 0;
                 // Several connections each, so that both cores accept some.
                 for part in 0..5 {
-                    let mut wire = gate.wire("fe");
+                    let mut wire = Wire::new(connect(address));
                     for number in 0..REQUESTS / 5 {
                         let answer = wire.get(&format!("/{client}/{part}/{number}"));
                         received += (answer.head.len() + 4 + answer.body.len()) as u64;
@@ -94,6 +103,12 @@ fn the_sum_over_cores_is_what_clients_counted() {
             })
         };
         let clients: Vec<_> = (0..CLIENTS).map(work).collect();
+        for n in 1.. {
+            gate.reload(&body(n));
+            if clients.iter().all(thread::ScopedJoinHandle::is_finished) {
+                break;
+            }
+        }
         clients.into_iter().map(|client| client.join().expect("no panic")).sum()
     });
     let all = (CLIENTS * REQUESTS).to_string();

@@ -2,10 +2,11 @@
 //! configuration of docs/scenarios/statistics.md.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use crate::harness::http::{Message, Wire};
 use crate::harness::scenario::scenario;
-use crate::harness::{Origin, Shardgate, until};
+use crate::harness::{Origin, Shardgate, program, until};
 
 const STATS: &str = "Authorization: Basic c3RhdHM6bGV0bWVpbg==\r\n";
 const ADMIN: &str = "Authorization: Basic YWRtaW46Z29kd291bGRudGJldXB0aGlzbGF0ZQ==\r\n";
@@ -63,6 +64,9 @@ fn only_users_of_the_list_see_the_page() {
     }
     assert!(!text.contains("<form"), "who only reads gets no form");
     assert!(!get(&gate, "/haproxy?stats;norefresh", STATS).text().contains("http-equiv"));
+    let longer = get(&gate, "/haproxy?stats;up;5m", STATS).text();
+    assert!(longer.contains("<a href=\"/haproxy?stats;up;5m\" aria-current=\"true\">5 min</a>"), "{longer}");
+    assert!(longer.contains("<a href=\"/haproxy?stats;5m\">all</a>"), "{longer}");
     gate.finish();
 }
 
@@ -137,7 +141,7 @@ fn data_come_in_the_forms_that_tools_read() {
     let backends: serde_json::Value =
         serde_json::from_str(&get(&gate, "/api/v1/show/backend", STATS).text()).expect("JSON");
     assert_eq!(backends["lines"][2], "Web-Farm", "{backends}");
-    assert_eq!(get(&gate, "/api/v1/set/weight", STATS).status(), 404, "the mirror changes nothing");
+    assert_eq!(get(&gate, "/api/v1/set/weight", STATS).status(), 404, "a GET changes nothing");
     let fd = get(&gate, "/api/v1/show/fd", STATS).text();
     assert!(fd.contains("Permission denied"), "level user has no descriptors: {fd}");
     gate.finish();
@@ -271,5 +275,66 @@ fn a_password_in_the_section_and_a_scope() {
     assert_eq!(ask("/st", &format!("{joe}x-bad: 1\r\n")).status(), 403, "rules come first");
     assert!(ask("/own;csv", "").text().contains("\nbe,s,"), "a backend has its page too");
     assert_eq!(ask("/other", "").text(), "web");
+    gate.finish();
+}
+
+#[test]
+fn a_browser_sees_counters_move_and_drains_a_server() {
+    let origin = Origin::http_named("web");
+    let gate = start(&origin);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/browser.mjs");
+    let page = format!("http://{}{PAGE}", gate.address("HAProxy-Statistics"));
+    let traffic = format!("http://{}/", gate.address("Public"));
+    let output = Command::new(program("node"))
+        .arg(script)
+        .arg(program("chromium"))
+        .args([page.as_str(), "admin", "godwouldntbeupthislate", traffic.as_str()])
+        // Pictures of the page for docs/, when somebody wants new ones.
+        .args(std::env::var_os("PAGE_PICTURES"))
+        .output()
+        .expect("node runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.ends_with("drained\nnothing was reported\n"), "{said}");
+    assert_eq!(gate.stat("Web-Farm/Web0", "status"), "DRAIN");
+    gate.wait_log("(statistics page) did `set server Web-Farm/Web0 state drain`");
+    gate.finish();
+}
+
+#[test]
+fn programs_change_servers_over_the_api() {
+    let origin = Origin::http_named("web");
+    let gate = start(&origin);
+    let ask = |target: &str, headers: &str, body: &str| {
+        let mut client = gate.wire("HAProxy-Statistics");
+        let len = body.len();
+        client.send(format!(
+            "POST {target} HTTP/1.1\r\nHost: h\r\n{headers}Content-Length: {len}\r\n\r\n{body}"
+        ));
+        client.response("POST")
+    };
+    let (target, json) = (format!("{PAGE}/api/v1/command"), "Content-Type: application/json\r\n");
+    let drain = r#"{"command": "set server Web-Farm/Web0 state drain"}"#;
+    for (who, target, headers, body, status) in [
+        ("nobody", target.as_str(), json.to_owned(), drain, 401),
+        ("the user that reads", &target, format!("{STATS}{json}"), drain, 403),
+        ("a rule without administrators", "/api/v1/command", format!("{ADMIN}{json}"), drain, 403),
+        ("another site", &target, format!("{ADMIN}{json}Sec-Fetch-Site: cross-site\r\n"), drain, 403),
+        ("a form", &target, format!("{ADMIN}Content-Type: text/plain\r\n"), drain, 415),
+        ("no JSON", &target, format!("{ADMIN}{json}"), "drain it", 400),
+        ("two lines", &target, format!("{ADMIN}{json}"), r#"{"command": "help\nhelp"}"#, 400),
+        ("another path", "/haproxy?stats/api/v1/info", format!("{ADMIN}{json}"), drain, 405),
+    ] {
+        assert_eq!(ask(target, &headers, body).status(), status, "{who}");
+    }
+    assert_eq!(gate.stat("Web-Farm/Web0", "status"), "no check");
+    let headers = format!("{ADMIN}{json}");
+    let answer = ask(&target, &headers, drain);
+    let said: serde_json::Value = serde_json::from_str(&answer.text()).expect("JSON");
+    assert_eq!((answer.status(), &said["lines"]), (200, &serde_json::json!([])));
+    assert_eq!(gate.stat("Web-Farm/Web0", "status"), "DRAIN");
+    gate.wait_log("(statistics page) did `set server Web-Farm/Web0 state drain` (from ready to drain)");
+    let answer = ask(&target, &headers, r#"{"command": "set weight Web-Farm/Web9 1"}"#);
+    assert_eq!((answer.status(), answer.text().contains("No such server.")), (200, true));
     gate.finish();
 }

@@ -2,6 +2,7 @@
 //! forward such requests to a socket that only this process may use, with a ticket that says whose page it is and what the
 //! client may do; TLS, HTTP/2, credentials and rules are theirs. `page` and `rows` write the page, `form` changes servers.
 
+mod api;
 mod form;
 mod page;
 mod rows;
@@ -124,6 +125,8 @@ struct Request {
     authorization: Vec<u8>,
     /// A browser says that another site sent it here.
     is_foreign: bool,
+    /// The body is said to be JSON.
+    is_json: bool,
     body: Vec<u8>,
 }
 
@@ -131,6 +134,10 @@ impl Request {
     /// Whether a word stands in the target behind a semicolon.
     fn has(&self, word: &str) -> bool {
         self.target.split([';', '&']).skip(1).any(|part| part == word)
+    }
+    /// The window of time that percentiles are of, if the target names one.
+    fn window(&self) -> Option<Window> {
+        Window::NAMED.iter().find(|(name, _)| self.has(name)).map(|(_, window)| *window)
     }
     /// The level that its commands have.
     fn level(&self) -> AdminLevel {
@@ -253,9 +260,16 @@ fn understand(model: &Model, head: &Head, input: &[u8]) -> Result<(Request, usiz
         client,
         authorization: text("authorization").unwrap_or_default().as_bytes().to_vec(),
         is_foreign: text("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none")),
+        is_json: text("content-type").is_some_and(is_json),
         body: Vec::new(),
     };
     Ok((request, head.len(), body_len))
+}
+
+/// Whether a content type is JSON, whatever its parameters.
+fn is_json(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
 }
 
 /// `fNAME`: the page of a frontend; `b`: of a backend. By name, as the data core may run another generation than this core.
@@ -273,12 +287,14 @@ async fn answer(web: &Rc<Web>, request: &Request) -> Answer {
         Service::Prometheus => {
             Answer::ok("text/plain; version=0.0.4; charset=utf-8", metrics(web, &request.target))
         }
-        Service::Api => api(web, request).await,
-        Service::Page if request.target.contains("/api/v1/") => api(web, request).await,
+        Service::Api => api::answer(web, request).await,
+        Service::Page if request.target.contains("/api/v1/") => api::answer(web, request).await,
         Service::Page if request.is_post => form::apply(web, request).await,
         Service::Page => {
             let Some(settings) = &request.page else { return Answer::error("404 Not Found") };
-            let snapshot = web.snapshot(settings);
+            let is_data = ["csv", "json", "typed"].iter().any(|form| request.has(form));
+            let usual = if is_data { Window::default() } else { Window::TenSeconds };
+            let snapshot = web.snapshot(settings, request.window().unwrap_or(usual));
             let filter = filter_of(request, settings);
             let mut out = String::new();
             match () {
@@ -304,8 +320,8 @@ fn filter_of(request: &Request, page: &StatsPage) -> Filter {
 
 impl Web {
     /// What a page shows: only the proxies of its scope.
-    fn snapshot(&self, page: &StatsPage) -> Snapshot {
-        let mut snapshot = self.base.current().snapshot(Window::TenSeconds);
+    fn snapshot(&self, page: &StatsPage, window: Window) -> Snapshot {
+        let mut snapshot = self.base.current().snapshot(window);
         if !page.scope.is_empty() {
             snapshot.entries.retain(|entry| page.scope.contains(&entry.proxy));
         }
@@ -330,40 +346,6 @@ impl Web {
         out.truncate(out.trim_end().len());
         out
     }
-}
-
-/// `/api/v1/info`, `/api/v1/stats`, and `/api/v1/show/...` for any other `show` command.
-async fn api(web: &Rc<Web>, request: &Request) -> Answer {
-    const JSON: &str = "application/json";
-    if request.is_post {
-        return Answer {
-            headers: "Allow: GET, HEAD\r\n".to_owned(),
-            ..Answer::error("405 Method Not Allowed")
-        };
-    }
-    let (_, path) = request.target.split_once("/api/v1/").unwrap_or_default();
-    let path = path.split(['?', ';', '&']).next().unwrap_or_default();
-    let words: Vec<&str> = path.split('/').filter(|word| !word.is_empty()).collect();
-    let is_plain = |word: &&str| word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:#".contains(&b));
-    if !words.iter().all(is_plain) {
-        return Answer::error("400 Bad Request");
-    }
-    let line = match words.as_slice() {
-        ["info"] => "show info json".to_owned(),
-        ["stats"] => "show stat json".to_owned(),
-        ["schema"] => "show schema json".to_owned(),
-        // These go on for as long as the client listens, or say what is nobody's business.
-        ["show", "events", ..] => return Answer::error("404 Not Found"),
-        ["show", rest @ ..] if !rest.is_empty() => format!("show {}", rest.join(" ")),
-        _ => return Answer::error("404 Not Found"),
-    };
-    let text = web.command(request.level(), request.who(), &line).await;
-    if !line.ends_with(" json") {
-        let lines: Vec<&str> = text.lines().collect();
-        let value = serde_json::json!({ "command": line, "lines": lines });
-        return Answer::ok(JSON, format!("{value}\n"));
-    }
-    Answer::ok(JSON, text)
 }
 
 /// Metrics for the parameters of a target: `scope` (several; `*`), `no-maint`, `extra-counters`.
@@ -442,8 +424,9 @@ async fn live(web: &Rc<Web>, conn: &Conn, request: &Request) {
                     X-Accel-Buffering: no\r\nConnection: close\r\n\r\nretry: 2000\n\n"
         .to_owned();
     let mut sent = rows::Sent::default();
+    let window = request.window().unwrap_or(Window::TenSeconds);
     loop {
-        let snapshot = web.snapshot(settings);
+        let snapshot = web.snapshot(settings, window);
         let filter = filter_of(request, settings);
         rows::event(web, &snapshot, &filter, &mut sent, &mut text);
         let written = conn.send_all(std::mem::take(&mut text).into_bytes());

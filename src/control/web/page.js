@@ -36,10 +36,10 @@ for(const k in d.rows){const r=$("r"+k),[status,cls,cells,g]=d.rows[k];if(!r){co
 r.className=r.className.replace(/s-\S+/,"s-"+cls);put(r.querySelector(".state span"),status);
 cells.forEach((t,i)=>{const c=r.cells[first+i];if(c&&!c.classList.contains("graph"))put(c,t)})}
 for(const [svg,v] of graphs){const r=svg.closest("tr"),g=latest.get(r);if(!g)continue;
-v.push(g[svg.classList.contains("k1")?1:0]||0);if(v.length>60)v.shift();draw(svg,v)}
+const n=g[svg.classList.contains("k1")?1:0];if(n==null&&!v.length)continue;v.push(n||0);if(v.length>60)v.shift();draw(svg,v)}
 sort();if(filter.value)narrow();state.hidden=false;state.className="on";put(state,"live")}
 if(window.EventSource&&!/;norefresh/.test(location.href)){
-const flags=(location.href.match(/;(up|no-maint)\b/g)||[]).join("");
+const flags=(location.href.match(/;(up|no-maint|10s|1m|5m|start)\b/g)||[]).join("");
 const base=document.querySelector('.links a[href$=";csv"]').getAttribute("href").replace(/;csv$/,"");
 const source=new EventSource(base+";live"+flags);source.onmessage=update;
 source.onerror=()=>{state.hidden=false;state.className="";put(state,"connection lost")}}

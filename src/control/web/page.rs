@@ -96,7 +96,10 @@ fn tiles(web: &Web, snapshot: &Snapshot, out: &mut String) {
     }
     out.push_str("<div class=\"tile cores\"><span>Cores</span><div id=\"cores\">");
     let cores = web.base.cores.len();
-    for (core, load) in web.loads.borrow().iter().enumerate() {
+    // All of them at once, also in the first second: updates look for their places.
+    let loads = web.loads.borrow();
+    for core in 0..=cores {
+        let load = loads.get(core).copied().unwrap_or(0);
         let name = if core == cores { "control".to_owned() } else { core.to_string() };
         let _ = write!(
             out,
@@ -134,12 +137,28 @@ fn controls(request: &Request, settings: &StatsPage, out: &mut String) {
         );
     }
     let uri = escaped(&settings.uri);
+    out.push_str(
+        "</fieldset><input id=\"filter\" type=\"search\" placeholder=\"Filter by name or state\" \
+         aria-label=\"Filter\" hidden><span class=\"links\"><small>latency of</small>",
+    );
+    // Each link keeps what the others chose.
+    let kept =
+        |words: &[&str]| words.iter().find(|w| request.has(w)).map_or(String::new(), |w| format!(";{w}"));
+    let rows = kept(&["up", "no-maint"]);
+    let window = kept(&["10s", "1m", "5m", "start"]);
+    for (word, name) in [("10s", "10 s"), ("1m", "1 min"), ("5m", "5 min"), ("start", "start")] {
+        let is_it = window.get(1..).unwrap_or("10s") == word;
+        let current = if is_it { " aria-current=\"true\"" } else { "" };
+        let _ = write!(out, " <a href=\"{uri}{rows};{word}\"{current}>{name}</a>");
+    }
+    out.push_str("</span><span class=\"links\"><small>servers</small>");
+    for (word, name) in [("", "all"), (";up", "up"), (";no-maint", "no maintenance")] {
+        let current = if rows == word { " aria-current=\"true\"" } else { "" };
+        let _ = write!(out, " <a href=\"{uri}{word}{window}\"{current}>{name}</a>");
+    }
     let _ = write!(
         out,
-        "</fieldset><input id=\"filter\" type=\"search\" placeholder=\"Filter by name or state\" \
-         aria-label=\"Filter\" hidden><span class=\"links\"><a href=\"{uri};up\">up only</a> \
-         <a href=\"{uri};no-maint\">no maintenance</a> <a href=\"{uri}\">all</a> <a href=\"{uri};csv\">CSV</a> \
-         <a href=\"{uri};json\">JSON</a></span></nav>"
+        "</span><span class=\"links data\"><a href=\"{uri};csv\">CSV</a> <a href=\"{uri};json\">JSON</a></span></nav>"
     );
     debug_assert!(!request.is_post, "forms are answered by a redirect");
 }

@@ -23,7 +23,8 @@ pub(super) struct Column {
     pub(super) title: &'static str,
     /// What the title means.
     pub(super) help: &'static str,
-    /// The views that have it: o(verview), t(raffic), e(rrors), l(atency), h(ealth); m: not on a phone.
+    /// The views that have it: o(verview), t(raffic), e(rrors), l(atency), h(ealth); m: not on a phone;
+    /// b: the first of a group.
     pub(super) views: &'static str,
     show: Show,
 }
@@ -54,8 +55,8 @@ macro_rules! columns {
 columns! {
     "Rate"      "o t"  Show::Rate, "Requests (in TCP mode sessions) during the last second";
     "Rate 60 s" "o t m" Show::Graph(0), "The rate during the last minute";
-    "p50"       "o"    Show::Micros(Stat::TotalP50), "Half of the requests of the last 10 seconds took no longer";
-    "p99"       "o"    Show::Micros(Stat::TotalP99), "99 % of the requests of the last 10 seconds took no longer";
+    "p50"       "o"    Show::Micros(Stat::TotalP50), "Half of the requests took no longer";
+    "p99"       "o"    Show::Micros(Stat::TotalP99), "99 % of the requests took no longer";
     "p99 60 s"  "o l m" Show::Graph(1), "p99 during the last minute";
     "Sessions"  "o t"  Show::Of(Stat::SessionsCur, Stat::SessionsLimit), "Sessions now, and their limit";
     "Max"       "t"    Show::Number(Stat::SessionsMax), "The most sessions at once";
@@ -78,13 +79,13 @@ columns! {
     "Redisp"    "e"    Show::Number(Stat::Redispatches), "Attempts that went to another server";
     "Cli abort" "e"    Show::Number(Stat::ClientAborts), "Transfers that the client broke off";
     "Srv abort" "e"    Show::Number(Stat::ServerAborts), "Transfers that the server broke off";
-    "Queue p50" "l"    Show::Micros(Stat::QueueP50), "Time in the queue";
+    "Queue p50" "l b"    Show::Micros(Stat::QueueP50), "Time in the queue";
     "p99 "      "l"    Show::Micros(Stat::QueueP99), "Time in the queue";
-    "Conn p50"  "l"    Show::Micros(Stat::ConnectP50), "Time to connect";
+    "Conn p50"  "l b"    Show::Micros(Stat::ConnectP50), "Time to connect";
     "p99  "     "l"    Show::Micros(Stat::ConnectP99), "Time to connect";
-    "1st byte p50" "l" Show::Micros(Stat::FirstByteP50), "Time to the head of the response";
+    "1st byte p50" "l b" Show::Micros(Stat::FirstByteP50), "Time to the head of the response";
     "p99   "    "l"    Show::Micros(Stat::FirstByteP99), "Time to the head of the response";
-    "Total p50" "l"    Show::Micros(Stat::TotalP50), "The whole request";
+    "Total p50" "l b"    Show::Micros(Stat::TotalP50), "The whole request";
     "p90"       "l"    Show::Micros(Stat::TotalP90), "The whole request";
     "p99    "   "l"    Show::Micros(Stat::TotalP99), "The whole request";
     "p99.9"     "l"    Show::Micros(Stat::TotalP999), "The whole request";
@@ -260,7 +261,8 @@ pub(super) fn graphs(web: &Web) -> AHashMap<String, Graphs> {
         let at = |stat| history::position(stat).unwrap_or(0);
         let points = history.series(ObjectKey::new(object, row), since);
         let series = |stat: Stat| points.iter().map(|point| point.values[at(stat)]).collect();
-        (key, [series(stat), series(Stat::TotalP99)])
+        let has_latency = object != Object::Frontend;
+        (key, [series(stat), if has_latency { series(Stat::TotalP99) } else { Vec::new() }])
     };
     all.into_iter().map(of).collect()
 }
