@@ -273,6 +273,12 @@ fn a_password_in_the_section_and_a_scope() {
     let page = ask("/st", joe).text();
     assert!(page.contains(">fe<") && !page.contains(">be<") && !page.contains("HAProxy version"), "{page}");
     assert_eq!(ask("/st", &format!("{joe}x-bad: 1\r\n")).status(), 403, "rules come first");
+    let mut live = gate.wire("fe");
+    live.send(format!("GET /st;live HTTP/1.0\r\nHost: h\r\n{joe}\r\n"));
+    live.head().expect("a head");
+    let rows = event(&mut live)["rows"].as_object().map(serde_json::Map::len);
+    assert_eq!(rows, Some(1), "a live page keeps to its scope");
+    drop(live);
     assert!(ask("/own;csv", "").text().contains("\nbe,s,"), "a backend has its page too");
     assert_eq!(ask("/other", "").text(), "web");
     gate.finish();

@@ -7,7 +7,7 @@ mod form;
 mod page;
 mod rows;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::rc::Rc;
@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::base::limits::{HEAD_BYTES_MAX, WEB_FORM_BYTES_MAX};
+use crate::base::time::Now;
 use crate::control::admin;
 use crate::control::cli::{AdminSession, AdminTarget, Next};
 use crate::control::core::{Control, ControlBase};
@@ -37,6 +38,8 @@ use crate::stats::snapshot::Snapshot;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Time between two updates of a live page.
 const BEAT: Duration = Duration::from_secs(1);
+/// How old what live pages show may be: those that ask at about the same time share one look at the counters.
+const SHARED: Duration = Duration::from_millis(500);
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: u32 = 256;
 /// Names of the steps of a request, in the order of `timers::Lap`.
@@ -56,8 +59,8 @@ pub(super) struct Web {
     key: [u64; 4],
     /// Percent of the last second that each core was busy.
     loads: RefCell<Vec<u8>>,
-    /// Live pages now.
-    live: Cell<usize>,
+    /// Snapshots that live pages share, and when they were taken.
+    shared: RefCell<Vec<(Window, Now, Rc<Snapshot>)>>,
 }
 
 /// Opens the socket and serves it; the next configuration may need it if this one does not.
@@ -71,7 +74,7 @@ pub(super) fn start(base: &Rc<ControlBase>) -> Result<(), StartError> {
         StartError(format!("cannot make the socket of the statistics page: {}", rt::error::words(&e)))
     })?;
     let key = std::array::from_fn(|_| RandomState::new().hash_one(0));
-    let web = Rc::new(Web { base: base.clone(), key, loads: RefCell::default(), live: Cell::new(0) });
+    let web = Rc::new(Web { base: base.clone(), key, loads: RefCell::default(), shared: RefCell::default() });
     rt::spawn(measure(web.clone()));
     rt::spawn(accept(web, Listener::new(fd)));
     Ok(())
@@ -107,6 +110,16 @@ async fn measure(web: Rc<Web>) {
         *web.loads.borrow_mut() = idle.iter().zip(&before).map(busy).collect();
         (before, at) = (idle, now);
         rt::sleep_until(now + BEAT).await;
+    }
+}
+
+/// Time until the next update of a live page, by the percentage that the control core is busy: many pages of many servers
+/// must not keep it from its checks and its admins.
+fn beat(load: u8) -> Duration {
+    match load {
+        0..50 => BEAT,
+        50..80 => 2 * BEAT,
+        _ => 5 * BEAT,
     }
 }
 
@@ -328,6 +341,19 @@ impl Web {
         snapshot
     }
 
+    /// What live pages show.
+    fn shared(&self, window: Window) -> Rc<Snapshot> {
+        let now = rt::now();
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|(_, at, _)| now.since(*at) < SHARED);
+        if let Some((_, _, snapshot)) = shared.iter().find(|(of, ..)| *of == window) {
+            return snapshot.clone();
+        }
+        let snapshot = Rc::new(self.base.current().snapshot(window));
+        shared.push((window, now, snapshot.clone()));
+        snapshot
+    }
+
     /// Runs an admin command and gives what it answers.
     async fn command(&self, level: AdminLevel, who: String, line: &str) -> String {
         let mut session = AdminSession::new(level, who);
@@ -406,29 +432,20 @@ fn histograms(control: &Control) -> Vec<(String, Option<String>, Histograms)> {
     kept
 }
 
-/// Counts a live page as long as it is open.
-struct Place<'a>(&'a Cell<usize>);
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
 /// A stream of server-sent events: once a second what changed. It ends with the client, and when the process stops.
 async fn live(web: &Rc<Web>, conn: &Conn, request: &Request) {
     let Some(settings) = &request.page else { return };
-    web.live.set(web.live.get() + 1);
-    let _place = Place(&web.live);
     let mut text = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\
                     X-Accel-Buffering: no\r\nConnection: close\r\n\r\nretry: 2000\n\n"
         .to_owned();
     let mut sent = rows::Sent::default();
     let window = request.window().unwrap_or(Window::TenSeconds);
     loop {
-        let snapshot = web.snapshot(settings, window);
-        let filter = filter_of(request, settings);
-        rows::event(web, &snapshot, &filter, &mut sent, &mut text);
+        {
+            let snapshot = web.shared(window);
+            let filter = filter_of(request, settings);
+            rows::event(web, &snapshot, (&filter, &settings.scope), &mut sent, &mut text);
+        }
         let written = conn.send_all(std::mem::take(&mut text).into_bytes());
         if !matches!(rt::with_deadline(written, Some(rt::now() + PATIENCE)).await, Ok(Ok(()))) {
             return;
@@ -436,6 +453,17 @@ async fn live(web: &Rc<Web>, conn: &Conn, request: &Request) {
         if web.base.current().live.process.stopping.load(Ordering::Relaxed) {
             return;
         }
-        rt::sleep_until(rt::now() + BEAT).await;
+        let load = web.loads.borrow().last().copied().unwrap_or(0);
+        rt::sleep_until(rt::now() + beat(load)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn live_pages_give_way_to_the_rest_of_the_control_core() {
+        assert_eq!([0, 49, 50, 80, 100].map(|load| beat(load).as_secs()), [1, 1, 2, 5, 5]);
     }
 }

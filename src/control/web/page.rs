@@ -26,7 +26,7 @@ pub(super) fn page(
     let nonce = form::token(web, format!("{:?}", crate::rt::now()).as_bytes());
     let mut out = String::with_capacity(64 * 1024);
     head(request, settings, snapshot, &nonce, &mut out);
-    tiles(web, snapshot, &mut out);
+    tiles(web, snapshot, &settings.scope, &mut out);
     if let Some(text) = notice(request) {
         let _ = write!(out, "<p class=\"notice\" role=\"status\">{text}</p>");
     }
@@ -89,9 +89,9 @@ fn head(request: &Request, settings: &StatsPage, snapshot: &Snapshot, nonce: &st
     out.push_str("<span id=\"state\" hidden></span></header>");
 }
 
-fn tiles(web: &Web, snapshot: &Snapshot, out: &mut String) {
+fn tiles(web: &Web, snapshot: &Snapshot, scope: &[String], out: &mut String) {
     out.push_str("<section class=\"tiles\" aria-label=\"Process\">");
-    for (name, value) in rows::tiles(web, snapshot) {
+    for (name, value) in rows::tiles(web, snapshot, scope) {
         let _ = write!(out, "<div class=\"tile\"><span>{name}</span><b>{value}</b></div>");
     }
     out.push_str("<div class=\"tile cores\"><span>Cores</span><div id=\"cores\">");

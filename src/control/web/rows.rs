@@ -288,9 +288,17 @@ pub(super) struct Sent {
 }
 
 /// Appends one event: the process, and the rows that changed.
-pub(super) fn event(web: &Web, snapshot: &Snapshot, filter: &Filter, sent: &mut Sent, out: &mut String) {
+///
+/// `scope`: only these proxies; empty: all.
+pub(super) fn event(
+    web: &Web,
+    snapshot: &Snapshot,
+    (filter, scope): (&Filter, &[String]),
+    sent: &mut Sent,
+    out: &mut String,
+) {
     let mut changed = BTreeMap::new();
-    for entry in filter.entries(snapshot) {
+    for entry in filter.entries(snapshot).filter(|entry| is_in(scope, entry)) {
         let row = row(entry, snapshot, filter);
         let graphs = [rate(entry, snapshot), number(&entry.value(Stat::TotalP99, snapshot.now))];
         let text = serde_json::json!([row.status, row.class, row.cells, graphs]);
@@ -301,13 +309,18 @@ pub(super) fn event(web: &Web, snapshot: &Snapshot, filter: &Filter, sent: &mut 
             *known = line;
         }
     }
-    let tiles: Vec<String> = tiles(web, snapshot).into_iter().map(|(_, value)| value).collect();
+    let tiles: Vec<String> = tiles(web, snapshot, scope).into_iter().map(|(_, value)| value).collect();
     let event = serde_json::json!({ "tiles": tiles, "cores": &*web.loads.borrow(), "rows": changed });
     let _ = write!(out, "data: {event}\n\n");
 }
 
+/// Whether a page shows the entry at all.
+fn is_in(scope: &[String], entry: &Entry) -> bool {
+    scope.is_empty() || scope.contains(&entry.proxy)
+}
+
 /// The numbers above the table.
-pub(super) fn tiles(web: &Web, snapshot: &Snapshot) -> Vec<(&'static str, String)> {
+pub(super) fn tiles(web: &Web, snapshot: &Snapshot, scope: &[String]) -> Vec<(&'static str, String)> {
     use crate::stats::process::CoreStat;
     let sums = &snapshot.process_sums;
     let total = |stat| grouped(&Value::Number(sums.get(stat)));
@@ -315,7 +328,7 @@ pub(super) fn tiles(web: &Web, snapshot: &Snapshot) -> Vec<(&'static str, String
     let requests: u64 = snapshot
         .entries
         .iter()
-        .filter(|entry| entry.facts.object() == Object::Frontend)
+        .filter(|entry| entry.facts.object() == Object::Frontend && is_in(scope, entry))
         .filter_map(|entry| number(&entry.value(Stat::RequestRate, snapshot.now)))
         .sum();
     let loads = web.loads.borrow();
