@@ -15,6 +15,7 @@ use rustyline::{Context, Editor, Helper};
 
 use crate::control::cli::table::COMMANDS;
 use crate::control::ctl::{self, CtlError};
+use crate::control::hangup;
 
 /// Lines of history that are kept.
 const HISTORY_LINES: usize = 1000;
@@ -35,9 +36,15 @@ pub fn run(socket: &Path) -> Result<(), CtlError> {
         // A first start has none.
         let _ = editor.load_history(file);
     }
+    hangup::end_with_terminal(|| {});
     println!("{}: `help` lists the commands, Tab completes, `quit` or Ctrl-D ends.", socket.display());
     loop {
-        match editor.readline("shardgate> ") {
+        let read = editor.readline("shardgate> ");
+        if let Some(file) = &history {
+            // At once, as the terminal may go. Not being able to keep it is no reason to complain after every line.
+            let _ = editor.append_history(file);
+        }
+        match read {
             Ok(line) if line.trim().is_empty() => {}
             Ok(line) if matches!(line.trim(), "quit" | "exit") => break,
             Ok(line) => answer(socket, line.trim())?,
@@ -45,10 +52,6 @@ pub fn run(socket: &Path) -> Result<(), CtlError> {
             Err(ReadlineError::Eof) => break,
             Err(e) => return Err(failed(e)),
         }
-    }
-    if let Some(file) = &history {
-        // Not being able to keep it is no reason to complain at every end.
-        let _ = editor.save_history(file);
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ mod facts;
 mod gather;
 mod generations;
 mod handover;
+mod hangup;
 pub mod haproxy;
 mod http_script;
 mod listeners;

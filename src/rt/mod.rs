@@ -30,4 +30,5 @@ pub use mailbox::{CoreWaker, Mailbox, Receiver, Sender};
 pub use op::{SendBuf, poll_listed};
 pub use ring::Activity;
 pub use signal::{Signal, Signals, send_signal};
+pub use sys::wait_hangup;
 pub use time::{Either, Elapsed, Timer, now, select, sleep_until, with_deadline, yield_now};

@@ -1,7 +1,7 @@
 //! Thin wrappers over system calls that neither std nor socket2 offers. Each is one call and its error.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use crate::base::time::Now;
@@ -41,6 +41,23 @@ pub(super) fn eventfd_signal(fd: RawFd) {
     let one: u64 = 1;
     // SAFETY: eight readable bytes, as eventfd(2) wants; a wrong descriptor is an error, not memory unsafety.
     unsafe { libc::write(fd, (&raw const one).cast(), 8) };
+}
+
+/// Blocks until the other side of a terminal, pipe or socket is gone. For threads that are no core.
+///
+/// # Errors
+/// Those of poll(2).
+pub fn wait_hangup(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: 0, revents: 0 };
+    loop {
+        // SAFETY: one valid pollfd for the call to read and fill in.
+        match check(unsafe { libc::poll(&raw mut poll, 1, -1) }) {
+            Ok(_) if poll.revents & libc::POLLNVAL == 0 => return Ok(()),
+            Ok(_) => return Err(io::ErrorKind::InvalidInput.into()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// RLIMIT_NOFILE or RLIMIT_MEMLOCK as (soft, hard).

@@ -72,6 +72,17 @@ async fn recv_exactly(conn: &Conn, len: usize) -> Vec<u8> {
 }
 
 #[test]
+fn a_hangup_is_waited_for() {
+    use std::os::fd::AsFd;
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| super::wait_hangup(ours.as_fd()));
+        drop(theirs);
+        assert!(waits.join().expect("no panic").is_ok());
+    });
+}
+
+#[test]
 fn accepts_and_echoes_a_client() {
     let (tx, rx) = mpsc::channel();
     let client = std::thread::spawn(move || {

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use crate::harness::gate::{binary, relay};
 use crate::harness::http::http_gate;
 use crate::harness::peers::free_address;
-use crate::harness::{Origin, PATIENCE, Shardgate, connect, program, until};
+use crate::harness::{Origin, PATIENCE, Shardgate, connect, eventually, program, until};
 
 fn socket(gate: &Shardgate) -> UnixStream {
     let stream = UnixStream::connect(gate.dir().join("admin.sock")).expect("it listens");
@@ -296,6 +296,25 @@ fn top_shows_what_happens_and_drains_a_server() {
         Command::new(binary()).args(["top", "-s", &socket]).stdin(Stdio::null()).output().expect("it runs");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("needs a terminal"));
+    gate.finish();
+}
+
+#[test]
+fn programs_end_with_their_terminal_though_sighup_is_ignored() {
+    let gate = Shardgate::relay(Origin::echo().address);
+    let dir = gate.dir().display();
+    for (program, shows) in [("top", "RATE/s"), ("ctl", "shardgate> ")] {
+        let done = gate.dir().join(program);
+        let words = format!("{} {program} -s {dir}/admin.sock; echo $? >{}", binary(), done.display());
+        let mut terminal =
+            InTerminal::start(&format!("env XDG_STATE_HOME={dir} bash -c 'trap \"\" HUP; {words}'"));
+        terminal.wait(shows);
+        terminal.child.kill().expect("it runs");
+        let code = eventually("the program ends", || {
+            std::fs::read_to_string(&done).ok().filter(|text| text.ends_with('\n'))
+        });
+        assert_ne!(code, "0\n", "{program}");
+    }
     gate.finish();
 }
 

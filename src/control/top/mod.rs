@@ -15,6 +15,7 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 
 use crate::control::ctl;
+use crate::control::hangup;
 use crate::control::top::sample::{Sample, Series};
 use crate::control::top::screen::{Effect, Screen};
 
@@ -45,6 +46,8 @@ pub fn run(socket: &Path) -> Result<(), String> {
     thread::spawn(move || ask(&path, &ordered, &found));
     // Restores the terminal also when something panics.
     let mut terminal = ratatui::try_init().map_err(|e| format!("the terminal: {e}"))?;
+    // Nobody sees whether that works.
+    hangup::end_with_terminal(|| drop(ratatui::try_restore()));
     let result = show(&mut terminal, first, &orders, &finds);
     ratatui::restore();
     result.map_err(|e| format!("the terminal: {e}"))
