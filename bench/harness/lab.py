@@ -16,13 +16,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 PEERS = ROOT / "bench" / "peers"
 NGINX_STREAM = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
-PACKAGE_OF = {"haproxy": "haproxy", "nginx": "nginx-light", "wrk": "wrk", "taskset": "util-linux", "curl": "curl", "h2load": "nghttp2-client"}
+PACKAGE_OF = {"haproxy": "haproxy", "nginx": "nginx-light", "wrk": "wrk", "taskset": "util-linux", "curl": "curl", "h2load": "nghttp2-client", "openssl": "openssl"}
 
 
 def need_programs(scenarios, wanted):
     """Says which Debian packages are missing; installs nothing."""
     programs = ["taskset"] + [p for p in ("haproxy", "nginx") if p in wanted]
     programs += [s.load for s in scenarios if s.load in ("wrk", "h2load")]
+    programs += ["openssl"] if any(s.scheme == "https" for s in scenarios) else []
     programs += ["curl"] if any(s.verify == "http" for s in scenarios) else []
     missing = {PACKAGE_OF[p] for p in programs if not which(p)}
     if "nginx" in wanted and any(s.verify != "http" for s in scenarios) and not NGINX_STREAM.exists():
@@ -104,6 +105,8 @@ def running(proxy, scenario, tools, origin_port, args):
             own = Path(args.config) / proxy.config if proxy.program == "shardgate" and args.config else None
             template = (own or PEERS / proxy.config).read_text()
             write_maps(Path(directory))
+            if scenario.scheme == "https":
+                write_certificate(Path(directory))
             config.write_text(re.sub(r"@([A-Z_]+)@", lambda m: str(values[m[1]]), template))
         cores = ",".join(str(c) for c in range(scenario.cores))
         # A program by path (`--peer`) goes by the proxy's name.
@@ -145,6 +148,15 @@ def write_maps(directory):
     (directory / "map.nginx").write_text("".join(f"{k} {v};\n" for k, v in entries))
 
 
+def write_certificate(directory):
+    """A key and a certificate that it signs itself, in one file as all three programs read it."""
+    pem = directory / "bench.pem"
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"]
+    command = ["openssl", "req", "-x509", *key, "-days", "30", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*command, "-keyout", pem, "-out", directory / "cert.pem"], check=True, capture_output=True)
+    pem.write_text((directory / "cert.pem").read_text() + pem.read_text())
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -182,7 +194,9 @@ def children(pid):
 def verify(scenario, port, tools, proxy):
     target = f"127.0.0.1:{port}"
     if scenario.verify == "http":
-        command = ["curl", "-sSfk", f"{scenario.scheme}://{target}/100000"]
+        # A server of prior knowledge alone takes no HTTP/1.
+        version = ["--http2-prior-knowledge"] if "h2" in proxy.config and scenario.scheme == "http" else []
+        command = ["curl", "-sSfk", *version, f"{scenario.scheme}://{target}/100000"]
         body = subprocess.run(command, capture_output=True, timeout=20)
         if body.returncode or body.stdout != b"x" * 100_000:
             sys.exit(f"bench/run: {proxy.name}: wrong answer: {body.stderr.decode()} {body.stdout[:200]!r}")

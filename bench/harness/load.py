@@ -1,7 +1,9 @@
 """Puts one proxy under one load and reads what it used: one record per round. Starts no proxy."""
 
+import contextlib
 import json
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +18,8 @@ def measure(scenario, port, pids, tools, args):
         return measure_wrk(pin, scenario, port, pids, args)
     if scenario.load == "h2load":
         return measure_h2load(pin, scenario, port, pids, args)
+    if scenario.load == "h2-idle":
+        return measure_h2_idle(scenario, port, pids, args)
     connections = min(scenario.connections, 200) if args.smoke else scenario.connections
     command = [
         *pin, tools["load"], scenario.load, "--target", f"127.0.0.1:{port}", "--connections", str(connections),
@@ -76,6 +80,37 @@ def measure_h2load(pin, scenario, port, pids, args):
     most, mean = (float(times[i]) * scale[times[i + 1]] for i in (1, 3))
     # What was in flight when the time was over counts as neither.
     return {**record, "units": int(done[2]), "errors": int(done[3]) + int(done[4]), "p50_us": mean, "p99_us": most}
+
+
+def measure_h2_idle(scenario, port, pids, args):
+    """Opens connections, has one request answered on each, and looks at the memory once all are quiet."""
+    authority, path = f"127.0.0.1:{port}".encode(), scenario.path.encode()
+    # GET, http, and two literals without indexing (RFC 7541 6.2.2).
+    block = b"\x82\x86\x04" + bytes([len(path)]) + path + b"\x01" + bytes([len(authority)]) + authority
+    request = len(block).to_bytes(3, "big") + b"\x01\x05\0\0\0\x01" + block
+    hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0" + b"\0\0\0\x04\x01\0\0\0\0" + request
+    count = min(scenario.connections, 100) if args.smoke else scenario.connections
+    before = rss_kib(pids)
+    with contextlib.ExitStack() as open_sockets:
+        for _ in range(count):
+            connection = open_sockets.enter_context(socket.create_connection(("127.0.0.1", port), 10))
+            connection.sendall(hello)
+            wait_for_end_of_stream(connection.makefile("rb"))
+        spent = usage(pids)
+        time.sleep(args.seconds)
+        quiet = usage(pids)
+        after = rss_kib(pids)
+    record = {"seconds": args.seconds, "cpu_us": quiet["cpu_us"] - spent["cpu_us"], "user_us": 0, "sys_us": 0}
+    switches = {"switches_voluntary": 0, "switches_forced": 0}
+    return {**record, **switches, "units": count, "errors": 0, "rss_kib": after, "rss_before_kib": before}
+
+
+def wait_for_end_of_stream(frames):
+    while head := frames.read(9):
+        frames.read(int.from_bytes(head[:3], "big"))
+        if head[3] in (0, 1) and head[4] & 1:
+            return
+    raise ConnectionError("closed before its answer")
 
 
 def wrk_time(text, quantile):

@@ -54,6 +54,9 @@ HTTP = proxies("http", FLOOR)
 # Bodies that fill buffers: HAProxy splices them too, as its documentation recommends for large objects.
 HTTP_BULK = proxies("http", Proxy("haproxy-splice", "haproxy", "haproxy-http-splice.cfg"), FLOOR)
 RULES = proxies("rules")
+# HTTP/2 from the client, clear by prior knowledge and over TLS by ALPN; the servers speak HTTP/1.
+H2 = proxies("h2")
+H2S = proxies("h2-tls")
 
 
 def tcp(title, service, load, connections, unit="exchange", per=1, who=TCP, **more):
@@ -62,6 +65,12 @@ def tcp(title, service, load, connections, unit="exchange", per=1, who=TCP, **mo
 
 def http(title, connections, load="wrk", who=HTTP, path="/100", unit="request", **more):
     return Scenario(title, "http", load, connections, unit, 1, who, verify="http", path=path, **more)
+
+
+def h2(title, connections, streams, who=H2, **more):
+    """Requests over HTTP/2, `streams` at a time on each connection."""
+    scheme = "https" if who is H2S else "http"
+    return http(title, connections, "h2load", who, options=(f"-m{streams}",), scheme=scheme, **more)
 
 
 def rate(number, connections, **more):
@@ -86,6 +95,13 @@ SCENARIOS = {
     "http1-post-1m": http("POST 1 MB, keep-alive, 16 connections", 16, who=HTTP_BULK, path="/", script="post-1m.lua"),
     "http1-conn": http("connect, one request, close; 64 at a time", 64, "http-conn", who=proxies("http"), unit="connection"),
     "http1-idle": http("4000 keep-alive connections after a request each, memory", 4000, "http-idle", unit="connection"),
+    "h2-8x32": h2("HTTP/2, GET 100 bytes, 8 connections with 32 streams each", 8, 32),
+    "h2-64x8": h2("HTTP/2, GET 100 bytes, 64 connections with 8 streams each", 64, 8),
+    "h2-100k": h2("HTTP/2, GET 100 kB, 8 connections with 8 streams each", 8, 8, path="/100000"),
+    "h2s-8x32": h2("HTTP/2 over TLS, GET 100 bytes, 8 connections with 32 streams each", 8, 32, H2S),
+    "h2s-64x8": h2("HTTP/2 over TLS, GET 100 bytes, 64 connections with 8 streams each", 64, 8, H2S),
+    "h2s-100k": h2("HTTP/2 over TLS, GET 100 kB, 8 connections with 8 streams each", 8, 8, H2S, path="/100000"),
+    "h2-idle": http("1000 HTTP/2 connections after a request each, memory", 1000, "h2-idle", H2, unit="connection"),
     "http1-rules": http("200 conditions and a 10,000-entry map", 64, who=RULES, script="rules.lua"),
     "http1-mostly-idle-1000": rate(1000, 1000),
     "http1-mostly-idle-8000": rate(2000, 8000),
