@@ -8,7 +8,7 @@ use crate::base::limits::{
     H2_SETTINGS_MAX,
 };
 use crate::base::time::Now;
-use crate::proto::h2::watch::{FLAG_FIRST, FrameHead, kind};
+use crate::proto::h2::frame::{FLAG_FIRST, FrameHead, kind};
 
 /// Counts start over after this time: a connection of days may send many of everything.
 pub const WINDOW: Duration = Duration::from_secs(10);
@@ -87,6 +87,11 @@ impl FloodGuard {
             continuations: 0,
             has_begun: false,
         }
+    }
+
+    /// Whether the client has sent a frame.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     /// Takes note of a frame of the client.

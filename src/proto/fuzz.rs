@@ -24,11 +24,17 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("h1_forward", h1_forward),
     ("h1_answers", h1_answers),
     ("h2_translation", h2_translation),
+    ("h2_frames", h2_frames),
 ];
 
 /// Translation of requests and trailers of HTTP/2.
 pub fn h2_translation(data: &[u8]) {
     h2::translation(data);
+}
+
+/// Connections of HTTP/2, frame by frame.
+pub fn h2_frames(data: &[u8]) {
+    h2::frames(data);
 }
 
 /// Checks that a parser never takes a decision back: once a prefix is complete or wrong, every longer input says the same.

@@ -9,7 +9,7 @@ use crate::base::limits::BUF_BYTES;
 use crate::base::time::Now;
 use crate::proto::h1::head::{HeadOptions, parse_request};
 use crate::proto::h1::reason::Refusal;
-use crate::proto::h2::head::WEBSOCKET_KEY_BYTES;
+use crate::proto::h2::head::{WEBSOCKET_KEY_BYTES, decoded};
 use crate::proto::h2::reason::Malformed;
 use crate::proto::headers::Head;
 use crate::proxy::end::{End, Kind, Phase, Side};
@@ -104,10 +104,10 @@ impl Client {
     ) -> Poll<Result<(), Broken>> {
         match &mut self.stream {
             None => download.poll(cx, from, Sink::Conn(session.info.conn(), &mut self.link.sending)),
-            Some(stream) => match stream.responder.borrow_mut().body() {
-                Some(body) => download.poll(cx, from, Sink::Stream(body)),
-                None => Poll::Ready(Err(Broken::Sink(std::io::ErrorKind::InvalidInput.into()))),
-            },
+            Some(stream) if stream.outgoing.has_head() => {
+                download.poll(cx, from, Sink::Stream(&mut stream.outgoing))
+            }
+            Some(_) => Poll::Ready(Err(Broken::Sink(std::io::ErrorKind::InvalidInput.into()))),
         }
     }
 
@@ -176,12 +176,13 @@ impl Client {
     ) -> Result<(), NoHead> {
         head.clear();
         if let Some(stream) = &mut self.stream {
-            let parts = stream.request.take().ok_or(NoHead::Failed)?;
+            let fields = stream.fields.take().ok_or(NoHead::Failed)?;
             let mut text = session.core.pads.buffer();
             // Only a WebSocket needs one.
-            let is_connect = parts.method == http::Method::CONNECT;
-            let key = if is_connect { websocket_key(session) } else { [b'A'; WEBSOCKET_KEY_BYTES] };
-            let read = h2_head::request(&parts, &options.limits, &key, &mut text, head);
+            let is_extended = fields.iter().any(|(name, _)| name == b":protocol");
+            let key = if is_extended { websocket_key(session) } else { [b'A'; WEBSOCKET_KEY_BYTES] };
+            let read = decoded(&fields, &options.limits, &key, &mut text, head);
+            session.core.pads.keep(Some(SendBuf::from(fields.into_memory())));
             return match read {
                 Ok(()) => {
                     self.link.input = text.into();
@@ -203,9 +204,8 @@ impl Client {
     /// Sends a 1xx of ours, written as HTTP/1 has it.
     pub(super) async fn send_interim(&mut self, session: &Session, bytes: Vec<u8>) -> Result<(), End> {
         let Some(stream) = &mut self.stream else { return self.send(session, SendBuf::from(bytes)).await };
-        let (response, _) = h2_head::page(&bytes, true);
-        let sent = stream.responder.borrow_mut().interim(response);
-        sent.map_err(|e| End::io(Side::Client, Phase::Inspect, &e))
+        let sent = h2_head::send_page(&mut stream.outgoing, &bytes, true);
+        sent.map(drop).map_err(|e| End::io(Side::Client, Phase::Inspect, &e))
     }
 
     /// Takes a piece of a stream's body ahead of its upload; false: there is no more.
@@ -271,17 +271,13 @@ impl Client {
         };
         session.count_out(bytes.len() as u64);
         let failed = |e: &std::io::Error| End::io(Side::Client, Phase::Data, e);
-        let (response, body) = h2_head::page(&bytes, is_head);
-        let is_over = body.is_empty();
-        stream.responder.borrow_mut().head(response, is_over).map_err(|e| failed(&e))?;
-        let mut body = Some(body).filter(|_| !is_over);
+        let out = &mut stream.outgoing;
+        let body = h2_head::send_page(out, &bytes, is_head).map_err(|e| failed(&e))?;
+        if !body.is_empty() {
+            out.push_copy(body, true).map_err(|e| failed(&e))?;
+        }
         let deadline = session.timeout_client().map(|t| rt::now() + t);
         poll_fn(|cx| {
-            let mut responder = stream.responder.borrow_mut();
-            let Some(out) = responder.body() else { return Poll::Ready(Ok(())) };
-            if let Some(body) = body.take() {
-                out.push(body, true);
-            }
             if let Poll::Ready(sent) = out.poll_room(cx) {
                 return Poll::Ready(sent.map_err(|e| failed(&e)));
             }
@@ -293,7 +289,7 @@ impl Client {
     /// Ends the stream in both directions.
     pub(super) fn reset(&mut self, reason: h2::Reason) {
         if let Some(stream) = &mut self.stream {
-            stream.responder.borrow_mut().reset(reason);
+            stream.outgoing.reset(reason);
         }
     }
 

@@ -1,70 +1,91 @@
-//! A connection of a client that speaks HTTP/2: handshake, streams, limits, and its end. Each stream is a task that goes
-//! the way of `http::request`; frames are the `h2` crate's.
+//! A connection of a client that speaks HTTP/2: its IO, its limits, and its end. What its frames mean is
+//! `proto::h2::connection`'s; each stream is a task that goes the way of `http::request`.
+//!
+//! One task receives and sends. Streams write into the connection, and what gathers in one turn of the core leaves in one
+//! send.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
-use ::http::Request;
-use bytes::Bytes;
-use h2::server::{Builder, Connection, SendResponse};
-use h2::{Reason, RecvStream};
-
-use crate::base::limits::H2_GOODBYE;
+use crate::base::limits::{BUF_BYTES, H2_GOODBYE};
 use crate::base::time::Now;
 use crate::policy::flood::{Flood, FloodGuard};
+use crate::proto::h2::connection::{Connection, Limits, Request};
+use crate::proto::h2::frame::Code;
+use crate::proto::h2::sending::OUT_BYTES_MAX;
 use crate::proxy::client_h1::Client;
 use crate::proxy::end::{End, Kind, Phase, Side};
-use crate::proxy::h2_conn::H2Conn;
-use crate::proxy::h2_stream::{Responder, Stream};
+use crate::proxy::h2_stream::{Shared, Stream, StreamRef};
 use crate::proxy::http::{self, http_of};
 use crate::proxy::input::Input;
 use crate::proxy::message::Event;
 use crate::proxy::patience::Patience;
-use crate::proxy::session::{Info, Session};
-use crate::rt;
+use crate::proxy::session::Session;
+use crate::rt::{self, SendBuf};
 use crate::stats::table::Stat;
+use crate::tls::{Receiving, Sending};
 
 /// What a field costs in the size of a header list beyond its bytes (RFC 9113 6.5.2).
 const FIELD_COST: u32 = 32;
 
-/// A request as it came, with what its response goes to.
-type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
+/// Receives of one turn: other connections of the core have theirs.
+const RECEIVES_PER_TURN: u32 = 8;
+
+/// How much a client may still send that was told why its connection ends: closing at once would reset the connection and
+/// take what it was told away.
+const LINGER_BYTES_MAX: usize = 64 * BUF_BYTES;
 
 /// Serves a connection until it is over. `first` begins with the preface.
 pub(super) async fn serve(session: &Session, first: Input) -> Result<End, End> {
     let http = http_of(session.frontend());
     let settings = &session.core.model.global.h2;
-    let open = Rc::new(Open::default());
-    let guard = FloodGuard::new(settings.resets_max, rt::now());
-    let io = H2Conn::new(session.info.clone(), first).guarded(guard, open.flood.clone());
-    let mut builder = Builder::new();
-    builder
-        .max_concurrent_streams(settings.streams_max)
-        .initial_window_size(settings.window)
-        .max_header_list_size(http.limits.head_bytes + FIELD_COST * http.limits.headers)
-        .max_local_error_reset_streams(Some(settings.glitches_max as usize))
-        .enable_connect_protocol();
-    let deadline = http.timeout_request.map(|t| session.info.started + t);
-    let shaken = rt::with_deadline(builder.handshake::<_, Bytes>(io), deadline).await;
-    let early = |kind| End::new(Side::Client, Phase::Inspect, kind);
-    let connection = match shaken {
-        Err(rt::Elapsed) => return Err(early(Kind::Timeout)),
-        Ok(Err(e)) if e.is_io() => return Err(early(Kind::Abort)),
-        Ok(Err(_)) => return Err(early(Kind::Malformed)),
-        Ok(Ok(connection)) => connection,
+    let limits = Limits {
+        streams_max: settings.streams_max,
+        window: settings.window,
+        fields_max: http.limits.head_bytes + FIELD_COST * http.limits.headers,
     };
-    open.quiet_since.set(rt::now());
-    let patience = Patience::default();
-    Serving { session, connection, patience, requests: 0, open, leaving: None, is_wide: false }.run().await
+    let open = Rc::new(Open::default());
+    open.quiet_since.set(session.info.started);
+    let mut serving = Serving {
+        session,
+        recv: Receiving::default(),
+        sending: Sending::default(),
+        input: first,
+        shared: Shared::new(Connection::new(limits)),
+        guard: FloodGuard::new(settings.resets_max, rt::now()),
+        flood: None,
+        spare: Vec::new(),
+        patience: Patience::default(),
+        requests: 0,
+        open,
+        leaving: None,
+        is_wide: false,
+        is_told: false,
+        linger: None,
+    };
+    session.info.resting.set(true);
+    let end = poll_fn(|cx| serving.poll(cx)).await;
+    session.info.resting.set(false);
+    // Streams that outlive their connection have nobody to talk to.
+    serving.shared.drive(|connection| connection.abandon(Code::CANCEL));
+    end
 }
 
-/// A connection that is being served.
+/// A connection that is being served. Fields in order of their drop: operations before the session and its connection.
 struct Serving<'a> {
+    recv: Receiving,
+    sending: Sending,
+    input: Input,
     session: &'a Session,
-    connection: Connection<H2Conn<Rc<Info>>, Bytes>,
+    shared: Rc<Shared>,
+    guard: FloodGuard,
+    flood: Option<Flood>,
+    /// Memory of the send before.
+    spare: Vec<u8>,
     patience: Patience,
     /// Requests that were read.
     requests: u32,
@@ -73,66 +94,160 @@ struct Serving<'a> {
     leaving: Option<Now>,
     /// Uploads move: the windows are as large as they get.
     is_wide: bool,
+    /// A flood was counted.
+    is_told: bool,
+    /// How much may still come of a client that was told that it is over.
+    linger: Option<usize>,
 }
 
-/// What streams and frames tell their connection.
+/// What streams tell their connection.
 #[derive(Default)]
 struct Open {
     /// When the last of the streams ended.
     quiet_since: Cell<Now>,
     streams: Cell<u32>,
-    /// Malformed requests.
-    glitches: Cell<u32>,
-    flood: Rc<Cell<Option<Flood>>>,
+    /// The task of the connection, which waits for the last of them.
+    task: RefCell<Option<Waker>>,
 }
 
+const MALFORMED: End = End::new(Side::Client, Phase::Inspect, Kind::Malformed);
+const ABORT: End = End::new(Side::Client, Phase::Inspect, Kind::Abort);
+const DONE: End = End::new(Side::Client, Phase::Data, Kind::Normal);
+
 impl Serving<'_> {
-    async fn run(mut self) -> Result<End, End> {
-        let malformed = End::new(Side::Client, Phase::Inspect, Kind::Malformed);
-        loop {
-            match self.next().await {
-                Some(Ok((request, respond))) => self.start(request, respond),
-                Some(Err(e)) if e.is_io() => return Err(End::new(Side::Client, Phase::Inspect, Kind::Abort)),
-                Some(Err(e)) => {
-                    if self.open.flood.get().is_none() && e.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
-                        // A limit inside the crate; ours are told where they are found.
-                        self.tell(Flood::Frames);
-                    }
-                    return Err(malformed);
-                }
-                None if self.open.flood.get().is_some() => return Err(malformed),
-                None => return Ok(End::new(Side::Client, Phase::Data, Kind::Normal)),
-            }
-        }
-    }
-
-    /// The next request; drives everything else of the connection meanwhile. `None`: it is over.
-    async fn next(&mut self) -> Option<Result<Accepted, h2::Error>> {
-        let info = &self.session.info;
-        info.resting.set(true);
-        let next = poll_fn(|cx| self.poll_next(cx)).await;
-        info.resting.set(false);
-        next
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Accepted, h2::Error>>> {
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<End, End>> {
         let draining = self.session.core.draining.get() || self.session.is_orphan();
         if self.leaving.is_none() && (draining || self.is_worn_out()) {
             self.leave();
         }
-        loop {
-            let polled = self.connection.poll_accept(cx);
-            if self.leaving.is_none() && self.found_flood() {
-                continue;
-            }
-            if polled.is_ready() {
-                return polled;
-            }
-            self.widen();
-            if self.open.streams.get() > 0 {
+        let received = self.receive(cx);
+        self.look_for_floods();
+        self.widen();
+        if self.send(cx).is_err() {
+            return Poll::Ready(Err(ABORT));
+        }
+        let is_over = self.shared.drive(|connection| connection.is_over());
+        match received {
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(ABORT)),
+            Poll::Ready(Ok(())) => return Poll::Ready(self.verdict()),
+            Poll::Pending => {}
+        }
+        let everything_left = self.sending.is_idle() && self.shared.drive(|c| c.out().is_empty());
+        if is_over && everything_left {
+            return self.poll_over(cx);
+        }
+        self.poll_quiet(cx)
+    }
+
+    /// Receives and follows what came. Ready: the client is gone.
+    fn receive(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        for _ in 0..RECEIVES_PER_TURN {
+            self.follow();
+            // Answers to frames wait for a client that does not read; what it sends waits with them.
+            if self.shared.drive(|connection| connection.out().len()) > 2 * OUT_BYTES_MAX {
                 return Poll::Pending;
             }
-            // Nothing is open: the client has so long for the next request, or to say goodbye.
+            match self.recv.poll(self.session.info.conn(), cx) {
+                Poll::Pending => {
+                    // The rest of a frame must not keep a receive buffer of the core.
+                    self.input.detach();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(Some(received))) => self.input.push(received),
+                Poll::Ready(Ok(None)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+            }
+        }
+        self.follow();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Follows the frames that are there, and starts their streams.
+    fn follow(&mut self) {
+        if let Some(left) = &mut self.linger {
+            let len = self.input.bytes().len();
+            *left = left.saturating_sub(len);
+            return self.input.consume(len);
+        }
+        let now = rt::now();
+        while !self.input.is_empty() {
+            let Serving { session, shared, input, guard, flood, .. } = self;
+            let (used, request) = shared.drive(|connection| {
+                connection.lend(|| session.core.pads.buffer());
+                connection.receive(input.bytes(), &mut |head| {
+                    *flood = flood.or(guard.judge(head, now));
+                    flood.map(code_of)
+                })
+            });
+            self.input.consume(used);
+            match request {
+                Some(request) => self.start(request),
+                None => break,
+            }
+        }
+    }
+
+    /// Starts to send what has gathered, as soon as what is on its way is gone.
+    fn send(&mut self, cx: &Context<'_>) -> io::Result<()> {
+        let conn = self.session.info.conn();
+        loop {
+            if self.shared.drive(|connection| connection.out().is_empty()) {
+                // Nobody has to know when the last send is over, unless the end waits for it.
+                if self.shared.drive(|connection| connection.is_over()) {
+                    let _ = self.sending.poll(conn, cx);
+                }
+                self.shared.watch(cx);
+                return Ok(());
+            }
+            let Poll::Ready((result, sent)) = self.sending.poll(conn, cx) else { return Ok(()) };
+            result?;
+            if let Some(SendBuf::Heap { mut bytes, .. }) = sent {
+                bytes.clear();
+                self.spare = bytes;
+            }
+            let spare = std::mem::take(&mut self.spare);
+            let data = self.shared.drive(|connection| {
+                let data = std::mem::replace(connection.out(), spare);
+                connection.grant();
+                data
+            });
+            self.sending.start(conn, SendBuf::from(data));
+        }
+    }
+
+    /// How a connection ended that ended in order.
+    fn verdict(&self) -> Result<End, End> {
+        if self.shared.drive(|connection| connection.is_failed()) { Err(MALFORMED) } else { Ok(DONE) }
+    }
+
+    /// The client was told that it is over: waits until it has heard it.
+    fn poll_over(&mut self, cx: &Context<'_>) -> Poll<Result<End, End>> {
+        let end = self.verdict();
+        if self.linger.is_none() {
+            self.linger = Some(LINGER_BYTES_MAX);
+            if self.session.info.conn().shutdown_write().is_err() {
+                return Poll::Ready(end);
+            }
+            self.leaving.get_or_insert(rt::now());
+            cx.waker().wake_by_ref();
+        }
+        let deadline = self.leaving.map(|since| since + H2_GOODBYE);
+        if self.linger == Some(0) || self.patience.poll(cx, deadline).is_ready() {
+            return Poll::Ready(end);
+        }
+        Poll::Pending
+    }
+
+    /// While no stream is open the client has so long for the next request, or to say goodbye.
+    fn poll_quiet(&mut self, cx: &Context<'_>) -> Poll<Result<End, End>> {
+        if self.open.streams.get() > 0 {
+            *self.open.task.borrow_mut() = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let pads = &self.session.core.pads;
+        pads.keep(Some(SendBuf::from(std::mem::take(&mut self.spare))));
+        loop {
             let http = http_of(self.session.frontend());
             let since = self.open.quiet_since.get();
             let deadline = match self.leaving {
@@ -144,16 +259,22 @@ impl Serving<'_> {
                 return Poll::Pending;
             }
             if self.leaving.is_some() {
-                return Poll::Ready(None);
+                return Poll::Ready(Ok(DONE));
+            }
+            if !self.guard.has_begun() {
+                return Poll::Ready(Err(End::new(Side::Client, Phase::Inspect, Kind::Timeout)));
             }
             self.leave();
+            if self.send(cx).is_err() {
+                return Poll::Ready(Err(ABORT));
+            }
         }
     }
 
     /// Says that no more requests are wanted; those on their way are served.
     fn leave(&mut self) {
         self.leaving = Some(rt::now());
-        self.connection.graceful_shutdown();
+        self.shared.drive(|connection| connection.leave());
     }
 
     fn is_worn_out(&self) -> bool {
@@ -162,22 +283,18 @@ impl Serving<'_> {
     }
 
     /// Closes the connection of a client that sends too much which moves nothing.
-    fn found_flood(&mut self) -> bool {
-        let settings = &self.session.core.model.global.h2;
-        if self.open.glitches.get() > settings.glitches_max {
-            self.open.flood.set(Some(Flood::Glitches));
+    fn look_for_floods(&mut self) {
+        if self.linger.is_some() {
+            return;
         }
-        let Some(flood) = self.open.flood.get() else { return false };
-        self.tell(flood);
-        self.leaving = Some(rt::now());
-        self.connection.abrupt_shutdown(match flood {
-            Flood::NoSettings => Reason::PROTOCOL_ERROR,
-            _ => Reason::ENHANCE_YOUR_CALM,
-        });
-        true
-    }
-
-    fn tell(&self, flood: Flood) {
+        let settings = &self.session.core.model.global.h2;
+        let glitches = self.shared.drive(|connection| connection.glitches());
+        if self.flood.is_none() && glitches > settings.glitches_max {
+            self.flood = Some(Flood::Glitches);
+        }
+        let Some(flood) = self.flood.filter(|_| !self.is_told) else { return };
+        self.is_told = true;
+        self.shared.drive(|connection| connection.fail(code_of(flood)));
         let (core, info) = (&self.session.core, &self.session.info);
         core.shard().frontends[info.frontend].count(Stat::H2Floods);
         core.shard().listeners[info.bind].count(Stat::H2Floods);
@@ -192,32 +309,39 @@ impl Serving<'_> {
             return;
         }
         self.is_wide = true;
-        self.connection.set_target_window_size(settings.rxbuf);
-        // Refused only while an earlier change is not acknowledged; the first has the right of way then.
-        let _ = self.connection.set_initial_window_size(settings.rxbuf.max(settings.window));
+        self.shared.drive(|connection| connection.widen(settings.rxbuf));
     }
 
-    fn start(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-        let (parts, body) = request.into_parts();
-        let stream = Stream::new(parts, body, respond);
+    fn start(&mut self, request: Request) {
+        let stream = Stream::new(&self.shared, request);
         let before = self.requests;
         self.requests = before.saturating_add(1);
         self.open.streams.set(self.open.streams.get() + 1);
         let session = Session::of_stream(self.session);
         rt::spawn(run_stream(session, self.open.clone(), stream, before));
+        if self.leaving.is_none() && self.is_worn_out() {
+            self.leave();
+        }
+    }
+}
+
+fn code_of(flood: Flood) -> Code {
+    match flood {
+        Flood::NoSettings => Code::PROTOCOL_ERROR,
+        _ => Code::ENHANCE_YOUR_CALM,
     }
 }
 
 /// One stream from its head to its end.
 async fn run_stream(session: Session, open: Rc<Open>, stream: Stream, before: u32) {
     let place = Place(open);
-    let responder = stream.responder.clone();
+    let watched = stream.stream();
     let mut client = Client::of_stream(&session, stream, before);
-    let end = until_reset(&session, &responder, &mut client).await;
-    drop(client);
+    let end = until_reset(&session, &watched, &mut client).await;
     if end.side == Side::Client && end.kind == Kind::Malformed {
-        place.0.glitches.set(place.0.glitches.get() + 1);
+        watched.with(|connection, _| connection.count_glitch());
     }
+    drop(client);
     session.close(end);
     drop(place);
 }
@@ -229,11 +353,16 @@ impl Drop for Place {
     fn drop(&mut self) {
         let open = &self.0;
         open.streams.set(open.streams.get() - 1);
-        open.quiet_since.set(rt::now());
+        if open.streams.get() == 0 {
+            open.quiet_since.set(rt::now());
+            if let Some(task) = open.task.take() {
+                task.wake();
+            }
+        }
     }
 }
 
-async fn until_reset(session: &Session, responder: &RefCell<Responder>, client: &mut Client) -> End {
+async fn until_reset(session: &Session, stream: &StreamRef, client: &mut Client) -> End {
     let mut request = pin!(http::request(session, client));
     let phase = || session.info.phase.get();
     let end = poll_fn(|cx| {
@@ -244,19 +373,17 @@ async fn until_reset(session: &Session, responder: &RefCell<Responder>, client: 
             return Poll::Ready(result);
         }
         session.info.watch(cx);
-        let reset = responder.borrow_mut().poll_reset(cx);
-        reset.map(|()| Err(End::new(Side::Client, phase(), Kind::Abort)))
+        stream.poll_reset(cx).map(|()| Err(End::new(Side::Client, phase(), Kind::Abort)))
     })
     .await;
     match end {
         Ok(_) => End::new(Side::Client, Phase::Data, Kind::Normal),
         Err(end) => {
-            let reason = match (end.side, end.kind) {
-                (Side::Client, Kind::Malformed) => Reason::PROTOCOL_ERROR,
-                (Side::Client, _) => Reason::CANCEL,
-                _ => Reason::INTERNAL_ERROR,
-            };
-            responder.borrow_mut().reset_unless_done(reason);
+            stream.reset_unless_sent(match (end.side, end.kind) {
+                (Side::Client, Kind::Malformed) => Code::PROTOCOL_ERROR,
+                (Side::Client, _) => Code::CANCEL,
+                _ => Code::INTERNAL_ERROR,
+            });
             end
         }
     }

@@ -273,6 +273,16 @@ async fn connect(
             reused = Box::pin(idle_share::ask(core, other, (job.backend, server), uses_min)).await;
         }
     }
+    let shares = core.model.servers[server].http.proto == Proto::Http2;
+    let pool = core.target(job.backend, server).pool.filter(|_| shares);
+    while reused.is_none()
+        && !fresh
+        && let Some(opening) = pool.and_then(|pool| server_h2::join(core, pool, server))
+    {
+        session.info.phase.set(Phase::Connect);
+        opening.wait().await?;
+        reused = reuse(session, client, job.backend, settings, server);
+    }
     if let Some(up) = reused {
         shard.backends[job.backend].count(Stat::Reuses);
         shard.servers[server].count(Stat::Reuses);
@@ -282,15 +292,18 @@ async fn connect(
     }
     session.info.phase.set(Phase::Connect);
     session.info.time(|t| t.is_connected = false);
+    let opener = pool.map(|pool| server_h2::Opener::new(core, pool));
     let started = rt::now();
     let result = Box::pin(dispatch::attempt(session, settings, job.backend, server, &[])).await;
     session.info.time(|t| t.connected(started, rt::now()));
+    if let (Some(opener), Err(failure)) = (&opener, &result) {
+        opener.failed(*failure);
+    }
     let (conn, port) = result?;
     dispatch::connected(session, job.backend, server, started);
     let (wire, port, opener) = match core.model.servers[server].http.proto {
         Proto::Http1 => (Wire::Conn(conn), port, Some(shard.servers[server].clone())),
         Proto::Http2 => {
-            let pool = core.target(job.backend, server).pool;
             let stream = server_h2::open(core, pool, server, (conn, port)).await?;
             (Wire::Stream(Box::new(stream)), None, None)
         }
@@ -415,10 +428,9 @@ async fn interim(
 ) -> Result<(), End> {
     let mut edit = head.edit(up.link.input.bytes());
     if let Some(stream) = &mut client.stream {
-        let response = h2_head::response(&mut edit, false);
+        let sent = h2_head::send_response(&mut stream.outgoing, &mut edit, false, false);
         up.link.input.consume(head.len());
         head.clear();
-        let sent = stream.responder.borrow_mut().interim(response);
         return sent.map_err(|e| End::io(Side::Client, Phase::Headers, &e));
     }
     let mut out = session.core.pads.buffer();

@@ -324,7 +324,7 @@ impl Pump {
             },
             Sink::Stream(outgoing) => match self.feed(&mut link.input, outgoing) {
                 Ok(is_moved) => is_moved,
-                Err(refusal) => return Poll::Ready(Err(Broken::Malformed(refusal))),
+                Err(broken) => return Poll::Ready(Err(broken)),
             },
         };
         if is_moved {
@@ -373,14 +373,24 @@ impl Pump {
     }
 
     /// Gives the data of received bytes to a stream. True: there was something, or it was the end.
-    fn feed(&mut self, input: &mut Input, outgoing: &mut Outgoing) -> Result<bool, Refusal> {
+    fn feed(&mut self, input: &mut Input, outgoing: &mut Outgoing) -> Result<bool, Broken> {
         if input.is_empty() {
             return Ok(false);
         }
         debug_assert!(self.form == BodyForm::DataOnly, "frames carry data alone");
         self.keeps_trailers = true;
+        if let Some(len) = self.decoder.bare(input.bytes().len()) {
+            // Data and nothing else: it goes from where it was received.
+            self.decoder.skip_data(len as u64);
+            self.ended = self.decoder.is_done();
+            outgoing.push_copy(&input.bytes()[..len], self.ended).map_err(Broken::Sink)?;
+            input.consume(len);
+            self.taken += len as u64;
+            self.given += len as u64;
+            return Ok(true);
+        }
         let mut data = Vec::with_capacity(input.bytes().len());
-        let n = self.measure(input.bytes(), Some(&mut data))?;
+        let n = self.measure(input.bytes(), Some(&mut data)).map_err(Broken::Malformed)?;
         input.consume(n);
         self.taken += n as u64;
         self.given += data.len() as u64;
@@ -421,6 +431,7 @@ impl Pump {
                         out.extend_from_slice(&data);
                     }
                 }
+                Ok(Piece::BadTrailers) => return Poll::Ready(Err(Broken::Trailers)),
                 Ok(Piece::End(trailers)) => {
                     self.ended = true;
                     if self.form == BodyForm::Chunked && h2_head::last_chunk(trailers.as_ref(), out).is_err()
@@ -458,6 +469,7 @@ impl Pump {
                 self.ended = incoming.is_done();
                 outgoing.push(data, self.ended);
             }
+            Ok(Piece::BadTrailers) => return Poll::Ready(Err(Broken::Trailers)),
             Ok(Piece::End(trailers)) => {
                 self.ended = true;
                 outgoing.finish(trailers.map(h2_head::cleaned));

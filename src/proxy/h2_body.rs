@@ -5,19 +5,37 @@ use std::collections::VecDeque;
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 
+use crate::proto::h2::frame::Code;
+use crate::proto::h2::sending::Received;
+use crate::proxy::h2_head;
+use crate::proxy::h2_stream::{StreamRef, reset_to_io};
+
 /// The body that a peer sends.
 pub(super) struct Incoming {
-    body: RecvStream,
-    /// Bytes that were taken and whose window was not given back.
-    held: usize,
-    /// The data is over; trailers may follow.
-    no_more_data: bool,
+    body: Body,
     /// What rules waited for and the upload takes first.
     ahead: VecDeque<Piece>,
+}
+
+enum Body {
+    /// A client's.
+    Client {
+        stream: StreamRef,
+        /// Something was taken whose room was not given back.
+        holds: bool,
+        is_over: bool,
+    },
+    Server {
+        body: RecvStream,
+        /// Bytes that were taken and whose window was not given back.
+        held: usize,
+        /// The data is over; trailers may follow.
+        no_more_data: bool,
+    },
 }
 
 /// What comes next of a body.
@@ -26,30 +44,38 @@ pub(super) enum Piece {
     Data(Bytes),
     /// The body is over, behind trailers if there are any.
     End(Option<HeaderMap>),
+    /// It is over, behind trailers that are malformed.
+    BadTrailers,
 }
 
 impl Incoming {
-    pub(super) fn new(body: RecvStream) -> Incoming {
-        Incoming { body, held: 0, no_more_data: false, ahead: VecDeque::new() }
+    /// The body of a client's request.
+    pub(super) fn of_client(stream: StreamRef) -> Incoming {
+        Incoming { body: Body::Client { stream, holds: false, is_over: false }, ahead: VecDeque::new() }
+    }
+
+    /// The body of a server's response.
+    pub(super) fn of_server(body: RecvStream) -> Incoming {
+        Incoming { body: Body::Server { body, held: 0, no_more_data: false }, ahead: VecDeque::new() }
     }
 
     /// Whether the peer ended the stream and everything of it was taken.
     pub(super) fn is_done(&self) -> bool {
-        self.ahead.is_empty() && self.body.is_end_stream()
+        self.ahead.is_empty() && self.body.is_done()
     }
 
     /// Takes what comes next without taking it away: it comes again. Data is appended to `data` too. False: there is no more.
     pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>, data: &mut Vec<u8>) -> Poll<io::Result<bool>> {
-        if matches!(self.ahead.back(), Some(Piece::End(_))) || self.body.is_end_stream() {
+        if matches!(self.ahead.back(), Some(Piece::End(_))) || self.body.is_done() {
             return Poll::Ready(Ok(false));
         }
-        let piece = ready!(self.poll_next(cx))?;
+        let piece = ready!(self.body.poll_next(cx))?;
         let is_data = match &piece {
             Piece::Data(bytes) => {
                 data.extend_from_slice(bytes);
                 true
             }
-            Piece::End(_) => false,
+            Piece::End(_) | Piece::BadTrailers => false,
         };
         self.ahead.push_back(piece);
         Poll::Ready(Ok(is_data))
@@ -59,31 +85,76 @@ impl Incoming {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Piece>> {
         match self.ahead.pop_front() {
             Some(piece) => Poll::Ready(Ok(piece)),
-            None => self.poll_next(cx),
+            None => self.body.poll_next(cx),
         }
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Piece>> {
-        if !self.no_more_data {
-            match ready!(self.body.poll_data(cx)) {
-                Some(Ok(data)) => {
-                    self.held += data.len();
-                    return Poll::Ready(Ok(Piece::Data(data)));
-                }
-                Some(Err(e)) => return Poll::Ready(Err(to_io(e))),
-                None => self.no_more_data = true,
-            }
-        }
-        let trailers = ready!(self.body.poll_trailers(cx)).map_err(to_io)?;
-        Poll::Ready(Ok(Piece::End(trailers)))
     }
 
     /// Lets the peer send as much more as was taken: the other side has it.
     pub(super) fn give_back(&mut self) {
-        let held = std::mem::take(&mut self.held);
-        if held > 0 {
-            // A stream that was reset meanwhile has no window; then there is nothing to give back.
-            let _ = self.body.flow_control().release_capacity(held);
+        match &mut self.body {
+            Body::Client { stream, holds, .. } => {
+                if std::mem::take(holds) {
+                    stream.with(|connection, key| connection.release(key));
+                }
+            }
+            Body::Server { body, held, .. } => {
+                let held = std::mem::take(held);
+                if held > 0 {
+                    // A stream that was reset meanwhile has no window; then there is nothing to give back.
+                    let _ = body.flow_control().release_capacity(held);
+                }
+            }
+        }
+    }
+}
+
+impl Body {
+    fn is_done(&self) -> bool {
+        match self {
+            Body::Client { stream, is_over, .. } => {
+                *is_over || stream.with(|connection, key| connection.is_taken(key))
+            }
+            Body::Server { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Piece>> {
+        match self {
+            Body::Client { stream, holds, is_over } => {
+                let polled = stream.poll(cx, |connection, key| match connection.take(key) {
+                    Ok(Received::Nothing) => Poll::Pending,
+                    other => Poll::Ready(other),
+                });
+                Poll::Ready(match ready!(polled).map_err(reset_to_io)? {
+                    Received::Data(data) => {
+                        *holds = true;
+                        Ok(Piece::Data(Bytes::from(data)))
+                    }
+                    Received::End(fields) => {
+                        *is_over = true;
+                        Ok(match fields.map(|fields| h2_head::received_trailers(&fields)) {
+                            None => Piece::End(None),
+                            Some(Ok(trailers)) => Piece::End(Some(trailers)),
+                            Some(Err(_)) => Piece::BadTrailers,
+                        })
+                    }
+                    Received::Nothing => return Poll::Pending,
+                })
+            }
+            Body::Server { body, held, no_more_data } => {
+                if !*no_more_data {
+                    match ready!(body.poll_data(cx)) {
+                        Some(Ok(data)) => {
+                            *held += data.len();
+                            return Poll::Ready(Ok(Piece::Data(data)));
+                        }
+                        Some(Err(e)) => return Poll::Ready(Err(to_io(e))),
+                        None => *no_more_data = true,
+                    }
+                }
+                let trailers = ready!(body.poll_trailers(cx)).map_err(to_io)?;
+                Poll::Ready(Ok(Piece::End(trailers)))
+            }
         }
     }
 }
@@ -101,47 +172,101 @@ enum Last {
     Sent,
 }
 
-/// The body that a peer gets.
+/// What a peer gets: the body, and on the way to a client the heads in front of it.
 pub(super) struct Outgoing {
-    stream: SendStream<Bytes>,
+    way: Way,
     pending: Bytes,
     last: Last,
 }
 
+enum Way {
+    /// To a client. `has_head`: the final head was sent.
+    Client {
+        stream: StreamRef,
+        has_head: bool,
+    },
+    Server(SendStream<Bytes>),
+}
+
 impl Outgoing {
+    /// A response, of which nothing was sent.
+    pub(super) fn to_client(stream: StreamRef) -> Outgoing {
+        Outgoing { way: Way::Client { stream, has_head: false }, pending: Bytes::new(), last: Last::No }
+    }
+
     /// A body behind a head that is sent. `is_over`: the head ended the stream.
-    pub(super) fn new(stream: SendStream<Bytes>, is_over: bool) -> Outgoing {
+    pub(super) fn to_server(stream: SendStream<Bytes>, is_over: bool) -> Outgoing {
         let last = if is_over { Last::Sent } else { Last::No };
-        Outgoing { stream, pending: Bytes::new(), last }
+        Outgoing { way: Way::Server(stream), pending: Bytes::new(), last }
+    }
+
+    /// Sends a head to a client; `write` appends its fields. `ends`: nothing follows it.
+    pub(super) fn head(
+        &mut self,
+        status: u16,
+        ends: bool,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> io::Result<()> {
+        let Way::Client { stream, has_head } = &mut self.way else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let is_interim = status < 200;
+        if *has_head {
+            // An interim head that comes too late says nothing any more.
+            return if is_interim { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) };
+        }
+        *has_head = !is_interim;
+        if ends {
+            self.last = Last::Sent;
+        }
+        stream.with(|connection, key| connection.send_head(key, status, ends, write)).map_err(reset_to_io)
+    }
+
+    /// Whether a body may be sent: its head was.
+    pub(super) fn has_head(&self) -> bool {
+        match &self.way {
+            Way::Client { has_head, .. } => *has_head,
+            Way::Server(_) => true,
+        }
     }
 
     /// Ready when everything that was pushed has left for the connection.
     pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.pending.is_empty() {
-            if self.stream.capacity() == 0 {
-                self.stream.reserve_capacity(self.pending.len());
-                if self.stream.capacity() == 0 {
-                    match ready!(self.stream.poll_capacity(cx)) {
-                        Some(Ok(_)) => {}
-                        Some(Err(e)) => return Poll::Ready(Err(to_io(e))),
-                        None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        match &mut self.way {
+            Way::Client { stream, .. } => {
+                if !self.pending.is_empty() {
+                    let ends = matches!(self.last, Last::End);
+                    let pending = &mut self.pending;
+                    let polled =
+                        stream.poll(cx, |connection, key| match connection.send_data(key, pending, ends) {
+                            Ok(sent) => {
+                                pending.advance(sent);
+                                if pending.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }
+                            }
+                            Err(reset) => Poll::Ready(Err(reset)),
+                        });
+                    ready!(polled).map_err(reset_to_io)?;
+                    if ends {
+                        self.last = Last::Sent;
                     }
                 }
+                let ended = match std::mem::replace(&mut self.last, Last::Sent) {
+                    Last::No => {
+                        self.last = Last::No;
+                        Ok(())
+                    }
+                    Last::Sent => Ok(()),
+                    Last::End => {
+                        stream.with(|connection, key| connection.send_data(key, &[], true)).map(drop)
+                    }
+                    Last::Trailers(trailers) => stream.with(|connection, key| {
+                        connection.send_trailers(key, |out| h2_head::write_fields(&trailers, out))
+                    }),
+                };
+                Poll::Ready(ended.map_err(reset_to_io))
             }
-            let piece = self.pending.split_to(self.stream.capacity().min(self.pending.len()));
-            let ends = self.pending.is_empty() && matches!(self.last, Last::End);
-            self.stream.send_data(piece, ends).map_err(to_io)?;
-            if ends {
-                self.last = Last::Sent;
-            }
+            Way::Server(stream) => poll_server(stream, &mut self.pending, &mut self.last, cx),
         }
-        match std::mem::replace(&mut self.last, Last::Sent) {
-            Last::No => self.last = Last::No,
-            Last::Sent => {}
-            Last::End => self.stream.send_data(Bytes::new(), true).map_err(to_io)?,
-            Last::Trailers(trailers) => self.stream.send_trailers(trailers).map_err(to_io)?,
-        }
-        Poll::Ready(Ok(()))
     }
 
     /// Takes the next piece. Nothing may be pending.
@@ -151,6 +276,24 @@ impl Outgoing {
         if is_last {
             self.last = Last::End;
         }
+    }
+
+    /// Takes the next piece and copies what cannot go at once. Nothing may be pending.
+    pub(super) fn push_copy(&mut self, data: &[u8], is_last: bool) -> io::Result<()> {
+        debug_assert!(self.pending.is_empty() && matches!(self.last, Last::No));
+        let mut sent = 0;
+        if let Way::Client { stream, .. } = &self.way {
+            sent = stream
+                .with(|connection, key| connection.send_data(key, data, is_last))
+                .map_err(reset_to_io)?;
+            if is_last && sent == data.len() {
+                // Data that went took the end with it.
+                self.last = Last::Sent;
+                return Ok(());
+            }
+        }
+        self.push(Bytes::copy_from_slice(&data[sent..]), is_last);
+        Ok(())
     }
 
     /// Takes the end of the body, behind what was pushed.
@@ -169,13 +312,44 @@ impl Outgoing {
 
     /// Ends the stream in both directions.
     pub(super) fn reset(&mut self, reason: Reason) {
-        self.stream.send_reset(reason);
+        match &mut self.way {
+            Way::Client { stream, .. } => stream.reset(Code(u32::from(reason))),
+            Way::Server(stream) => stream.send_reset(reason),
+        }
     }
+}
 
-    /// Ready when the peer has reset the stream, or the connection is gone.
-    pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.stream.poll_reset(cx).map(drop)
+fn poll_server(
+    stream: &mut SendStream<Bytes>,
+    pending: &mut Bytes,
+    last: &mut Last,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    while !pending.is_empty() {
+        if stream.capacity() == 0 {
+            stream.reserve_capacity(pending.len());
+            if stream.capacity() == 0 {
+                match ready!(stream.poll_capacity(cx)) {
+                    Some(Ok(_)) => {}
+                    Some(Err(e)) => return Poll::Ready(Err(to_io(e))),
+                    None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                }
+            }
+        }
+        let piece = pending.split_to(stream.capacity().min(pending.len()));
+        let ends = pending.is_empty() && matches!(last, Last::End);
+        stream.send_data(piece, ends).map_err(to_io)?;
+        if ends {
+            *last = Last::Sent;
+        }
     }
+    match std::mem::replace(last, Last::Sent) {
+        Last::No => *last = Last::No,
+        Last::Sent => {}
+        Last::End => stream.send_data(Bytes::new(), true).map_err(to_io)?,
+        Last::Trailers(trailers) => stream.send_trailers(trailers).map_err(to_io)?,
+    }
+    Poll::Ready(Ok(()))
 }
 
 /// What happened to a stream, in the words of connections.

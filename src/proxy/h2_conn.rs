@@ -1,19 +1,15 @@
-//! A connection of ours as the `h2` crate reads and writes it: tokio's IO traits over completions. Frames of one turn are
+//! A connection to a server as the `h2` crate reads and writes it: tokio's IO traits over completions. Frames of one turn are
 //! gathered and leave in one send; what is received comes in the buffers of the core.
 
-use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::base::limits::BUF_BYTES;
-use crate::policy::flood::{Flood, FloodGuard};
-use crate::proto::h2::watch::FrameWatch;
 use crate::proxy::input::Input;
-use crate::rt::{self, SendBuf};
+use crate::rt::SendBuf;
 use crate::tls::{Receiving, Sending, Transport};
 
 /// Bytes that wait for the send on its way before the crate is asked to wait.
@@ -34,30 +30,14 @@ pub(super) struct H2Conn<C> {
     gathered: Vec<u8>,
     /// Memory of the send before.
     spare: Vec<u8>,
-    /// Watches the frames of a client.
-    watch: Option<Watch>,
     owner: C,
-}
-
-/// Frames of a client against their limits.
-struct Watch {
-    frames: FrameWatch,
-    guard: FloodGuard,
-    /// What there was too much of, for the task of the connection.
-    found: Rc<Cell<Option<Flood>>>,
 }
 
 impl<C: HasConn> H2Conn<C> {
     /// Takes over a connection, of which `input` is received already.
     pub(super) fn new(owner: C, input: Input) -> H2Conn<C> {
         let (recv, sending) = (Receiving::default(), Sending::default());
-        H2Conn { recv, sending, input, gathered: Vec::new(), spare: Vec::new(), watch: None, owner }
-    }
-
-    /// Watches the frames of a client; what there is too much of is told in `found`.
-    pub(super) fn guarded(self, guard: FloodGuard, found: Rc<Cell<Option<Flood>>>) -> H2Conn<C> {
-        let frames = FrameWatch::of_client();
-        H2Conn { watch: Some(Watch { frames, guard, found }), ..self }
+        H2Conn { recv, sending, input, gathered: Vec::new(), spare: Vec::new(), owner }
     }
 
     /// Sends what was gathered, as soon as what is on its way is gone. Pending while something waits for that; nobody is
@@ -102,14 +82,6 @@ impl<C: HasConn> AsyncRead for H2Conn<C> {
         let bytes = this.input.bytes();
         let n = bytes.len().min(buf.remaining());
         buf.put_slice(&bytes[..n]);
-        if let Some(Watch { frames, guard, found }) = &mut this.watch {
-            let now = rt::now();
-            frames.see(&bytes[..n], |head| {
-                if let Some(flood) = guard.judge(head, now) {
-                    found.set(Some(flood));
-                }
-            });
-        }
         this.input.consume(n);
         Poll::Ready(Ok(()))
     }
@@ -154,11 +126,5 @@ impl<C: HasConn> AsyncWrite for H2Conn<C> {
         let this = &mut *self;
         ready!(this.sending.poll(this.owner.conn(), cx)).0?;
         Poll::Ready(this.owner.conn().shutdown_write())
-    }
-}
-
-impl HasConn for Rc<crate::proxy::session::Info> {
-    fn conn(&self) -> &Transport {
-        crate::proxy::session::Info::conn(self)
     }
 }

@@ -1,59 +1,56 @@
-//! Heads and trailers between the `h2` crate's types and ours. What they mean and what is refused is `proto::h2`'s.
+//! Heads and trailers on their way over streams: to clients as HPACK, from and to servers in the `h2` crate's types. What they
+//! mean and what is refused is `proto::h2`'s.
+
+use std::io;
 
 use bytes::Bytes;
-use h2::ext::Protocol;
 use http::header::{HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Request, Response, Uri, request};
+use http::{HeaderMap, Request, Uri};
 
 use crate::proto::h1::connection;
 use crate::proto::h1::encode::LAST_CHUNK;
 use crate::proto::h1::head::{HeadOptions, parse_response, parse_trailers};
-use crate::proto::h2::head::{self, Pseudo, WEBSOCKET_KEY_BYTES};
+use crate::proto::h2::head;
+use crate::proto::h2::hpack::{Fields, write_field};
 use crate::proto::h2::reason::Malformed;
 use crate::proto::headers::{Head, HeadEdit, HeadLimits, HeadView};
 use crate::proto::http::{Known, StatusCode};
-
-/// Writes a request that came over a stream as text, and describes it in `head`.
-pub(super) fn request(
-    parts: &request::Parts,
-    limits: &HeadLimits,
-    websocket_key: &[u8; WEBSOCKET_KEY_BYTES],
-    out: &mut Vec<u8>,
-    head: &mut Head,
-) -> Result<(), Malformed> {
-    let protocol = parts.extensions.get::<Protocol>();
-    let is_plain_connect = parts.method == http::Method::CONNECT && protocol.is_none();
-    let pseudo = Pseudo {
-        method: parts.method.as_str().as_bytes(),
-        // The crate refuses a request without scheme, and forgets the scheme of one without authority.
-        scheme: (!is_plain_connect).then(|| parts.uri.scheme_str().unwrap_or("http").as_bytes()),
-        authority: parts.uri.authority().map(|authority| authority.as_str().as_bytes()),
-        path: parts.uri.path_and_query().map(|path| path.as_str().as_bytes()).filter(|_| !is_plain_connect),
-        protocol: protocol.map(|protocol| protocol.as_str().as_bytes()),
-    };
-    head::request(&pseudo, || fields(&parts.headers), limits, websocket_key, out, head)
-}
+use crate::proxy::h2_body::Outgoing;
 
 /// The fields of a message in order.
 pub(super) fn fields(map: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     map.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
 }
 
-/// The head of a response for a stream. Framing and hop-by-hop headers of HTTP/1 are deleted from it.
-pub(super) fn response(head: &mut HeadEdit<'_>, keep_length: bool) -> Response<()> {
+/// Sends the head of a response over a stream. Framing and hop-by-hop headers of HTTP/1 are deleted from it. `ends`: nothing
+/// follows it.
+pub(super) fn send_response(
+    out: &mut Outgoing,
+    head: &mut HeadEdit<'_>,
+    keep_length: bool,
+    ends: bool,
+) -> io::Result<()> {
+    send_as(out, head, keep_length, ends, |status| status)
+}
+
+fn send_as(
+    out: &mut Outgoing,
+    head: &mut HeadEdit<'_>,
+    keep_length: bool,
+    ends: bool,
+    status: impl FnOnce(u16) -> u16,
+) -> io::Result<()> {
     connection::strip_hop_by_hop(head, false);
     head.delete_framing(Known::TransferEncoding);
     if !keep_length {
         head.delete_framing(Known::ContentLength);
     }
     let view = head.view();
-    let mut response = Response::new(());
-    let status = view.status().map_or(502, |status| status.code());
-    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
-    *response.version_mut() = http::Version::HTTP_2;
-    copy_fields(view, response.headers_mut());
-    response
+    let status = status(view.status().map_or(502, StatusCode::code));
+    out.head(status, ends, |out| {
+        view.known_fields().for_each(|(known, name, value)| write_field(known, name, value, out));
+    })
 }
 
 /// The head of a request for a server that speaks HTTP/2; `None` where it cannot be said in HTTP/2.
@@ -80,15 +77,11 @@ pub(super) fn for_server(head: &mut HeadEdit<'_>) -> Option<Request<()>> {
     Some(request)
 }
 
-/// The head that opens a tunnel for a stream.
-pub(super) fn switched(head: &mut HeadEdit<'_>) -> Response<()> {
+/// Sends the head that opens a tunnel over a stream: HTTP/2 has no 101, a WebSocket is there with a 200 (RFC 8441 5).
+pub(super) fn send_switched(out: &mut Outgoing, head: &mut HeadEdit<'_>) -> io::Result<()> {
     head.delete(Known::SecWebsocketAccept);
-    let is_switch = head.view().status() == Some(StatusCode::SWITCHING_PROTOCOLS);
-    let mut response = response(head, false);
-    if is_switch {
-        *response.status_mut() = http::StatusCode::OK;
-    }
-    response
+    let switching = StatusCode::SWITCHING_PROTOCOLS.code();
+    send_as(out, head, false, false, |status| if status == switching { 200 } else { status })
 }
 
 /// Copies header lines. Values share one copy of the text, so that a message costs few allocations.
@@ -145,8 +138,9 @@ pub(super) fn last_chunk(trailers: Option<&HeaderMap>, out: &mut Vec<u8>) -> Res
     Ok(())
 }
 
-/// A whole response of HTTP/1 as head and body; `is_head`: the body is left out.
-pub(super) fn page(bytes: &[u8], is_head: bool) -> (Response<()>, Bytes) {
+/// Sends a whole response of HTTP/1 as head and body, or only its head; `is_head`: the body is left out. Returns the body that
+/// follows.
+pub(super) fn send_page<'b>(out: &mut Outgoing, bytes: &'b [u8], is_head: bool) -> io::Result<&'b [u8]> {
     let mut head = Head::new();
     match parse_response(bytes, &HeadOptions::default(), &mut head) {
         Ok(parsed) if !parsed.is_partial() => {
@@ -156,13 +150,31 @@ pub(super) fn page(bytes: &[u8], is_head: bool) -> (Response<()>, Bytes) {
                     .view(bytes)
                     .line(Known::ContentLength)
                     .is_some_and(|length| length == body.len().to_string().as_bytes());
-            (response(&mut head.edit(bytes), keeps_length), Bytes::copy_from_slice(body))
+            let is_interim = head.view(bytes).status().is_some_and(StatusCode::is_interim);
+            let ends = body.is_empty() && !is_interim;
+            send_response(out, &mut head.edit(bytes), keeps_length, ends)?;
+            Ok(body)
         }
         // Pages are checked when they are loaded; one that is no response at all says at least that.
-        _ => {
-            let mut response = Response::new(());
-            *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
-            (response, Bytes::new())
+        _ => out.head(500, true, |_| {}).map(|()| &[][..]),
+    }
+}
+
+/// The trailers that a client sent, if they are well formed.
+pub(super) fn received_trailers(fields: &Fields) -> Result<HeaderMap, Malformed> {
+    head::trailers(fields.iter(), &HeadLimits::default(), &mut Vec::new())?;
+    let mut map = HeaderMap::new();
+    for (name, value) in fields {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            map.append(name, value);
         }
+    }
+    Ok(map)
+}
+
+/// Appends fields to a section for a client.
+pub(super) fn write_fields(map: &HeaderMap, out: &mut Vec<u8>) {
+    for (name, value) in fields(map) {
+        write_field(Known::of(name), name, value, out);
     }
 }

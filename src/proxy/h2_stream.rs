@@ -1,34 +1,139 @@
-//! The client's end of one stream of HTTP/2: its request, its body, and the response in its states. `client_h1::Client`
-//! holds one where HTTP/1 has its connection.
+//! The streams of a client of HTTP/2: what they share, which is the state of their connection, and the client's end of each:
+//! its request, its body, and its response. `client_h1::Client` holds one where HTTP/1 has its connection.
 
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
-use http::{Response, request};
+use crate::proto::h2::connection::{Connection, Request};
+use crate::proto::h2::frame::Code;
+use crate::proto::h2::hpack::Fields;
+use crate::proto::h2::streams::{Key, Reset};
+use crate::proxy::h2_body::{Incoming, Outgoing};
 
-use crate::proxy::h2_body::{Incoming, Outgoing, to_io};
+/// The state of a connection, which its task and its streams share.
+pub(super) struct Shared {
+    connection: RefCell<Connection>,
+    /// The task of the connection, while it waits for something to send.
+    task: RefCell<Option<Waker>>,
+}
 
-/// One stream of a client.
+impl Shared {
+    pub(super) fn new(connection: Connection) -> Rc<Shared> {
+        Rc::new(Shared { connection: RefCell::new(connection), task: RefCell::default() })
+    }
+
+    /// For the task of the connection, which sends what comes of it.
+    pub(super) fn drive<T>(&self, act: impl FnOnce(&mut Connection) -> T) -> T {
+        act(&mut self.connection.borrow_mut())
+    }
+
+    /// For a stream: what comes of it is sent by the task of the connection.
+    fn with<T>(&self, act: impl FnOnce(&mut Connection) -> T) -> T {
+        let mut connection = self.connection.borrow_mut();
+        let result = act(&mut connection);
+        if !connection.out().is_empty()
+            && let Some(task) = self.task.take()
+        {
+            task.wake();
+        }
+        result
+    }
+
+    /// Has the task of the connection woken once something is to be sent.
+    pub(super) fn watch(&self, cx: &Context<'_>) {
+        let mut task = self.task.borrow_mut();
+        if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+        }
+    }
+}
+
+/// One stream, for whoever moves something over it.
+#[derive(Clone)]
+pub(super) struct StreamRef {
+    shared: Rc<Shared>,
+    key: Key,
+}
+
+impl StreamRef {
+    /// Acts on the stream.
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut Connection, Key) -> T) -> T {
+        self.shared.with(|connection| act(connection, self.key))
+    }
+
+    /// Acts on the stream; if that has to wait, `cx` is woken when something happens to it.
+    pub(super) fn poll<T>(
+        &self,
+        cx: &Context<'_>,
+        act: impl FnOnce(&mut Connection, Key) -> Poll<T>,
+    ) -> Poll<T> {
+        self.with(|connection, key| {
+            let polled = act(connection, key);
+            if polled.is_pending() {
+                connection.wait(key, cx);
+            }
+            polled
+        })
+    }
+
+    /// Ends the stream in both directions.
+    pub(super) fn reset(&self, code: Code) {
+        self.with(|connection, key| connection.reset(key, code));
+    }
+
+    /// Ends what is left of the stream after something went wrong.
+    pub(super) fn reset_unless_sent(&self, code: Code) {
+        self.with(|connection, key| {
+            if !connection.is_sent(key) {
+                connection.reset(key, code);
+            }
+        });
+    }
+
+    /// Ready when the client has reset the stream, or its connection is gone.
+    pub(super) fn poll_reset(&self, cx: &Context<'_>) -> Poll<()> {
+        self.poll(cx, |connection, key| match connection.reset_of(key) {
+            Some(_) => Poll::Ready(()),
+            None => Poll::Pending,
+        })
+    }
+}
+
+/// Gives the stream up once its task is done with it.
+struct Owner(StreamRef);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.with(|connection, key| connection.forget(key));
+    }
+}
+
+/// One stream of a client. Fields in order of their drop.
 pub(super) struct Stream {
     /// The request as it came; taken when its head is read.
-    pub(super) request: Option<Box<request::Parts>>,
+    pub(super) fields: Option<Fields>,
     pub(super) incoming: Incoming,
-    /// Shared with the task of the stream, which watches for a reset whatever the request waits for.
-    pub(super) responder: Rc<RefCell<Responder>>,
+    pub(super) outgoing: Outgoing,
+    owner: Owner,
 }
 
 impl Stream {
-    pub(super) fn new(parts: request::Parts, body: RecvStream, respond: SendResponse<Bytes>) -> Stream {
+    pub(super) fn new(shared: &Rc<Shared>, request: Request) -> Stream {
+        let Request { key, fields } = request;
+        let stream = StreamRef { shared: shared.clone(), key };
         Stream {
-            request: Some(Box::new(parts)),
-            incoming: Incoming::new(body),
-            responder: Rc::new(RefCell::new(Responder::Head(respond))),
+            fields: Some(fields),
+            incoming: Incoming::of_client(stream.clone()),
+            outgoing: Outgoing::to_client(stream.clone()),
+            owner: Owner(stream),
         }
+    }
+
+    /// For whoever watches it beside its request.
+    pub(super) fn stream(&self) -> StreamRef {
+        self.owner.0.clone()
     }
 }
 
@@ -37,60 +142,11 @@ pub(super) fn gone() -> io::Error {
     io::ErrorKind::NotConnected.into()
 }
 
-/// A response on its way.
-pub(super) enum Responder {
-    /// No final head was sent.
-    Head(SendResponse<Bytes>),
-    /// The body is being sent.
-    Body(Outgoing),
-}
-
-impl Responder {
-    /// Sends a 1xx.
-    pub(super) fn interim(&mut self, response: Response<()>) -> io::Result<()> {
-        match self {
-            Responder::Head(respond) => respond.send_informational(response).map_err(to_io),
-            Responder::Body(_) => Ok(()),
-        }
-    }
-
-    /// Sends the head. `is_over`: nothing follows it.
-    pub(super) fn head(&mut self, response: Response<()>, is_over: bool) -> io::Result<()> {
-        let Responder::Head(respond) = self else { return Err(io::ErrorKind::InvalidInput.into()) };
-        let body = respond.send_response(response, is_over).map_err(to_io)?;
-        *self = Responder::Body(Outgoing::new(body, is_over));
-        Ok(())
-    }
-
-    /// The body, once the head was sent.
-    pub(super) fn body(&mut self) -> Option<&mut Outgoing> {
-        match self {
-            Responder::Head(_) => None,
-            Responder::Body(body) => Some(body),
-        }
-    }
-
-    /// Ends the stream in both directions.
-    pub(super) fn reset(&mut self, reason: Reason) {
-        match self {
-            Responder::Head(respond) => respond.send_reset(reason),
-            Responder::Body(body) => body.reset(reason),
-        }
-    }
-
-    /// Ends what is left of the stream after something went wrong.
-    pub(super) fn reset_unless_done(&mut self, reason: Reason) {
-        match self {
-            Responder::Body(body) if body.is_over() => {}
-            _ => self.reset(reason),
-        }
-    }
-
-    /// Ready when the client has reset the stream, or its connection is gone.
-    pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self {
-            Responder::Head(respond) => respond.poll_reset(cx).map(drop),
-            Responder::Body(body) => body.poll_reset(cx),
-        }
-    }
+/// How a stream ended, in the words of connections.
+pub(super) fn reset_to_io(reset: Reset) -> io::Error {
+    let kind = match reset {
+        Reset::Remote(_) => io::ErrorKind::ConnectionReset,
+        Reset::Local(_) => io::ErrorKind::ConnectionAborted,
+    };
+    kind.into()
 }

@@ -75,14 +75,13 @@ pub(super) async fn respond(
     match &mut client.stream {
         None => encode::response(&mut edit, plan.head, &mut out),
         Some(stream) if exchange::is_tunnel(&decision) => {
-            // HTTP/2 has no 101: a WebSocket is there with a 200 (RFC 8441 5).
-            let response = h2_head::switched(&mut edit);
-            let sent = stream.responder.borrow_mut().head(response, false);
+            let sent = h2_head::send_switched(&mut stream.outgoing, &mut edit);
             sent.map_err(|e| Stop::End(End::io(Side::Client, Phase::Headers, &e)))?;
         }
         Some(stream) => {
-            let response = h2_head::response(&mut edit, plan.head.body == BodyHeaders::Keep);
-            let sent = stream.responder.borrow_mut().head(response, download.is_done());
+            let keeps_length = plan.head.body == BodyHeaders::Keep;
+            let sent =
+                h2_head::send_response(&mut stream.outgoing, &mut edit, keeps_length, download.is_done());
             sent.map_err(|e| Stop::End(End::io(Side::Client, Phase::Headers, &e)))?;
         }
     }

@@ -21,7 +21,7 @@ use crate::model::tls::ServerTls;
 use crate::proxy::core::{Core, CoreBase};
 use crate::proxy::dispatch::Port;
 use crate::proxy::forward::{self, Link, Sink};
-use crate::proxy::server_h2::{ServerStream, Shared};
+use crate::proxy::server_h2::{Opening, ServerStream, Shared};
 use crate::rt;
 use crate::stats::counters::ServerCells;
 use crate::stats::process::CoreStat;
@@ -143,6 +143,8 @@ struct Pool {
     purge_at: Now,
     /// Connections of HTTP/2.
     shared: Vec<Rc<Shared>>,
+    /// Those on their way.
+    opening: Vec<Rc<Opening>>,
     /// As the last server that used it has it.
     purge_delay: Duration,
 }
@@ -200,6 +202,7 @@ impl Pools {
             spare: 0,
             purge_at: Now::default(),
             shared: Vec::new(),
+            opening: Vec::new(),
             purge_delay: Duration::ZERO,
         });
         id
@@ -223,6 +226,11 @@ impl Pools {
     /// Takes a connection of HTTP/2.
     pub(super) fn share(&mut self, id: PoolId, shared: Rc<Shared>) {
         self.pool(id).shared.push(shared);
+    }
+
+    /// Connections of HTTP/2 that are being opened.
+    pub(super) fn opening(&mut self, id: PoolId) -> &mut Vec<Rc<Opening>> {
+        &mut self.pool(id).opening
     }
 
     fn pool(&mut self, id: PoolId) -> &mut Pool {

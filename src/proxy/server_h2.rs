@@ -1,7 +1,9 @@
 //! Connections to servers that speak HTTP/2: shared by the requests of a core, each driven by a task of its own. A request
-//! takes a stream of one that has room; another is opened when there is none, and ahead of need when little room is left.
+//! takes a stream of one that has room. Where there is none it waits for one that is being opened, as long as that has room
+//! for it, or opens another.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -53,6 +55,71 @@ impl Shared {
     pub(super) fn is_spare(&self, now: Now) -> bool {
         self.is_over.get() || (self.streams.get() == 0 && now >= self.quiet_since.get() + self.purge_delay)
     }
+}
+
+/// A connection that somebody opens, and that others wait for.
+#[derive(Default)]
+pub(super) struct Opening {
+    /// How it ended: `Some(None)`: look again.
+    result: Cell<Option<Option<Failure>>>,
+    /// Requests that wait for it, and the one that opens it.
+    requests: Cell<u32>,
+    wakers: RefCell<Vec<Waker>>,
+}
+
+impl Opening {
+    /// Waits for its end.
+    pub(super) async fn wait(&self) -> Result<(), Failure> {
+        let failure = poll_fn(|cx| match self.result.get() {
+            Some(failure) => Poll::Ready(failure),
+            None => {
+                self.wakers.borrow_mut().push(cx.waker().clone());
+                Poll::Pending
+            }
+        });
+        failure.await.map_or(Ok(()), Err)
+    }
+}
+
+/// Whoever opens a connection; whoever waits for it looks again when this is over.
+pub(super) struct Opener {
+    opening: Rc<Opening>,
+    pool: PoolId,
+    core: Rc<Core>,
+}
+
+impl Opener {
+    /// Lets others wait for a connection that is opened now.
+    pub(super) fn new(core: &Rc<Core>, pool: PoolId) -> Opener {
+        let opening = Rc::new(Opening::default());
+        opening.requests.set(1);
+        core.pools.borrow_mut().opening(pool).push(opening.clone());
+        Opener { opening, pool, core: core.clone() }
+    }
+
+    /// There is none, for those who wait either.
+    pub(super) fn failed(&self, failure: Failure) {
+        self.opening.result.set(Some(Some(failure)));
+    }
+}
+
+impl Drop for Opener {
+    fn drop(&mut self) {
+        self.core.pools.borrow_mut().opening(self.pool).retain(|other| !Rc::ptr_eq(other, &self.opening));
+        if self.opening.result.get().is_none() {
+            self.opening.result.set(Some(None));
+        }
+        self.opening.wakers.take().into_iter().for_each(Waker::wake);
+    }
+}
+
+/// A connection that is being opened and will have room for another request.
+pub(super) fn join(core: &Core, pool: PoolId, server: ServerId) -> Option<Rc<Opening>> {
+    let streams_max = core.model.servers[server].http.max_streams;
+    let mut pools = core.pools.borrow_mut();
+    let opening = pools.opening(pool).iter().find(|opening| opening.requests.get() < streams_max)?.clone();
+    opening.requests.set(opening.requests.get() + 1);
+    Some(opening)
 }
 
 /// The place of one request on a shared connection.
@@ -170,7 +237,7 @@ impl ServerStream {
         let mut send = self.lease.shared.send.clone();
         let sent = send.send_request(request, is_bare);
         let (response, stream) = sent.map_err(|e| self.failed(&e))?;
-        let mut outgoing = Outgoing::new(stream, is_bare);
+        let mut outgoing = Outgoing::to_server(stream, is_bare);
         if !is_bare {
             let ends_here = is_over && trailers.is_none();
             if !data.is_empty() || ends_here {
@@ -205,7 +272,7 @@ impl ServerStream {
         };
         self.response = None;
         let (parts, body) = answer.into_parts();
-        self.incoming = Some(Incoming::new(body));
+        self.incoming = Some(Incoming::of_server(body));
         Poll::Ready(written(&http::Response::from_parts(parts, ()), input, head))
     }
 

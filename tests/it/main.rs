@@ -16,6 +16,7 @@ mod explain;
 mod grpc;
 mod h2;
 mod h2_frames;
+mod h2_server;
 mod h2_streams;
 mod haproxy_cfg;
 mod http;

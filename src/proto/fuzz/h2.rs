@@ -1,8 +1,12 @@
-//! The translation of HTTP/2 requests: whatever the fields are, what comes out is one request of HTTP/1 that says the same.
+//! Connections of HTTP/2, whatever bytes come; and the translation of requests: whatever the fields are, what comes out is one
+//! request of HTTP/1 that says the same.
 
 use crate::proto::h1::head::{HeadOptions, parse_request};
+use crate::proto::h2::connection::{Connection, Limits};
 use crate::proto::h2::head::{Pseudo, WEBSOCKET_KEY_BYTES, request, trailers};
+use crate::proto::h2::streams::Key;
 use crate::proto::headers::{Head, HeadLimits};
+use crate::proto::http::H2_PREFACE;
 
 /// Items are separated by 0xfe: method, scheme, authority, path, protocol, then names and values. An item of one byte 0xfd
 /// is a pseudo-header field that is not there.
@@ -37,4 +41,70 @@ pub(super) fn translation(data: &[u8]) {
         let lines = section.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
         assert_eq!(lines, fields().count(), "each trailer is one line");
     }
+}
+
+const LIMITS: Limits = Limits { streams_max: 8, window: 65_535, fields_max: 2048 };
+
+/// The first byte says what owners of streams do, the others follow the preface. However the bytes are cut, the client is
+/// answered the same; and with owners that act, the books balance.
+pub(super) fn frames(data: &[u8]) {
+    let Some((&acts, data)) = data.split_first() else { return };
+    let bytes = [H2_PREFACE, data].concat();
+    let whole = answers(&bytes, bytes.len(), &mut |_, _| {});
+    for cut in [1, 7, 9, 64] {
+        assert!(answers(&bytes, cut, &mut |_, _| {}) == whole, "pieces of {cut}");
+    }
+    let mut keys: Vec<Key> = Vec::new();
+    let mut count = acts;
+    let body = vec![b'x'; 20_000];
+    answers(&bytes, 1 + usize::from(acts), &mut |connection, key| {
+        keys.extend(key);
+        count = count.wrapping_mul(5).wrapping_add(acts | 1);
+        if keys.is_empty() {
+            return;
+        }
+        let key = keys[usize::from(count) % keys.len()];
+        match count % 8 {
+            0 => {
+                keys.retain(|other| *other != key);
+                connection.forget(key);
+            }
+            1 => connection.reset(key, crate::proto::h2::frame::Code::CANCEL),
+            2 => connection.release(key),
+            3 | 4 => {
+                let _ = connection.take(key);
+            }
+            5 if !connection.is_sent(key) => {
+                let _ = connection.send_head(key, 200, false, |_| {});
+            }
+            6 => connection.widen(100_000),
+            _ if !connection.is_sent(key) => {
+                let _ = connection.send_data(key, &body, count % 3 == 0);
+            }
+            _ => {}
+        }
+        connection.check_invariants();
+    });
+}
+
+/// What a client is answered that sends `bytes` in pieces of `cut` bytes. `act` is called now and then, with each new stream.
+fn answers(bytes: &[u8], cut: usize, act: &mut impl FnMut(&mut Connection, Option<Key>)) -> Vec<u8> {
+    let mut connection = Connection::new(LIMITS);
+    let (mut waiting, mut answers) = (Vec::new(), Vec::new());
+    for piece in bytes.chunks(cut.max(1)) {
+        waiting.extend_from_slice(piece);
+        loop {
+            let (used, request) = connection.receive(&waiting, &mut |_| None);
+            connection.check_invariants();
+            waiting.drain(..used);
+            let key = request.map(|request| request.key);
+            act(&mut connection, key);
+            answers.append(connection.out());
+            connection.grant();
+            if key.is_none() {
+                break;
+            }
+        }
+    }
+    answers
 }

@@ -116,6 +116,17 @@ impl BodyDecoder {
             _ => Some(0),
         }
     }
+    /// How many of the next `len` bytes are data that no framing comes in front of, or behind, within them; `None` if it takes a
+    /// [`step`](BodyDecoder::step) to know.
+    pub fn bare(&self, len: usize) -> Option<usize> {
+        match self.state {
+            State::Length => {
+                Some(usize::try_from(self.remaining).map_or(len, |remaining| remaining.min(len)))
+            }
+            State::UntilClose => Some(len),
+            _ => None,
+        }
+    }
     /// Takes note of data that was moved without being shown to [`BodyDecoder::step`], at most [`BodyDecoder::data_ahead`].
     pub fn skip_data(&mut self, count: u64) {
         debug_assert!(self.data_ahead().is_none_or(|ahead| count <= ahead));

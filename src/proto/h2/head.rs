@@ -9,6 +9,7 @@
 mod tests;
 
 use crate::base::limits::{HEADER_NAME_BYTES_MAX, METHOD_BYTES_MAX};
+use crate::proto::h2::hpack::{Fields, Iter};
 use crate::proto::h2::reason::Malformed;
 use crate::proto::headers::{Head, HeadLimits, Stage, Text};
 use crate::proto::http::{Known, Method, StatusCode, Version, class, is_value};
@@ -30,6 +31,50 @@ pub struct Pseudo<'a> {
 }
 
 type Result<T> = std::result::Result<T, Malformed>;
+
+impl<'a> Pseudo<'a> {
+    /// Takes the pseudo-header fields at the front of a list: each at most once, and only those that a request has (RFC 9113
+    /// 8.3). One behind other fields is refused with the rest of them.
+    pub fn take(fields: &mut Iter<'a>) -> Result<Pseudo<'a>> {
+        let (mut pseudo, mut method) = (Pseudo::default(), None);
+        loop {
+            let ahead = fields.clone();
+            let Some((name, value)) = fields.next().filter(|(name, _)| name.starts_with(b":")) else {
+                *fields = ahead;
+                break;
+            };
+            let slot = match name {
+                b":method" => &mut method,
+                b":scheme" => &mut pseudo.scheme,
+                b":authority" => &mut pseudo.authority,
+                b":path" => &mut pseudo.path,
+                b":protocol" => &mut pseudo.protocol,
+                _ => return Err(Malformed::Pseudo),
+            };
+            if slot.replace(value).is_some() {
+                return Err(Malformed::Pseudo);
+            }
+        }
+        pseudo.method = method.ok_or(Malformed::Method)?;
+        Ok(pseudo)
+    }
+}
+
+/// Writes a request as it was decoded; see [`request`].
+pub fn decoded(
+    fields: &Fields,
+    limits: &HeadLimits,
+    websocket_key: &[u8; WEBSOCKET_KEY_BYTES],
+    out: &mut Vec<u8>,
+    head: &mut Head,
+) -> Result<()> {
+    if fields.is_cut() {
+        return Err(Malformed::TooLarge);
+    }
+    let mut rest = fields.iter();
+    let pseudo = Pseudo::take(&mut rest)?;
+    request(&pseudo, || rest.clone(), limits, websocket_key, out, head)
+}
 
 /// Headers that are about one connection of HTTP/1 (RFC 9113 8.2.2).
 const HOP_BY_HOP: u128 = Known::Connection.bit()

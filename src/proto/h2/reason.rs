@@ -49,6 +49,7 @@ impl fmt::Display for Malformed {
 impl std::error::Error for Malformed {}
 
 reasons! {
+    Pseudo "pseudo" Answer::Reset, "a pseudo-header field that no request has, or one that is there twice";
     Method "method" Answer::Reset, "`:method` is missing or not a token";
     Scheme "scheme" Answer::Reset, "`:scheme` is missing or malformed";
     Path "path" Answer::Reset, "`:path` is missing, empty or has a byte that no path has";

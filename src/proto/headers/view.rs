@@ -55,6 +55,12 @@ impl<'a> HeadView<'a> {
         let alive = view.head.fields.iter().filter(|f| f.state != FieldState::Deleted);
         alive.map(move |f| (view.head.text(view.input, f.name), view.head.text(view.input, f.value)))
     }
+    /// The same, with what each name is.
+    pub fn known_fields(&self) -> impl Iterator<Item = (Option<Known>, &'a [u8], &'a [u8])> + use<'a> {
+        let view = *self;
+        let alive = view.head.fields.iter().filter(|f| f.state != FieldState::Deleted);
+        alive.map(move |f| (f.known, view.head.text(view.input, f.name), view.head.text(view.input, f.value)))
+    }
     /// Whether a header is there (`hdr(name) -m found`).
     #[inline]
     pub fn has<'n>(&self, name: impl Into<Name<'n>>) -> bool {

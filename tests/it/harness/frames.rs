@@ -32,6 +32,7 @@ pub(crate) const STREAM_CLOSED: u32 = 5;
 pub(crate) const FRAME_SIZE_ERROR: u32 = 6;
 pub(crate) const REFUSED_STREAM: u32 = 7;
 pub(crate) const CANCEL: u32 = 8;
+pub(crate) const COMPRESSION_ERROR: u32 = 9;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// A frame as it came.
@@ -120,6 +121,54 @@ impl Frames {
     /// A client that has said nothing.
     pub(crate) fn raw(gate: &Shardgate, frontend: &str) -> Frames {
         Frames { stream: gate.connect(frontend) }
+    }
+
+    /// A server that has read the preface and the settings of the proxy, and said `settings` (name, value).
+    pub(crate) fn server(stream: TcpStream, settings: &[(u16, u32)]) -> Frames {
+        let mut frames = Frames { stream };
+        let mut preface = [0; PREFACE.len()];
+        frames.stream.read_exact(&mut preface).expect("a preface");
+        assert_eq!(preface, PREFACE);
+        let theirs = frames.read().expect("settings");
+        assert_eq!((theirs.kind, theirs.flags), (SETTINGS, 0));
+        let mut payload = Vec::new();
+        for (name, value) in settings {
+            payload.extend_from_slice(&name.to_be_bytes());
+            payload.extend_from_slice(&value.to_be_bytes());
+        }
+        frames.send(SETTINGS, 0, 0, &payload);
+        frames.send(SETTINGS, ACK, 0, &[]);
+        frames
+    }
+
+    /// The stream of the next request, whose body is read too; `None` at the end.
+    pub(crate) fn request(&mut self) -> Option<(u32, Vec<u8>)> {
+        let (mut stream, mut body) = (0, Vec::new());
+        loop {
+            let frame = self.next()?;
+            match frame.kind {
+                HEADERS => stream = frame.stream,
+                DATA => body.extend_from_slice(&frame.payload),
+                _ => continue,
+            }
+            if frame.ends() {
+                return Some((stream, body));
+            }
+        }
+    }
+
+    /// Answers a stream with a head and a body.
+    pub(crate) fn answer(&mut self, stream: u32, fields: &[(&str, &str)], body: &[u8]) {
+        self.send(HEADERS, END_HEADERS, stream, &block(fields));
+        self.send(DATA, END_STREAM, stream, body);
+    }
+
+    pub(crate) fn reset(&mut self, stream: u32, code: u32) {
+        self.send(RST_STREAM, 0, stream, &code.to_be_bytes());
+    }
+
+    pub(crate) fn goaway(&mut self, last: u32, code: u32) {
+        self.send(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat());
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {

@@ -1,0 +1,233 @@
+//! The streams of one connection: what is known of each, by slot and by number, and the last of those that are gone.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use ahash::AHashMap;
+
+use crate::proto::h2::frame::Code;
+use crate::proto::h2::hpack::Fields;
+
+/// Streams that are over and still told apart: a peer may have sent for them before it knew.
+const GONE_KEPT: usize = 128;
+
+/// Names a stream of a connection as long as its owner holds it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Key(u32);
+
+/// How a stream was ended early.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reset {
+    /// By the peer, or with its connection.
+    Remote(Code),
+    /// By us.
+    Local(Code),
+}
+
+/// One stream.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    pub(super) id: u32,
+    /// Data that was received and nobody took.
+    pub(super) received: Vec<u8>,
+    /// Bytes that were taken, and that the peer was not given room for again.
+    pub(super) taken: u32,
+    /// Bytes that were given back, and that the peer was not told of.
+    pub(super) untold: u32,
+    /// What the peer may send.
+    pub(super) receive_window: i64,
+    /// What we may send.
+    pub(super) send_window: i64,
+    /// Bytes of body that its head promises, less those that came.
+    pub(super) expected: Option<u64>,
+    pub(super) trailers: Option<Box<Fields>>,
+    /// The peer has said everything.
+    pub(super) is_received: bool,
+    /// We have said everything.
+    pub(super) is_sent: bool,
+    pub(super) reset: Option<Reset>,
+    /// Its owner waits in the line of those who want to send.
+    pub(super) is_queued: bool,
+    /// It is its turn to send.
+    pub(super) has_turn: bool,
+    /// Whoever waits for something of it.
+    pub(super) waker: Option<Waker>,
+}
+
+impl Stream {
+    /// Whether neither side says more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.reset.is_some() || (self.is_received && self.is_sent)
+    }
+
+    pub(super) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Bytes that the window of the connection lacks because of it.
+    pub(super) fn holds(&self) -> u32 {
+        self.taken + u32::try_from(self.received.len()).unwrap_or(0)
+    }
+}
+
+/// What a number stands for that names no stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Gone {
+    /// It was never used.
+    Idle,
+    /// Both sides had said everything.
+    Closed,
+    /// It was reset, or nobody knows any more: what comes for it is ignored.
+    Reset,
+    /// A smaller number than one that was used, and never used itself.
+    Skipped,
+}
+
+/// All streams of a connection.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    slots: Vec<Slot>,
+    free: Option<u32>,
+    by_id: AHashMap<u32, u32>,
+    /// The numbers of those that are gone, the last one at the back. Numbers are odd: the low bit is clear if one was reset.
+    gone: VecDeque<u32>,
+    /// The largest number that was dropped from `gone`.
+    forgotten: u32,
+    /// The largest number that was used.
+    pub(super) last: u32,
+    /// Streams that are not closed.
+    pub(super) open: u32,
+    /// Streams that have an owner.
+    pub(super) held: u32,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Used(Box<Stream>),
+    Free(Option<u32>),
+}
+
+impl Streams {
+    /// Opens a stream of the peer.
+    pub(super) fn open(&mut self, stream: Stream) -> Key {
+        let id = stream.id;
+        let stream = Slot::Used(Box::new(stream));
+        let slot = match self.free {
+            Some(slot) => {
+                let before = std::mem::replace(&mut self.slots[slot as usize], stream);
+                let Slot::Free(next) = before else {
+                    unreachable!("a free slot is in the list of free ones")
+                };
+                self.free = next;
+                slot
+            }
+            None => {
+                self.slots.push(stream);
+                u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        self.by_id.insert(id, slot);
+        self.open += 1;
+        self.held += 1;
+        Key(slot)
+    }
+
+    /// The stream of a key.
+    #[inline]
+    pub(super) fn get(&mut self, key: Key) -> &mut Stream {
+        match &mut self.slots[key.0 as usize] {
+            Slot::Used(stream) => stream,
+            Slot::Free(_) => unreachable!("an owner holds its slot"),
+        }
+    }
+
+    /// The stream with a number.
+    #[inline]
+    pub(super) fn find(&self, id: u32) -> Option<Key> {
+        self.by_id.get(&id).map(|slot| Key(*slot))
+    }
+
+    /// What a number stands for that [`find`](Self::find) does not know.
+    pub(super) fn gone(&self, id: u32) -> Gone {
+        if id > self.last {
+            return Gone::Idle;
+        }
+        match self.gone.iter().rev().find(|gone| **gone | 1 == id) {
+            Some(gone) if gone & 1 == 0 => Gone::Reset,
+            Some(_) => Gone::Closed,
+            None if id <= self.forgotten => Gone::Reset,
+            None => Gone::Skipped,
+        }
+    }
+
+    /// Forgets a stream, which its owner gives up. Returns it.
+    pub(super) fn remove(&mut self, key: Key) -> Box<Stream> {
+        let slot = std::mem::replace(&mut self.slots[key.0 as usize], Slot::Free(self.free));
+        let Slot::Used(stream) = slot else { unreachable!("an owner holds its slot") };
+        self.free = Some(key.0);
+        self.by_id.remove(&stream.id);
+        self.held -= 1;
+        self.note_gone(stream.id, stream.reset.is_some());
+        if self.held == 0 {
+            // A connection that is quiet costs little.
+            self.slots = Vec::new();
+            self.free = None;
+            self.by_id.shrink_to(0);
+        }
+        stream
+    }
+
+    /// Remembers a number whose stream is over.
+    pub(super) fn note_gone(&mut self, id: u32, is_reset: bool) {
+        if self.gone.len() == GONE_KEPT
+            && let Some(oldest) = self.gone.pop_front()
+        {
+            self.forgotten = self.forgotten.max(oldest | 1);
+        }
+        self.gone.push_back(if is_reset { id & !1 } else { id });
+    }
+
+    /// All streams.
+    pub(super) fn iter(&mut self) -> impl Iterator<Item = &mut Stream> {
+        self.slots.iter_mut().filter_map(|slot| match slot {
+            Slot::Used(stream) => Some(&mut **stream),
+            Slot::Free(_) => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(id: u32) -> Stream {
+        Stream { id, ..Stream::default() }
+    }
+
+    #[test]
+    fn streams_are_found_until_they_are_given_up() {
+        let mut streams = Streams { last: 9, ..Streams::default() };
+        let (a, b) = (streams.open(stream(1)), streams.open(stream(3)));
+        assert_eq!(streams.find(3), Some(b));
+        streams.get(b).reset = Some(Reset::Local(Code::CANCEL));
+        assert_eq!(streams.remove(b).id, 3);
+        assert_eq!((streams.find(3), streams.gone(3)), (None, Gone::Reset));
+        let c = streams.open(stream(9));
+        assert_eq!(c, b, "its slot is used again");
+        streams.remove(a);
+        streams.remove(c);
+        assert_eq!((streams.gone(1), streams.gone(9)), (Gone::Closed, Gone::Closed));
+        assert_eq!((streams.gone(5), streams.gone(11)), (Gone::Skipped, Gone::Idle));
+        assert_eq!(streams.held, 0);
+    }
+
+    #[test]
+    fn what_is_long_over_is_not_told_apart() {
+        let mut streams = Streams { last: 1001, ..Streams::default() };
+        (0..=500).for_each(|n| streams.note_gone(2 * n + 1, false));
+        assert_eq!(streams.gone.len(), GONE_KEPT);
+        assert_eq!((streams.gone(1), streams.gone(1001)), (Gone::Reset, Gone::Closed));
+    }
+}

@@ -1,0 +1,266 @@
+//! Servers that speak HTTP/2, frame by frame: answers that are none, refusals, goodbyes, limits.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::harness::frames::*;
+use crate::harness::http::sections;
+use crate::harness::{Origin, Shardgate, until};
+
+const OK: &[(&str, &str)] = &[(":status", "200")];
+
+/// A proxy in front of a server whose connections are played by `script`, which gets their number too.
+fn gate(script: impl Fn(&mut Frames, usize) + Send + Sync + 'static) -> (Origin, Shardgate) {
+    gate_with(&[], "", script)
+}
+
+fn gate_with(
+    settings: &'static [(u16, u32)],
+    keywords: &str,
+    script: impl Fn(&mut Frames, usize) + Send + Sync + 'static,
+) -> (Origin, Shardgate) {
+    let count = AtomicUsize::new(0);
+    let origin = Origin::new(move |stream, _| {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        script(&mut Frames::server(stream, settings), number);
+    });
+    let keywords = format!("proto = \"h2\"\npool-purge-delay = \"100ms\"\n{keywords}");
+    // Requests share connections within a core.
+    let gate = Shardgate::with(&sections(&origin, "", "", &keywords)).cores(1).defaults("mode = \"http\"");
+    (origin, gate.start())
+}
+
+fn status_of(gate: &Shardgate, method: &str) -> u16 {
+    let mut wire = gate.wire("fe");
+    let length = if method == "POST" { "Content-Length: 4\r\n" } else { "" };
+    let body = if method == "POST" { "body" } else { "" };
+    wire.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n{length}\r\n{body}"));
+    wire.response(method).status()
+}
+
+#[test]
+fn answers_that_are_malformed_are_bad_gateways() {
+    let cases: &[&[(&str, &str)]] = &[
+        &[("x", "no status")],
+        &[(":status", "abc")],
+        &[(":status", "200"), (":status", "200")],
+        &[(":status", "200"), ("X-Upper", "x")],
+        &[(":status", "200"), ("connection", "close")],
+        &[(":status", "200"), ("transfer-encoding", "chunked")],
+        &[(":status", "200"), ("x", "a\r\nb: c")],
+        &[(":status", "200"), ("a b", "x")],
+        &[(":status", "101")],
+        &[(":status", "200"), ("content-length", "1"), ("content-length", "2")],
+    ];
+    let (_origin, gate) = gate(move |server, _| {
+        while let Some((stream, body)) = server.request() {
+            match std::str::from_utf8(&body).ok().and_then(|n| n.trim().parse::<usize>().ok()) {
+                Some(case) => server.answer(stream, cases[case], b"x"),
+                None => server.answer(stream, OK, b"fine"),
+            }
+        }
+    });
+    for (case, fields) in cases.iter().enumerate() {
+        let mut wire = gate.wire("fe");
+        wire.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n{case:<4}"));
+        assert_eq!(wire.response("POST").status(), 502, "{fields:?}");
+        assert_eq!(status_of(&gate, "GET"), 200, "after {fields:?}");
+    }
+    gate.finish();
+}
+
+#[test]
+fn broken_connections_are_bad_gateways_and_replaced() {
+    // What a server sends instead of an answer.
+    let pieces: &[(u8, u8, u32, &[u8])] = &[
+        (PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2]),
+        (DATA, 0, 0, b"x"),
+        (SETTINGS, 0, 0, &[0; 5]),
+        (SETTINGS, 0, 0, &[0, 5, 0, 0, 0, 1]),
+        (WINDOW_UPDATE, 0, 0, &[0, 0, 0, 0]),
+        (HEADERS, END_HEADERS, 1, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+        (RST_STREAM, 0, 1, &[0, 0, 0, 1]),
+        (GOAWAY, 0, 0, &[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 2]),
+    ];
+    let (_origin, gate) = gate(move |server, _| {
+        while let Some((stream, body)) = server.request() {
+            match std::str::from_utf8(&body).ok().and_then(|n| n.trim().parse::<usize>().ok()) {
+                None => server.answer(stream, OK, b"fine"),
+                Some(case) => {
+                    let (kind, flags, about, payload) = pieces[case];
+                    server.send(kind, flags, if about == 0 { 0 } else { stream }, payload);
+                    if kind == GOAWAY {
+                        return;
+                    }
+                }
+            }
+        }
+    });
+    for (case, piece) in pieces.iter().enumerate() {
+        // A POST is not sent again: the server may have done what it asks.
+        let mut wire = gate.wire("fe");
+        wire.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n{case:<4}"));
+        assert_eq!(wire.response("POST").status(), 502, "{piece:?}");
+        assert_eq!(status_of(&gate, "GET"), 200, "after {piece:?}");
+    }
+    gate.finish();
+}
+
+#[test]
+fn a_stream_that_is_refused_is_sent_again() {
+    let (_origin, gate) = gate(|server, _| {
+        let mut refused = false;
+        while let Some((stream, body)) = server.request() {
+            if body == b"body" && !refused {
+                refused = true;
+                server.reset(stream, REFUSED_STREAM);
+            } else {
+                server.answer(stream, OK, &body);
+            }
+        }
+    });
+    // On the first stream of a connection, and on a later one.
+    assert_eq!(status_of(&gate, "POST"), 200);
+    assert_eq!(status_of(&gate, "GET"), 200);
+    gate.finish();
+}
+
+#[test]
+fn what_a_goodbye_leaves_out_is_sent_again() {
+    let (origin, gate) = gate(|server, number| {
+        let Some((first, body)) = server.request() else { return };
+        if number == 0 {
+            server.answer(first, OK, &body);
+            let Some((second, _)) = server.request() else { return };
+            // The first one was processed, the second was not.
+            assert!(second > first);
+            server.goaway(first, NO_ERROR);
+        } else {
+            server.answer(first, OK, &body);
+        }
+        while server.read().is_some() {}
+    });
+    assert_eq!(status_of(&gate, "GET"), 200);
+    assert_eq!(status_of(&gate, "POST"), 200, "a POST too: nobody has seen it");
+    assert_eq!(origin.accepted(), 2);
+    gate.finish();
+}
+
+#[test]
+fn an_answer_that_is_cut_is_not_whole_for_the_client() {
+    let (_origin, gate) = gate(|server, _| {
+        while let Some((stream, _)) = server.request() {
+            server.send(
+                HEADERS,
+                END_HEADERS,
+                stream,
+                &block(&[(":status", "200"), ("content-length", "10")]),
+            );
+            server.send(DATA, 0, stream, b"half");
+            server.reset(stream, 2);
+        }
+    });
+    let mut wire = gate.wire("fe");
+    wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(wire.try_response("GET").is_err());
+    let mut client = Frames::client(&gate, "fe");
+    client.get(1, "/");
+    let end = loop {
+        let frame = client.next().expect("an end");
+        if frame.kind == RST_STREAM || frame.ends() {
+            break frame;
+        }
+    };
+    assert_eq!(end.kind, RST_STREAM, "{end:?}");
+    drop((wire, client));
+    gate.finish();
+}
+
+#[test]
+fn interim_answers_and_trailers_pass() {
+    let (_origin, gate) = gate(|server, _| {
+        while let Some((stream, _)) = server.request() {
+            server.send(HEADERS, END_HEADERS, stream, &block(&[(":status", "103"), ("link", "</s>")]));
+            server.send(HEADERS, END_HEADERS, stream, &block(OK));
+            server.send(DATA, PADDED, stream, b"\x02body\0\0");
+            server.send(HEADERS, END_HEADERS | END_STREAM, stream, &block(&[("x-sum", "1")]));
+        }
+    });
+    let mut client = Frames::client(&gate, "fe");
+    client.get(1, "/");
+    assert_eq!(client.next().map(|frame| frame.status()), Some(103));
+    assert_eq!(client.next().map(|frame| frame.status()), Some(200));
+    let body = client.next().expect("a body");
+    assert_eq!((body.kind, body.payload.as_slice()), (DATA, &b"body"[..]));
+    let trailers = client.next().expect("trailers");
+    assert!(trailers.kind == HEADERS && trailers.ends(), "{trailers:?}");
+    assert!(String::from_utf8_lossy(&trailers.payload).contains("x-sum"));
+    drop(client);
+    gate.finish();
+}
+
+#[test]
+fn no_server_gets_more_streams_than_it_allows() {
+    // SETTINGS_MAX_CONCURRENT_STREAMS.
+    const LIMIT: &[(u16, u32)] = &[(3, 2)];
+    let waiting = AtomicUsize::new(0);
+    let (origin, gate) = gate_with(LIMIT, "max-streams = 8", move |server, _| {
+        let mut streams = Vec::new();
+        while let Some((stream, body)) = server.request() {
+            if !body.is_empty() {
+                server.answer(stream, OK, b"at once");
+                continue;
+            }
+            streams.push(stream);
+            waiting.fetch_add(1, Ordering::Relaxed);
+            if streams.len() == 2 {
+                until("all are here", || waiting.load(Ordering::Relaxed) == 4);
+                streams.drain(..).for_each(|stream| server.answer(stream, OK, b"pair"));
+            }
+        }
+    });
+    // The settings of the first connection are known after this.
+    assert_eq!(status_of(&gate, "POST"), 200);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert_eq!(status_of(&gate, "GET"), 200));
+        }
+    });
+    assert_eq!(origin.accepted(), 2);
+    gate.finish();
+}
+
+#[test]
+fn an_upload_waits_for_the_window_of_the_server() {
+    // SETTINGS_INITIAL_WINDOW_SIZE.
+    const NARROW: &[(u16, u32)] = &[(4, 1000)];
+    let (_origin, gate) = gate_with(NARROW, "", |server, _| {
+        let (mut stream, mut got) = (0, 0);
+        while let Some(frame) = server.next() {
+            match frame.kind {
+                HEADERS => stream = frame.stream,
+                DATA => {
+                    assert!(frame.payload.len() <= 1000, "{}", frame.payload.len());
+                    got += frame.payload.len();
+                    let more = u32::try_from(frame.payload.len()).expect("a frame").to_be_bytes();
+                    if !frame.payload.is_empty() {
+                        server.send(WINDOW_UPDATE, 0, stream, &more);
+                    }
+                }
+                _ => {}
+            }
+            if frame.ends() {
+                server.answer(stream, OK, got.to_string().as_bytes());
+                got = 0;
+            }
+        }
+    });
+    // Before it knows the settings of the server the proxy may send more.
+    assert_eq!(status_of(&gate, "GET"), 200);
+    let mut wire = gate.wire("fe");
+    wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\n");
+    wire.send(vec![b'x'; 50_000]);
+    assert_eq!(wire.response("POST").text(), "50000");
+    drop(wire);
+    gate.finish();
+}
