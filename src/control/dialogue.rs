@@ -2,7 +2,7 @@
 //!
 //! To add a protocol over bytes: a file like `script` or `http_script`, a variant here, and one of `model::CheckKind`.
 
-use crate::control::{http_script, script};
+use crate::control::{grpc_script, http_script, script};
 use crate::model::{CheckConnect, CheckKind};
 use crate::policy::health::CheckStatus;
 
@@ -12,12 +12,15 @@ pub(super) enum Script {
     Bytes(script::Script),
     /// Requests and responses (`httpchk`).
     Http(http_script::Script),
+    /// A call of gRPC (`grpc-check`).
+    Grpc(grpc_script::Script),
 }
 
 /// One dialogue.
 pub(super) enum Dialogue<'a> {
     Bytes(script::Dialogue<'a>),
     Http(Box<http_script::Dialogue<'a>>),
+    Grpc(Box<grpc_script::Dialogue<'a>>),
 }
 
 /// What to do next.
@@ -58,6 +61,7 @@ impl Script {
             CheckKind::Connect => Script::Bytes(script::Script::new(&[])),
             CheckKind::Script(steps) => Script::Bytes(script::Script::new(steps)),
             CheckKind::Http(check) => Script::Http(http_script::Script::new(check, host)),
+            CheckKind::Grpc(service) => Script::Grpc(grpc_script::Script::new(service, host)),
         }
     }
 
@@ -66,6 +70,7 @@ impl Script {
         match self {
             Script::Bytes(script) => Dialogue::Bytes(script.start()),
             Script::Http(script) => Dialogue::Http(Box::new(script.start(nonce))),
+            Script::Grpc(script) => Dialogue::Grpc(Box::new(script.start())),
         }
     }
 }
@@ -76,6 +81,7 @@ impl Dialogue<'_> {
         match self {
             Dialogue::Bytes(dialogue) => dialogue.next(),
             Dialogue::Http(dialogue) => dialogue.next(),
+            Dialogue::Grpc(dialogue) => dialogue.next(),
         }
     }
 
@@ -84,6 +90,7 @@ impl Dialogue<'_> {
         match self {
             Dialogue::Bytes(dialogue) => dialogue.handle_bytes(bytes),
             Dialogue::Http(dialogue) => dialogue.handle_bytes(bytes),
+            Dialogue::Grpc(dialogue) => dialogue.handle_bytes(bytes),
         }
     }
 
@@ -92,6 +99,7 @@ impl Dialogue<'_> {
         match self {
             Dialogue::Bytes(dialogue) => dialogue.handle_end(),
             Dialogue::Http(dialogue) => dialogue.handle_end(),
+            Dialogue::Grpc(dialogue) => dialogue.handle_end(),
         }
     }
 
@@ -100,6 +108,7 @@ impl Dialogue<'_> {
         match self {
             Dialogue::Bytes(dialogue) => dialogue.place(),
             Dialogue::Http(dialogue) => dialogue.place(),
+            Dialogue::Grpc(dialogue) => dialogue.place(),
         }
     }
 
@@ -107,7 +116,7 @@ impl Dialogue<'_> {
     pub(super) fn is_scripted(&self) -> bool {
         match self {
             Dialogue::Bytes(dialogue) => dialogue.is_scripted(),
-            Dialogue::Http(_) => true,
+            Dialogue::Http(_) | Dialogue::Grpc(_) => true,
         }
     }
 }

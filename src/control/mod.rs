@@ -17,6 +17,7 @@ pub mod explain;
 mod facts;
 mod gather;
 mod generations;
+mod grpc_script;
 mod handover;
 mod hangup;
 pub mod haproxy;

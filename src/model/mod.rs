@@ -486,6 +486,8 @@ pub enum CheckKind {
     Script(Vec<CheckStep>),
     /// An HTTP exchange (`httpchk`, `http-check`).
     Http(http::HttpCheck),
+    /// A call of `grpc.health.v1.Health/Check` for this service (`grpc-check`).
+    Grpc(String),
 }
 
 /// A connection that a step of a check opens; what is `None` is as for the check.

@@ -3,9 +3,13 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::harness::Shardgate;
+use crate::harness::frames::*;
+use crate::harness::http::http_gate;
 use crate::harness::peers::{free_address, output};
+use crate::harness::{Origin, Shardgate};
 
 /// A server and a client of it; messages are plain bytes, so that no compiler of protocols is needed.
 const SCRIPT: &str = r#"
@@ -115,5 +119,46 @@ proto = "h2"
     command.args(["-c", SCRIPT, &server.to_string(), &gate.address("fe").to_string()]);
     assert_eq!(output(&mut command).trim(), "all good");
     assert!(gate.count("grpc/s1", "hrsp_2xx") >= 6);
+    gate.finish();
+}
+
+#[test]
+fn health_checks_call_the_server() {
+    let serving = Arc::new(AtomicBool::new(true));
+    let is_serving = serving.clone();
+    let origin = Origin::new(move |stream, _| {
+        let mut server = Frames::server(stream, &[]);
+        while let Some((stream, message)) = server.request() {
+            let status = match (message.ends_with(b"shop.Cart"), is_serving.load(Ordering::Relaxed)) {
+                (false, _) => 3,
+                (true, true) => 1,
+                (true, false) => 2,
+            };
+            let head = block(&[(":status", "200"), ("content-type", "application/grpc")]);
+            server.send(HEADERS, END_HEADERS, stream, &head);
+            server.send(DATA, 0, stream, &[0, 0, 0, 0, 2, 8, status]);
+            server.send(HEADERS, END_HEADERS | END_STREAM, stream, &block(&[("grpc-status", "0")]));
+        }
+    });
+    let fast = "proto = \"h2\"\ncheck = true\ninter = \"50ms\"\nrise = 1\nfall = 1";
+    // A busy machine may take longer than the interval.
+    let backend = |service: &str| format!("grpc-check = \"{service}\"\ntimeout.check = \"10s\"");
+    let gate = http_gate(&origin, "", &backend("shop.Cart"), fast);
+    gate.wait_stat("be/s1", "check_status", "L7OK");
+    gate.wait_stat("be/s1", "status", "UP");
+    serving.store(false, Ordering::Relaxed);
+    gate.wait_stat("be/s1", "status", "DOWN");
+    assert!(gate.stat("be/s1", "last_chk").contains("NOT_SERVING"), "{}", gate.stat("be/s1", "last_chk"));
+    serving.store(true, Ordering::Relaxed);
+    gate.wait_stat("be/s1", "status", "UP");
+    gate.finish();
+    // A name that the server does not know, and a server that knows no HTTP/2.
+    let gate = http_gate(&origin, "", &backend("shop.Basket"), fast);
+    gate.wait_stat("be/s1", "status", "DOWN");
+    assert!(gate.stat("be/s1", "last_chk").contains("SERVICE_UNKNOWN"));
+    gate.finish();
+    let origin = Origin::http(|_| "HTTP/1.1 200 OK\r\n\r\n".to_owned());
+    let gate = http_gate(&origin, "", &backend(""), fast);
+    gate.wait_stat("be/s1", "check_status", "L7RSP");
     gate.finish();
 }

@@ -40,6 +40,9 @@ keywords! {
     "disable-on-404" in BACKEND_DEFAULTS, Flag, default "false", haproxy "http-check disable-on-404";
     "A server that is up and whose check answers 404 gets no new load; clients that persistence sends there are still served.";
     "httpchk = true\ndisable-on-404 = true"
+    "grpc-check" in BACKEND_DEFAULTS, Text, default "none", haproxy "";
+    "Health checks are calls of `grpc.health.v1.Health/Check` over HTTP/2, for the service of this name; \"\" asks for the server as a whole. What answers SERVING is up.";
+    "grpc-check = \"shop.Cart\""
     "minconn" in SERVER_DEFAULTS, COUNT, default "`maxconn`", haproxy "minconn";
     "Concurrent requests while the backend is far from `fullconn`.";
     "minconn = 10\nmaxconn = 100"

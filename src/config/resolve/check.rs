@@ -33,6 +33,8 @@ pub(super) struct Traffic<'a> {
 pub(super) struct Dialogue<'a> {
     pub(super) script: &'a [CheckStep],
     pub(super) http: Option<&'a HttpCheck>,
+    /// The service that a gRPC check asks for.
+    pub(super) grpc: Option<&'a str>,
 }
 
 pub(super) fn check(
@@ -64,6 +66,7 @@ pub(super) fn check(
     }
     Some(Check {
         kind: match dialogue {
+            Dialogue { grpc: Some(service), .. } => CheckKind::Grpc((*service).to_owned()),
             Dialogue { http: Some(http), .. } => CheckKind::Http((*http).clone()),
             Dialogue { script: [], .. } => CheckKind::Connect,
             Dialogue { script, .. } => CheckKind::Script(script.to_vec()),
@@ -108,6 +111,9 @@ pub(super) fn tls(section: &Section<'_>, server: &Server) -> Option<Box<ServerTl
     let mut tls = traffic.clone();
     // A check speaks HTTP/1 or what its script says, whatever the traffic agrees on.
     tls.parameters.alpn.clear();
+    if matches!(check.kind, CheckKind::Grpc(_)) {
+        tls.parameters.alpn.push(b"h2".to_vec());
+    }
     // Said in full, so that servers share a check only if they have the name too.
     let own_name = || match &server.address {
         ServerAddress::Ip(address) => Some(address.ip().to_string()),

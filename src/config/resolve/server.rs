@@ -22,7 +22,8 @@ pub(super) fn servers(layout: &Layout<'_>, backends: &IdVec<BackendId, Backend>)
         let script = check::script(&proxy.section);
         let http = backends[id].http.as_deref();
         let http_check = http::check(&proxy.section);
-        let dialogue = check::Dialogue { script: &script, http: http_check.as_ref() };
+        let grpc = proxy.section.string("grpc-check");
+        let dialogue = check::Dialogue { script: &script, http: http_check.as_ref(), grpc: grpc.as_deref() };
         let cookie = http.and_then(|http| http.cookie.as_ref());
         for ((entry, section), sid) in entries.iter().zip(&sections).zip(sids) {
             let http = http::server(section, cookie);
@@ -40,7 +41,11 @@ pub(super) fn servers(layout: &Layout<'_>, backends: &IdVec<BackendId, Backend>)
             }
             servers.push(server);
         }
-        if !script.is_empty() && http_check.is_some() {
+        if grpc.is_some() && (http_check.is_some() || !script.is_empty()) {
+            let help = "keep one of them".to_owned();
+            let what = "httpchk and tcp-check have no effect beside grpc-check";
+            proxy.section.warning("grpc-check", what, Some(help));
+        } else if !script.is_empty() && http_check.is_some() {
             let help = "keep one of them; http-check has steps too".to_owned();
             proxy.section.warning("tcp-check", "tcp-check has no effect beside httpchk", Some(help));
         } else if !script.is_empty()
