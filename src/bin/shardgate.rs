@@ -90,6 +90,22 @@ enum Command {
         #[arg(short, long, value_name = "SOCKET", default_value = ctl::DEFAULT_SOCKET)]
         socket: PathBuf,
     },
+    /// Look at this machine with a configuration in mind, and say what to change
+    ///
+    /// Exits with 0 if there is nothing to change, 2 if something should be changed, 1 if something that is configured does not work.
+    Doctor {
+        #[command(flatten)]
+        source: Source,
+        /// Change what can be changed: sysctls, interrupts of network cards
+        #[arg(long)]
+        apply: bool,
+        /// Where --apply keeps sysctls for later starts
+        #[arg(long, value_name = "FILE", default_value = control::doctor::DEFAULT_FILE)]
+        sysctl_file: PathBuf,
+        /// Admin socket of a process that may run already
+        #[arg(short, long, value_name = "SOCKET", default_value = ctl::DEFAULT_SOCKET)]
+        socket: PathBuf,
+    },
     /// Send commands to the admin socket of a running process and print its answers
     Ctl {
         /// Admin socket
@@ -128,6 +144,12 @@ fn main() -> ExitCode {
             let question = Question { request, headers, source: src, frontend, body: Vec::new() };
             explain(&source, question, body.as_deref(), json)
         }
+        Command::Doctor { source, apply, sysctl_file, socket } => match load(&source) {
+            Ok((model, ..)) => {
+                control::doctor::run(&model, &control::doctor::Options { socket, apply, sysctl_file })
+            }
+            Err(code) => code,
+        },
         Command::Import { files, output } => import(&files, output.as_deref()),
         Command::Top { socket } => top(&socket),
         Command::Ctl { socket, commands } => control_client(&socket, &commands),

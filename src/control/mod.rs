@@ -12,6 +12,7 @@ pub mod ctl_prompt;
 mod demo;
 mod descriptors;
 mod dialogue;
+pub mod doctor;
 mod events;
 pub mod explain;
 mod facts;

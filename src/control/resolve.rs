@@ -296,6 +296,34 @@ async fn follow(host: String, permits: Arc<Semaphore>, tell: Sender<Notice>) {
     }
 }
 
+/// Looks up names once, all at the same time: how many addresses each has. Blocks; for the doctor.
+pub(super) fn look_up_all(hosts: Vec<String>) -> Vec<(String, Result<usize, String>)> {
+    if hosts.is_empty() {
+        return Vec::new();
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return hosts.into_iter().map(|host| (host, Err(e.to_string()))).collect(),
+    };
+    runtime.block_on(async {
+        let permits = Arc::new(Semaphore::new(RESOLVE_AT_ONCE));
+        let ask = |host: String| {
+            let permits = permits.clone();
+            tokio::spawn(async move {
+                // The semaphore is never closed.
+                let _permit = permits.acquire().await;
+                look_up(&host).await.map(|(addresses, _)| addresses.len())
+            })
+        };
+        let asked: Vec<_> = hosts.into_iter().map(|host| (host.clone(), ask(host))).collect();
+        let mut found = Vec::new();
+        for (host, answer) in asked {
+            found.push((host, answer.await.unwrap_or_else(|e| Err(e.to_string()))));
+        }
+        found
+    })
+}
+
 /// Both families, /etc/hosts included. Reads the system's configuration each time: it may change while the process runs.
 async fn look_up(host: &str) -> Result<(Vec<IpAddr>, Duration), String> {
     let mut builder = TokioResolver::builder_tokio().map_err(|e| e.to_string())?;

@@ -281,7 +281,7 @@ impl<F: Future<Output = ()>> Future for Guarded<F> {
 
 /// Facts about this machine that a configuration is resolved against.
 pub mod machine {
-    use super::sys;
+    use super::{ring, sys};
     use std::io;
 
     /// CPUs that this process may use, ascending.
@@ -305,6 +305,27 @@ pub mod machine {
         sys::background_thread(cpus);
     }
 
+    /// Kernel release as (major, minor).
+    pub fn kernel() -> io::Result<(u32, u32)> {
+        sys::kernel_version()
+    }
+
+    /// The first kernel that has all that the ring uses.
+    pub const KERNEL_MIN: (u32, u32) = super::KERNEL_MIN;
+
+    /// What one core locks of RLIMIT_MEMLOCK, in bytes.
+    pub const LOCKED_BYTES_PER_CORE: u64 = super::LOCKED_BYTES_PER_CORE;
+
+    /// Makes a ring as the cores do, and names the operations of ours that it lacks. The error says what to do.
+    pub fn missing_operations() -> Result<Vec<&'static str>, String> {
+        ring::missing_operations().map_err(|e| super::explain_ring(&e))
+    }
+
+    /// Whether something keeps the clock right (adjtimex(2)).
+    pub fn is_clock_synchronised() -> io::Result<bool> {
+        sys::is_clock_synchronised()
+    }
+
     /// Seconds that local time is ahead of universal time at a UNIX time.
     pub fn local_offset(unix_s: i64) -> i32 {
         sys::local_offset(unix_s)
@@ -322,6 +343,11 @@ pub mod limits {
     use super::{LOOPS, PANICS, TASKS, ring};
     use crate::rt::bufs;
     use std::io;
+
+    /// The hard limits of open files, and of locked memory in bytes.
+    pub fn hard() -> io::Result<(u64, u64)> {
+        Ok((sys::rlimit(Limit::Files)?.1, sys::rlimit(Limit::LockedMemory)?.1))
+    }
 
     /// Raises the limit of open files to the hard limit and returns it.
     pub fn raise_open_files() -> io::Result<u64> {

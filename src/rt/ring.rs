@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
 use super::bufs;
 use super::mailbox::CoreWaker;
@@ -471,4 +471,24 @@ fn user_data(key: u32, generation: u32) -> u64 {
 pub(super) fn probe() -> io::Result<()> {
     let _: IoUring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(8)?;
     Ok(())
+}
+
+/// What the cores submit.
+const OPERATIONS: [(u8, &str); 8] = [
+    (opcode::AcceptMulti::CODE, "accept"),
+    (opcode::AsyncCancel::CODE, "async cancel"),
+    (opcode::Close::CODE, "close"),
+    (opcode::Connect::CODE, "connect"),
+    (opcode::PollAdd::CODE, "poll"),
+    (opcode::Read::CODE, "read"),
+    (opcode::Recv::CODE, "recv"),
+    (opcode::Send::CODE, "send"),
+];
+
+/// Those of [`OPERATIONS`] that this kernel has not.
+pub(super) fn missing_operations() -> io::Result<Vec<&'static str>> {
+    let ring: IoUring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(8)?;
+    let mut probe = Probe::new();
+    ring.submitter().register_probe(&mut probe)?;
+    Ok(OPERATIONS.iter().filter(|(code, _)| !probe.is_supported(*code)).map(|(_, name)| *name).collect())
 }

@@ -153,6 +153,16 @@ pub(super) fn kernel_version() -> io::Result<(u32, u32)> {
     Ok((parts.next().unwrap_or(0), parts.next().unwrap_or(0)))
 }
 
+/// Whether something disciplines the clock (adjtimex(2)).
+pub(super) fn is_clock_synchronised() -> io::Result<bool> {
+    // SAFETY: a zeroed timex with `modes` 0 asks and changes nothing; the call fills it in.
+    let (state, status) = unsafe {
+        let mut timex: libc::timex = std::mem::zeroed();
+        (check(libc::adjtimex(&raw mut timex))?, timex.status)
+    };
+    Ok(state != libc::TIME_ERROR && status & libc::STA_UNSYNC == 0)
+}
+
 /// A non-blocking, close-on-exec pipe as (read end, write end).
 pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];

@@ -12,6 +12,7 @@ mod config;
 mod content;
 mod demo;
 mod dispatch;
+mod doctor;
 mod explain;
 mod grpc;
 mod h2;

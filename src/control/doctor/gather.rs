@@ -1,0 +1,169 @@
+//! Looks at the machine. What it cannot see is left out: the checks say nothing about it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::facts::list;
+use super::{CertificateFact, Facts, Interrupt, Nic, sysctls};
+use crate::control::{ctl, load, resolve};
+use crate::model::{Model, ServerAddress};
+use crate::rt::{limits, machine};
+
+pub(super) fn gather(model: &Model, socket: &Path) -> Facts {
+    let running = running(socket);
+    let (open_files, locked_memory) =
+        running.and_then(limits_of).or_else(|| limits::hard().ok()).unwrap_or((0, 0));
+    let (certificates, certificate_errors) = certificates(model);
+    let interrupts = interrupt_names();
+    let mut interfaces = entries(Path::new("/sys/class/net"));
+    interfaces.sort();
+    Facts {
+        kernel: machine::kernel().unwrap_or_default(),
+        ring: Some(machine::missing_operations()),
+        running,
+        open_files,
+        locked_memory,
+        sysctls: sysctls::keys().filter_map(|key| Some((key.to_owned(), sysctl(key)?))).collect(),
+        nics: interfaces.iter().filter_map(|name| nic(name, &interrupts)).collect(),
+        interfaces,
+        irqbalance: runs("irqbalance"),
+        isolated: read("/sys/devices/system/cpu/isolated").map(|text| list(&text)).unwrap_or_default(),
+        cpus: read("/sys/devices/system/cpu/online").map(|text| list(&text)).unwrap_or_default(),
+        local: local(model),
+        clock: machine::is_clock_synchronised().ok(),
+        now: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX)),
+        certificates,
+        certificate_errors,
+        names: names(model),
+    }
+}
+
+fn read(path: impl AsRef<Path>) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+fn entries(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).into_iter().flatten().flatten();
+    names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Its value with single spaces.
+fn sysctl(key: &str) -> Option<String> {
+    let text = read(Path::new("/proc/sys").join(key.replace('.', "/")))?;
+    Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// The process that answers at the admin socket.
+fn running(socket: &Path) -> Option<u32> {
+    let mut answer = Vec::new();
+    ctl::run(socket, &["show info".to_owned()], &mut answer).ok()?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    answer.lines().find_map(|line| line.strip_prefix("Pid: ")).and_then(|pid| pid.trim().parse().ok())
+}
+
+/// Hard limits of open files and locked memory of another process.
+fn limits_of(pid: u32) -> Option<(u64, u64)> {
+    let text = read(format!("/proc/{pid}/limits"))?;
+    // "Max open files            1024                 1048576              files"
+    let hard = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        match line.split_whitespace().nth(1)? {
+            "unlimited" => Some(u64::MAX),
+            number => number.parse().ok(),
+        }
+    };
+    Some((hard("Max open files")?, hard("Max locked memory")?))
+}
+
+fn runs(name: &str) -> bool {
+    let is_pid = |entry: &String| entry.bytes().all(|byte| byte.is_ascii_digit());
+    entries(Path::new("/proc"))
+        .iter()
+        .filter(|entry| is_pid(entry))
+        .any(|pid| read(format!("/proc/{pid}/comm")).is_some_and(|comm| comm == name))
+}
+
+/// What drivers call interrupts: the last word of each line of /proc/interrupts.
+fn interrupt_names() -> BTreeMap<u32, String> {
+    let text = read("/proc/interrupts").unwrap_or_default();
+    let line = |line: &str| {
+        let (number, rest) = line.split_once(':')?;
+        Some((number.trim().parse().ok()?, rest.split_whitespace().last()?.to_owned()))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// An interface with a device behind it.
+fn nic(name: &str, names: &BTreeMap<u32, String>) -> Option<Nic> {
+    let class = Path::new("/sys/class/net").join(name);
+    let device = class.join("device");
+    if !device.exists() {
+        return None;
+    }
+    let queues: Vec<String> = entries(&class.join("queues"));
+    let receive: Vec<&String> = queues.iter().filter(|queue| queue.starts_with("rx-")).collect();
+    let rps = |queue: &&String| {
+        let mask = read(class.join("queues").join(queue).join("rps_cpus")).unwrap_or_default();
+        mask.bytes().any(|byte| byte.is_ascii_hexdigit() && byte != b'0')
+    };
+    // A virtio device has those of the PCI device that it hangs on.
+    let mut numbers: Vec<u32> = [device.join("msi_irqs"), device.join("../msi_irqs")]
+        .iter()
+        .map(|dir| entries(dir).iter().filter_map(|number| number.parse().ok()).collect::<Vec<u32>>())
+        .find(|numbers| !numbers.is_empty())
+        .unwrap_or_default();
+    numbers.sort_unstable();
+    let interrupts =
+        numbers.into_iter().filter_map(|number| interrupt(number, names.get(&number)?)).collect();
+    Some(Nic { name: name.to_owned(), queues: receive.len(), rps: receive.iter().any(rps), interrupts })
+}
+
+/// The interrupt of a receive queue; cards have others for errors, for links and for sending alone.
+fn interrupt(number: u32, name: &str) -> Option<Interrupt> {
+    let lower = name.to_ascii_lowercase();
+    let receives = ["rx", "input", "comp", "queue"].iter().any(|word| lower.contains(word));
+    let path = PathBuf::from(format!("/proc/irq/{number}/smp_affinity_list"));
+    let cpus = list(&read(&path)?);
+    receives.then(|| Interrupt { number, name: name.to_owned(), cpus, path })
+}
+
+/// Addresses of the configuration that are of this machine.
+fn local(model: &Model) -> Vec<IpAddr> {
+    let sources = model.servers.values().flat_map(|server| &server.source).map(|source| source.address);
+    let mut wanted: Vec<IpAddr> = sources.collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    wanted.retain(|address| machine::is_local(*address));
+    wanted
+}
+
+fn certificates(model: &Model) -> (Vec<CertificateFact>, Vec<String>) {
+    match load::certificates(model, None) {
+        Ok(store) => {
+            let fact = |entry: &crate::tls::Entry| CertificateFact {
+                path: entry.path.clone(),
+                not_before: entry.certificate.not_before,
+                not_after: entry.certificate.not_after,
+            };
+            (store.entries.iter().map(fact).collect(), Vec::new())
+        }
+        Err(problems) => (Vec::new(), problems.to_string().lines().map(str::to_owned).collect()),
+    }
+}
+
+fn names(model: &Model) -> Vec<(String, Result<usize, String>)> {
+    let mut hosts: Vec<String> = Vec::new();
+    for server in model.servers.values() {
+        if let ServerAddress::Name { host, .. } = &server.address
+            && !hosts.contains(host)
+        {
+            hosts.push(host.clone());
+        }
+    }
+    resolve::look_up_all(hosts)
+}

@@ -1,0 +1,214 @@
+//! The checks over facts that no machine needs to have.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::*;
+use crate::control::load;
+
+const CONFIG: &str = "[global]\ncores = [0]\nmaxconn = 1000\n[defaults]\ntimeout = { client = 1, connect = 1, server = 1 }\n\
+                      [backend.app.server.s]\naddress = \"192.0.2.1:1\"\n\
+                      [frontend.web]\nbind = \"127.0.0.1:80\"\ndefault-backend = \"app\"\n";
+
+fn model(text: &str) -> Model {
+    let (model, diagnostics) = load::from_text("test", text).expect("the machine can be looked at");
+    model.unwrap_or_else(|| panic!("{diagnostics:?}"))
+}
+
+/// A machine with nothing to complain about.
+fn good() -> Facts {
+    let sysctls = [
+        ("kernel.io_uring_disabled", "0"),
+        ("net.core.somaxconn", "65535"),
+        ("net.ipv4.ip_local_port_range", "10240 65535"),
+        ("net.ipv4.ip_local_reserved_ports", ""),
+        ("net.ipv4.tcp_tw_reuse", "1"),
+        ("fs.pipe-user-pages-soft", "0"),
+    ];
+    let own = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    Facts {
+        kernel: (6, 12),
+        ring: Some(Ok(Vec::new())),
+        open_files: 1 << 20,
+        locked_memory: u64::MAX,
+        sysctls: sysctls.map(own).into_iter().collect::<BTreeMap<_, _>>(),
+        interfaces: vec!["eth0".to_owned()],
+        cpus: vec![0, 1],
+        clock: Some(true),
+        now: 1_000_000_000,
+        ..Facts::default()
+    }
+}
+
+/// What changes a good machine, and a part of the one line that is to come of it; empty: none.
+type Case = (&'static str, fn(&mut Facts), Level, &'static str);
+
+fn check(config: &str, cases: &[Case]) {
+    let model = model(config);
+    for (what, change, level, expected) in cases {
+        let mut facts = good();
+        change(&mut facts);
+        let found = examine(&model, &facts);
+        let worse: Vec<&Finding> = found.iter().filter(|finding| finding.level != Level::Fine).collect();
+        if expected.is_empty() {
+            assert!(worse.is_empty(), "{what}: {worse:?}");
+            continue;
+        }
+        assert!(
+            worse.iter().any(|finding| finding.level == *level && finding.text.contains(expected)),
+            "{what}: no {level:?} with {expected:?} in\n{}",
+            report(&found)
+        );
+    }
+}
+
+fn set(facts: &mut Facts, key: &str, value: &str) {
+    facts.sysctls.insert(key.to_owned(), value.to_owned());
+}
+
+fn nic(facts: &mut Facts, queues: usize, cpus: &[&[usize]]) {
+    let interrupts = cpus.iter().zip(30..).map(|(cpus, number)| Interrupt {
+        number,
+        name: format!("eth0-rx-{}", number - 30),
+        cpus: cpus.to_vec(),
+        path: PathBuf::from(format!("/proc/irq/{number}/smp_affinity_list")),
+    });
+    facts.nics = vec![Nic { name: "eth0".to_owned(), queues, interrupts: interrupts.collect(), rps: false }];
+}
+
+fn certificate(facts: &mut Facts, from_days: i64, to_days: i64) {
+    let at = |days: i64| facts.now + days * 86_400;
+    let (not_before, not_after) = (at(from_days), at(to_days));
+    facts.certificates = vec![CertificateFact { path: "site.pem".into(), not_before, not_after }];
+}
+
+#[test]
+fn what_is_wrong_with_a_machine_is_said() {
+    use Level::{Broken, Change, Fine};
+    check(
+        CONFIG,
+        &[
+            ("nothing", |_| (), Fine, ""),
+            ("old kernel", |f| f.kernel = (5, 10), Broken, "kernel 5.10 is too old"),
+            ("no ring", |f| f.ring = Some(Err("forbidden".to_owned())), Broken, "forbidden"),
+            ("operation", |f| f.ring = Some(Ok(vec!["accept"])), Broken, "lacks accept"),
+            ("few files", |f| f.open_files = 1024, Change, "maxconn = 1000 needs"),
+            ("memory", |f| f.locked_memory = 65_536, Broken, "LimitMEMLOCK=infinity"),
+            ("clock", |f| f.clock = Some(false), Change, "nothing keeps it right"),
+            ("unknown clock", |f| f.clock = None, Fine, ""),
+            ("queue", |f| set(f, "net.core.somaxconn", "128"), Change, "net.core.somaxconn is 128"),
+            (
+                "uring",
+                |f| set(f, "kernel.io_uring_disabled", "1"),
+                Change,
+                "io_uring_disabled is 1, should be 0",
+            ),
+            ("ports", |f| set(f, "net.ipv4.ip_local_port_range", "32768 60999"), Change, "50000 wide"),
+            (
+                "few ports",
+                |f| set(f, "net.ipv4.ip_local_port_range", "1024 1999"),
+                Change,
+                "there are 976 local",
+            ),
+            (
+                "pages",
+                |f| set(f, "fs.pipe-user-pages-soft", "16384"),
+                Change,
+                "pipe-user-pages-soft is 16384",
+            ),
+            ("forward", |f| set(f, "net.ipv4.ip_forward", "1"), Change, "past every rule"),
+            ("no such cpu", |f| f.cpus = vec![1], Broken, "[0] of `cores` are not online"),
+            ("isolated", |f| f.isolated = vec![1], Change, "isolates CPUs [1]"),
+            ("isolated well", |f| f.isolated = vec![0], Fine, ""),
+            (
+                "irq",
+                |f| nic(f, 1, &[&[0, 1]]),
+                Change,
+                "interrupt 30 (eth0-rx-0) of eth0 goes to CPUs [0, 1]",
+            ),
+            ("irq well", |f| nic(f, 2, &[&[0], &[0]]), Fine, ""),
+            ("expired", |f| certificate(f, -90, -2), Broken, "site.pem expired 2 days ago"),
+            ("soon", |f| certificate(f, -90, 5), Change, "expires in 5 days"),
+            ("early", |f| certificate(f, 1, 90), Broken, "not valid yet"),
+            ("valid", |f| certificate(f, -1, 90), Fine, ""),
+            ("key", |f| f.certificate_errors = vec!["x.pem: bad".to_owned()], Broken, "x.pem: bad"),
+            ("name", |f| f.names = vec![("db".to_owned(), Err("no".to_owned()))], Broken, "db: no"),
+        ],
+    );
+}
+
+#[test]
+fn ports_and_addresses_are_held_against_the_servers() {
+    use Level::{Broken, Change, Fine};
+    let config = CONFIG.replace(
+        "\"192.0.2.1:1\"",
+        "\"192.0.2.1:1\"\nsource = [\"10.0.0.1:20000-20099\", \"10.0.0.2:20000-20099\"]\nmaxconn = 200",
+    );
+    let local: fn(&mut Facts) = |f| {
+        f.local = vec!["10.0.0.1".parse().expect("literal"), "10.0.0.2".parse().expect("literal")];
+        set(f, "net.ipv4.ip_local_reserved_ports", "20000-20099");
+    };
+    check(
+        &config,
+        &[
+            ("good", local, Fine, ""),
+            ("addresses", |_| (), Broken, "source 10.0.0.2 is no address of this machine"),
+            (
+                "kernel's range",
+                |_| (),
+                Change,
+                "ports 20000-20099 of `bind` and `source` lie in the kernel's range",
+            ),
+        ],
+    );
+    let more = config.replace("maxconn = 200", "maxconn = 201");
+    check(
+        &more,
+        &[("too few", local, Change, "app/s may get 201 connections (maxconn) and there are 200 local")],
+    );
+}
+
+#[test]
+fn fixes_and_exit_codes_follow_from_findings() {
+    let model = model(CONFIG);
+    let mut facts = good();
+    assert_eq!(exit_code(&examine(&model, &facts)), 0);
+    set(&mut facts, "net.core.somaxconn", "128");
+    nic(&mut facts, 2, &[&[1], &[0]]);
+    let found = examine(&model, &facts);
+    let fixes: Vec<String> =
+        found.iter().filter_map(|f| f.fix.as_ref()).map(std::string::ToString::to_string).collect();
+    assert_eq!(
+        fixes,
+        ["sysctl -w 'net.core.somaxconn=65535'", "echo '0' > /proc/irq/30/smp_affinity_list"],
+        "{found:?}"
+    );
+    assert_eq!(exit_code(&found), 2);
+    facts.irqbalance = true;
+    let found = examine(&model, &facts);
+    assert!(found.iter().filter(|f| f.area == Area::Cores).all(|f| f.fix.is_none()), "{found:?}");
+    facts.kernel = (4, 19);
+    assert_eq!(exit_code(&examine(&model, &facts)), 1);
+}
+
+/// Compares with a file of the repository, or writes it if `UPDATE_GOLDEN` is set.
+fn golden(path: &str, update: impl Fn(&str) -> String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let before = std::fs::read_to_string(&path).unwrap_or_default();
+    let wanted = update(&before);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, wanted).expect("the file is writable");
+    } else {
+        assert!(wanted == before, "{} is old; run with UPDATE_GOLDEN=1", path.display());
+    }
+}
+
+#[test]
+fn the_sysctl_file_and_its_documentation_are_those_of_the_table() {
+    golden("appliance/sysctl.d/60-shardgate.conf", |_| sysctl_file());
+    golden("docs/tuning.md", |page| {
+        let (head, rest) = page.split_once("<!-- sysctls -->\n").expect("the page has the mark");
+        let (_, tail) = rest.split_once("<!-- end -->\n").expect("the page has the end mark");
+        format!("{head}<!-- sysctls -->\n{}<!-- end -->\n{tail}", tuning_table())
+    });
+}
