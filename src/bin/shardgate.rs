@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use shardgate::control::explain::Question;
 use shardgate::control::{self, ctl, ctl_prompt, load};
@@ -106,6 +106,27 @@ enum Command {
         #[arg(short, long, value_name = "SOCKET", default_value = ctl::DEFAULT_SOCKET)]
         socket: PathBuf,
     },
+    /// Bring packets for other hosts' addresses to transparent binds and servers with source = "client"
+    Transparent {
+        #[command(subcommand)]
+        action: Transparent,
+    },
+    /// Answer connections through the gateway of the interface that they came by
+    Gateways {
+        #[command(subcommand)]
+        action: Gateways,
+    },
+    /// Addresses that one node of several has at a time
+    Vip {
+        #[command(subcommand)]
+        action: Vip,
+    },
+    /// Write manual pages and shell completions: what the package is made of
+    #[command(hide = true)]
+    Assets {
+        /// Where to write them
+        directory: PathBuf,
+    },
     /// Send commands to the admin socket of a running process and print its answers
     Ctl {
         /// Admin socket
@@ -113,6 +134,72 @@ enum Command {
         socket: PathBuf,
         /// Commands, each one argument: 'show stat'; none: a dialogue in a terminal, else they are read from standard input, one a line
         commands: Vec<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Gateways {
+    /// Print the policy routes as snippets for systemd-networkd
+    Networkd {
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Set them now, until the machine starts again
+    Install {
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Take them back
+    Remove,
+}
+
+#[derive(Subcommand)]
+enum Vip {
+    /// Print keepalived's configuration for this node
+    Keepalived {
+        #[command(flatten)]
+        source: Source,
+    },
+    /// keepalived's track script: exit code 0 if the process answers
+    Check {
+        /// The address
+        name: String,
+        /// Only if this node is to have it: it is not drained and its backends have servers
+        #[arg(long)]
+        serves: bool,
+        /// Admin socket
+        #[arg(short, long, value_name = "SOCKET", default_value = ctl::DEFAULT_SOCKET)]
+        socket: PathBuf,
+    },
+    /// keepalived's notify hook: what it says goes to the process
+    Notify {
+        /// Admin socket
+        #[arg(short, long, value_name = "SOCKET", default_value = ctl::DEFAULT_SOCKET)]
+        socket: PathBuf,
+        /// INSTANCE
+        kind: String,
+        /// The address
+        name: String,
+        /// MASTER, BACKUP, FAULT or STOP
+        role: String,
+        /// Its priority, which keepalived says too
+        priority: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Transparent {
+    /// Tell the kernel (nftables and a policy route), in place of what was there
+    Install {
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Take it back
+    Remove,
+    /// Print what `install` would do, as a script
+    Show {
+        #[command(flatten)]
+        source: Source,
     },
 }
 
@@ -150,6 +237,10 @@ fn main() -> ExitCode {
             }
             Err(code) => code,
         },
+        Command::Transparent { action } => transparent(&action),
+        Command::Gateways { action } => gateways(&action),
+        Command::Vip { action } => vip(&action),
+        Command::Assets { directory } => exit(assets(&directory).map_err(|e| e.to_string())),
         Command::Import { files, output } => import(&files, output.as_deref()),
         Command::Top { socket } => top(&socket),
         Command::Ctl { socket, commands } => control_client(&socket, &commands),
@@ -223,6 +314,80 @@ fn load(source: &Source) -> Result<(Model, u64, Arc<str>), ExitCode> {
     }
     let model = loaded.model.ok_or(ExitCode::FAILURE)?;
     Ok((model, loaded.diagnostics.len() as u64, loaded.text))
+}
+
+fn transparent(action: &Transparent) -> ExitCode {
+    let plan = |source| load(source).map(|(model, ..)| control::transparent::plan(&model));
+    let done = match action {
+        Transparent::Remove => control::transparent::remove(),
+        Transparent::Install { source } => match plan(source) {
+            Ok(plan) => plan.install(),
+            Err(code) => return code,
+        },
+        Transparent::Show { source } => match plan(source) {
+            Ok(plan) => {
+                print!("{}", plan.script());
+                Ok(())
+            }
+            Err(code) => return code,
+        },
+    };
+    exit(done)
+}
+
+fn gateways(action: &Gateways) -> ExitCode {
+    exit(match action {
+        Gateways::Remove => {
+            control::gateways::remove();
+            Ok(())
+        }
+        Gateways::Networkd { source } => match load(source) {
+            Ok((model, ..)) => {
+                print!("{}", control::gateways::networkd(&model));
+                Ok(())
+            }
+            Err(code) => return code,
+        },
+        Gateways::Install { source } => match load(source) {
+            Ok((model, ..)) => control::gateways::install(&model),
+            Err(code) => return code,
+        },
+    })
+}
+
+fn vip(action: &Vip) -> ExitCode {
+    exit(match action {
+        Vip::Keepalived { source } => match load(source) {
+            Ok((model, ..)) => control::vip::keepalived_here(&model).map(|text| print!("{text}")),
+            Err(code) => return code,
+        },
+        Vip::Check { name, serves, socket } => control::vip::check(socket, name, *serves),
+        // keepalived speaks of instances alone: groups and their priorities are not ours.
+        Vip::Notify { socket, name, role, kind: _, priority: _ } => control::vip::notify(socket, name, role),
+    })
+}
+
+/// Everything that the package has from the definitions above.
+fn assets(directory: &Path) -> std::io::Result<()> {
+    use clap_complete::Shell;
+    let (man, completions) = (directory.join("man"), directory.join("completions"));
+    std::fs::create_dir_all(&man)?;
+    std::fs::create_dir_all(&completions)?;
+    clap_mangen::generate_to(Arguments::command(), &man)?;
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        clap_complete::generate_to(shell, &mut Arguments::command(), "shardgate", &completions)?;
+    }
+    Ok(())
+}
+
+fn exit(done: Result<(), String>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Exit code 0: nothing would change; 2: something would; 1: it cannot be told.

@@ -26,6 +26,7 @@ mod statistics;
 mod stick;
 mod table;
 mod tls;
+mod vip;
 
 pub use docs::markdown;
 #[cfg(test)]
@@ -177,6 +178,7 @@ pub fn all() -> impl Iterator<Item = &'static Keyword> {
         .iter()
         .chain(log::KEYWORDS)
         .chain(tls::KEYWORDS)
+        .chain(vip::KEYWORDS)
         .chain(http::KEYWORDS)
         .chain(statistics::KEYWORDS)
         .chain(check::KEYWORDS)

@@ -191,7 +191,7 @@ pub fn source(text: &str) -> Result<Source, Problem> {
     let Some((address, ports)) = parts else {
         return Err(Problem::with_help(
             format!("\"{text}\" is not a source address"),
-            "write an IP address, with a port range if ports are to be allocated: \"192.0.2.1:1024-65000\"",
+            "write \"client\", or an IP address, with a port range if ports are to be allocated: \"192.0.2.1:1024-65000\"",
         ));
     };
     match ports_of(ports) {

@@ -25,6 +25,7 @@ use crate::control::logs::{Logs, Outlets};
 use crate::control::reload::{Loaded, Reload};
 use crate::control::resolve::{Name, Names, Resolved};
 use crate::control::servers::States;
+use crate::control::vip::Vips;
 use crate::live::{BindState, Live};
 use crate::model::Model;
 use crate::proxy::message::{ToControl, ToCore};
@@ -98,6 +99,8 @@ pub(super) struct Process {
     pub(super) budget: Budget,
     pub(super) open_files: u64,
     pub(super) warnings: u64,
+    /// What may be done inside the sandbox, and what is in force; `None`: there is none.
+    pub(super) sandbox: Option<(rt::sandbox::Needs, rt::sandbox::InForce)>,
     /// Name of the socket behind which the control core answers requests.
     pub(super) web_socket: String,
     /// The configuration that it was started with.
@@ -154,6 +157,8 @@ pub(super) struct ControlBase {
     pub(super) started: Now,
     pub(super) rng: RefCell<Rng>,
     pub(super) admin_connections: Cell<usize>,
+    /// What keepalived and operators said of addresses that move between nodes.
+    pub(super) vips: RefCell<Vips>,
     /// Files of admin sockets: path, device and inode.
     pub(super) admin_files: RefCell<Vec<(PathBuf, (u64, u64))>>,
 }
@@ -256,6 +261,7 @@ impl Control {
             rng: RefCell::new(Rng::new(now.0)),
             notices: notices.sender(),
             admin_connections: Cell::new(0),
+            vips: RefCell::default(),
             admin_files: RefCell::default(),
             cores,
             log,

@@ -182,6 +182,7 @@ impl Control {
             rate_limit: self.live.process.rate.limit().into(),
             maxpipes: u64::from(global.pipes_max) * cores,
             buffer_bytes: (u64::from(global.buffers_max) * cores * BUF_BYTES as u64, buffers),
+            sandbox: self.process.sandbox.as_ref().map_or_else(|| "off".to_owned(), |(_, on)| on.to_string()),
             node: global.node.clone(),
             description: global.description.clone(),
             stopping: self.live.process.stopping.load(Ordering::Relaxed),

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use crate::base::id::{IdVec, ListenerId};
 use crate::base::net::Addr;
 use crate::model::{Accept, Bind, BindAddress, Model};
-use crate::rt::{self, Endpoint, ListenOptions, StartError, error};
+use crate::rt::{self, Endpoint, ListenOptions, StartError, error, machine};
 
 /// The sockets of all binds at the start.
 pub(super) struct Opened {
@@ -35,6 +35,15 @@ pub(super) fn open_all(
         waiting: Vec::new(),
     };
     let mut failed = Vec::new();
+    if let Some(server) = model.servers.values().find(|server| server.source_is_client)
+        && !machine::may_be_transparent()
+    {
+        failed.push(format!(
+            "{}: source = \"client\" of server {} needs CAP_NET_ADMIN: run as root, or AmbientCapabilities=CAP_NET_ADMIN in the \
+             unit",
+            server.origin, server.name
+        ));
+    }
     for (id, bind) in model.binds.iter().filter(|(id, _)| wanted(*id)) {
         match open(bind, cpus) {
             Ok((sockets, address)) => {

@@ -15,7 +15,7 @@ use crate::control::generations::{Attempt, Outcome};
 use crate::control::listeners::{self, Opened};
 use crate::control::load::{self, Source};
 use crate::control::notify::notify;
-use crate::control::{gather, resolve};
+use crate::control::{gather, resolve, sandbox};
 use crate::live::BindState;
 use crate::model::{self, Model};
 use crate::proxy::core::Generation;
@@ -174,6 +174,11 @@ async fn attempt(base: &Rc<ControlBase>, source: &Source) -> Result<(u32, Vec<St
         let what = "targets and settings of log lines change at the next start alone; leave them as they are";
         return Err(vec![format!("error: {what}")]);
     }
+    if let Some((allowed, _)) = &base.process.sandbox
+        && let Some(missing) = sandbox::misses(allowed, &sandbox::needs(&model))
+    {
+        return Err(vec![format!("error: the sandbox of this process does not allow {missing}: restart it")]);
+    }
     keep_fixed(&before.model, &mut model, &mut warnings);
     model.name_internal_socket(base.process.web_socket.clone());
     drop(before);
@@ -225,6 +230,7 @@ fn keep_fixed(running: &Model, next: &mut Model, warnings: &mut Vec<String>) {
     keep("tune.buffers-max", old.buffers_max != new.buffers_max);
     keep("tune.pipesize", old.pipe_bytes != new.pipe_bytes);
     keep("maxpipes", old.pipes_max != new.pipes_max);
+    keep("sandbox", old.sandbox != new.sandbox);
     keep("log", old.log != new.log);
     keep("[admin]", old.admin != new.admin);
     new.cores.clone_from(&old.cores);

@@ -13,13 +13,14 @@ use crate::control::listeners::{self, Opened};
 use crate::control::log_sink::{self, LogSink};
 use crate::control::logs::Logs;
 use crate::control::notify::notify;
-use crate::control::{admin, checks, core, descriptors, load, resolve, stop, web};
+use crate::control::{admin, checks, core, descriptors, load, resolve, sandbox, stop, web};
 use crate::live::{BindState, Live};
 use crate::model::Model;
 use crate::proxy::core::Generation;
 use crate::proxy::message::ToCore;
 use crate::proxy::password::Passwords;
 use crate::proxy::worker::{self, Setup};
+use crate::rt::sandbox::{InForce, Needs};
 use crate::rt::{self, Booted, CoreSpec, Cores, Sender, Signals, StartError};
 use crate::stats::counters::{Origins, Shard};
 use crate::tls;
@@ -67,6 +68,7 @@ fn serve(mut model: Model, options: Options) -> Result<(), StartError> {
         let what = what.to_owned();
         move |e: std::io::Error| StartError(format!("{what}: {e}"))
     };
+    let sandbox = enter_sandbox(&model)?;
     let signals = Signals::install().map_err(wrong("cannot set up signals"))?;
     let log = LogSink::open(&model.global.log).map_err(wrong("cannot open the log"))?;
     let open_files = rt::limits::raise_open_files().map_err(wrong("cannot raise the limit of open files"))?;
@@ -88,6 +90,7 @@ fn serve(mut model: Model, options: Options) -> Result<(), StartError> {
         budget,
         open_files,
         warnings: options.warnings,
+        sandbox,
         web_socket,
         config: options.config,
         started: began.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
@@ -98,6 +101,18 @@ fn serve(mut model: Model, options: Options) -> Result<(), StartError> {
     let result = start_threads(model, booted, opened, setting);
     log.flush();
     result
+}
+
+/// Before anything is opened: what works at the start works after a reload.
+fn enter_sandbox(model: &Model) -> Result<Option<(Needs, InForce)>, StartError> {
+    if !model.global.sandbox {
+        return Ok(None);
+    }
+    let needs = sandbox::needs(model);
+    match rt::sandbox::enter(&needs) {
+        Ok(in_force) => Ok(Some((needs, in_force))),
+        Err(e) => Err(StartError(format!("cannot enter the sandbox: {e}; sandbox = false runs without it"))),
+    }
 }
 
 fn specs(model: &Model) -> Vec<CoreSpec> {

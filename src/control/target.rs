@@ -5,14 +5,15 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::base::id::{FrontendId, IdRange, ServerId};
+use crate::base::id::{BackendId, FrontendId, IdRange, ServerId};
 use crate::base::limits::DESCRIPTORS_SHOWN_MAX;
 use crate::base::time::Now;
-use crate::control::cli::{AdminTarget, Aim, Captured, HealthOrder, ResolvedName};
+use crate::control::cli::{AdminTarget, Aim, Captured, HealthOrder, ResolvedName, VipOrder};
 use crate::control::core::Control;
 use crate::control::events::Level;
 use crate::control::log_ring::EventRing;
 use crate::control::resolve::Name;
+use crate::control::vip::VipRow;
 use crate::live::AdminState;
 use crate::model::Model;
 use crate::policy::health::State;
@@ -141,6 +142,47 @@ impl AdminTarget for Target {
 
     fn audit(&mut self, text: &str) {
         self.control.events.audit(text);
+    }
+
+    fn vips(&self) -> Vec<VipRow> {
+        let known = self.control.vips.borrow();
+        let row = |vip: &crate::model::vip::Vip| {
+            let state = known.get(&vip.name).copied().unwrap_or_default();
+            let usable = |backend: &BackendId| {
+                let mut servers = self.control.model.backends[*backend].servers.iter();
+                servers.any(|id| self.control.live.servers[id].is_usable())
+            };
+            let lacks = vip.track.iter().find(|backend| !usable(backend));
+            VipRow {
+                name: vip.name.clone(),
+                role: state.role.map(|(role, _)| role),
+                since: state.role.map_or(Duration::ZERO, |(_, at)| rt::now().since(at)),
+                changes: state.changes,
+                drain: state.drain,
+                lacks: lacks.map(|backend| self.control.model.backends[*backend].name.clone()),
+            }
+        };
+        self.control.model.vips.iter().map(row).collect()
+    }
+
+    fn set_vip(&mut self, name: &str, order: VipOrder) {
+        let mut known = self.control.vips.borrow_mut();
+        let state = known.entry(name.to_owned()).or_default();
+        let said = match order {
+            VipOrder::Drain(drain) if drain != state.drain => {
+                state.drain = drain;
+                Some(if drain { "drained from the admin socket" } else { "ready again" })
+            }
+            VipOrder::Role(role) if state.role.is_none_or(|(before, _)| before != role) => {
+                state.role = Some((role, rt::now()));
+                state.changes += 1;
+                Some(role.name())
+            }
+            VipOrder::Drain(_) | VipOrder::Role(_) => None,
+        };
+        if let Some(said) = said {
+            self.control.say(Level::Notice, format!("vip {name} is {said}"));
+        }
     }
 
     fn set_weight(&mut self, id: ServerId, weight: u32) {

@@ -9,6 +9,7 @@ mod origins;
 mod rules;
 pub mod statistics;
 pub mod tls;
+pub mod vip;
 
 pub use origins::origins;
 pub use rules::RuleRef;
@@ -49,6 +50,10 @@ pub struct Model {
     pub logging: log::Logging,
     /// Lists of users (`[userlist.NAME]`), in the order of the file.
     pub userlists: Vec<http::Userlist>,
+    /// Addresses that move between nodes (`[vip.NAME]`), in the order of the file.
+    pub vips: Vec<vip::Vip>,
+    /// Gateways of uplinks (`[gateway.INTERFACE]`), in the order of the file.
+    pub gateways: Vec<Gateway>,
 }
 
 /// `[global]` and `[admin]`.
@@ -84,8 +89,19 @@ pub struct Global {
     pub pipe_bytes: u32,
     /// Pipes a core may have at most (`maxpipes` divided by cores).
     pub pipes_max: u32,
+    /// Give up what is not needed at the start (`sandbox`).
+    pub sandbox: bool,
     /// HTTP/2 (`tune.h2.*`).
     pub h2: http::H2Settings,
+}
+
+/// `[gateway.INTERFACE]`: what leaves by the interface takes this way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Gateway {
+    /// `eth1`.
+    pub interface: String,
+    /// At most one of each family is of use.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Where messages of the process go.
@@ -353,6 +369,8 @@ pub struct Server {
     pub send_proxy: Option<SendProxy>,
     /// Local addresses of connections to it (`source`); empty: the kernel chooses.
     pub source: Vec<Source>,
+    /// Connect from the address of the client (`source = "client"`), by IP_TRANSPARENT; then `source` is empty.
+    pub source_is_client: bool,
     /// Health check; `None`: always considered up.
     pub check: Option<Check>,
     /// Errors of real traffic that count as well (`observe`); only beside a check.

@@ -4,7 +4,7 @@
 //! file gathers facts, acts, and counts each attempt where it happens.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use crate::base::id::{BackendId, ServerId};
@@ -351,7 +351,8 @@ pub(super) async fn attempt(
     let timeout = session.timeout(TimeoutName::Connect, settings.timeout_connect);
     let deadline = timeout.map(|t| rt::now() + t);
     let target = core.target(backend, server);
-    let result = rt::with_deadline(open(core, server, target), deadline).await;
+    let client = session.with_conn(|facts| facts.src.ip());
+    let result = rt::with_deadline(open(core, server, target, client), deadline).await;
     let failure = match result {
         Ok(Ok((conn, port))) => {
             if greet(session, server, &conn, first).await.is_err() {
@@ -426,10 +427,24 @@ impl From<io::Error> for OpenError {
     }
 }
 
-/// Connects, from a source port of ours where the server has `source`.
-async fn open(core: &Rc<Core>, server: ServerId, target: Target) -> Result<(Conn, Option<Port>), OpenError> {
+/// The address of the client as one to connect from (`source = "client"`); the kernel chooses the port.
+fn client_source(client: Option<IpAddr>, to: Option<SocketAddr>) -> Option<SocketAddr> {
+    let client = client?.to_canonical();
+    (client.is_ipv4() == to?.is_ipv4()).then_some(SocketAddr::new(client, 0))
+}
+
+/// Connects, from a source port of ours or from the client's address where the server has `source`.
+async fn open(
+    core: &Rc<Core>,
+    server: ServerId,
+    target: Target,
+    client: Option<IpAddr>,
+) -> Result<(Conn, Option<Port>), OpenError> {
     let settings = &core.model.servers[server];
-    let options = ConnectOptions { tcp_user_timeout: settings.tcp_user_timeout, ..ConnectOptions::default() };
+    let source = client.filter(|_| settings.source_is_client);
+    let source = client_source(source, target.address);
+    let options =
+        ConnectOptions { source, transparent: source.is_some(), tcp_user_timeout: settings.tcp_user_timeout };
     let to = match (&settings.address, target.address) {
         (ServerAddress::Unix(path), _) => rt::Target::Unix(path),
         (ServerAddress::Abstract(name), _) => rt::Target::Abstract(name),

@@ -331,6 +331,13 @@ pub mod machine {
         sys::local_offset(unix_s)
     }
 
+    /// Whether sockets of this process may have addresses of other hosts (IP_TRANSPARENT).
+    pub fn may_be_transparent() -> bool {
+        let any = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        socket.is_ok_and(|socket| crate::rt::conn::set_transparent(&socket, any).is_ok())
+    }
+
     /// Whether an address is one of this machine: a socket can be bound to it.
     pub fn is_local(address: std::net::IpAddr) -> bool {
         std::net::UdpSocket::bind((address, 0)).is_ok()

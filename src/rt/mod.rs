@@ -13,6 +13,7 @@ mod listen;
 mod mailbox;
 mod op;
 mod ring;
+pub mod sandbox;
 mod signal;
 pub mod splice;
 mod sys;

@@ -75,6 +75,8 @@ pub struct ProcessFacts {
     pub maxpipes: u64,
     /// Bytes reserved for receive buffers, and bytes of it in use.
     pub buffer_bytes: (u64, u64),
+    /// What the process gave up; `off`: nothing.
+    pub sandbox: String,
     /// Name of this machine.
     pub node: String,
     /// Free text; no line if empty.

@@ -1,49 +1,80 @@
-//! Transparent binds: the client and the balancer are two hosts, made of network namespaces of this test's own.
+//! Transparent mode: client, balancer and server are three hosts, made of network namespaces of this test's own. The client
+//! sends to addresses that nobody has, and the server sees the client's.
 
 use std::process::Command;
 
 use crate::harness::gate::binary;
 use crate::harness::program;
 
-/// Sends what comes for any address to the bind (nftables TPROXY and a policy route, as docs of the kernel say), connects from
-/// the other host to an address that nobody has, and prints the status and what the rule on that address answered.
+/// Routes of both ends lead through the balancer; the server answers with the address that it sees.
 const SCRIPT: &str = r#"
 set -e
 ip link set lo up
-ip rule add fwmark 1 lookup 100
-ip route add local 0.0.0.0/0 dev lo table 100
-sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
-nft -f - <<'END'
-table ip divert {
-  chain prerouting {
-    type filter hook prerouting priority mangle
-    tcp dport 80 meta mark set 1 tproxy to 127.0.0.1:8000 accept
-  }
+"$GATE_BINARY" transparent install -c "$DIR/gate.toml"
+host() { # NAME, its interface here, network
+    unshare -n sleep 60 & eval "$1=$!"
+    local pid=$!
+    until [ "$(readlink /proc/$pid/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do :; done
+    ip link add $2 type veth peer name eth0 netns $pid
+    ip addr add 10.$3.0.1/24 dev $2
+    ip addr add fd0$3::1/64 dev $2 nodad
+    ip link set $2 up
+    nsenter -t $pid -n sh -c "ip link set lo up; ip addr add 10.$3.0.2/24 dev eth0; ip addr add 10.$3.0.3/24 dev eth0
+        ip addr add fd0$3::2/64 dev eth0 nodad; ip link set eth0 up
+        ip route add default via 10.$3.0.1; ip -6 route add default via fd0$3::1"
 }
-END
-unshare -n sleep 60 & CLIENT=$!
-trap 'kill $CLIENT $ORIGIN $GATE 2>/dev/null' EXIT
-until [ "$(readlink /proc/$CLIENT/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do :; done
-ip link add v0 type veth peer name v1 netns $CLIENT
-ip addr add 10.9.0.1/24 dev v0
-ip link set v0 up
-nsenter -t $CLIENT -n sh -c 'ip addr add 10.9.0.2/24 dev v1; ip link set v1 up; ip route add default via 10.9.0.1'
-python3 -m http.server 8001 --bind 127.0.0.1 >/dev/null 2>&1 & ORIGIN=$!
+trap 'kill $CLIENT $SERVER $ORIGIN $GATE 2>/dev/null' EXIT
+host CLIENT v9 9
+host SERVER v8 8
+# The strictest setting that a distribution has.
+sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.v8.rp_filter=1 net.ipv4.conf.v9.rp_filter=1
+nsenter -t $SERVER -n python3 -c '
+import http.server, socket
+class Seen(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        seen = (self.client_address[0].removeprefix("::ffff:") + " ").encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(seen)))
+        self.end_headers()
+        self.wfile.write(seen)
+    def log_message(self, *words): pass
+class Server(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+Server(("::", 8001), Seen).serve_forever()' & ORIGIN=$!
 "$GATE_BINARY" run -c "$DIR/gate.toml" 2>"$DIR/log" & GATE=$!
-until curl -s -o /dev/null http://127.0.0.1:8001/; do :; done
-until [ -S "$DIR/admin.sock" ]; do :; done
-nsenter -t $CLIENT -n curl -s -m 10 --retry 20 --retry-all-errors --retry-delay 0 -o /dev/null -w 'good %{http_code}\n' http://203.0.113.7/
-nsenter -t $CLIENT -n curl -s -m 10 -o /dev/null -w 'other %{http_code}\n' http://203.0.113.8/ || true
+until curl -s -o /dev/null http://10.8.0.2:8001/ && [ -S "$DIR/admin.sock" ]; do :; done
+client() { nsenter -t $CLIENT -n curl -s -m 5 "$@" || printf 'failed '; }
+for port in 80 81; do
+    printf "$port: "
+    client http://203.0.113.7:$port/ http://203.0.113.9:$port/
+    client --interface 10.9.0.3 http://203.0.113.7:$port/
+    client "http://[2001:db8::7]:$port/" "http://[2001:db8::8]:$port/"
+    echo
+done
+printf 'refused: '; client http://203.0.113.8:80/; echo
+"$GATE_BINARY" doctor -c "$DIR/gate.toml" -s "$DIR/admin.sock" | grep transparent
+"$GATE_BINARY" transparent remove
+"$GATE_BINARY" doctor -c "$DIR/gate.toml" -s "$DIR/admin.sock" | grep "^BROKEN transparent" | cut -d: -f1
+nft list tables; { ip rule show; ip -6 rule show; } | sed -n /0x5347/p
 "#;
 
 #[test]
-fn a_transparent_bind_answers_for_addresses_that_are_not_ours() {
+fn servers_behind_a_transparent_bind_see_the_address_of_the_client() {
     let dir = tempfile::tempdir().expect("a directory");
     let config = format!(
-        "[admin]\nsocket = \"{}/admin.sock\"\n[defaults]\ntimeout = {{ connect = \"2s\", client = \"5s\", server = \"5s\" }}\n\
-         [frontend.fe]\nbind = [{{ address = \"0.0.0.0:8000\", transparent = true }}]\n\
-         rules = [{{ use-backend = \"be\", if = \"{{ dst 203.0.113.7 }} {{ src 10.9.0.2 }}\" }}]\n\
-         [backend.be.server.s1]\naddress = \"127.0.0.1:8001\"\n",
+        "[admin]\nsocket = \"{}/admin.sock\"\n[defaults]\ntimeout = {{ connect = \"2s\", client = \"8s\", server = \"5s\" }}\n\
+         default-server = {{ source = \"client\" }}\n\
+         [frontend.tcp4]\nbind = [{{ address = \"0.0.0.0:80\", transparent = true }}]\ndefault-backend = \"tcp4\"\n\
+         connection-rules = [{{ reject = true, if = \"{{ dst 203.0.113.8 }}\" }}]\n\
+         [frontend.tcp6]\nbind = [{{ address = \"[::]:80\", v6only = true, transparent = true }}]\ndefault-backend = \"tcp6\"\n\
+         [backend.tcp4.server.s]\naddress = \"10.8.0.2:8001\"\n[backend.tcp6.server.s]\naddress = \"[fd08::2]:8001\"\n\
+         [frontend.http4]\nmode = \"http\"\nbind = [{{ address = \"0.0.0.0:81\", transparent = true }}]\n\
+         default-backend = \"http4\"\n\
+         [frontend.http6]\nmode = \"http\"\nbind = [{{ address = \"[::]:81\", v6only = true, transparent = true }}]\n\
+         default-backend = \"http6\"\n\
+         [backend.http4]\nmode = \"http\"\nhttp-reuse = \"always\"\nserver.s = {{ address = \"10.8.0.2:8001\" }}\n\
+         [backend.http6]\nmode = \"http\"\nhttp-reuse = \"always\"\nserver.s = {{ address = \"[fd08::2]:8001\" }}\n",
         dir.path().display()
     );
     std::fs::write(dir.path().join("gate.toml"), config).expect("written");
@@ -55,10 +86,13 @@ fn a_transparent_bind_answers_for_addresses_that_are_not_ours() {
         .expect("unshare runs");
     let said = String::from_utf8_lossy(&done.stdout);
     let log = std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
-    // The rule sees the address that the client meant, not the one that the bind is on.
-    assert!(
-        said.contains("good 200") && said.contains("other 000"),
-        "{said}\n{:?}\n{log}",
-        done.stderr.escape_ascii().to_string()
+    // The rule on 203.0.113.8 sees the address that the client meant, not the one that the bind is on.
+    assert_eq!(
+        said,
+        "80: 10.9.0.2 10.9.0.2 10.9.0.3 fd09::2 fd09::2 \n81: 10.9.0.2 10.9.0.2 10.9.0.3 fd09::2 fd09::2 \nrefused: failed \n\
+         ok     transparent  5 rules and the policy route\n\
+         BROKEN transparent  nftables has no rule for connections that have a socket, tcp4 0.0.0.0\n",
+        "{}\n{log}",
+        String::from_utf8_lossy(&done.stderr)
     );
 }

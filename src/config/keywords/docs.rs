@@ -122,6 +122,18 @@ const HTTP_GROUPS: &[Group] = &[
         scopes: &[Scope::HttpChk, Scope::HttpCheck, Scope::HttpCheckSend, Scope::CheckConnect],
     },
     Group {
+        title: "gateway",
+        text: "`[gateway.INTERFACE]`: connections that come in by an uplink are answered through its gateway, where a bind has \
+               `interface`. `shardgate gateways` puts it in force; see [tuning.md](tuning.md).",
+        scopes: &[Scope::Gateway],
+    },
+    Group {
+        title: "vip",
+        text: "`[vip.NAME]`: addresses that one node of several has at a time. `shardgate vip keepalived` makes keepalived's \
+               configuration of them; see [PAIR.md](PAIR.md).",
+        scopes: &[Scope::Vip],
+    },
+    Group {
         title: "error pages and users",
         text: "`[http-errors.NAME]` and `[userlist.NAME]`.",
         scopes: &[Scope::HttpErrors, Scope::Userlist, Scope::User, Scope::Group],
@@ -238,6 +250,16 @@ fn snippet(scope: Scope, keyword: &Keyword) -> String {
         Scope::LogTarget => format!("[global]\nlog = [{{ {example} }}]\n"),
         Scope::CaptureHeader => format!("[frontend.web]\ncapture.request-header = [{{ {example} }}]\n"),
         Scope::Ring => format!("[ring.requests]\n{example}\n"),
+        Scope::Gateway => format!("[gateway.eth1]\n{example}\n"),
+        Scope::Vip => {
+            let needs = [
+                ("addresses", "addresses = \"192.0.2.10/24\"\n"),
+                ("interface", "interface = \"eth0\"\n"),
+                ("virtual-router-id", "virtual-router-id = 51\n"),
+            ];
+            let missing = needs.iter().filter(|(key, _)| !example.starts_with(key)).map(|(_, line)| *line);
+            format!("[vip.web]\n{}{example}\n", missing.collect::<String>())
+        }
     }
 }
 

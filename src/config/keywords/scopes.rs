@@ -96,6 +96,10 @@ pub enum Scope {
     CaptureHeader,
     /// `[ring.NAME]`
     Ring,
+    /// `[vip.NAME]`
+    Vip,
+    /// `[gateway.INTERFACE]`
+    Gateway,
 }
 
 impl Scope {
@@ -147,6 +151,8 @@ impl Scope {
         Scope::LogTarget,
         Scope::CaptureHeader,
         Scope::Ring,
+        Scope::Vip,
+        Scope::Gateway,
     ];
 
     /// How the operator writes it.
@@ -198,6 +204,8 @@ impl Scope {
             Scope::LogTarget => "log",
             Scope::CaptureHeader => "capture.request-header",
             Scope::Ring => "[ring.NAME]",
+            Scope::Vip => "[vip.NAME]",
+            Scope::Gateway => "[gateway.INTERFACE]",
         }
     }
 

@@ -49,6 +49,9 @@ keywords! {
     "hard-stop-after" in GLOBAL, SOME_TIME, default "no limit", haproxy "hard-stop-after";
     "How long a stopping process waits for its sessions before it closes them.";
     "hard-stop-after = \"30s\""
+    "sandbox" in GLOBAL, Flag, default "false", haproxy "";
+    "Give up at the start what this configuration does not need: capabilities, writing outside of the directories of its sockets and log files (Landlock), system calls that no load balancer makes (seccomp). `show info` and `shardgate doctor` say what is in force. A reload that needs more is refused.";
+    "sandbox = true"
     "node" in GLOBAL, Text, default "the host name", haproxy "node";
     "Name of this machine in statistics.";
     "node = \"lb1\""
@@ -296,7 +299,7 @@ keywords! {
     "Sessions that may wait for this server; more go to another one. 0: no limit.";
     "maxqueue = 50"
     "source" in SERVER_DEFAULTS, Texts, default "the kernel chooses", haproxy "source";
-    "Local addresses of connections to the server, each with an optional range of ports that are allocated without asking the kernel: 64,000 connections per address.";
+    "Local addresses of connections to the server, each with an optional range of ports that are allocated without asking the kernel: 64,000 connections per address. \"client\": the address of the client, so that the server sees it (see TRANSPARENT.md; needs CAP_NET_ADMIN); a client whose address is of the other family than the server's, or that has none, gets one of this machine.";
     "source = [\"127.0.0.1:10000-20000\", \"127.0.0.2:10000-20000\"]"
     "send-proxy" in SERVER_DEFAULTS, Flag, default "false", haproxy "send-proxy";
     "Send a PROXY protocol header, version 1, first.";

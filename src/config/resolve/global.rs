@@ -49,6 +49,7 @@ pub(super) fn global(
             .and_then(|size| u32::try_from(size).ok())
             .unwrap_or(PIPE_BYTES_DEFAULT),
         pipes_max: section.count("maxpipes").unwrap_or(PIPES_MAX_DEFAULT) / core_count,
+        sandbox: section.flag("sandbox").unwrap_or(false),
         h2: h2(section),
         cores,
         control_core,

@@ -55,8 +55,19 @@ pub(super) struct Layout<'a> {
     pub(super) patterns: PatternTable,
 }
 
-const SECTIONS: &[&str] =
-    &["global", "admin", "defaults", "frontend", "listen", "backend", "http-errors", "userlist", "ring"];
+const SECTIONS: &[&str] = &[
+    "global",
+    "admin",
+    "defaults",
+    "frontend",
+    "listen",
+    "backend",
+    "http-errors",
+    "userlist",
+    "ring",
+    "vip",
+    "gateway",
+];
 
 /// What an absent section contains.
 pub(super) static EMPTY: Table = Table { entries: Vec::new() };
@@ -78,9 +89,13 @@ impl<'a> Layout<'a> {
             let help = suggest(&entry.key, SECTIONS.iter().copied());
             context.error(entry.key_span.start, format!("unknown section \"{}\"", entry.key), help);
         }
-        for (word, scope) in
-            [("http-errors", Scope::HttpErrors), ("userlist", Scope::Userlist), ("ring", Scope::Ring)]
-        {
+        for (word, scope) in [
+            ("http-errors", Scope::HttpErrors),
+            ("userlist", Scope::Userlist),
+            ("ring", Scope::Ring),
+            ("vip", Scope::Vip),
+            ("gateway", Scope::Gateway),
+        ] {
             check_named(context, root, word, scope);
         }
         let mut proxies = find_proxies(context, root, defaults);

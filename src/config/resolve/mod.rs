@@ -10,6 +10,7 @@ mod bind;
 mod check;
 mod crosscheck;
 mod frontend;
+mod gateway;
 mod global;
 mod http;
 mod language;
@@ -21,6 +22,7 @@ mod server;
 mod stick;
 mod tls;
 mod track;
+mod vip;
 
 use crate::base::id::IdVec;
 use crate::config::Env;
@@ -70,6 +72,8 @@ fn build(context: &Context<'_>, layout: &Layout<'_>) -> Model {
     let patterns = layout.patterns.files();
     let logging = logs.logging;
     let tables = layout.tables.clone();
+    let vips = vip::vips(context, layout);
+    let gateways = gateway::gateways(context);
     let mut model = Model {
         global,
         frontends,
@@ -81,6 +85,8 @@ fn build(context: &Context<'_>, layout: &Layout<'_>) -> Model {
         patterns,
         logging,
         userlists,
+        vips,
+        gateways,
     };
     model.number_rules();
     crosscheck::crosscheck(context, layout, &model, &at);

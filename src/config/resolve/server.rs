@@ -104,6 +104,7 @@ fn server(
         maxconn: maxconn(section),
         maxqueue: section.limit("maxqueue"),
         send_proxy,
+        source_is_client: source_is_client(section, &address),
         source: sources(section, &address),
         check: check::check(section, &proxy.section, dialogue, &traffic),
         observe: check::observe(section),
@@ -164,8 +165,25 @@ fn send_proxy(section: &Section<'_>) -> Option<SendProxy> {
     v1.then_some(SendProxy::V1)
 }
 
+/// `source = "client"`, which stands alone.
+fn source_is_client(section: &Section<'_>, address: &ServerAddress) -> bool {
+    let texts = section.texts("source");
+    let Some((at, _)) = texts.iter().find(|(_, text)| text.text == CLIENT) else { return false };
+    if texts.len() > 1 {
+        let message = "\"client\" stands alone: a connection has one source".to_owned();
+        section.context.error(*at, message, Some("remove the other addresses".to_owned()));
+    }
+    !matches!(address, ServerAddress::Unix(_) | ServerAddress::Abstract(_))
+}
+
+/// In `source`: the address of the client.
+const CLIENT: &str = "client";
+
 fn sources(section: &Section<'_>, address: &ServerAddress) -> Vec<Source> {
     let mut sources: Vec<Source> = Vec::new();
+    if section.texts("source").iter().any(|(_, text)| text.text == CLIENT) {
+        return sources;
+    }
     for (at, text) in section.texts("source") {
         let source = match units::source(&text.text) {
             Ok(source) => source,

@@ -16,9 +16,12 @@ mod show;
 mod stick;
 pub mod table;
 pub mod target;
+mod vips;
 
 pub use session::{AdminSession, Next};
-pub use target::{AdminTarget, Aim, Captured, HealthOrder, Job, Order, Outcome, ResolvedName, SessionInfo};
+pub use target::{
+    AdminTarget, Aim, Captured, HealthOrder, Job, Order, Outcome, ResolvedName, SessionInfo, VipOrder,
+};
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::base::id::{FrontendId, IdRange, ServerId};
 use crate::base::net::Addr;
+use crate::control::vip::{Role, VipRow};
 use crate::model::Model;
 use crate::policy::ports::Ledger;
 use crate::proxy::capture::Malformed;
@@ -43,6 +44,14 @@ pub trait AdminTarget {
     fn ring_lines(&self, name: &str, from: u64) -> Option<(String, u64)> {
         let _ = (name, from);
         None
+    }
+    /// Addresses that move between nodes.
+    fn vips(&self) -> Vec<VipRow> {
+        Vec::new()
+    }
+    /// Changes what is known about one of them.
+    fn set_vip(&mut self, name: &str, order: VipOrder) {
+        let _ = (name, order);
     }
     /// The facts about one server.
     fn server(&self, id: ServerId) -> ServerFacts;
@@ -98,6 +107,15 @@ pub trait AdminTarget {
     fn set_tls_rate_limit(&mut self, per_second: u32);
     /// `clear counters`: maxima, and with `all` counters too.
     fn clear_counters(&mut self, all: bool);
+}
+
+/// What `set vip` asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VipOrder {
+    /// Whether another node is to have the address.
+    Drain(bool),
+    /// What keepalived says.
+    Role(Role),
 }
 
 /// A malformed message that was kept.

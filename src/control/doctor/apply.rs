@@ -5,9 +5,11 @@ use std::io;
 use std::path::Path;
 
 use super::{Finding, Fix};
+use crate::control::gateways;
+use crate::model::Model;
 
 /// What was done and what not, a line each. `proc_sys` is where sysctls are set, `file` where they are kept.
-pub(super) fn apply(findings: &[Finding], proc_sys: &Path, file: &Path) -> Vec<String> {
+pub(super) fn apply(model: &Model, findings: &[Finding], proc_sys: &Path, file: &Path) -> Vec<String> {
     let mut said = Vec::new();
     for fix in findings.iter().filter_map(|finding| finding.fix.as_ref()) {
         let done = match fix {
@@ -15,6 +17,8 @@ pub(super) fn apply(findings: &[Finding], proc_sys: &Path, file: &Path) -> Vec<S
                 fs::write(proc_sys.join(key.replace('.', "/")), value).and_then(|()| keep(file, key, value))
             }
             Fix::Write { path, text } => fs::write(path, text),
+            Fix::Gateways => gateways::install(model).map_err(io::Error::other),
+            Fix::Transparent(plan) => plan.install().map_err(io::Error::other),
         };
         said.push(match done {
             Ok(()) => format!("done   {fix}"),
@@ -48,6 +52,10 @@ fn with_key(text: &str, key: &str, value: &str) -> String {
 mod tests {
     use super::*;
     use crate::control::doctor::Area;
+    use crate::control::load;
+
+    const EMPTY: &str = "[defaults]\ntimeout = { client = 1, connect = 1, server = 1 }\n[backend.b.server.s]\naddress = \
+                         \"192.0.2.1:1\"\n[frontend.f]\nbind = \"127.0.0.1:0\"\ndefault-backend = \"b\"\n";
 
     #[test]
     fn a_sysctl_is_set_and_kept_and_the_rest_goes_on_after_a_failure() {
@@ -60,7 +68,9 @@ mod tests {
         };
         let findings =
             [fix("net.none.x", "1"), fix("net.core.somaxconn", "1"), fix("net.core.somaxconn", "2")];
-        let said = apply(&findings, dir.path(), &file);
+        let (model, _) = load::from_text("test", EMPTY).expect("the machine can be looked at");
+        let model = model.expect("a good configuration");
+        let said = apply(&model, &findings, dir.path(), &file);
         assert!(
             said[0].starts_with("FAILED sysctl -w 'net.none.x=1'") && said[2].starts_with("done"),
             "{said:?}"

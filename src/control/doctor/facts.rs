@@ -13,6 +13,8 @@ pub struct Facts {
     pub ring: Option<Result<Vec<&'static str>, String>>,
     /// The process that runs already; else limits are those of this one.
     pub running: Option<u32>,
+    /// What it gave up, as `show info` says.
+    pub sandbox: Option<String>,
     /// Hard limit of open files.
     pub open_files: u64,
     /// Hard limit of locked memory in bytes.
@@ -31,6 +33,18 @@ pub struct Facts {
     pub cpus: Vec<usize>,
     /// Addresses of the configuration that a socket can be bound to.
     pub local: Vec<IpAddr>,
+    /// What nftables shows of our table, and which families (IPv4, IPv6) have our policy route; empty if nothing is transparent.
+    pub transparent: (String, (bool, bool)),
+    /// Gateways of interfaces without their policy route.
+    pub gateways_missing: Vec<String>,
+    /// What keepalived should read for this node, or why that cannot be said; `None`: there is no `[vip.NAME]`.
+    pub keepalived_wanted: Option<Result<String, String>>,
+    /// What it reads; `None`: there is no file.
+    pub keepalived_conf: Option<String>,
+    /// Whether it runs.
+    pub keepalived: bool,
+    /// Capabilities in force of the process that runs.
+    pub capabilities: Option<u64>,
     /// Whether the clock is kept right; `None`: it cannot be told.
     pub clock: Option<bool>,
     /// Seconds since 1970.

@@ -8,12 +8,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::facts::list;
 use super::{CertificateFact, Facts, Interrupt, Nic, sysctls};
-use crate::control::{ctl, load, resolve};
-use crate::model::{Model, ServerAddress};
+use crate::control::{ctl, gateways, load, resolve, transparent, vip};
+use crate::model::{BindAddress, Model, ServerAddress};
 use crate::rt::{limits, machine};
 
 pub(super) fn gather(model: &Model, socket: &Path) -> Facts {
-    let running = running(socket);
+    let (running, sandbox) = match running(socket) {
+        Some((pid, sandbox)) => (Some(pid), Some(sandbox)),
+        None => (None, None),
+    };
     let (open_files, locked_memory) =
         running.and_then(limits_of).or_else(|| limits::hard().ok()).unwrap_or((0, 0));
     let (certificates, certificate_errors) = certificates(model);
@@ -24,6 +27,7 @@ pub(super) fn gather(model: &Model, socket: &Path) -> Facts {
         kernel: machine::kernel().unwrap_or_default(),
         ring: Some(machine::missing_operations()),
         running,
+        sandbox,
         open_files,
         locked_memory,
         sysctls: sysctls::keys().filter_map(|key| Some((key.to_owned(), sysctl(key)?))).collect(),
@@ -33,6 +37,15 @@ pub(super) fn gather(model: &Model, socket: &Path) -> Facts {
         isolated: read("/sys/devices/system/cpu/isolated").map(|text| list(&text)).unwrap_or_default(),
         cpus: read("/sys/devices/system/cpu/online").map(|text| list(&text)).unwrap_or_default(),
         local: local(model),
+        transparent: match transparent::plan(model).is_empty() {
+            true => Default::default(),
+            false => transparent::installed(),
+        },
+        gateways_missing: gateways::missing(model),
+        keepalived_wanted: (!model.vips.is_empty()).then(|| vip::keepalived_here(model)),
+        keepalived_conf: fs::read_to_string(vip::KEEPALIVED_CONF).ok(),
+        keepalived: runs("keepalived"),
+        capabilities: running.and_then(capabilities_of),
         clock: machine::is_clock_synchronised().ok(),
         now: SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -58,12 +71,14 @@ fn sysctl(key: &str) -> Option<String> {
     Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// The process that answers at the admin socket.
-fn running(socket: &Path) -> Option<u32> {
+/// The process that answers at the admin socket, and what it gave up.
+fn running(socket: &Path) -> Option<(u32, String)> {
     let mut answer = Vec::new();
     ctl::run(socket, &["show info".to_owned()], &mut answer).ok()?;
     let answer = String::from_utf8_lossy(&answer).into_owned();
-    answer.lines().find_map(|line| line.strip_prefix("Pid: ")).and_then(|pid| pid.trim().parse().ok())
+    let value = |key: &str| answer.lines().find_map(|line| line.strip_prefix(key));
+    let sandbox = value("Sandbox: ").unwrap_or("off").to_owned();
+    Some((value("Pid: ")?.trim().parse().ok()?, sandbox))
 }
 
 /// Hard limits of open files and locked memory of another process.
@@ -78,6 +93,12 @@ fn limits_of(pid: u32) -> Option<(u64, u64)> {
         }
     };
     Some((hard("Max open files")?, hard("Max locked memory")?))
+}
+
+fn capabilities_of(pid: u32) -> Option<u64> {
+    let text = read(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
 }
 
 fn runs(name: &str) -> bool {
@@ -135,7 +156,11 @@ fn interrupt(number: u32, name: &str) -> Option<Interrupt> {
 /// Addresses of the configuration that are of this machine.
 fn local(model: &Model) -> Vec<IpAddr> {
     let sources = model.servers.values().flat_map(|server| &server.source).map(|source| source.address);
-    let mut wanted: Vec<IpAddr> = sources.collect();
+    let binds = model.binds.values().filter_map(|bind| match bind.address {
+        BindAddress::Ip(address) => Some(address.ip()),
+        _ => None,
+    });
+    let mut wanted: Vec<IpAddr> = sources.chain(binds).collect();
     wanted.sort_unstable();
     wanted.dedup();
     wanted.retain(|address| machine::is_local(*address));

@@ -9,6 +9,7 @@ use crate::rt::machine::{KERNEL_MIN, LOCKED_BYTES_PER_CORE};
 pub(super) fn examine(model: &Model, facts: &Facts, out: &mut Vec<Finding>) {
     kernel(facts, out);
     limits(model, facts, out);
+    sandbox(model, facts, out);
     cores(model, facts, out);
     clock(facts, out);
 }
@@ -76,6 +77,23 @@ fn limits(model: &Model, facts: &Facts, out: &mut Vec<Finding>) {
             ),
         ));
     }
+}
+
+/// What the process that runs gave up, against what its configuration says.
+fn sandbox(model: &Model, facts: &Facts, out: &mut Vec<Finding>) {
+    let Some(in_force) = &facts.sandbox else { return };
+    out.push(match (model.global.sandbox, in_force.as_str()) {
+        (true, "off") => Finding::change(Area::Sandbox, "off in the process that runs: restart it"),
+        (false, "off") => Finding::change(
+            Area::Sandbox,
+            "off: whoever takes the process over can do what its user can; sandbox = true in [global]",
+        ),
+        (_, parts) if !parts.contains("landlock") => Finding::change(
+            Area::Sandbox,
+            format!("{parts}; this kernel has no Landlock (lsm= of its command line)"),
+        ),
+        (_, parts) => Finding::fine(Area::Sandbox, parts),
+    });
 }
 
 fn clock(facts: &Facts, out: &mut Vec<Finding>) {

@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::control::transparent;
 use crate::model::Model;
 
 pub use facts::{CertificateFact, Facts, Interrupt, Nic};
@@ -25,12 +26,18 @@ pub enum Area {
     Kernel,
     /// Limits of the process.
     Limits,
+    /// What the process may still do.
+    Sandbox,
     /// Settings of the kernel.
     Sysctl,
     /// Cores, network cards and their interrupts.
     Cores,
     /// Addresses, interfaces and ports.
     Network,
+    /// Addresses of other hosts.
+    Transparent,
+    /// Addresses that move between nodes.
+    Vip,
     /// The clock.
     Clock,
     /// Certificates.
@@ -40,12 +47,15 @@ pub enum Area {
 }
 
 impl Area {
-    const ALL: [Area; 8] = [
+    const ALL: [Area; 11] = [
         Area::Kernel,
         Area::Limits,
+        Area::Sandbox,
         Area::Sysctl,
         Area::Cores,
         Area::Network,
+        Area::Transparent,
+        Area::Vip,
         Area::Clock,
         Area::Certificates,
         Area::Dns,
@@ -55,9 +65,12 @@ impl Area {
         match self {
             Area::Kernel => "kernel",
             Area::Limits => "limits",
+            Area::Sandbox => "sandbox",
             Area::Sysctl => "sysctl",
             Area::Cores => "cores",
             Area::Network => "network",
+            Area::Transparent => "transparent",
+            Area::Vip => "vip",
             Area::Clock => "clock",
             Area::Certificates => "certificates",
             Area::Dns => "dns",
@@ -93,12 +106,18 @@ pub enum Fix {
         /// What to write.
         text: String,
     },
+    /// `shardgate transparent install`.
+    Transparent(transparent::Plan),
+    /// `shardgate gateways install`.
+    Gateways,
 }
 
 impl std::fmt::Display for Fix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Fix::Sysctl { key, value } => write!(f, "sysctl -w '{key}={value}'"),
+            Fix::Gateways => f.write_str("shardgate gateways install"),
+            Fix::Transparent(_) => f.write_str("shardgate transparent install"),
             Fix::Write { path, text } => write!(f, "echo '{text}' > {}", path.display()),
         }
     }
@@ -194,7 +213,7 @@ pub struct Options {
 pub fn run(model: &Model, options: &Options) -> ExitCode {
     let mut findings = examine(model, &gather::gather(model, &options.socket));
     if options.apply {
-        for line in apply::apply(&findings, Path::new("/proc/sys"), &options.sysctl_file) {
+        for line in apply::apply(model, &findings, Path::new("/proc/sys"), &options.sysctl_file) {
             println!("{line}");
         }
         findings = examine(model, &gather::gather(model, &options.socket));

@@ -4,17 +4,125 @@ use std::net::IpAddr;
 
 use super::{Area, Facts, Finding, Fix};
 use crate::base::id::ServerId;
+use crate::control::{transparent, vip};
 use crate::model::{BindAddress, Model, ServerAddress};
 use crate::policy::ports::{REUSE_AFTER, TIME_WAIT};
 
 pub(super) fn examine(model: &Model, facts: &Facts, out: &mut Vec<Finding>) {
+    transparent(model, facts, out);
+    vips(model, facts, out);
     let before = out.len();
     interfaces(model, facts, out);
+    addresses(model, facts, out);
+    gateways(model, facts, out);
     sources(model, facts, out);
     reserved(model, facts, out);
     let tightest = ports(model, facts, out);
     if out.len() == before {
         out.push(Finding::fine(Area::Network, tightest.unwrap_or_else(|| "no server by TCP".to_owned())));
+    }
+}
+
+/// CAP_NET_ADMIN as a bit (capabilities(7)).
+const NET_ADMIN: u64 = 1 << 12;
+
+/// The kernel's rules for addresses of other hosts.
+fn transparent(model: &Model, facts: &Facts, out: &mut Vec<Finding>) {
+    let plan = transparent::plan(model);
+    if plan.is_empty() {
+        return;
+    }
+    let (listing, (v4, v6)) = &facts.transparent;
+    let missing: Vec<&str> = plan
+        .rules
+        .iter()
+        .filter(|(_, name)| !listing.contains(&transparent::comment(name)))
+        .map(|(_, name)| name.as_str())
+        .collect();
+    let advice = "`shardgate transparent install`, or enable shardgate-transparent.service";
+    if !missing.is_empty() {
+        let text = format!("nftables has no rule for {}: {advice}", missing.join(", "));
+        out.push(Finding::broken(Area::Transparent, text).with(Fix::Transparent(plan)));
+    } else if (plan.families.0 && !v4) || (plan.families.1 && !v6) {
+        let text = format!("the policy route of mark {:#x} is missing: {advice}", transparent::MARK);
+        out.push(Finding::broken(Area::Transparent, text).with(Fix::Transparent(plan)));
+    } else {
+        out.push(Finding::fine(
+            Area::Transparent,
+            format!("{} rules and the policy route", plan.rules.len()),
+        ));
+    }
+    if let Some(capabilities) = facts.capabilities
+        && capabilities & NET_ADMIN == 0
+    {
+        let text =
+            "the process that runs has no CAP_NET_ADMIN; AmbientCapabilities=CAP_NET_ADMIN in the unit";
+        out.push(Finding::broken(Area::Transparent, text));
+    }
+}
+
+/// keepalived against `[vip.NAME]`.
+fn vips(model: &Model, facts: &Facts, out: &mut Vec<Finding>) {
+    let Some(wanted) = &facts.keepalived_wanted else { return };
+    let before = out.len();
+    let make = format!(
+        "`shardgate vip keepalived -c FILE > {} && systemctl reload-or-restart keepalived`",
+        vip::KEEPALIVED_CONF
+    );
+    for vip in model.vips.iter().filter(|vip| !facts.interfaces.contains(&vip.interface)) {
+        let text = format!("{}: vip {}: there is no interface {}", vip.origin, vip.name, vip.interface);
+        out.push(Finding::broken(Area::Vip, text));
+    }
+    match (wanted, &facts.keepalived_conf) {
+        (Err(why), _) => out.push(Finding::broken(Area::Vip, why.clone())),
+        (Ok(_), None) => {
+            out.push(Finding::broken(Area::Vip, format!("keepalived has no configuration: {make}")));
+        }
+        (Ok(wanted), Some(found)) if wanted != found => {
+            let text = format!("{} is not what this configuration says: {make}", vip::KEEPALIVED_CONF);
+            out.push(Finding::broken(Area::Vip, text));
+        }
+        (Ok(_), Some(_)) => {}
+    }
+    if !facts.keepalived {
+        let text = "keepalived does not run: install it, `systemctl enable --now keepalived`";
+        out.push(Finding::broken(Area::Vip, text));
+    }
+    if out.len() == before {
+        let names: Vec<&str> = model.vips.iter().map(|vip| vip.name.as_str()).collect();
+        out.push(Finding::fine(Area::Vip, format!("keepalived runs and agrees on {}", names.join(", "))));
+    }
+}
+
+/// Binds to addresses that nobody brings here.
+fn addresses(model: &Model, facts: &Facts, out: &mut Vec<Finding>) {
+    for bind in model.binds.values().filter(|bind| !bind.transparent) {
+        let BindAddress::Ip(address) = bind.address else { continue };
+        let ip = address.ip();
+        let moves = model.vips.iter().flat_map(|vip| &vip.addresses).any(|(vip, _)| *vip == ip);
+        if !ip.is_unspecified() && !moves && !facts.local.contains(&ip) {
+            let text = format!(
+                "{}: {ip} is no address of this machine and of no [vip.NAME]: nobody can connect to it; `ip address add` it",
+                bind.origin
+            );
+            out.push(Finding::change(Area::Network, text));
+        }
+    }
+}
+
+/// Answers leave by the gateway of the interface that the question came by.
+fn gateways(model: &Model, facts: &Facts, out: &mut Vec<Finding>) {
+    if !facts.gateways_missing.is_empty() {
+        let text = format!(
+            "no policy route for {}: answers would leave by the gateway of the machine; `shardgate gateways networkd -c FILE` has \
+             the snippets, `shardgate gateways install` sets them at once",
+            facts.gateways_missing.join(", ")
+        );
+        out.push(Finding::broken(Area::Network, text).with(Fix::Gateways));
+    }
+    for gateway in model.gateways.iter().filter(|gateway| !facts.interfaces.contains(&gateway.interface)) {
+        let text = format!("gateway {}: there is no such interface", gateway.interface);
+        out.push(Finding::broken(Area::Network, text));
     }
 }
 

@@ -33,6 +33,7 @@ fn good() -> Facts {
         locked_memory: u64::MAX,
         sysctls: sysctls.map(own).into_iter().collect::<BTreeMap<_, _>>(),
         interfaces: vec!["eth0".to_owned()],
+        local: vec!["127.0.0.1".parse().expect("a literal")],
         cpus: vec![0, 1],
         clock: Some(true),
         now: 1_000_000_000,
@@ -94,6 +95,14 @@ fn what_is_wrong_with_a_machine_is_said() {
             ("operation", |f| f.ring = Some(Ok(vec!["accept"])), Broken, "lacks accept"),
             ("few files", |f| f.open_files = 1024, Change, "maxconn = 1000 needs"),
             ("memory", |f| f.locked_memory = 65_536, Broken, "LimitMEMLOCK=infinity"),
+            ("sandbox", |f| f.sandbox = Some("off".to_owned()), Change, "sandbox = true in [global]"),
+            (
+                "no landlock",
+                |f| f.sandbox = Some("seccomp".to_owned()),
+                Change,
+                "this kernel has no Landlock",
+            ),
+            ("good sandbox", |f| f.sandbox = Some("seccomp+landlock+capabilities".to_owned()), Fine, ""),
             ("clock", |f| f.clock = Some(false), Change, "nothing keeps it right"),
             ("unknown clock", |f| f.clock = None, Fine, ""),
             ("queue", |f| set(f, "net.core.somaxconn", "128"), Change, "net.core.somaxconn is 128"),
@@ -132,6 +141,13 @@ fn what_is_wrong_with_a_machine_is_said() {
             ("early", |f| certificate(f, 1, 90), Broken, "not valid yet"),
             ("valid", |f| certificate(f, -1, 90), Fine, ""),
             ("key", |f| f.certificate_errors = vec!["x.pem: bad".to_owned()], Broken, "x.pem: bad"),
+            (
+                "address",
+                |f| f.local.clear(),
+                Change,
+                "127.0.0.1 is no address of this machine and of no [vip.NAME]",
+            ),
+            ("gateway", |f| f.gateways_missing = vec!["eth1".to_owned()], Broken, "no policy route for eth1"),
             ("name", |f| f.names = vec![("db".to_owned(), Err("no".to_owned()))], Broken, "db: no"),
         ],
     );
@@ -145,7 +161,7 @@ fn ports_and_addresses_are_held_against_the_servers() {
         "\"192.0.2.1:1\"\nsource = [\"10.0.0.1:20000-20099\", \"10.0.0.2:20000-20099\"]\nmaxconn = 200",
     );
     let local: fn(&mut Facts) = |f| {
-        f.local = vec!["10.0.0.1".parse().expect("literal"), "10.0.0.2".parse().expect("literal")];
+        f.local.extend(["10.0.0.1", "10.0.0.2"].map(|ip| ip.parse::<std::net::IpAddr>().expect("literal")));
         set(f, "net.ipv4.ip_local_reserved_ports", "20000-20099");
     };
     check(
@@ -211,4 +227,79 @@ fn the_sysctl_file_and_its_documentation_are_those_of_the_table() {
         let (_, tail) = rest.split_once("<!-- end -->\n").expect("the page has the end mark");
         format!("{head}<!-- sysctls -->\n{}<!-- end -->\n{tail}", tuning_table())
     });
+}
+
+#[test]
+fn transparent_mode_needs_its_rules() {
+    use Level::{Broken, Fine};
+    let config = CONFIG
+        .replace("bind = \"127.0.0.1:80\"", "bind = [{ address = \"0.0.0.0:80\", transparent = true }]");
+    let good: fn(&mut Facts) = |f| {
+        let listing = "comment \"connections that have a socket\" comment \"web 0.0.0.0:80 ip\"";
+        f.transparent = (listing.to_owned(), (true, false));
+    };
+    check(
+        &config,
+        &[
+            ("installed", good, Fine, ""),
+            (
+                "nothing",
+                |_| (),
+                Broken,
+                "nftables has no rule for connections that have a socket, web 0.0.0.0:80 ip",
+            ),
+        ],
+    );
+    let rules: fn(&mut Facts) = |f| {
+        f.transparent.0 =
+            "comment \"connections that have a socket\" comment \"web 0.0.0.0:80 ip\"".to_owned();
+    };
+    check(&config, &[("no route", rules, Broken, "the policy route of mark 0x5347 is missing")]);
+}
+
+#[test]
+fn keepalived_must_agree_with_the_addresses() {
+    use Level::{Broken, Fine};
+    let config = format!(
+        "{}\n[vip.web]\naddresses = \"192.0.2.9/24\"\ninterface = \"eth0\"\nvirtual-router-id = 1\n",
+        CONFIG.replace("127.0.0.1:80", "192.0.2.9:80")
+    );
+    let good: fn(&mut Facts) = |f| {
+        f.keepalived_wanted = Some(Ok("x".to_owned()));
+        f.keepalived_conf = Some("x".to_owned());
+        f.keepalived = true;
+    };
+    check(&config, &[("good", good, Fine, "")]);
+    type Part = (fn(&mut Facts), &'static str);
+    let cases: [Part; 4] = [
+        (|f| f.keepalived_conf = Some("y".to_owned()), "is not what this configuration says"),
+        (|f| f.keepalived_conf = None, "has no configuration"),
+        (|f| f.keepalived = false, "keepalived does not run"),
+        (|f| f.interfaces.clear(), "vip web: there is no interface eth0"),
+    ];
+    let model = model(&config);
+    for (change, expected) in cases {
+        let mut facts = self::good();
+        good(&mut facts);
+        change(&mut facts);
+        let found = examine(&model, &facts);
+        assert!(
+            found.iter().any(|f| f.level == Broken && f.text.contains(expected)),
+            "{expected}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn the_configurations_of_the_pages_load() {
+    for page in ["TRANSPARENT.md", "PAIR.md", "tuning.md"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page);
+        let text = std::fs::read_to_string(path).expect("the page is there");
+        let blocks: Vec<&str> =
+            text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert!(!blocks.is_empty(), "{page}");
+        blocks.iter().for_each(|block| drop(model(block)));
+    }
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("appliance/etc/shardgate.toml");
+    assert!(model(&std::fs::read_to_string(installed).expect("it is there")).global.sandbox);
 }

@@ -186,4 +186,5 @@ info! {
     "SslCertificatesExpiring" Gauge  Number |s| s.process.certificates.1.into(), "Certificates in the last quarter of their life, and in their last three weeks.";
     "SslCertificatesExpired" Gauge   Number |s| s.process.certificates.2.into(), "Certificates that have expired.";
     "SslNextExpiry_sec"   Duration   Number |s| s.process.certificate_expiry_s.into(), "Seconds until the first certificate expires; 0: one has, or there is none.";
+    "Sandbox"             State      Text   |s| word(&s.process.sandbox), "What the process gave up: seccomp, landlock, capabilities; off: nothing.";
 }

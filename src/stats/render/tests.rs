@@ -100,6 +100,7 @@ fn process() -> ProcessFacts {
         rate_limit: 0,
         maxpipes: 64,
         buffer_bytes: (4 << 20, 2 << 20),
+        sandbox: "off".to_owned(),
         node: "lb 1:a".to_owned(),
         description: String::new(),
         stopping: false,

@@ -241,6 +241,7 @@ fn internal_server(backend: BackendId) -> Server {
         maxqueue: None,
         send_proxy: None,
         source: Vec::new(),
+        source_is_client: false,
         check: None,
         observe: None,
         track: None,

@@ -1,0 +1,152 @@
+//! What the process gives up for good: capabilities that it does not need, files that it never writes, system calls that it
+//! never makes. All of it is inherited by every thread made later and by the program that an upgrade starts.
+//!
+//! Entered once, before anything is opened and before the first thread: what works inside at the start works inside after a
+//! reload. It holds for system calls of threads; what the ring does for them is checked by the kernel with the same
+//! capabilities and the same rules on files.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use caps::{CapSet, Capability, CapsHashSet};
+use landlock::{
+    ABI, AccessFs, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, path_beneath_rules,
+};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
+/// What is needed inside.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Needs {
+    /// Directories with files and sockets that are written, made or removed.
+    pub writable: Vec<PathBuf>,
+    /// Addresses of other hosts (CAP_NET_ADMIN).
+    pub transparent: bool,
+}
+
+/// What is in force.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct InForce {
+    /// Some system calls are refused.
+    pub seccomp: bool,
+    /// Files are written only where it is needed; false: the kernel has no Landlock.
+    pub landlock: bool,
+    /// Capabilities that nobody needs are gone.
+    pub capabilities: bool,
+}
+
+impl std::fmt::Display for InForce {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts =
+            [(self.seccomp, "seccomp"), (self.landlock, "landlock"), (self.capabilities, "capabilities")];
+        let on: Vec<&str> = parts.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
+        f.write_str(if on.is_empty() { "off".to_owned() } else { on.join("+") }.as_str())
+    }
+}
+
+/// Gives everything else up. What the kernel does not know (Landlock before 5.13) is left out and said.
+///
+/// # Errors
+/// The kernel refuses what it knows.
+pub fn enter(needs: &Needs) -> io::Result<InForce> {
+    drop_capabilities(needs).map_err(io::Error::other)?;
+    let landlock = restrict_files(&needs.writable).map_err(io::Error::other)?;
+    let program = filter().map_err(io::Error::other)?;
+    // It sets no_new_privs, and reaches threads that libraries may have made.
+    seccompiler::apply_filter_all_threads(&program).map_err(io::Error::other)?;
+    Ok(InForce { seccomp: true, landlock, capabilities: true })
+}
+
+fn drop_capabilities(needs: &Needs) -> Result<(), caps::errors::CapsError> {
+    let mut keep = CapsHashSet::from([Capability::CAP_NET_BIND_SERVICE]);
+    if needs.transparent {
+        keep.insert(Capability::CAP_NET_ADMIN);
+    }
+    let have = caps::read(None, CapSet::Permitted)?;
+    let left: CapsHashSet = have.intersection(&keep).copied().collect();
+    if have.contains(&Capability::CAP_SETPCAP) {
+        for gone in caps::read(None, CapSet::Bounding)?.difference(&keep) {
+            caps::drop(None, CapSet::Bounding, *gone)?;
+        }
+    }
+    // Ambient ones are those that a program we start gets: an upgrade needs them as we do.
+    let ambient: CapsHashSet = caps::read(None, CapSet::Ambient)?.intersection(&left).copied().collect();
+    caps::set(None, CapSet::Ambient, &ambient)?;
+    caps::set(None, CapSet::Effective, &left)?;
+    caps::set(None, CapSet::Permitted, &left)?;
+    let inheritable: CapsHashSet =
+        caps::read(None, CapSet::Inheritable)?.intersection(&left).copied().collect();
+    caps::set(None, CapSet::Inheritable, &inheritable)
+}
+
+/// Devices that are written like files: /dev/null, a terminal.
+const DEVICES: &str = "/dev";
+
+fn restrict_files(writable: &[PathBuf]) -> Result<bool, landlock::RulesetError> {
+    let writes = AccessFs::from_write(ABI::V3);
+    // Directories that do not exist have nothing in them that could be written.
+    let paths = writable.iter().map(PathBuf::as_path).chain([Path::new(DEVICES)]);
+    let status = Ruleset::default()
+        .handle_access(writes)?
+        .create()?
+        .add_rules(path_beneath_rules(paths, writes))?
+        .restrict_self()?;
+    Ok(status.ruleset != RulesetStatus::NotEnforced)
+}
+
+/// System calls that a load balancer has no use for and that attacks on kernels begin with. They answer EPERM.
+const REFUSED: &[libc::c_long] = &[
+    libc::SYS_acct,
+    libc::SYS_add_key,
+    libc::SYS_bpf,
+    libc::SYS_chroot,
+    libc::SYS_clock_adjtime,
+    libc::SYS_clock_settime,
+    libc::SYS_delete_module,
+    libc::SYS_fanotify_init,
+    libc::SYS_finit_module,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fsopen,
+    libc::SYS_fspick,
+    libc::SYS_init_module,
+    libc::SYS_kcmp,
+    libc::SYS_kexec_load,
+    libc::SYS_keyctl,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_mount,
+    libc::SYS_mount_setattr,
+    libc::SYS_move_mount,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_nfsservctl,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_open_tree,
+    libc::SYS_perf_event_open,
+    libc::SYS_personality,
+    libc::SYS_pivot_root,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_ptrace,
+    libc::SYS_quotactl,
+    libc::SYS_reboot,
+    libc::SYS_request_key,
+    libc::SYS_setdomainname,
+    libc::SYS_sethostname,
+    libc::SYS_setns,
+    libc::SYS_settimeofday,
+    libc::SYS_swapoff,
+    libc::SYS_swapon,
+    libc::SYS_syslog,
+    libc::SYS_umount2,
+    libc::SYS_unshare,
+    libc::SYS_userfaultfd,
+    libc::SYS_vhangup,
+];
+
+fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
+    let rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> =
+        REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+    let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let arch = std::env::consts::ARCH.try_into()?;
+    SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?.try_into()
+}

@@ -1,0 +1,58 @@
+//! `sandbox = true`: what the process gave up, and that it does its work all the same.
+
+use std::io::{Read, Write};
+
+use crate::harness::{Origin, Shardgate, gate, until};
+
+/// A line of /proc/PID/status of each thread of a process.
+fn of_threads(pid: u32, key: &str) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
+    let statuses = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok());
+    let line = |status: String| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key).map(str::to_owned));
+        line.map(|line| line.trim().to_owned())
+    };
+    statuses.filter_map(line).collect()
+}
+
+#[test]
+fn a_process_in_the_sandbox_serves_and_reloads() {
+    let origin = Origin::echo();
+    let mut gate = Shardgate::with(&gate::relay(origin.address, "")).global("sandbox = true").start();
+    assert_eq!(gate.info("Sandbox"), "seccomp+landlock+capabilities");
+    let all = |key: &str, value: &str| {
+        let values = of_threads(gate.pid(), key);
+        assert!(!values.is_empty() && values.iter().all(|v| v == value), "{key} {values:?}");
+    };
+    all("Seccomp:", "2");
+    all("NoNewPrivs:", "1");
+    // CAP_NET_BIND_SERVICE is bit 10.
+    all("CapEff:", "0000000000000400");
+    all("CapBnd:", "0000000000000400");
+    let echo = |gate: &Shardgate| {
+        let mut stream = gate.connect("fe");
+        stream.write_all(b"hello").expect("written");
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).expect("answered");
+        assert_eq!(&answer, b"hello");
+    };
+    echo(&gate);
+    // The directory of the admin socket is its own: a UNIX bind there can come with a reload, elsewhere it cannot.
+    let inside = gate.dir().join("second.sock");
+    let second = |path: &std::path::Path| {
+        format!(
+            "{}\n[frontend.second]\nbind = \"unix@{}\"\ndefault-backend = \"be\"\n",
+            gate::relay(origin.address, ""),
+            path.display()
+        )
+    };
+    gate.reload(&second(&inside));
+    until("the bind of the reload is there", || inside.exists());
+    echo(&gate);
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    gate.rewrite(&second(&elsewhere.path().join("third.sock")));
+    let refused = gate.try_reload().expect_err("it needs more than the sandbox allows");
+    assert!(refused.contains("the sandbox of this process does not allow writing to"), "{refused}");
+    echo(&gate);
+    gate.finish();
+}
