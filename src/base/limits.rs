@@ -285,6 +285,16 @@ pub const DURATION_MAX: Duration = Duration::from_secs(24 * 86_400);
 /// Attempts to run a configuration that `show generations` tells about, with the text of each: enough for a day of work.
 pub const GENERATIONS_KEPT: usize = 20;
 
+/// Runtime changes that are remembered at once: entries of large maps are most of them. Beyond it a change works, but a restart
+/// forgets it, and the log says so.
+pub const OVERRIDES_MAX: usize = 100_000;
+
+/// Bytes of a state file that are read: several times what so many overrides need.
+pub const STATE_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Lines of the past that a state file may have beside one for each of the present before it is written anew.
+pub const STATE_LINES_SPARE: usize = 64;
+
 const _: () = assert!(HASH_RING_POINTS_MAX >= SERVERS_PER_BACKEND_MAX);
 const _: () = assert!(HASH_MAP_SLOTS_MAX >= SERVERS_PER_BACKEND_MAX);
 const _: () = assert!(PROXY_HEADER_BYTES_MAX <= BUF_BYTES);

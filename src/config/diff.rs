@@ -148,6 +148,11 @@ fn push(place: &Place, what: What, out: &mut Vec<Change>) {
     out.push(Change { object: place.object.clone(), what });
 }
 
+/// The value of a keyword on one line, as TOML writes it; secrets are not shown.
+pub fn shown(keyword: &str, data: &Data) -> String {
+    if SECRET.contains(&keyword) { "(secret)".to_owned() } else { show(data) }
+}
+
 /// A value on one line, as TOML writes it.
 fn show(data: &Data) -> String {
     match data {

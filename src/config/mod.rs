@@ -8,6 +8,7 @@ pub mod diff;
 pub mod expr;
 pub mod file;
 pub mod keywords;
+pub mod places;
 pub mod resolve;
 mod section;
 #[cfg(test)]

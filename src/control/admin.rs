@@ -149,7 +149,7 @@ async fn serve(control: Rc<ControlBase>, conn: Conn, level: AdminLevel) {
     loop {
         let mut out = String::new();
         // A connection may outlive the configuration.
-        let next = session.poll(&mut Target { control: control.current() }, &mut out);
+        let next = session.poll(&mut Target::new(control.current()), &mut out);
         if !out.is_empty() && write(&conn, out, session.timeout()).await.is_none() {
             return;
         }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::id::{CoreId, IdVec, ListenerId, ServerId};
+use crate::base::limits::OVERRIDES_MAX;
 use crate::base::rng::Rng;
 use crate::base::time::Now;
 use crate::control::certificates::Certificates;
@@ -25,10 +26,13 @@ use crate::control::logs::{Logs, Outlets};
 use crate::control::reload::{Loaded, Reload};
 use crate::control::resolve::{Name, Names, Resolved};
 use crate::control::servers::States;
+use crate::control::state::file::StateFile;
+use crate::control::state::overrides::Overrides;
 use crate::control::vip::Vips;
 use crate::live::{BindState, Live};
 use crate::model::Model;
 use crate::proxy::message::{ToControl, ToCore};
+use crate::proxy::password::Passwords;
 use crate::proxy::worker;
 use crate::rt::{self, Mailbox, Receiver, Sender, Signal, Signals};
 use crate::stats::collector::Collector;
@@ -56,6 +60,8 @@ pub(super) enum Notice {
     Resolved(Resolved),
     /// A configuration was read.
     Loaded(Box<Loaded>),
+    /// A thread has something for the log.
+    Said(String),
 }
 
 /// What the control core starts with; it travels to its thread.
@@ -76,6 +82,10 @@ pub(super) struct Start {
     pub(super) process: Process,
     /// The sockets of each data core, handed over when the process is ready for connections.
     pub(super) sockets: Vec<Vec<(ListenerId, OwnedFd)>>,
+    /// The threads that check passwords.
+    pub(super) passwords: Passwords,
+    /// What the state file tells.
+    pub(super) memory: crate::control::run::Memory,
     pub(super) companion: Option<Companion>,
     /// What is to be done once the process serves.
     pub(super) on_ready: Option<crate::control::run::OnReady>,
@@ -161,6 +171,12 @@ pub(super) struct ControlBase {
     pub(super) vips: RefCell<Vips>,
     /// Files of admin sockets: path, device and inode.
     pub(super) admin_files: RefCell<Vec<(PathBuf, (u64, u64))>>,
+    /// What runs otherwise than configured.
+    pub(super) overrides: RefCell<Overrides>,
+    /// Remembers it.
+    pub(super) state_file: RefCell<Option<StateFile>>,
+    /// The threads that check passwords.
+    pub(super) passwords: RefCell<Passwords>,
 }
 
 impl Deref for Control {
@@ -239,6 +255,7 @@ impl Control {
             log,
             logs,
             process,
+            passwords,
             ..
         } = start;
         let cells = shards.last().cloned().unwrap_or_default();
@@ -263,6 +280,9 @@ impl Control {
             admin_connections: Cell::new(0),
             vips: RefCell::default(),
             admin_files: RefCell::default(),
+            overrides: RefCell::new(Overrides::new(OVERRIDES_MAX)),
+            state_file: RefCell::default(),
+            passwords: RefCell::new(passwords),
             cores,
             log,
             logs,
@@ -318,6 +338,7 @@ impl Control {
         self.latency.borrow_mut().tick();
         self.note_history(now);
         self.tend_certificates(now);
+        self.expire_overrides();
         self.events.tick();
         self.cells.core.set(CoreStat::DroppedLogs, self.log.dropped() + self.logs.dropped());
         worker::publish_runtime(&self.cells.core);

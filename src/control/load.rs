@@ -90,7 +90,7 @@ fn read_text(path: &Path) -> Result<String, String> {
 }
 
 /// The CPUs that the process was started with. Asked once: later each thread has its own.
-fn cpus() -> Result<Vec<usize>, String> {
+pub(super) fn cpus() -> Result<Vec<usize>, String> {
     static CPUS: OnceLock<Vec<usize>> = OnceLock::new();
     if let Some(cpus) = CPUS.get() {
         return Ok(cpus.clone());
@@ -207,7 +207,7 @@ fn env(base: PathBuf, cpus: Vec<usize>) -> Env {
 }
 
 /// A wrong path may be a device that never ends.
-fn read_at_most(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read_at_most(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {

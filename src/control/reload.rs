@@ -181,9 +181,15 @@ async fn attempt(base: &Rc<ControlBase>, source: &Source) -> Result<(u32, Vec<St
     }
     keep_fixed(&before.model, &mut model, &mut warnings);
     model.name_internal_socket(base.process.web_socket.clone());
+    let state_file = before.next_state_file(&model).map_err(|why| vec![format!("error: {why}")])?;
     drop(before);
     resolve::prepare(base, &model).await;
     let number = switch(base, model, tls).await?;
+    if let Some(next) = state_file {
+        *base.state_file.borrow_mut() = next;
+        let control = base.current();
+        control.remember(control.all_records());
+    }
     Ok((number, warnings, text))
 }
 
@@ -310,6 +316,7 @@ fn commit(
     close_removed(before, origins);
     control.update_probes();
     resolve::settle(&control);
+    control.reapply("");
     end_later(base, before);
     control
 }

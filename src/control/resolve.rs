@@ -75,7 +75,7 @@ impl Control {
             let port = {
                 let states = self.states.borrow();
                 match states.servers[id].aims.host(server) {
-                    Some((wanted, port)) if wanted == host => port,
+                    Some((wanted, port)) if wanted == host && !self.has_own_address(id) => port,
                     _ => continue,
                 }
             };
@@ -217,10 +217,15 @@ pub(super) fn settle(control: &Control) {
     let hosts = hosts_in_use(control);
     control.followed.follow(&hosts, control.base());
     for host in hosts {
-        let known = control.followed.known.borrow().get(&host).cloned().flatten();
-        if let Some(addresses) = known {
-            control.on_resolved(Resolved { host, addresses: Ok(addresses) });
-        }
+        again(control, &host);
+    }
+}
+
+/// Gives servers of this name the addresses that are known already.
+pub(super) fn again(control: &Control, host: &str) {
+    let known = control.followed.known.borrow().get(host).cloned().flatten();
+    if let Some(addresses) = known {
+        control.on_resolved(Resolved { host: host.to_owned(), addresses: Ok(addresses) });
     }
 }
 

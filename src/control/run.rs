@@ -1,6 +1,7 @@
 //! `shardgate run`: from a model to a process that serves, and to its exit code. Opens everything that may fail before the
 //! first thread starts, so that a process that cannot serve says so in one line and ends.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -13,7 +14,8 @@ use crate::control::listeners::{self, Opened};
 use crate::control::log_sink::{self, LogSink};
 use crate::control::logs::Logs;
 use crate::control::notify::notify;
-use crate::control::{admin, checks, core, descriptors, load, resolve, sandbox, stop, web};
+use crate::control::state::journal::State;
+use crate::control::{admin, checks, core, descriptors, load, resolve, sandbox, state, stop, web};
 use crate::live::{BindState, Live};
 use crate::model::Model;
 use crate::proxy::core::Generation;
@@ -78,6 +80,7 @@ fn serve(mut model: Model, options: Options) -> Result<(), StartError> {
     let booted = rt::boot(specs(&model))?;
     admin::check_sockets(&model)?;
     let opened = listeners::open_all(&model, &model.global.cores, |_| true)?;
+    let memory = remembered(&model)?;
     log.install(log_sink::is_terminal(&model.global.log));
     if let Some(wanted) = model.global.maxconn.filter(|wanted| *wanted > budget.maxconn) {
         tracing::warn!(
@@ -97,7 +100,7 @@ fn serve(mut model: Model, options: Options) -> Result<(), StartError> {
         boot_time: began.elapsed().unwrap_or(Duration::ZERO),
     };
     let Options { companion, on_ready, .. } = options;
-    let setting = Setting { signals, log: log.clone(), process, tls, companion, on_ready };
+    let setting = Setting { signals, log: log.clone(), process, tls, memory, companion, on_ready };
     let result = start_threads(model, booted, opened, setting);
     log.flush();
     result
@@ -113,6 +116,31 @@ fn enter_sandbox(model: &Model) -> Result<Option<(Needs, InForce)>, StartError> 
         Ok(in_force) => Ok(Some((needs, in_force))),
         Err(e) => Err(StartError(format!("cannot enter the sandbox: {e}; sandbox = false runs without it"))),
     }
+}
+
+/// What the state file tells, and the lines of it that are of no use.
+pub(super) type Memory = Option<(PathBuf, State, Vec<usize>)>;
+
+fn remembered(model: &Model) -> Result<Memory, StartError> {
+    let Some(path) = model.global.state_file.clone() else { return Ok(None) };
+    let read = state::file::read(&path);
+    let (state, torn) =
+        read.map_err(|e| StartError(format!("cannot read the state file {}: {e}", path.display())))?;
+    Ok(Some((path, state, torn)))
+}
+
+/// Goes on from what another process remembered.
+fn resume(control: &Control, memory: Memory) -> Result<(), StartError> {
+    let Some((path, state, torn)) = memory else { return Ok(()) };
+    let name = path.display();
+    if !torn.is_empty() {
+        let text = format!("{name}: lines {torn:?} are torn or were edited, and count for nothing");
+        control.say(Level::Warning, text);
+    }
+    let file = control.open_state_file(&path, state.clone()).map_err(StartError)?;
+    *control.state_file.borrow_mut() = Some(file);
+    control.resume(state, &format!("from {name}"));
+    Ok(())
 }
 
 fn specs(model: &Model) -> Vec<CoreSpec> {
@@ -134,6 +162,7 @@ struct Setting {
     process: Process,
     /// For the data cores too.
     tls: Arc<tls::Store>,
+    memory: Memory,
     companion: Option<Companion>,
     on_ready: Option<OnReady>,
 }
@@ -145,7 +174,7 @@ fn start_threads(
     opened: Opened,
     setting: Setting,
 ) -> Result<(), StartError> {
-    let Setting { signals, log, process, tls, companion, on_ready } = setting;
+    let Setting { signals, log, process, tls, memory, companion, on_ready } = setting;
     let Some(control_core) = booted.pop() else { return Ok(()) };
     let live = Live::new(&model, process.budget.maxconn);
     for id in model.binds.ids() {
@@ -177,11 +206,11 @@ fn start_threads(
                 live: live.clone(),
                 shards: data_shards.clone(),
                 tls: tls.clone(),
+                passwords: passwords.clone(),
             },
             inbox: core_inbox,
             peers: peers.clone(),
             control: inbox.sender(),
-            passwords: passwords.clone(),
         };
         let alive = Alive { core: id, notices: notices.sender() };
         cores.start(core, move || {
@@ -207,6 +236,8 @@ fn start_threads(
         logs,
         process,
         sockets: opened.sockets,
+        passwords,
+        memory,
         companion,
         on_ready,
     };
@@ -238,6 +269,7 @@ async fn control(mut start: Start) -> Result<(), StartError> {
     let sockets = std::mem::take(&mut start.sockets);
     let companion = start.companion.take();
     let on_ready = start.on_ready.take();
+    let memory = start.memory.take();
     let (control, notices, inbox, signals) = Control::new(start);
     let base = control.base().clone();
     rt::spawn(core::read_signals(base.clone(), signals));
@@ -248,6 +280,9 @@ async fn control(mut start: Start) -> Result<(), StartError> {
     }
     if result.is_ok() {
         resolve::start(&control, &notices).await;
+        result = resume(&control, memory);
+    }
+    if result.is_ok() {
         if let Some(companion) = companion {
             companion(&control.addresses.borrow().values().cloned().collect::<Vec<_>>());
         }
@@ -271,6 +306,9 @@ async fn control(mut start: Start) -> Result<(), StartError> {
     if let Err(StartError(reason)) = &result {
         control.say(Level::Alert, reason.clone());
     }
+    // Last, so that it tells how everything was at the end.
+    control.remember(control.health_records());
+    drop(control.state_file.take());
     admin::remove_files(&control);
     listeners::remove_files(&control.model);
     control.events.finish();

@@ -215,10 +215,16 @@ impl Control {
             State::Down => "DOWN",
         };
         self.apply(id, &format!("is {word}, {reason}."));
+        self.remember_health(id);
         let ends_sessions = self.model.servers[id].on_marked_down_shutdown;
         if entered == State::Down && ends_sessions {
             self.broadcast(|| ToCore::ShutdownServer(self.live.servers[id].clone()));
         }
+    }
+
+    /// At the start: what another process knew of its health takes it out of the load.
+    pub(super) fn resume_down(&self, id: ServerId) {
+        self.apply(id, "is as before the restart, until its check says otherwise.");
     }
 
     /// What an administrator decided.

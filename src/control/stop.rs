@@ -125,6 +125,7 @@ pub(super) async fn wait_for_cores(
             Notice::Signal(Signal::Terminate | Signal::Interrupt | Signal::User1) => {
                 return Err(StartError("stopped while starting".to_owned()));
             }
+            Notice::Said(text) => control.say(Level::Warning, text),
             Notice::Signal(Signal::Hangup) | Notice::Drained(_) | Notice::Resolved(_) | Notice::Loaded(_) => {
             }
         }
@@ -154,6 +155,10 @@ pub(super) async fn supervise(base: &Rc<ControlBase>, notices: &Receiver<Notice>
             Ok(Notice::Drained(core)) => phase.on_drained(core),
             Ok(Notice::Resolved(resolved)) => {
                 control.on_resolved(resolved);
+                Step::Wait
+            }
+            Ok(Notice::Said(text)) => {
+                control.say(Level::Warning, text);
                 Step::Wait
             }
             Ok(Notice::Loaded(loaded)) => {

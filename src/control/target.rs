@@ -10,13 +10,17 @@ use crate::base::limits::DESCRIPTORS_SHOWN_MAX;
 use crate::base::time::Now;
 use crate::control::cli::{AdminTarget, Aim, Captured, HealthOrder, ResolvedName, VipOrder};
 use crate::control::core::Control;
+use crate::control::drift::Actor;
 use crate::control::events::Level;
 use crate::control::log_ring::EventRing;
+use crate::control::origin;
 use crate::control::resolve::Name;
+use crate::control::state::overrides::{Field, Key};
 use crate::control::vip::VipRow;
 use crate::live::AdminState;
 use crate::model::Model;
 use crate::policy::health::State;
+use crate::policy::pattern::{Line, PatternFile};
 use crate::proxy::message::ToCore;
 use crate::proxy::refusals;
 use crate::rt;
@@ -29,6 +33,19 @@ use crate::tls;
 /// The running process as the admin socket sees it.
 pub(super) struct Target {
     pub(super) control: Rc<Control>,
+    /// Who speaks.
+    actor: Actor,
+}
+
+impl Target {
+    /// The process as it runs now.
+    pub(super) fn new(control: Rc<Control>) -> Target {
+        Target { control, actor: Actor::default() }
+    }
+
+    fn note(&self, id: ServerId, field: Field, to: impl ToString) {
+        self.control.note_change(self.control.key(id, field), Some(to.to_string()), &self.actor);
+    }
 }
 
 impl AdminTarget for Target {
@@ -185,7 +202,32 @@ impl AdminTarget for Target {
         }
     }
 
+    fn actor(&mut self, who: &str, lifetime: Option<Duration>) {
+        self.actor = Actor { who: who.to_owned(), lifetime };
+    }
+
+    fn patterns_changed(&mut self, file: &PatternFile, before: &[Line]) {
+        self.control.note_patterns(file, before, &self.actor);
+    }
+
+    fn drift(&self, object: &str) -> String {
+        origin::drift(&self.control, object)
+    }
+
+    fn adopt(&self, object: &str) -> String {
+        origin::adopt(&self.control, object)
+    }
+
+    fn clear_overrides(&mut self, object: &str) -> usize {
+        self.control.clear_overrides(object, &self.actor.who)
+    }
+
+    fn origins(&self, id: ServerId) -> String {
+        origin::server(&self.control, id)
+    }
+
     fn set_weight(&mut self, id: ServerId, weight: u32) {
+        self.note(id, Field::Weight, weight);
         self.control.set_user_weight(id, weight);
     }
 
@@ -195,6 +237,7 @@ impl AdminTarget for Target {
             Admin::Drain => AdminState::Drain,
             Admin::Maint | Admin::MaintVia(_) | Admin::MaintResolution => AdminState::Maint,
         };
+        self.note(id, Field::State, origin::state_word(state));
         self.control.set_admin_state(id, state);
     }
 
@@ -228,6 +271,7 @@ impl AdminTarget for Target {
     }
 
     fn set_address(&mut self, id: ServerId, address: SocketAddr) {
+        self.note(id, Field::Addr, address);
         self.control.set_address(id, Some(address), "admin socket");
     }
 
@@ -236,6 +280,7 @@ impl AdminTarget for Target {
     }
 
     fn set_server_maxconn(&mut self, id: ServerId, maxconn: Option<u32>) {
+        self.note(id, Field::Maxconn, maxconn.unwrap_or(0));
         self.control.set_server_limit(id, maxconn);
     }
 
@@ -260,6 +305,8 @@ impl AdminTarget for Target {
         let connections = &self.control.live.frontends[id].connections;
         let before = connections.limit();
         connections.set_limit(maxconn);
+        let key = Key::FrontendMaxconn(self.control.model.frontends[id].name.clone());
+        self.control.note_change(key, Some(maxconn.unwrap_or(0).to_string()), &self.actor);
         self.control.broadcast(|| ToCore::Room);
         before
     }
@@ -271,12 +318,16 @@ impl AdminTarget for Target {
             return false;
         }
         self.control.live.process.connections.set_limit(Some(wanted));
+        // Back to what it started with is back to the configuration.
+        let to = maxconn.or(self.control.model.global.maxconn).unwrap_or(0);
+        self.control.note_change(Key::GlobalMaxconn, Some(to.to_string()), &self.actor);
         self.control.broadcast(|| ToCore::Room);
         true
     }
 
     fn set_rate_limit(&mut self, per_second: u32) {
         self.control.live.process.rate.set_limit(per_second);
+        self.control.note_change(Key::GlobalRate, Some(per_second.to_string()), &self.actor);
     }
 
     fn set_tls_rate_limit(&mut self, per_second: u32) {

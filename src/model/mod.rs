@@ -81,6 +81,8 @@ pub struct Global {
     pub log: LogTarget,
     /// What `show info` says as `Name` (`stats.compat-name`).
     pub compat_name: String,
+    /// Where runtime changes and health are remembered (`state-file`); `None`: nowhere.
+    pub state_file: Option<PathBuf>,
     /// Spread of check starts in percent of the interval (`spread-checks`, 0 to 50).
     pub spread_checks: u32,
     /// Receive buffers a core may have at most (`tune.buffers-max`), each [`BUF_BYTES`](crate::base::limits::BUF_BYTES).

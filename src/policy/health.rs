@@ -252,6 +252,17 @@ impl Health {
         self.outcome(before, false)
     }
 
+    /// Goes on from what another process knew: its number and whether the server wanted no new load.
+    pub fn resume(&mut self, level: u32, no_load: bool) {
+        self.health = level.min(self.top());
+        self.no_load = no_load && self.health >= self.settings.rise;
+    }
+
+    /// What [`resume`](Self::resume) goes on from.
+    pub fn memory(&self) -> (u32, bool) {
+        (self.health, self.no_load)
+    }
+
     /// The state now.
     pub fn state(&self) -> State {
         if self.health < self.settings.rise {
@@ -494,6 +505,26 @@ mod tests {
         assert_eq!(h.force(State::Up).entered, Some(State::Up));
         assert_eq!(h.to_string(), "UP");
         assert_eq!(h.force(State::Up).entered, None);
+    }
+
+    #[test]
+    fn another_process_goes_on_where_one_was() {
+        let mut before = health(2, 3);
+        for status in [CheckStatus::L4Ok, CheckStatus::L4Connect, CheckStatus::L4Connect] {
+            before.on_check(status);
+        }
+        let (level, no_load) = before.memory();
+        let mut after = health(2, 3);
+        after.resume(level, no_load);
+        assert_eq!(after.to_string(), before.to_string());
+        assert_eq!(after.on_check(CheckStatus::L4Connect).entered, Some(State::Down));
+        let (level, no_load) = after.memory();
+        let mut third = health(2, 3);
+        third.resume(level, no_load);
+        assert_eq!(third.state(), State::Down);
+        let mut smaller = health(1, 1);
+        smaller.resume(100, true);
+        assert_eq!(smaller.state(), State::NoLoad, "a number beyond the new settings is the best one");
     }
 
     #[test]

@@ -41,6 +41,7 @@ mod scenarios_checks;
 mod scenarios_rules;
 mod scenarios_tls;
 mod source;
+mod state;
 mod stats;
 mod stats_page;
 mod stick;

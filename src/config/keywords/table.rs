@@ -58,6 +58,9 @@ keywords! {
     "description" in GLOBAL, Text, default "empty", haproxy "description";
     "Free text in statistics.";
     "description = \"edge, rack 4\""
+    "state-file" in GLOBAL, Text, default "none: a restart forgets runtime changes and what checks found", haproxy "";
+    "Absolute path of the file that remembers runtime changes (`show drift`) and the health of servers over a restart. A remembered change comes back only if the configuration still says what it replaced; addresses and ports of the configuration always win.";
+    "state-file = \"/var/lib/shardgate/state\""
     "spread-checks" in GLOBAL, Integer(0, 50), default "0", haproxy "spread-checks";
     "Random spread of health checks in percent of their interval, so that many servers are not checked at the same instant. The first checks are spread in any case.";
     "spread-checks = 5"

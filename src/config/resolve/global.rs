@@ -42,6 +42,7 @@ pub(super) fn global(
         admin: admin_sockets(admin),
         log,
         compat_name: section.string("stats.compat-name").unwrap_or_else(|| "HAProxy".to_owned()),
+        state_file: state_file(section),
         spread_checks: section.count("spread-checks").unwrap_or(0),
         buffers_max: section.count("tune.buffers-max").unwrap_or(BUFFERS_MAX_DEFAULT),
         pipe_bytes: section
@@ -54,6 +55,18 @@ pub(super) fn global(
         cores,
         control_core,
     }
+}
+
+fn state_file(section: &Section<'_>) -> Option<PathBuf> {
+    let path = PathBuf::from(section.string("state-file")?);
+    if !path.is_absolute() {
+        section.error(
+            "state-file",
+            format!("the path of a state file starts with /, and {path:?} does not"),
+            None,
+        );
+    }
+    Some(path)
 }
 
 fn h2(section: &Section<'_>) -> H2Settings {

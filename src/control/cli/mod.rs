@@ -4,6 +4,7 @@
 mod aims;
 mod certificates;
 mod configuration;
+mod drift;
 mod frontends;
 mod inspect;
 mod latency;

@@ -13,10 +13,10 @@ use crate::policy::sample::Value;
 macro_rules! both {
     ($($map:ident $acl:ident $run:ident;)*) => {$(
         pub(super) fn $map(call: &mut Call<'_>) -> Answer {
-            $run(call, true)
+            watched(call, true, |call| $run(call, true))
         }
         pub(super) fn $acl(call: &mut Call<'_>) -> Answer {
-            $run(call, false)
+            watched(call, false, |call| $run(call, false))
         }
     )*};
 }
@@ -29,6 +29,18 @@ both! {
     clear_map clear_acl clear;
     prepare_map prepare_acl prepare;
     commit_map commit_acl commit;
+}
+
+/// Runs a command, and tells which lines it changed.
+fn watched(call: &mut Call<'_>, is_map: bool, run: impl FnOnce(&mut Call<'_>) -> Answer) -> Answer {
+    let file = named(call, is_map).ok().map(|(_, file, _)| (file.lines(), file));
+    let answer = run(call);
+    if let Some((before, file)) = file
+        && !Arc::ptr_eq(&before, &file.lines())
+    {
+        call.target.patterns_changed(&file, &before);
+    }
+    answer
 }
 
 fn noun(is_map: bool) -> &'static str {
@@ -212,6 +224,10 @@ fn entry(key: &str, value: &str, is_map: bool) -> Line {
 
 /// `set map FILE KEY VALUE`.
 pub(super) fn set_map(call: &mut Call<'_>) -> Answer {
+    watched(call, true, set)
+}
+
+fn set(call: &mut Call<'_>) -> Answer {
     let (version, file, at) = named(call, true)?;
     let key = call.arg(at).to_owned();
     let value = call.args.get(at + 1..).unwrap_or_default().join(" ");

@@ -264,9 +264,23 @@ impl AdminSession {
     }
 
     fn execute(&mut self, words: &[String], target: &mut dyn AdminTarget) -> Answer {
+        // `for 10m set weight ...`: the change ends by itself.
+        let typed = words;
+        let (lifetime, words) = match words {
+            [first, delay, rest @ ..] if first == "for" && !rest.is_empty() => {
+                let lifetime = parse::duration(delay, Duration::from_secs(1)).filter(|time| !time.is_zero());
+                let wrong = || "'for' expects a duration and a command.".to_owned();
+                (Some(lifetime.ok_or_else(wrong)?), rest)
+            }
+            _ => (None, words),
+        };
+        target.actor(&self.peer, lifetime);
         match table::find(words) {
+            Found::Command(command) if lifetime.is_some() && !command.is_override() => {
+                Err("Only a runtime change that 'show drift' tells of can end by itself.".to_owned())
+            }
             Found::Command(command) if command.level > self.settings.level => {
-                target.audit(&format!("{} was refused `{}`", self.peer, shown(words)));
+                target.audit(&format!("{} was refused `{}`", self.peer, shown(typed)));
                 Err("Permission denied".to_owned())
             }
             Found::Command(command) => {
@@ -276,7 +290,7 @@ impl AdminSession {
                 let answer = (command.run)(&mut call);
                 if answer.is_ok() && command.changes() {
                     let change = call.change.take().map(|(from, to)| format!(" (from {from} to {to})"));
-                    let text = format!("{} did `{}`{}", self.peer, shown(words), change.unwrap_or_default());
+                    let text = format!("{} did `{}`{}", self.peer, shown(typed), change.unwrap_or_default());
                     call.target.audit(&text);
                 }
                 answer

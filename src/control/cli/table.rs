@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use crate::control::cli::session::{Answer, Call};
 use crate::control::cli::{
-    certificates, configuration, frontends, inspect, latency, patterns, servers, settings, show, stick, vips,
+    certificates, configuration, drift, frontends, inspect, latency, patterns, servers, settings, show, stick, vips,
 };
 use crate::model::AdminLevel::{self, Admin, Operator, User};
 
@@ -33,6 +33,25 @@ impl Command {
     }
 }
 
+impl Command {
+    /// Whether it gives another value than the configured one, which is noted as an override.
+    pub(super) fn is_override(&self) -> bool {
+        let files = ["add", "clear", "commit", "del", "set"].contains(&self.words[0])
+            && self.words.get(1).is_some_and(|word| ["acl", "map"].contains(word));
+        let changes = [
+            &["disable", "server"][..],
+            &["enable", "server"],
+            &["set", "maxconn", "frontend"],
+            &["set", "maxconn", "global"],
+            &["set", "maxconn", "server"],
+            &["set", "rate-limit"],
+            &["set", "server"],
+            &["set", "weight"],
+        ];
+        files || changes.contains(&self.words)
+    }
+}
+
 macro_rules! commands {
     ($([$($word:literal)+] $usage:literal $level:ident $run:path, $help:literal;)*) => {
         /// All commands, in the order of `help`.
@@ -47,9 +66,11 @@ commands! {
     ["add" "map"] "add map [@<ver>] <map> <key> <value>" Operator patterns::add_map, "add an entry, or those of the payload, one a line";
     ["abort" "ssl" "cert"] "abort ssl cert <name>" Admin certificates::abort, "forget a certificate that was set and not committed";
     ["add" "ssl" "crt-list"] "add ssl crt-list <list> <name>" Admin certificates::add_to_list, "show a certificate for its names, or as the payload says (<name> <host>...), from now on";
+    ["adopt"] "adopt [<object>]" Operator drift::adopt, "the lines of the configuration that would make runtime changes permanent; object: b/s, backend b, frontend f, map m, acl a, global";
     ["clear" "acl"] "clear acl [@<ver>] <acl>" Operator patterns::clear_acl, "remove all patterns";
     ["clear" "counters"]          "clear counters [all]"                Operator frontends::clear_counters, "forget maxima; with all (level admin), start counters from zero";
     ["clear" "map"] "clear map [@<ver>] <map>" Operator patterns::clear_map, "remove all entries";
+    ["clear" "overrides"] "clear overrides [<object>]" Admin drift::clear, "take runtime changes back: what is configured holds again";
     ["clear" "table"] "clear table <table> [<filter>]*" Admin stick::clear, "forget entries of a stick table: all, or those of key <key> or data.<type> <op> <value>";
     ["commit" "acl"] "commit acl @<ver> <acl>" Operator patterns::commit_acl, "put a prepared version in place";
     ["commit" "map"] "commit map @<ver> <map>" Operator patterns::commit_map, "put a prepared version in place";
@@ -69,6 +90,7 @@ commands! {
     ["enable" "frontend"]         "enable frontend <frontend>"          Admin    frontends::enable, "accept on a frontend again";
     ["enable" "health"]           "enable health <bk>/<srv>"            Admin    servers::enable_health, "start health checks of a server";
     ["enable" "server"]           "enable server <bk>/<srv>"            Admin    servers::enable, "put a server back into rotation";
+    ["for"] "for <delay> <command>" Operator drift::lasting, "run a command whose change ends by itself after that time";
     ["get" "acl"] "get acl <acl> <value>" Operator patterns::get_acl, "whether a value matches, and which pattern";
     ["get" "map"] "get map <map> <value>" Operator patterns::get_map, "what a value maps to";
     ["get" "weight"]              "get weight <bk>/<srv>"               User     servers::get_weight, "print a server's weight and what it started with";
@@ -94,6 +116,7 @@ commands! {
     ["show" "cli" "level"]        "show cli level"                      User     settings::show_level, "level of this connection";
     ["show" "cli" "sockets"]      "show cli sockets"                    Operator show::cli_sockets, "admin sockets and their levels";
     ["show" "configuration"]      "show configuration"                  Admin    configuration::show_configuration, "the text of the configuration that runs";
+    ["show" "drift"] "show drift [<object>]" Operator drift::show, "runtime changes: what runs otherwise than configured, by whom and since when";
     ["show" "errors" "reasons"]   "show errors reasons [all]"           User     show::error_reasons, "HTTP messages that were refused, by reason; all: with those that never occurred";
     ["show" "errors"] "show errors [<iid>|<proxy>] [request|response]" Operator inspect::errors, "the last malformed messages and where they are wrong";
     ["show" "fd"] "show fd [<num>]" Operator inspect::descriptors, "open file descriptors";
@@ -107,6 +130,7 @@ commands! {
     ["show" "resolvers"] "show resolvers" Operator inspect::resolvers, "names of servers and what they resolve to";
     ["show" "rules"] "show rules [never-hit]" Operator inspect::rules, "rules: how often they applied, and seconds since the last time";
     ["show" "schema" "json"] "show schema json" User inspect::schema, "JSON schema of show info json and show stat json";
+    ["show" "server"] "show server <bk>/<srv>" Operator drift::server, "effective values of a server and where each comes from";
     ["show" "servers" "conn"]     "show servers conn [<backend>]"       User     servers::show_conn, "connections to servers";
     ["show" "servers" "state"]    "show servers state [<backend>]"      User     servers::show_state, "states of servers in HAProxy's state file format";
     ["show" "sess"]               "show sess [<id>|all]"                Operator show::sessions, "live sessions";
@@ -238,6 +262,8 @@ Generated from `src/control/cli/table.rs`; `UPDATE_GOLDEN=1 cargo test` refreshe
   or more, and the load of each core; it sorts, filters, drains, enables and weighs servers. `?` explains its keys.
 - `set server` also takes `check-addr IP [port PORT]`, `check-port`, `agent-addr IP [port PORT]`, `agent-port`, `agent-send` and,
   for a server that has a name, `fqdn`. They last until the configuration says something else about the same thing.
+- A change of a configured value is an override (`show drift`, `adopt`, `clear overrides`): docs/scenarios/runtime-changes.md. `for 30m` in
+  front of it ends it by itself.
 - Servers are named `backend/server`, by name or by number as `#iid/#sid`.
 - Each line of `show stat` is described in [STATS.md](STATS.md).
 ";

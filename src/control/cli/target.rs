@@ -8,6 +8,7 @@ use crate::base::id::{FrontendId, IdRange, ServerId};
 use crate::base::net::Addr;
 use crate::control::vip::{Role, VipRow};
 use crate::model::Model;
+use crate::policy::pattern::{Line, PatternFile};
 use crate::policy::ports::Ledger;
 use crate::proxy::capture::Malformed;
 use crate::proxy::refusals;
@@ -72,6 +73,35 @@ pub trait AdminTarget {
     }
     /// Writes to the audit log: who did what.
     fn audit(&mut self, text: &str);
+
+    /// Who speaks, and how long what is changed now is to last; `None`: until it is changed again.
+    fn actor(&mut self, who: &str, lifetime: Option<Duration>) {
+        let _ = (who, lifetime);
+    }
+    /// Lines of a pattern file were changed; these are the lines before.
+    fn patterns_changed(&mut self, file: &PatternFile, before: &[Line]) {
+        let _ = (file, before);
+    }
+    /// `show drift`: what runs otherwise than configured, of an object or all.
+    fn drift(&self, object: &str) -> String {
+        let _ = object;
+        String::new()
+    }
+    /// `adopt`: the change of the configuration that would make it permanent.
+    fn adopt(&self, object: &str) -> String {
+        let _ = object;
+        String::new()
+    }
+    /// `clear overrides`: configured values hold again; how many were others.
+    fn clear_overrides(&mut self, object: &str) -> usize {
+        let _ = object;
+        0
+    }
+    /// Where the effective values of a server come from.
+    fn origins(&self, id: ServerId) -> String {
+        let _ = id;
+        String::new()
+    }
 
     /// Sets a server's weight, 0 to 256.
     fn set_weight(&mut self, id: ServerId, weight: u32);

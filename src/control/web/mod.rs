@@ -360,7 +360,7 @@ impl Web {
         let mut out = String::new();
         session.handle_input(format!("{line}\n").as_bytes());
         loop {
-            match session.poll(&mut Target { control: self.base.current() }, &mut out) {
+            match session.poll(&mut Target::new(self.base.current()), &mut out) {
                 Next::Do(job) => {
                     let outcome = admin::perform(&self.base, None, job).await;
                     session.handle_outcome(outcome);
@@ -410,7 +410,7 @@ fn metrics(web: &Web, target: &str) -> String {
             durations.push(Durations { proxy, server: server.as_deref(), phase, histogram });
         }
     }
-    let cores = Target { control: control.clone() }.cores();
+    let cores = Target::new(control.clone()).cores();
     let mut out = String::new();
     prometheus::metrics(&snapshot, &cores, &durations, wanted, &mut out);
     out

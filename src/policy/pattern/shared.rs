@@ -45,6 +45,8 @@ pub struct PatternFile {
 #[derive(Debug, Default)]
 struct State {
     lines: Arc<Vec<Line>>,
+    /// The lines as they were read, whatever was changed since.
+    configured: Arc<Vec<Line>>,
     users: Vec<Arc<SharedPatterns>>,
     /// Versions that are being prepared, oldest first.
     prepared: Vec<(u32, Vec<Line>)>,
@@ -58,7 +60,8 @@ impl PatternFile {
     /// tabs before a pattern are dropped. In a map the pattern is the first word and the rest of the line its value.
     pub fn parse(name: &str, text: &[u8], is_map: bool) -> PatternFile {
         let lines = text.split(|b| *b == b'\n').filter_map(|line| parse_line(line, is_map)).collect();
-        let state = State { lines: Arc::new(lines), ..State::default() };
+        let lines = Arc::new(lines);
+        let state = State { configured: Arc::clone(&lines), lines, ..State::default() };
         PatternFile { name: name.to_owned(), is_map, state: RwLock::new(state) }
     }
 
@@ -81,6 +84,11 @@ impl PatternFile {
     /// The lines now.
     pub fn lines(&self) -> Arc<Vec<Line>> {
         Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner).lines)
+    }
+
+    /// The lines that the file held when it was read.
+    pub fn configured(&self) -> Arc<Vec<Line>> {
+        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner).configured)
     }
 
     /// The version in use, and the newest that is prepared (0: none).

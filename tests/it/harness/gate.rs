@@ -61,6 +61,21 @@ impl Shardgate {
         Self::start(&relay(server, ""))
     }
 
+    /// Asks another admin socket in its directory; an error if it does not answer.
+    pub(crate) fn ask_at(&self, name: &str, command: &str) -> std::io::Result<String> {
+        ask(&self.dir.path().join(name), command)
+    }
+
+    /// Changes its configuration file and lets it run what stands there; what a refusal said.
+    pub(crate) fn edit(&mut self, change: impl FnOnce(String) -> String) -> Result<String, String> {
+        let file = self.dir.path().join("shardgate.toml");
+        let text = fs::read_to_string(&file).expect("written at the start");
+        fs::write(&file, change(text)).expect("our own directory");
+        let said = self.try_reload();
+        self.sockets_at_start = self.sockets_at_start.max(self.sockets());
+        said
+    }
+
     /// Asks the admin socket.
     pub(crate) fn ask(&self, command: &str) -> String {
         ask(&self.dir.path().join("admin.sock"), command).expect("the admin socket answers")
@@ -178,6 +193,36 @@ impl Shardgate {
         self.rewrite(body);
         self.try_reload().unwrap_or_else(|why| panic!("reload refused: {why}"));
         self.sockets_at_start = self.sockets_at_start.max(self.sockets());
+    }
+
+    /// Ends it with a signal, which it may not survive, and starts it again with what is in its configuration file now.
+    pub(crate) fn restart(&mut self, signal: &str) {
+        self.signal(signal);
+        self.wait_exit();
+        let mut log = fs::OpenOptions::new();
+        let log = log.append(true).open(self.dir.path().join("log")).expect("it was made at the start");
+        self.child = Command::new(binary())
+            .args(["run", "-c"])
+            .arg(self.dir.path().join("shardgate.toml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log)
+            .spawn()
+            .expect("the binary runs");
+        self.wait_ready();
+    }
+
+    /// Waits until it answers.
+    fn wait_ready(&mut self) {
+        let socket = self.dir.path().join("admin.sock");
+        eventually("the admin socket answers", || {
+            if let Some(status) = self.child.try_wait().expect("our own child") {
+                panic!("it ended with {status}; log:\n{}", self.log());
+            }
+            let answer = ask(&socket, "show listeners").ok()?;
+            answer.lines().any(|line| !line.is_empty() && !line.starts_with('#')).then_some(())
+        });
+        self.sockets_at_start = self.sockets();
     }
 
     /// Its temporary directory.
@@ -357,15 +402,7 @@ impl Start {
             .spawn()
             .expect("the binary runs");
         let mut gate = Shardgate { child, dir, sockets_at_start: 0, head };
-        let socket = gate.dir.path().join("admin.sock");
-        eventually("the admin socket answers", || {
-            if let Some(status) = gate.child.try_wait().expect("our own child") {
-                panic!("it ended with {status}; log:\n{}", gate.log());
-            }
-            let answer = ask(&socket, "show listeners").ok()?;
-            answer.lines().any(|line| !line.is_empty() && !line.starts_with('#')).then_some(())
-        });
-        gate.sockets_at_start = gate.sockets();
+        gate.wait_ready();
         gate
     }
 

@@ -1,0 +1,312 @@
+//! What outlives a reload and a restart: runtime changes as overrides, and the health of servers. The configuration wins over all
+//! of it.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::harness::gate::Start;
+use crate::harness::peers::free_address;
+use crate::harness::scenario::scenario;
+use crate::harness::{Origin, Shardgate, until};
+
+const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// With a state file in its directory.
+fn with_state(body: &str) -> Start {
+    Shardgate::with(body).global("state-file = \"@DIR@/state\"")
+}
+
+fn state_file(gate: &Shardgate) -> PathBuf {
+    gate.dir().join("state")
+}
+
+fn read_state(gate: &Shardgate) -> Vec<u8> {
+    std::fs::read(state_file(gate)).expect("it is written at the start")
+}
+
+/// Waits until something is on disk.
+fn wait_state(gate: &Shardgate, text: &str) {
+    until(&format!("{text} in the state file"), || String::from_utf8_lossy(&read_state(gate)).contains(text));
+}
+
+/// One server with these keywords, behind a frontend of TCP.
+fn tcp(address: impl ToString, keywords: &str) -> String {
+    format!(
+        "[frontend.fe]\nbind = \"127.0.0.1:0\"\ndefault-backend = \"be\"\n[backend.be.server.s1]\naddress = \"{}\"\n{keywords}\n",
+        address.to_string()
+    )
+}
+
+#[test]
+fn runtime_changes_outlive_restarts_and_are_listed_adopted_and_cleared() {
+    let origin = Origin::echo();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let at = dir.path().display().to_string();
+    std::fs::write(dir.path().join("names.map"), "/a first\n/b second\n").expect("writable");
+    std::fs::write(dir.path().join("bad.acl"), "192.0.2.0/24\n").expect("writable");
+    let rule = "rules = [{ return = { status = 200, content-type = \"text/plain\", lf-string = \
+                \"%[path,map_str(@DIR@/names.map,none)]\" }, if = \"!{ src -f @DIR@/bad.acl }\" }]";
+    let web = format!("[frontend.web]\nmode = \"http\"\nbind = \"127.0.0.1:0\"\nmaxconn = 100\n{rule}\n");
+    let body = tcp(origin.address, "weight = 10\n") + &web.replace("@DIR@", &at);
+    let mut gate = with_state(&body).start();
+    assert_eq!(gate.ask("show drift"), "Everything runs as configured.\n\n");
+    for command in [
+        "set weight be/s1 50",
+        "set server be/s1 state drain",
+        "set maxconn server be/s1 7",
+        "set maxconn frontend web 60",
+        "set rate-limit connections global 1000",
+        &format!("set map {at}/names.map /a changed"),
+        &format!("del map {at}/names.map /b"),
+        &format!("add map {at}/names.map /c third one"),
+        &format!("add acl {at}/bad.acl 198.51.100.0/24"),
+    ] {
+        assert_eq!(gate.ask(command), "\n", "{command}");
+    }
+    let drift = gate.ask("show drift");
+    for line in [
+        "be/s1 weight: 10 -> 50 by uid ",
+        "be/s1 state: ready -> drain by uid ",
+        "be/s1 maxconn: 0 -> 7 by uid ",
+        "frontend web maxconn: 100 -> 60 by uid ",
+        "global rate-limit: 0 -> 1000 by uid ",
+        &format!("map {at}/names.map /a: first -> changed by uid "),
+        &format!("map {at}/names.map /b: second -> (none) by uid "),
+        &format!("map {at}/names.map /c: (none) -> third one by uid "),
+        &format!("acl {at}/bad.acl 198.51.100.0/24: (none) ->"),
+    ] {
+        assert!(drift.lines().any(|l| l.starts_with(line)), "{line} in:\n{drift}");
+    }
+    wait_state(&gate, "198.51.100.0/24");
+    // A death without notice, and an orderly end.
+    for signal in ["KILL", "TERM"] {
+        gate.restart(signal);
+        assert_eq!(gate.ask("show drift"), drift, "after {signal}");
+        assert_eq!(gate.ask("get weight be/s1"), "50 (initial 10)\n\n");
+        assert_eq!((gate.stat("be/s1", "status"), gate.stat("be/s1", "slim")), ("DRAIN".into(), "7".into()));
+        assert_eq!(gate.stat("web/FRONTEND", "slim"), "60");
+        let get = |path: &str| gate.wire("web").get(path).text();
+        assert_eq!(["/a", "/b", "/c"].map(get), ["changed", "none", "third one"]);
+        assert!(gate.ask(&format!("show acl {at}/bad.acl")).contains("198.51.100.0/24"));
+    }
+    let adopt = gate.ask("adopt");
+    for line in
+        ["weight = 50  # instead of 10, ", "maxconn = 7  # new; by uid ", "maxconn = 60  # instead of 100, "]
+    {
+        assert!(adopt.lines().any(|l| l.starts_with(line)), "{line} in:\n{adopt}");
+    }
+    assert!(adopt.parse::<toml::Table>().is_ok(), "it can be pasted: {adopt}");
+    let map_lines = format!("#- /a first\n#+ /a changed\n# {at}/names.map");
+    assert!(adopt.contains("[backend.be.server.s1]  # ") && adopt.contains(&map_lines), "{adopt}");
+    assert_eq!(gate.ask("clear overrides be/s1"), "3 overrides cleared.\n\n");
+    assert_eq!(gate.ask("get weight be/s1"), "10 (initial 10)\n\n");
+    assert_eq!(gate.stat("be/s1", "status"), "no check");
+    assert!(gate.ask("clear overrides be/s1").contains("There is no override of be/s1"));
+    gate.ask("clear overrides");
+    assert_eq!(gate.wire("web").get("/b").text(), "second");
+    assert_eq!(gate.ask("show drift"), "Everything runs as configured.\n\n");
+    gate.restart("TERM");
+    assert_eq!(gate.ask("show drift"), "Everything runs as configured.\n\n");
+    gate.finish();
+}
+
+#[test]
+fn what_was_adopted_is_no_override_any_more_and_what_was_changed_otherwise_is_dropped() {
+    let origin = Origin::echo();
+    let body =
+        |weight: u32, maxconn: u32| tcp(origin.address, &format!("weight = {weight}\nmaxconn = {maxconn}\n"));
+    let mut gate = with_state(&body(10, 5)).start();
+    gate.ask("set weight be/s1 50");
+    gate.ask("set maxconn server be/s1 7");
+    // As adopt says, and as it does not.
+    gate.reload(&body(50, 8));
+    gate.wait_log("override of be/s1 weight adopted: the configuration says 50 now");
+    gate.wait_log("override of be/s1 maxconn dropped: 7 by uid ");
+    assert_eq!(gate.ask("show drift"), "Everything runs as configured.\n\n");
+    assert_eq!((gate.stat("be/s1", "weight"), gate.stat("be/s1", "slim")), ("50".into(), "8".into()));
+    // A server that is gone takes what was changed along.
+    gate.ask("set weight be/s1 60");
+    gate.reload(&body(50, 8).replace("server.s1", "server.s2"));
+    gate.wait_log("the configuration has no such object any more");
+    gate.reload(&body(50, 8));
+    assert_eq!(gate.stat("be/s1", "weight"), "50");
+    gate.finish();
+}
+
+#[test]
+fn a_change_for_a_time_ends_by_itself_whoever_runs_then() {
+    let origin = Origin::echo();
+    let mut gate = with_state(&tcp(origin.address, "weight = 10")).start();
+    assert!(gate.ask("for 1h show info").starts_with("Only a runtime change"));
+    assert!(gate.ask("for never set weight be/s1 1").starts_with("'for' expects a duration"));
+    gate.ask("for 1h set server be/s1 state maint");
+    gate.ask("for 2s set weight be/s1 50");
+    assert!(gate.ask("show drift").contains(" until "));
+    wait_state(&gate, "weight");
+    gate.restart("TERM");
+    gate.wait_log("override of be/s1 weight ended (its time is over): 10 as configured");
+    assert_eq!(gate.ask("get weight be/s1"), "10 (initial 10)\n\n");
+    assert_eq!(gate.stat("be/s1", "status"), "MAINT", "an hour is not over");
+    gate.finish();
+}
+
+/// A balancer that remembers the port of a server beyond a change of its configuration sends PROXY headers to a port that knows none.
+#[test]
+fn a_changed_port_wins_over_everything_that_was_remembered() {
+    let (old, new) = (Origin::recorder(), Origin::recorder());
+    let checked = "check = true\ninter = \"100ms\"\nfall = 1";
+    let mut gate = with_state(&tcp(old.address, checked)).start();
+    until("a check", || gate.stat("be/s1", "check_status") == "L4OK");
+    let spare = free_address();
+    // The old state: an address by hand, a weight, and a server that is down.
+    gate.ask(&format!("set server be/s1 addr {} port {}", spare.ip(), spare.port()));
+    gate.ask("set weight be/s1 7");
+    gate.wait_stat("be/s1", "check_status", "L4CON");
+    wait_state(&gate, &spare.port().to_string());
+    gate.rewrite(&tcp(new.address, &format!("{checked}\nsend-proxy-v2 = true")));
+    gate.restart("TERM");
+    gate.wait_log(&format!("override of be/s1 addr dropped: {spare} by uid "));
+    assert!(
+        gate.stat("be/s1", "status").starts_with("UP"),
+        "what is known of another port says nothing of this one"
+    );
+    assert_eq!(gate.ask("get weight be/s1"), "7 (initial 1)\n\n", "this was not changed in the file");
+    let shown = gate.ask("show server be/s1");
+    let line = |start: &str| shown.lines().find(|l| l.starts_with(start)).unwrap_or_default().to_owned();
+    let (address, proxy) = (line("address"), line("send-proxy-v2"));
+    assert!(address.contains(&new.address.to_string()) && address.contains("shardgate.toml:"), "{shown}");
+    assert!(proxy.contains("true") && proxy.contains("shardgate.toml:"), "{shown}");
+    assert!(line("weight").contains("override: 1 -> 7 by uid "), "{shown}");
+    let before = old.accepted();
+    let mut client = gate.connect("fe");
+    client.write_all(b"hello").expect("accepted");
+    drop(client);
+    until("the new port to be spoken to", || new.notes().iter().any(|note| note.ends_with(b"hello")));
+    let note = new.notes().into_iter().find(|note| note.ends_with(b"hello")).expect("seen above");
+    assert!(note.starts_with(PROXY_V2));
+    assert_eq!(old.accepted(), before, "nobody speaks to the old port");
+    gate.finish();
+}
+
+#[test]
+fn a_server_that_was_down_is_down_after_a_restart_until_its_check_passes() {
+    let origin = Origin::echo();
+    let dead = free_address();
+    let two = |address: String| {
+        tcp(origin.address, "check = true\ninter = \"500ms\"")
+            + &format!(
+                "[backend.be.server.s2]\naddress = \"{address}\"\ncheck = true\ninter = \"500ms\"\nfastinter = \"50ms\"\ndowninter = \"100ms\"\n"
+            )
+    };
+    let mut gate = with_state(&two(dead.to_string())).start();
+    until("a check", || {
+        gate.stat("be/s2", "status") == "DOWN" && gate.stat("be/s1", "check_status") == "L4OK"
+    });
+    for signal in ["KILL", "TERM"] {
+        let ups = gate.log().matches("be/s2 is UP").count();
+        gate.restart(signal);
+        gate.wait_log("be/s2 is as before the restart, until its check says otherwise");
+        assert_eq!(gate.stat("be/s2", "status"), "DOWN", "after {signal}");
+        assert!(gate.stat("be/s1", "status").starts_with("UP"));
+        assert_eq!(gate.log().matches("be/s2 is UP").count(), ups);
+    }
+    let _back = Origin::at(dead, |stream, shared| {
+        shared.hold();
+        drop(stream);
+    });
+    gate.wait_stat("be/s2", "status", "UP");
+    gate.finish();
+}
+
+#[test]
+fn a_torn_state_file_costs_the_torn_record_alone() {
+    let origin = Origin::echo();
+    let mut gate = with_state(&tcp(origin.address, "weight = 10\nmaxconn = 5")).start();
+    gate.ask("set weight be/s1 50");
+    gate.ask("set maxconn server be/s1 7");
+    wait_state(&gate, "maxconn");
+    // Each byte offset is a unit test; here the process starts with some.
+    let whole = read_state(&gate);
+    let lines: Vec<usize> =
+        whole.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at + 1).collect();
+    assert_eq!(lines.len(), 3, "a header and two records");
+    for (cut, left) in [
+        (0, 0),
+        (7, 0),
+        (lines[0], 0),
+        (lines[0] + 3, 0),
+        (lines[1] - 1, 0),
+        (lines[1], 1),
+        (whole.len() - 2, 1),
+    ] {
+        gate.signal("KILL");
+        std::fs::write(state_file(&gate), &whole[..cut]).expect("writable");
+        let warnings = gate.log().matches("count for nothing").count();
+        gate.restart("KILL");
+        let drift = gate.ask("show drift");
+        assert_eq!(drift.matches(" -> ").count(), left, "cut at {cut}: {drift}");
+        let is_torn = cut > 0 && !lines.contains(&cut);
+        assert_eq!(gate.log().matches("count for nothing").count() > warnings, is_torn, "cut at {cut}");
+    }
+    gate.finish();
+}
+
+#[test]
+fn the_state_file_itself_can_be_changed_by_a_reload() {
+    let origin = Origin::echo();
+    let body = tcp(origin.address, "weight = 10");
+    let mut gate = Shardgate::with(&body).start();
+    gate.ask("set weight be/s1 50");
+    let write = |path: &str| {
+        let line = format!("[global]\nstate-file = \"{path}\"\n");
+        move |text: String| text.replacen("[global]\n", &line, 1)
+    };
+    let why = gate.edit(write("/nowhere/at/all")).expect_err("nothing can be written there");
+    assert!(why.contains("cannot write the state file /nowhere/at/all"), "{why}");
+    let path = state_file(&gate).display().to_string();
+    gate.edit(|text| text.replace("/nowhere/at/all", &path)).expect("it can be written");
+    wait_state(&gate, "weight");
+    gate.restart("KILL");
+    assert_eq!(gate.stat("be/s1", "weight"), "50");
+    gate.finish();
+}
+
+#[test]
+fn the_page_about_runtime_changes_shows_what_happens() {
+    let (first, second) = (Origin::echo(), Origin::echo());
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("state").display().to_string();
+    let replacements = [
+        ("/var/lib/shardgate/state", path.as_str()),
+        ("*:443", "127.0.0.1:0"),
+        ("192.0.2.41:1443", &first.address.to_string()),
+        ("192.0.2.42:1443", &second.address.to_string()),
+    ];
+    let gate = scenario("runtime-changes", &replacements).start();
+    until("checks", || gate.stat("pages/web2", "check_status") == "L4OK");
+    let answer = gate.ask("set weight pages/web1 50; for 30m set server pages/web2 state drain; show drift");
+    let lines: Vec<&str> = answer.lines().filter(|line| !line.is_empty()).collect();
+    assert!(
+        lines[0].starts_with("pages/web1 weight: 10 -> 50 by uid ") && !lines[0].contains(" until "),
+        "{answer}"
+    );
+    assert!(
+        lines[1].starts_with("pages/web2 state: ready -> drain by uid ") && lines[1].contains(" until "),
+        "{answer}"
+    );
+    let shown = gate.ask("show server pages/web1");
+    for (value, from) in [
+        ("# value", "from"),
+        ("weight               50", "override: 10 -> 50 by uid "),
+        ("maxconn              (no limit)", "default"),
+        ("state                ready", "default"),
+        ("status               UP", "checks, last: Layer4 check passed"),
+        ("check                true", "(backend.pages.default-server)"),
+    ] {
+        assert!(
+            shown.lines().any(|l| l.starts_with(value) && l.contains(from)),
+            "{value}, {from} in:\n{shown}"
+        );
+    }
+    gate.finish();
+}
