@@ -13,6 +13,10 @@ use shardgate::control::explain::Question;
 use shardgate::control::{self, ctl, ctl_prompt, load};
 use shardgate::model::Model;
 
+/// `show generations` tells what a generation holds.
+#[global_allocator]
+static ALLOCATOR: shardgate::rt::alloc::Counting = shardgate::rt::alloc::Counting;
+
 /// A thread-per-core load balancer for TCP.
 #[derive(Parser)]
 #[command(version, about)]

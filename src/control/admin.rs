@@ -1,5 +1,6 @@
 //! Admin sockets: listens, and moves bytes between each connection and its `cli::AdminSession`. What commands mean is there.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -7,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use crate::base::limits::ADMIN_CONNECTIONS_MAX;
@@ -57,27 +58,124 @@ fn refused(socket: &AdminSocket, e: &io::Error) -> StartError {
     StartError(format!("cannot make the admin socket {}: {}", socket.at, rt::error::words(e)))
 }
 
+/// An admin socket that listens.
+pub(super) struct Gate {
+    at: AdminEndpoint,
+    mode: Cell<u32>,
+    level: Cell<AdminLevel>,
+    /// Device and inode of its file.
+    file: Option<(u64, u64)>,
+    /// It is to be closed.
+    over: Cell<bool>,
+    waker: Cell<Option<Waker>>,
+}
+
+impl Gate {
+    fn close(&self) {
+        self.over.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    async fn closed(&self) {
+        poll_fn(|cx| {
+            if self.over.get() {
+                return Poll::Ready(());
+            }
+            self.waker.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Removes its file, unless another process has put its own there meanwhile.
+    fn remove_file(&self) {
+        if let (AdminEndpoint::Unix(path), Some(file)) = (&self.at, self.file)
+            && identity(path).is_ok_and(|now| now == file)
+        {
+            // It was there a moment ago; if it is gone by now, that is what was wanted.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 /// Opens all admin sockets and serves them.
 ///
 /// # Errors
 /// One cannot be made.
 pub(super) fn listen_all(control: &Rc<Control>) -> Result<(), StartError> {
-    for socket in &control.model.global.admin {
-        let fd = match &socket.at {
-            AdminEndpoint::Unix(path) => {
-                let fd = open(path, socket.mode).map_err(|e| refused(socket, &e))?;
-                let file = identity(path).map_err(|e| refused(socket, &e))?;
-                control.admin_files.borrow_mut().push((path.clone(), file));
-                fd
-            }
-            AdminEndpoint::Tcp(address) => {
-                let options = ListenOptions { backlog: BACKLOG, ..ListenOptions::default() };
-                rt::listen(Endpoint::Ip(*address), options).map_err(|e| refused(socket, &e))?
-            }
-        };
-        rt::spawn(accept(control.base().clone(), Listener::new(fd), socket.level));
-    }
+    let opened = open_new(control, &control.model)?;
+    serve_all(control.base(), &control.model, opened);
     Ok(())
+}
+
+/// A socket that is ready to be served; dropping it closes it.
+pub(super) struct Opened(Option<(Gate, OwnedFd)>);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Some((gate, _)) = &self.0 {
+            gate.remove_file();
+        }
+    }
+}
+
+/// Opens the admin sockets of a configuration that do not listen yet.
+///
+/// # Errors
+/// One cannot be made; those that were made are closed again.
+pub(super) fn open_new(base: &ControlBase, model: &Model) -> Result<Vec<Opened>, StartError> {
+    let listens = |socket: &&AdminSocket| base.admin_gates.borrow().iter().any(|gate| gate.at == socket.at);
+    model.global.admin.iter().filter(|socket| !listens(socket)).map(open_one).collect()
+}
+
+fn open_one(socket: &AdminSocket) -> Result<Opened, StartError> {
+    let wrong = |e: io::Error| refused(socket, &e);
+    let (fd, file) = match &socket.at {
+        AdminEndpoint::Unix(path) => {
+            let fd = open(path, socket.mode).map_err(wrong)?;
+            (fd, Some(identity(path).map_err(wrong)?))
+        }
+        AdminEndpoint::Tcp(address) => {
+            let options = ListenOptions { backlog: BACKLOG, ..ListenOptions::default() };
+            (rt::listen(Endpoint::Ip(*address), options).map_err(wrong)?, None)
+        }
+    };
+    let (mode, level) = (Cell::new(socket.mode), Cell::new(socket.level));
+    let gate =
+        Gate { at: socket.at.clone(), mode, level, file, over: Cell::new(false), waker: Cell::default() };
+    Ok(Opened(Some((gate, fd))))
+}
+
+/// Serves those that were opened, closes those that the configuration does not have, and gives the others what it says. Connections
+/// go on.
+pub(super) fn serve_all(base: &Rc<ControlBase>, model: &Model, opened: Vec<Opened>) {
+    let mut gates = base.admin_gates.borrow_mut();
+    gates.retain(|gate| {
+        let stays = model.global.admin.iter().any(|socket| socket.at == gate.at);
+        if !stays {
+            gate.close();
+            gate.remove_file();
+        }
+        stays
+    });
+    for gate in gates.iter() {
+        let Some(socket) = model.global.admin.iter().find(|socket| socket.at == gate.at) else { continue };
+        gate.level.set(socket.level);
+        if let AdminEndpoint::Unix(path) = &socket.at
+            && gate.mode.replace(socket.mode) != socket.mode
+            && let Err(e) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(socket.mode))
+        {
+            let text = format!("cannot change the mode of {}: {}", path.display(), rt::error::words(&e));
+            base.say(Level::Warning, text);
+        }
+    }
+    for (gate, fd) in opened.into_iter().filter_map(|mut opened| opened.0.take()) {
+        let gate = Rc::new(gate);
+        gates.push(gate.clone());
+        rt::spawn(accept(base.clone(), Listener::new(fd), gate));
+    }
 }
 
 /// Makes the socket under another name first, so that its permissions are right from the moment when it can be found.
@@ -102,24 +200,22 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     std::fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()))
 }
 
-/// Removes the files of the admin sockets, unless another process has put its own there meanwhile.
-pub(super) fn remove_files(control: &Control) {
-    for (path, file) in control.admin_files.take() {
-        if identity(&path).is_ok_and(|now| now == file) {
-            // It was there a moment ago; if it is gone by now, that is what was wanted.
-            let _ = std::fs::remove_file(&path);
-        }
+/// Removes the files of the admin sockets.
+pub(super) fn remove_files(base: &ControlBase) {
+    for gate in base.admin_gates.take() {
+        gate.remove_file();
     }
 }
 
-async fn accept(control: Rc<ControlBase>, mut listener: Listener, level: AdminLevel) {
-    loop {
-        match listener.accept().await {
-            Ok(conn) => rt::spawn(serve(control.clone(), conn, level)),
-            Err(e) => {
+async fn accept(control: Rc<ControlBase>, mut listener: Listener, gate: Rc<Gate>) {
+    while !gate.over.get() {
+        match rt::select(listener.accept(), gate.closed()).await {
+            rt::Either::First(Ok(conn)) => rt::spawn(serve(control.clone(), conn, gate.level.get())),
+            rt::Either::First(Err(e)) => {
                 control.say(Level::Warning, format!("cannot accept on an admin socket: {e}"));
                 rt::sleep_until(rt::now() + ACCEPT_REST).await;
             }
+            rt::Either::Second(()) => return,
         }
     }
 }

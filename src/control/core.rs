@@ -4,7 +4,6 @@
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use crate::base::id::{CoreId, IdVec, ListenerId, ServerId};
 use crate::base::limits::OVERRIDES_MAX;
 use crate::base::rng::Rng;
 use crate::base::time::Now;
+use crate::control::admin;
 use crate::control::certificates::Certificates;
 use crate::control::checks::Probes;
 use crate::control::descriptors::Budget;
@@ -84,6 +84,8 @@ pub(super) struct Start {
     pub(super) sockets: Vec<Vec<(ListenerId, OwnedFd)>>,
     /// The threads that check passwords.
     pub(super) passwords: Passwords,
+    /// Bytes of the model, with the copies of all cores.
+    pub(super) model_bytes: u64,
     /// What the state file tells.
     pub(super) memory: crate::control::run::Memory,
     pub(super) companion: Option<Companion>,
@@ -108,6 +110,8 @@ pub struct Config {
 pub(super) struct Process {
     pub(super) budget: Budget,
     pub(super) open_files: u64,
+    /// Pipes of a core at most that descriptors were kept for.
+    pub(super) pipes_max: u32,
     pub(super) warnings: u64,
     /// What may be done inside the sandbox, and what is in force; `None`: there is none.
     pub(super) sandbox: Option<(rt::sandbox::Needs, rt::sandbox::InForce)>,
@@ -169,12 +173,12 @@ pub(super) struct ControlBase {
     pub(super) admin_connections: Cell<usize>,
     /// What keepalived and operators said of addresses that move between nodes.
     pub(super) vips: RefCell<Vips>,
-    /// Files of admin sockets: path, device and inode.
-    pub(super) admin_files: RefCell<Vec<(PathBuf, (u64, u64))>>,
     /// What runs otherwise than configured.
     pub(super) overrides: RefCell<Overrides>,
     /// Remembers it.
     pub(super) state_file: RefCell<Option<StateFile>>,
+    /// Admin sockets that listen.
+    pub(super) admin_gates: RefCell<Vec<Rc<admin::Gate>>>,
     /// The threads that check passwords.
     pub(super) passwords: RefCell<Passwords>,
 }
@@ -255,6 +259,7 @@ impl Control {
             log,
             logs,
             process,
+            model_bytes,
             passwords,
             ..
         } = start;
@@ -279,15 +284,16 @@ impl Control {
             notices: notices.sender(),
             admin_connections: Cell::new(0),
             vips: RefCell::default(),
-            admin_files: RefCell::default(),
             overrides: RefCell::new(Overrides::new(OVERRIDES_MAX)),
             state_file: RefCell::default(),
+            admin_gates: RefCell::default(),
             passwords: RefCell::new(passwords),
             cores,
             log,
             logs,
             process,
         });
+        base.generations.borrow_mut().note_memory(1, model_bytes);
         let states = States::new(&model, now);
         let control = base.switch(View { model, live, tls, cells, states, addresses, waiting });
         (control, notices.receiver(), inbox.receiver(), signals)
@@ -417,10 +423,16 @@ pub(super) async fn read_mail(base: Rc<ControlBase>, inbox: Receiver<ToControl>)
                 base.latency.borrow_mut().take(&mut batch);
                 base.cores[core.0 as usize].send(ToCore::Timers(batch));
             }
-            ToControl::Applied { generation, .. } => base.reload.applied(generation),
+            ToControl::Applied { generation, bytes, .. } => {
+                base.generations.borrow_mut().note_memory(generation, bytes);
+                base.reload.applied(generation);
+            }
             ToControl::GenerationOver { generation, model, .. } => {
                 drop(model);
-                base.generations.borrow_mut().over(generation);
+                let unused = base.generations.borrow_mut().over(generation);
+                if let Some(sets) = unused {
+                    base.logs.release(sets);
+                }
             }
             ToControl::Drained(core) => base.notices.send(Notice::Drained(core)),
         }

@@ -212,11 +212,10 @@ fn on_a_core(mut model: Model, ask: Ask) -> Result<Explained, String> {
     let live = Live::new(&model, model.global.maxconn.unwrap_or(u32::MAX - 1));
     let setup = Setup {
         core: CoreId(0),
-        generation: Generation { model: Arc::new(model), live, shards, tls },
+        generation: Generation { model: Arc::new(model), live, shards, tls, first_log_set: 0, passwords },
         peers: vec![inbox.sender()],
         inbox,
         control: control.sender(),
-        passwords,
     };
     let result = Arc::new(OnceLock::new());
     let told = result.clone();

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::base::limits::GENERATIONS_KEPT;
@@ -32,10 +33,14 @@ pub(super) struct Attempt {
 struct Alive {
     number: u32,
     model: Arc<Model>,
+    /// Its sets of log targets.
+    log_sets: Range<u16>,
     /// Data cores on which somebody lives by it.
     cores: usize,
     /// When it was replaced.
     replaced: Option<Now>,
+    /// What its model and what the cores made of it hold.
+    bytes: u64,
 }
 
 /// All generations.
@@ -48,19 +53,21 @@ pub(super) struct Generations {
 impl Generations {
     /// The first one has just begun.
     pub(super) fn new(model: &Arc<Model>, process: &Process, cores: usize, now: Now) -> Generations {
+        let sets = u16::try_from(model.logging.sets.len()).unwrap_or(u16::MAX);
         let text = process.config.as_ref().map(|config| config.text.clone());
         let mut generations = Generations { alive: Vec::new(), attempts: VecDeque::new(), cores };
-        generations.begin(1, model, now);
+        generations.begin(1, model, 0..sets, now);
         generations.note(Attempt { when: now, who: "start".to_owned(), outcome: Outcome::Ran(1), text });
         generations
     }
 
     /// A generation is the current one from now on.
-    pub(super) fn begin(&mut self, number: u32, model: &Arc<Model>, now: Now) {
+    pub(super) fn begin(&mut self, number: u32, model: &Arc<Model>, log_sets: Range<u16>, now: Now) {
         if let Some(last) = self.alive.last_mut() {
             last.replaced = Some(now);
         }
-        self.alive.push(Alive { number, model: model.clone(), cores: self.cores, replaced: None });
+        let model = model.clone();
+        self.alive.push(Alive { number, model, log_sets, cores: self.cores, replaced: None, bytes: 0 });
     }
 
     /// Remembers an attempt; the oldest is forgotten.
@@ -74,14 +81,32 @@ impl Generations {
         self.attempts.push_back(attempt);
     }
 
-    /// On one core nobody lives by it any more.
-    pub(super) fn over(&mut self, number: u32) {
-        if let Some(at) = self.alive.iter().position(|alive| alive.number == number) {
-            self.alive[at].cores -= 1;
-            if self.alive[at].cores == 0 {
-                self.alive.remove(at);
-            }
+    /// So much more was allocated for it.
+    pub(super) fn note_memory(&mut self, number: u32, bytes: u64) {
+        if let Some(alive) = self.alive.iter_mut().find(|alive| alive.number == number) {
+            alive.bytes += bytes;
         }
+    }
+
+    /// KiB of a generation that somebody lives by.
+    fn kib(&self, number: u32) -> u64 {
+        self.alive.iter().find(|alive| alive.number == number).map_or(0, |alive| alive.bytes.div_ceil(1024))
+    }
+
+    /// On one core nobody lives by it any more. Returns the sets of log targets that nobody needs any more.
+    pub(super) fn over(&mut self, number: u32) -> Option<Range<u16>> {
+        let at = self.alive.iter().position(|alive| alive.number == number)?;
+        self.alive[at].cores -= 1;
+        if self.alive[at].cores > 0 {
+            return None;
+        }
+        let sets = self.alive.remove(at).log_sets;
+        (!self.alive.iter().any(|alive| alive.log_sets == sets)).then_some(sets)
+    }
+
+    /// The sets of log targets of the current generation.
+    pub(super) fn log_sets(&self) -> Range<u16> {
+        self.alive.last().map_or(0..0, |alive| alive.log_sets.clone())
     }
 
     /// The configuration of a generation, if somebody may still live by it.
@@ -97,7 +122,7 @@ impl Generations {
 
     /// `show generations`. `sessions`: how many live by a generation.
     pub(super) fn show(&self, sessions: impl Fn(u32) -> usize, now: Now) -> String {
-        let mut out = "# generation state age_s sessions who\n".to_owned();
+        let mut out = "# generation state age_s sessions mem_kib who\n".to_owned();
         let current = self.alive.last().map(|alive| alive.number);
         for attempt in &self.attempts {
             let age = now.since(attempt.when).as_secs();
@@ -109,15 +134,17 @@ impl Generations {
                         true => "old",
                         false => "over",
                     };
-                    writeln!(out, "{number} {state} {age} {} {}", sessions(*number), attempt.who)
+                    let (count, kib) = (sessions(*number), self.kib(*number));
+                    writeln!(out, "{number} {state} {age} {count} {kib} {}", attempt.who)
                 }
-                Outcome::Refused(why) => writeln!(out, "- refused {age} 0 {}: {why}", attempt.who),
+                Outcome::Refused(why) => writeln!(out, "- refused {age} 0 0 {}: {why}", attempt.who),
             };
         }
         for alive in &self.alive {
             if !self.attempts.iter().any(|attempt| attempt.outcome == Outcome::Ran(alive.number)) {
                 let age = alive.replaced.map_or(0, |since| now.since(since).as_secs());
-                let _ = writeln!(out, "{} old {age} {} -", alive.number, sessions(alive.number));
+                let (number, kib) = (alive.number, self.kib(alive.number));
+                let _ = writeln!(out, "{number} old {age} {} {kib} -", sessions(number));
             }
         }
         out

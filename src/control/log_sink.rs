@@ -25,6 +25,8 @@ enum Entry {
     Lines(Vec<u8>, u64),
     /// Open the file again: it was moved away (SIGHUP).
     Reopen,
+    /// Write somewhere else from now on.
+    Switch(Prepared),
     /// Say when everything before this is written.
     Flush(SyncSender<()>),
 }
@@ -79,6 +81,11 @@ impl LogSink {
     /// Opens the file again after it was moved away.
     pub(super) fn reopen(&self) {
         self.put(Entry::Reopen);
+    }
+
+    /// Writes there from now on; what was logged before goes where it was to go.
+    pub(super) fn switch(&self, next: Prepared) {
+        self.put(Entry::Switch(next));
     }
 
     /// Waits, but not for long, until what was logged is written: the process ends.
@@ -139,6 +146,19 @@ pub(super) fn is_terminal(target: &LogTarget) -> bool {
     }
 }
 
+/// A target that can be written to.
+pub(super) struct Prepared(Output);
+
+impl Prepared {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub(super) fn open(target: &LogTarget) -> io::Result<Prepared> {
+        Output::open(target).map(Prepared)
+    }
+}
+
 /// Where lines end up.
 enum Output {
     Stderr,
@@ -191,6 +211,7 @@ fn write_all(mut output: Output, entries: &Receiver<Entry>, dropped: &AtomicU64,
             }
             // The old file goes on being written when the new one cannot be opened.
             Entry::Reopen => drop(output.reopen()),
+            Entry::Switch(Prepared(next)) => output = next,
             Entry::Flush(done) => drop(done.send(())),
         }
     }
@@ -220,6 +241,20 @@ mod tests {
         let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect("readable");
         assert_eq!((read("events.1").as_str(), read("events").as_str()), ("before\none\ntwo\n", "three\n"));
         assert_eq!(sink.dropped(), 0);
+    }
+
+    #[test]
+    fn another_target_takes_what_comes_after() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let target = |name: &str| LogTarget::File(dir.path().join(name));
+        let sink = LogSink::open(&target("one")).expect("opens");
+        line(&sink, "first\n");
+        assert!(Prepared::open(&LogTarget::File("/nowhere/at/all".into())).is_err());
+        sink.switch(Prepared::open(&target("two")).expect("opens"));
+        line(&sink, "second\n");
+        sink.flush();
+        let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect("readable");
+        assert_eq!((read("one").as_str(), read("two").as_str()), ("first\n", "second\n"));
     }
 
     #[test]

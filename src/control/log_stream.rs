@@ -22,6 +22,36 @@ pub(super) struct LogStream {
 struct Shared {
     waiting: RefCell<Vec<u8>>,
     waker: Cell<Option<Waker>>,
+    /// Nobody adds anything any more.
+    over: Cell<bool>,
+}
+
+impl Shared {
+    /// Until there is something to send, or nothing will come any more.
+    async fn more(&self) {
+        poll_fn(|cx| {
+            if self.waiting.borrow().is_empty() && !self.over.get() {
+                self.waker.set(Some(cx.waker().clone()));
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// All is sent, and nothing will come any more.
+    fn is_done(&self) -> bool {
+        self.over.get() && self.waiting.borrow().is_empty()
+    }
+}
+
+impl Drop for LogStream {
+    fn drop(&mut self) {
+        self.shared.over.set(true);
+        if let Some(waker) = self.shared.waker.take() {
+            waker.wake();
+        }
+    }
 }
 
 impl LogStream {
@@ -54,17 +84,13 @@ impl LogStream {
     }
 }
 
-/// Sends as long as the process runs. What a broken connection had taken is lost: TCP does not say what arrived.
+/// Sends until nothing will come any more. What a broken connection had taken is lost: TCP does not say what arrived.
 async fn send(shared: Rc<Shared>, address: SocketAddr) {
     loop {
-        let next = poll_fn(|cx| {
-            if shared.waiting.borrow().is_empty() {
-                shared.waker.set(Some(cx.waker().clone()));
-                return Poll::Pending;
-            }
-            Poll::Ready(())
-        });
-        next.await;
+        shared.more().await;
+        if shared.is_done() {
+            return;
+        }
         let connected = rt::with_deadline(
             rt::connect(rt::Target::Ip(address), ConnectOptions::default()),
             Some(rt::now() + LOG_RETRY),
@@ -75,18 +101,18 @@ async fn send(shared: Rc<Shared>, address: SocketAddr) {
                 if !batch.is_empty() && conn.send_all(batch).await.is_err() {
                     break;
                 }
-                let more = poll_fn(|cx| {
-                    if shared.waiting.borrow().is_empty() {
-                        shared.waker.set(Some(cx.waker().clone()));
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(())
-                });
+                if shared.is_done() {
+                    return;
+                }
                 // A server that closes is noticed before lines are written into the void.
-                if let rt::Either::Second(_) = rt::select(more, conn.closed()).await {
+                if let rt::Either::Second(_) = rt::select(shared.more(), conn.closed()).await {
                     break;
                 }
             }
+        }
+        // A server that does not answer keeps nobody who is over.
+        if shared.over.get() {
+            return;
         }
         rt::sleep_until(rt::now() + LOG_RETRY).await;
     }

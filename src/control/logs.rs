@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{IoSlice, Write};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use crate::base::limits::{LOG_GATHER, LOG_RETRY, LOG_RING_BYTES};
 use crate::base::time::Now;
 use crate::control::events::Level;
 use crate::control::log_ring::EventRing;
+use crate::control::log_sets::{Change, Resolved};
 use crate::control::log_sink::LogSink;
 use crate::control::log_stream::LogStream;
-use crate::model::LogTarget;
 use crate::model::log::{Framing, Header, LogSet, Logging, Output, Ring, Target};
 use crate::policy::log::{Dates, printable};
 use crate::proxy::log::{ENTRY_HEADER, LogSetup};
@@ -30,8 +30,7 @@ use crate::rt::{self, Datagrams, StartError};
 /// The ends of the cores' rings and what the lines go to; it travels to the control core.
 pub(super) struct Logs {
     cores: Vec<CoreRing>,
-    sets: Vec<LogSet>,
-    outlets: Vec<(Output, Opened)>,
+    change: Option<Change>,
 }
 
 struct CoreRing {
@@ -41,7 +40,7 @@ struct CoreRing {
 }
 
 /// An output that can be used: nothing about it fails any more.
-enum Opened {
+pub(super) enum Opened {
     Sink(LogSink),
     Udp(SocketAddr),
     Unix(PathBuf),
@@ -50,7 +49,7 @@ enum Opened {
 }
 
 /// The same on the control core.
-enum Kind {
+pub(super) enum Kind {
     Sink(LogSink),
     Udp(SocketAddr),
     Unix(PathBuf),
@@ -76,86 +75,53 @@ impl Logs {
         let pairs = (0..cores).map(|_| {
             let (producer, consumer) = RingBuffer::new(LOG_RING_BYTES);
             let parked = Arc::new(AtomicBool::new(true));
-            let setup = LogSetup { producer, parked: parked.clone(), first_set: 0 };
+            let setup = LogSetup { producer, parked: parked.clone() };
             (setup, CoreRing { consumer, parked })
         });
         let (setups, cores) = pairs.unzip();
-        (setups, Logs { cores, sets: Vec::new(), outlets: Vec::new() })
+        (setups, Logs { cores, change: None })
     }
 
-    /// Opens what a model logs to. `events` is open already.
+    /// Opens what a model logs to.
     ///
     /// # Errors
     /// A file cannot be opened, or a name not resolved.
-    pub(super) fn open(
-        &mut self,
-        logging: &Logging,
-        events: &(LogTarget, LogSink),
-    ) -> Result<(), StartError> {
-        for output in &logging.outputs {
-            self.outlets.push((output.clone(), open(output, logging, events)?));
-        }
-        self.sets.clone_from(&logging.sets);
+    pub(super) fn open(&mut self, logging: &Logging) -> Result<(), StartError> {
+        self.change = Some(Change::new(logging, &Resolved::of(logging), |_| None)?);
         Ok(())
     }
 }
 
-fn open(output: &Output, logging: &Logging, events: &(LogTarget, LogSink)) -> Result<Opened, StartError> {
-    let local = match output {
-        Output::Stderr => Some(LogTarget::Stderr),
-        Output::Stdout => Some(LogTarget::Stdout),
-        Output::File(path) => Some(LogTarget::File(path.clone())),
-        _ => None,
-    };
-    if let Some(target) = local {
-        if target == events.0 {
-            return Ok(Opened::Sink(events.1.clone()));
-        }
-        let sink = LogSink::open(&target);
-        return sink
-            .map(Opened::Sink)
-            .map_err(|e| StartError(format!("cannot open the log {target:?}: {e}")));
-    }
-    Ok(match output {
-        Output::Udp(address) => Opened::Udp(resolve(address)?),
-        Output::Tcp { address, framing } => Opened::Stream(resolve(address)?, *framing),
-        Output::Unix(path) => Opened::Unix(path.clone()),
-        Output::Ring(index) => Opened::Ring(logging.rings[*index].clone()),
-        Output::Stderr | Output::Stdout | Output::File(_) => unreachable!("opened above"),
-    })
-}
-
-fn resolve(address: &str) -> Result<SocketAddr, StartError> {
-    let wrong = |why: String| StartError(format!("cannot resolve the log target {address}: {why}"));
-    let mut found = address.to_socket_addrs().map_err(|e| wrong(e.to_string()))?;
-    found.next().ok_or_else(|| wrong("it has no address".to_owned()))
-}
-
 /// The same on the control core.
 pub(super) struct Outlets {
-    state: RefCell<State>,
+    pub(super) state: RefCell<State>,
     /// The drain runs.
     running: Cell<bool>,
     /// Lines that no target took.
-    dropped: Cell<u64>,
+    pub(super) dropped: Cell<u64>,
 }
 
-struct State {
+pub(super) struct State {
     cores: Vec<CoreRing>,
-    sets: Vec<LogSet>,
-    outlets: Vec<Outlet>,
+    /// The sets of all generations that somebody lives by.
+    pub(super) sets: Vec<Option<LogSet>>,
+    /// What these sets lead to.
+    pub(super) outlets: Vec<Option<Outlet>>,
+    /// Those of the current generation, in the order of its outputs.
+    pub(super) current: Vec<usize>,
+    /// The first set of the current generation: where events go.
+    pub(super) first: usize,
     /// Lines that each target of each set was asked to take, for samples.
-    counts: Vec<Vec<u64>>,
+    pub(super) counts: Vec<Vec<u64>>,
     dates: Dates,
     hostname: String,
     pid: String,
     entry: Vec<u8>,
 }
 
-struct Outlet {
-    #[allow(dead_code, reason = "a reload finds what is open by it")]
-    output: Output,
-    kind: Kind,
+pub(super) struct Outlet {
+    pub(super) output: Output,
+    pub(super) kind: Kind,
     socket: Option<Datagrams>,
     /// Not before then is a socket made again.
     retry_at: Now,
@@ -166,14 +132,14 @@ struct Outlet {
 impl Outlets {
     /// Takes over on this core.
     pub(super) fn new(logs: Logs) -> Outlets {
-        let outlets = logs.outlets.into_iter().map(|(output, opened)| Outlet::new(output, opened));
-        let counts = logs.sets.iter().map(|set| vec![0; set.targets.len()]).collect();
-        Outlets {
+        let outlets = Outlets {
             state: RefCell::new(State {
-                outlets: outlets.collect(),
+                outlets: Vec::new(),
                 cores: logs.cores,
-                sets: logs.sets,
-                counts,
+                sets: Vec::new(),
+                current: Vec::new(),
+                first: 0,
+                counts: Vec::new(),
                 dates: Dates::new(rt::machine::local_offset),
                 hostname: rt::machine::hostname(),
                 pid: std::process::id().to_string(),
@@ -181,47 +147,17 @@ impl Outlets {
             }),
             running: Cell::new(false),
             dropped: Cell::new(0),
+        };
+        if let Some(change) = logs.change {
+            outlets.add(change);
         }
-    }
-
-    /// Adds what another model logs to, keeping what is open. The number of its first set: lines of that model name their
-    /// sets from there on, and those of models before it go on.
-    ///
-    /// # Errors
-    /// A file cannot be opened, or a name not resolved; nothing is changed then.
-    #[allow(dead_code, reason = "a reload calls it")]
-    pub(super) fn add(&self, logging: &Logging, events: &(LogTarget, LogSink)) -> Result<u16, StartError> {
-        let state = &mut *self.state.borrow_mut();
-        let mut fresh = Vec::new();
-        let mut places = Vec::with_capacity(logging.outputs.len());
-        for output in &logging.outputs {
-            let is_same = |other: &Outlet| match (&other.kind, output) {
-                // Rings of two models are the same if their settings are.
-                (Kind::Ring(ring), Output::Ring(index)) => *ring.settings() == logging.rings[*index],
-                _ => other.output == *output,
-            };
-            let place = state.outlets.iter().position(is_same).unwrap_or(state.outlets.len() + fresh.len());
-            if place >= state.outlets.len() {
-                fresh.push((output.clone(), open(output, logging, events)?));
-            }
-            places.push(place);
-        }
-        state.outlets.extend(fresh.into_iter().map(|(output, opened)| Outlet::new(output, opened)));
-        let first = u16::try_from(state.sets.len()).unwrap_or(u16::MAX);
-        for set in &logging.sets {
-            let mut set = set.clone();
-            for target in &mut set.targets {
-                target.output = places[target.output];
-            }
-            state.counts.push(vec![0; set.targets.len()]);
-            state.sets.push(set);
-        }
-        Ok(first)
+        outlets
     }
 
     /// Lines that no target took.
     pub(super) fn dropped(&self) -> u64 {
-        self.dropped.get()
+        let state = self.state.borrow();
+        self.dropped.get() + state.outlets.iter().flatten().map(Outlet::dropped_by_sink).sum::<u64>()
     }
 
     /// A core has lines.
@@ -240,17 +176,14 @@ impl Outlets {
         };
         let now = unix_now();
         let state = &mut *self.state.borrow_mut();
-        if state.sets.is_empty() {
-            return;
-        }
         let text = printable(text);
-        state.hand_out(0, level, now, &[], text.as_bytes(), true);
+        state.hand_out(state.first, level, now, &[], text.as_bytes(), true);
         self.dropped.set(self.dropped.get() + state.flush());
     }
 
     /// Opens files again that were moved away.
     pub(super) fn reopen(&self) {
-        for outlet in &self.state.borrow().outlets {
+        for outlet in self.state.borrow().outlets.iter().flatten() {
             if let Kind::Sink(sink) = &outlet.kind {
                 sink.reopen();
             }
@@ -260,24 +193,25 @@ impl Outlets {
     /// Hands out what is left: the process ends.
     pub(super) fn finish(&self) {
         self.drain_once();
-        for outlet in &self.state.borrow().outlets {
+        for outlet in self.state.borrow().outlets.iter().flatten() {
             if let Kind::Sink(sink) = &outlet.kind {
                 sink.flush();
             }
         }
     }
 
-    /// The rings, by name.
+    /// The rings of the current generation.
     pub(super) fn rings(&self) -> Vec<Rc<EventRing>> {
-        let ring = |outlet: &Outlet| match &outlet.kind {
+        let state = self.state.borrow();
+        let ring = |place: &usize| match &state.outlets[*place].as_ref()?.kind {
             Kind::Ring(ring) => Some(ring.clone()),
             _ => None,
         };
-        self.state.borrow().outlets.iter().filter_map(ring).collect()
+        state.current.iter().filter_map(ring).collect()
     }
 
     /// Hands out everything that is there; whether there was something.
-    fn drain_once(&self) -> bool {
+    pub(super) fn drain_once(&self) -> bool {
         let state = &mut *self.state.borrow_mut();
         let drained = state.drain();
         self.dropped.set(self.dropped.get() + state.flush());
@@ -379,9 +313,9 @@ impl State {
         text: &[u8],
         is_event: bool,
     ) {
-        let Some(set_of) = self.sets.get(set) else { return };
+        let Some(Some(set_of)) = self.sets.get(set) else { return };
         for (index, target) in set_of.targets.iter().enumerate() {
-            let outlet = &mut self.outlets[target.output];
+            let Some(outlet) = &mut self.outlets[target.output] else { continue };
             // Events have their own way to files and standard streams.
             if level > target.level || (is_event && matches!(outlet.kind, Kind::Sink(_))) {
                 continue;
@@ -409,7 +343,7 @@ impl State {
 
     /// Sends all batches; how many lines were dropped.
     fn flush(&mut self) -> u64 {
-        self.outlets.iter_mut().filter(|outlet| !outlet.ends.is_empty()).map(Outlet::flush).sum()
+        self.outlets.iter_mut().flatten().filter(|outlet| !outlet.ends.is_empty()).map(Outlet::flush).sum()
     }
 }
 
@@ -475,7 +409,15 @@ impl Kind {
 }
 
 impl Outlet {
-    fn new(output: Output, opened: Opened) -> Outlet {
+    /// Lines that a sink dropped: it counts them itself.
+    pub(super) fn dropped_by_sink(&self) -> u64 {
+        match &self.kind {
+            Kind::Sink(sink) => sink.dropped(),
+            _ => 0,
+        }
+    }
+
+    pub(super) fn new(output: Output, opened: Opened) -> Outlet {
         let (batch, ends) = (Vec::new(), Vec::new());
         Outlet { output, kind: opened.into(), socket: None, retry_at: Now::default(), batch, ends }
     }

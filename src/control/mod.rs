@@ -28,6 +28,7 @@ mod http_script;
 mod listeners;
 pub mod load;
 mod log_ring;
+mod log_sets;
 mod log_sink;
 mod log_stream;
 mod logs;

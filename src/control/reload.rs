@@ -14,8 +14,10 @@ use crate::control::events::Level;
 use crate::control::generations::{Attempt, Outcome};
 use crate::control::listeners::{self, Opened};
 use crate::control::load::{self, Source};
+use crate::control::log_sets::{Change, Resolved};
+use crate::control::log_sink::Prepared;
 use crate::control::notify::notify;
-use crate::control::{gather, resolve, sandbox};
+use crate::control::{admin, gather, resolve, sandbox};
 use crate::live::BindState;
 use crate::model::{self, Model};
 use crate::proxy::core::Generation;
@@ -26,7 +28,10 @@ use crate::tls;
 
 /// Reads a configuration on its own thread.
 #[derive(Debug)]
-pub(super) struct Loaded(Result<(load::Loaded, Option<Arc<tls::Store>>), String>);
+pub(super) struct Loaded(Result<Read, String>);
+
+/// What was read, the certificates and the addresses of log targets that it names.
+type Read = (load::Loaded, Option<Arc<tls::Store>>, Resolved);
 
 /// The reload that is under way, if there is one.
 #[derive(Default)]
@@ -78,6 +83,23 @@ struct Candidate {
     tls: Arc<tls::Store>,
     warnings: Vec<String>,
     text: Arc<str>,
+    /// Addresses of log targets.
+    log_names: Resolved,
+}
+
+/// Where another generation logs to, if that is somewhere else.
+struct Logs {
+    lines: Option<Change>,
+    events: Option<Prepared>,
+}
+
+impl Logs {
+    fn open(base: &ControlBase, old: &Model, new: &Model, names: &Resolved) -> Result<Logs, rt::StartError> {
+        let lines = (old.logging != new.logging).then(|| base.logs.prepare(&new.logging, names));
+        let events = (old.global.log != new.global.log).then(|| Prepared::open(&new.global.log));
+        let wrong = |e| rt::StartError(format!("cannot open the log {:?}: {e}", new.global.log));
+        Ok(Logs { lines: lines.transpose()?, events: events.transpose().map_err(wrong)? })
+    }
 }
 
 /// Does what an administrator wants; the answer.
@@ -165,26 +187,22 @@ pub(super) async fn reload(base: &Rc<ControlBase>, who: &str) -> Result<Vec<Stri
 }
 
 async fn attempt(base: &Rc<ControlBase>, source: &Source) -> Result<(u32, Vec<String>, Arc<str>), Refused> {
-    let Candidate { mut model, tls, mut warnings, text } = load(base, source).await?;
+    let Candidate { mut model, tls, mut warnings, text, log_names } = load(base, source).await?;
     let before = base.current();
     if before.live.process.stopping.load(std::sync::atomic::Ordering::SeqCst) {
         return Err(vec!["the process is stopping".to_owned()]);
-    }
-    if before.model.logging != model.logging {
-        let what = "targets and settings of log lines change at the next start alone; leave them as they are";
-        return Err(vec![format!("error: {what}")]);
     }
     if let Some((allowed, _)) = &base.process.sandbox
         && let Some(missing) = sandbox::misses(allowed, &sandbox::needs(&model))
     {
         return Err(vec![format!("error: the sandbox of this process does not allow {missing}: restart it")]);
     }
-    keep_fixed(&before.model, &mut model, &mut warnings);
+    keep_fixed(base, &before.model, &mut model, &mut warnings);
     model.name_internal_socket(base.process.web_socket.clone());
     let state_file = before.next_state_file(&model).map_err(|why| vec![format!("error: {why}")])?;
     drop(before);
     resolve::prepare(base, &model).await;
-    let number = switch(base, model, tls).await?;
+    let number = switch(base, model, tls, &log_names).await?;
     if let Some(next) = state_file {
         *base.state_file.borrow_mut() = next;
         let control = base.current();
@@ -205,26 +223,29 @@ async fn load(base: &Rc<ControlBase>, source: &Source) -> Result<Candidate, Refu
         })
         .map_err(|e| vec![format!("cannot start a thread: {e}")])?;
     let Loaded(result) = base.reload.until(|reload| reload.loaded.take()).await;
-    let (loaded, tls) = result.map_err(|why| why.lines().map(str::to_owned).collect::<Refused>())?;
+    let (loaded, tls, log_names) =
+        result.map_err(|why| why.lines().map(str::to_owned).collect::<Refused>())?;
     let said = loaded.diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>();
     match loaded.model.zip(tls) {
-        Some((model, tls)) => Ok(Candidate { model, tls, warnings: said, text: loaded.text }),
+        Some((model, tls)) => Ok(Candidate { model, tls, warnings: said, text: loaded.text, log_names }),
         None => Err(said),
     }
 }
 
-/// On the thread: the configuration, and the certificates that it names.
-fn read(source: &Source, before: &tls::Store) -> Result<(load::Loaded, Option<Arc<tls::Store>>), String> {
+/// On the thread: the configuration, and what it names elsewhere.
+fn read(source: &Source, before: &tls::Store) -> Result<Read, String> {
     let loaded = source.load()?;
     let certificates = loaded.model.as_ref().map(|model| load::certificates(model, Some(before)));
     let certificates = certificates.transpose().map_err(|rt::StartError(why)| {
         why.lines().map(|line| format!("error: {line}")).collect::<Vec<_>>().join("\n")
     })?;
-    Ok((loaded, certificates))
+    let names = loaded.model.as_ref().map(|model| Resolved::of(&model.logging)).unwrap_or_default();
+    Ok((loaded, certificates, names))
 }
 
-/// What a running process cannot change stays as it is, and is said.
-fn keep_fixed(running: &Model, next: &mut Model, warnings: &mut Vec<String>) {
+/// What a running process cannot change stays as it is, and is said: threads are bound to their CPUs and have registered their
+/// buffers, and the descriptors of pipes were counted at the start.
+fn keep_fixed(base: &ControlBase, running: &Model, next: &mut Model, warnings: &mut Vec<String>) {
     let (old, new) = (&running.global, &mut next.global);
     let mut keep = |what: &str, changed: bool| {
         if changed {
@@ -234,32 +255,40 @@ fn keep_fixed(running: &Model, next: &mut Model, warnings: &mut Vec<String>) {
     keep("cores", old.cores != new.cores);
     keep("control-core", old.control_core != new.control_core);
     keep("tune.buffers-max", old.buffers_max != new.buffers_max);
-    keep("tune.pipesize", old.pipe_bytes != new.pipe_bytes);
-    keep("maxpipes", old.pipes_max != new.pipes_max);
+    keep("maxpipes", new.pipes_max > base.process.pipes_max);
     keep("sandbox", old.sandbox != new.sandbox);
-    keep("log", old.log != new.log);
-    keep("[admin]", old.admin != new.admin);
     new.cores.clone_from(&old.cores);
     new.control_core = old.control_core;
     new.buffers_max = old.buffers_max;
-    new.pipe_bytes = old.pipe_bytes;
-    new.pipes_max = old.pipes_max;
-    new.log.clone_from(&old.log);
-    new.admin.clone_from(&old.admin);
+    new.pipes_max = new.pipes_max.min(base.process.pipes_max);
 }
 
 /// Runs a model: opens the sockets that are new, switches all cores, and then lets the new sockets accept.
-async fn switch(base: &Rc<ControlBase>, model: Model, tls: Arc<tls::Store>) -> Result<u32, Refused> {
+async fn switch(
+    base: &Rc<ControlBase>,
+    model: Model,
+    tls: Arc<tls::Store>,
+    log_names: &Resolved,
+) -> Result<u32, Refused> {
     let before = base.current();
     let origins = model::origins(&before.model, &model);
     let cpus = &model.global.cores;
-    let mut opened = listeners::open_all(&model, cpus, |id| origins.listeners[id].is_none()).map_err(
-        |rt::StartError(why)| why.lines().map(|line| format!("error: {line}")).collect::<Refused>(),
-    )?;
+    let wrong = |rt::StartError(why): rt::StartError| {
+        why.lines().map(|line| format!("error: {line}")).collect::<Refused>()
+    };
+    let logs = Logs::open(base, &before.model, &model, log_names).map_err(wrong)?;
+    let admin = admin::open_new(base, &model).map_err(wrong)?;
+    let passwords = base.passwords.borrow().next(&model, &load::cpus().unwrap_or_default());
+    let passwords =
+        passwords.map_err(|e| vec![format!("error: cannot start a thread that checks passwords: {e}")])?;
+    *base.passwords.borrow_mut() = passwords;
+    let mut opened =
+        listeners::open_all(&model, cpus, |id| origins.listeners[id].is_none()).map_err(wrong)?;
     let sockets = std::mem::take(&mut opened.sockets);
     let shards: Vec<Shard> =
         base.collector.borrow().shards().iter().map(|shard| shard.next(&origins)).collect();
-    let control = commit(base, &before, (Arc::new(model), tls), &origins, shards, opened);
+    let control = commit(base, &before, (Arc::new(model), tls, logs), &origins, shards, opened);
+    admin::serve_all(base, &control.model, admin);
     base.reload.until(|reload| (reload.left.get() == 0).then_some(())).await;
     for (core, sockets) in base.cores.iter().zip(sockets) {
         for (bind, socket) in sockets {
@@ -274,7 +303,7 @@ async fn switch(base: &Rc<ControlBase>, model: Model, tls: Arc<tls::Store>) -> R
 fn commit(
     base: &Rc<ControlBase>,
     before: &Rc<Control>,
-    (model, tls): (Arc<Model>, Arc<tls::Store>),
+    (model, tls, logs): (Arc<Model>, Arc<tls::Store>, Logs),
     origins: &Origins,
     shards: Vec<Shard>,
     opened: Opened,
@@ -284,19 +313,32 @@ fn commit(
     let cells = shards.last().cloned().unwrap_or_default();
     let view = before.next_view((&model, &live, &tls, cells), origins, opened);
     live.commit(&model, (&before.live, &before.model), origins);
-    base.generations.borrow_mut().begin(number, &model, rt::now());
+    let kept = base.generations.borrow().log_sets();
+    let log_sets = logs.lines.map_or(kept, |change| base.logs.add(change));
+    if let Some(events) = logs.events {
+        base.log.switch(events);
+    }
+    base.generations.borrow_mut().begin(number, &model, log_sets.clone(), rt::now());
     base.reload.left.set(base.cores.len());
     let data: Arc<[Shard]> = shards[..base.cores.len()].into();
+    let mut copy_bytes = 0;
     for core in &base.cores {
         // Each core has its own allocation: no reference count is shared.
+        let held = rt::alloc::held();
         let model = Arc::new(Model::clone(&model));
+        copy_bytes = u64::try_from(rt::alloc::held() - held).unwrap_or(0);
         core.send(ToCore::Apply(Box::new(Generation {
             model,
             live: live.clone(),
             shards: data.clone(),
             tls: tls.clone(),
+            first_log_set: log_sets.start,
+            passwords: base.passwords.borrow().clone(),
         })));
     }
+    // This core's copy is as large, and was made on another thread.
+    let copies = base.cores.len() as u64 + 1;
+    base.generations.borrow_mut().note_memory(number, copies * copy_bytes);
     base.collector.borrow_mut().reload(shards, origins);
     let control = base.switch(view);
     base.certificates.reset();

@@ -92,6 +92,7 @@ fn serve(mut model: Model, options: Options) -> Result<(), StartError> {
     let process = Process {
         budget,
         open_files,
+        pipes_max: model.global.pipes_max,
         warnings: options.warnings,
         sandbox,
         web_socket,
@@ -194,18 +195,23 @@ fn start_threads(
     let passwords = Passwords::start(&model, &cpus)
         .map_err(|e| StartError(format!("cannot start a thread that checks passwords: {e}")))?;
     let (log_setups, mut logs) = Logs::new(booted.len());
-    logs.open(&model.logging, &(model.global.log.clone(), log.clone()))?;
+    logs.open(&model.logging)?;
     let mut cores = Cores::new();
+    let (mut copy_bytes, copies) = (0, booted.len() as u64 + 1);
     for (index, ((core, core_inbox), log)) in booted.into_iter().zip(inboxes).zip(log_setups).enumerate() {
         let id = CoreId::from_index(index);
+        // Each core has its own allocation: no reference count is shared.
+        let held = rt::alloc::held();
+        let own = Arc::new(model.clone());
+        copy_bytes = u64::try_from(rt::alloc::held() - held).unwrap_or(0);
         let setup = Setup {
             core: id,
             generation: Generation {
-                // Each core has its own allocation: no reference count is shared.
-                model: Arc::new(model.clone()),
+                model: own,
                 live: live.clone(),
                 shards: data_shards.clone(),
                 tls: tls.clone(),
+                first_log_set: 0,
                 passwords: passwords.clone(),
             },
             inbox: core_inbox,
@@ -236,6 +242,7 @@ fn start_threads(
         logs,
         process,
         sockets: opened.sockets,
+        model_bytes: copies * copy_bytes,
         passwords,
         memory,
         companion,

@@ -63,6 +63,10 @@ pub struct Generation {
     pub shards: Arc<[Shard]>,
     /// The certificates of all TLS binds.
     pub tls: Arc<tls::Store>,
+    /// Added to the numbers of sets of log targets: the control core counts those of all generations.
+    pub first_log_set: u16,
+    /// The threads that check passwords.
+    pub passwords: Passwords,
 }
 
 /// One generation of the configuration on one data core.
@@ -87,6 +91,8 @@ pub(super) struct Core {
     pub(super) tls: RefCell<Rc<tls::Binds>>,
     /// How to shake hands with servers that speak TLS.
     pub(super) tls_servers: RefCell<Rc<tls::Servers>>,
+    /// Added to the numbers of sets of log targets.
+    pub(super) first_log_set: u16,
 }
 
 /// What one data core has whatever its configuration is.
@@ -135,8 +141,6 @@ pub(super) struct CoreBase {
     pub(super) cells: Arc<CoreCells>,
     /// Durations since they were last handed over.
     timers: RefCell<Timers>,
-    /// The threads that check passwords.
-    passwords: Passwords,
     /// Writes log lines.
     pub(super) log: LogWriter,
     /// What a request that is only explained comes to; never there where traffic is served.
@@ -188,7 +192,7 @@ pub(super) struct Waiter {
 
 impl Core {
     fn new(base: &Rc<CoreBase>, generation: Generation, before: Option<&Core>) -> Rc<Core> {
-        let Generation { model, live, shards, tls } = generation;
+        let Generation { model, live, shards, tls, first_log_set, passwords } = generation;
         // The control core made the same once before.
         let tls_servers = tls::Servers::new(&model, &tls).expect("configurations that were made before");
         let keys = before.map(|core| core.tls.borrow().clone());
@@ -200,7 +204,7 @@ impl Core {
             http_backends: OnceCell::new(),
             request_variables: request_variables(&model),
             tables: stick::tables(&model, base.peers.len() > 1, before),
-            desk: Desk::new(&model, base.passwords.clone(), before.map(|core| &core.desk)),
+            desk: Desk::new(&model, passwords, before.map(|core| &core.desk)),
             process_variables: ProcessVariables::new(
                 &model.variables,
                 before.map(|core| (&core.process_variables, &core.model.variables)),
@@ -210,6 +214,7 @@ impl Core {
             shards,
             tls: RefCell::new(Rc::new(tls)),
             tls_servers: RefCell::new(Rc::new(tls_servers)),
+            first_log_set,
         })
     }
 
@@ -432,7 +437,6 @@ impl CoreBase {
         id: CoreId,
         peers: Vec<Sender<ToCore>>,
         control: Sender<ToControl>,
-        passwords: Passwords,
         log: LogSetup,
         first: Generation,
     ) -> Rc<CoreBase> {
@@ -465,7 +469,6 @@ impl CoreBase {
             asked: Asked::default(),
             cells: first.shards[id.0 as usize].core.clone(),
             timers: RefCell::default(),
-            passwords,
             log: LogWriter::new(log),
             trace: OnceCell::new(),
         });
@@ -475,6 +478,7 @@ impl CoreBase {
 
     /// New sessions live by this generation from now on, and HTTP sessions from their next request.
     pub(super) fn switch(self: &Rc<Self>, generation: Generation) {
+        let (number, held) = (generation.live.generation, rt::alloc::held());
         let core = Core::new(self, generation, self.current.borrow().as_deref());
         {
             let mut generations = self.generations.borrow_mut();
@@ -484,8 +488,10 @@ impl CoreBase {
         // What it replaces is dropped when nothing is borrowed any more: that may be the end of it.
         self.newest.set(core.live.generation);
         let before = self.current.replace(Some(core));
+        let bytes = u64::try_from(rt::alloc::held() - held).unwrap_or(0);
         drop(before);
         self.wake_room();
+        self.tell(ToControl::Applied { core: self.id, generation: number, bytes });
     }
 
     /// The generation that new sessions live by.

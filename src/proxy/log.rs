@@ -41,15 +41,12 @@ pub struct LogSetup {
     pub producer: Producer<u8>,
     /// The control core sleeps and has to be told of the next line.
     pub parked: Arc<AtomicBool>,
-    /// Added to the numbers of sets: the control core counts those of all models that ran.
-    pub first_set: u16,
 }
 
 /// Writes the lines of a core.
 pub(super) struct LogWriter {
     ring: RefCell<Producer<u8>>,
     parked: Arc<AtomicBool>,
-    first_set: u16,
     memory: RefCell<Buffers>,
     #[expect(
         clippy::vec_box,
@@ -71,7 +68,6 @@ impl LogWriter {
         LogWriter {
             ring: RefCell::new(setup.producer),
             parked: setup.parked,
-            first_set: setup.first_set,
             memory: RefCell::new(Buffers {
                 dates: Dates::new(rt::machine::local_offset),
                 text: Vec::new(),
@@ -451,7 +447,7 @@ fn write(session: &Session, log: &FrontendLog, end: End, form: Form) {
         let format = log.error.as_ref().filter(|_| form.is_bad).unwrap_or(&log.line);
         format.write(&line, facts, &mut memory, entry);
     });
-    seal(entry, core.log.first_set + log.set, level, structured_len, now);
+    seal(entry, core.first_log_set + log.set, level, structured_len, now);
     match core.log.push(entry) {
         Some(true) => core.tell(ToControl::Logs),
         Some(false) => {}

@@ -120,12 +120,14 @@ pub enum ToControl {
     },
     /// Traffic of a server met as many errors in a row as its `error-limit`.
     ErrorLimit(Arc<ServerLive>),
-    /// After [`ToCore::Apply`].
+    /// After the start and after each [`ToCore::Apply`].
     Applied {
         /// The core.
         core: CoreId,
         /// The generation that it runs now.
         generation: u32,
+        /// What this core made for it.
+        bytes: u64,
     },
     /// Nobody lives by a generation any more.
     GenerationOver {

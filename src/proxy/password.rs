@@ -66,6 +66,14 @@ impl Passwords {
         Ok(Passwords { jobs: Some(jobs) })
     }
 
+    /// Those for another configuration: they are started when the first one comes that has hashes.
+    ///
+    /// # Errors
+    /// No thread can be made.
+    pub fn next(&self, model: &Model, cpus: &[usize]) -> std::io::Result<Passwords> {
+        if self.jobs.is_some() { Ok(self.clone()) } else { Passwords::start(model, cpus) }
+    }
+
     /// Asks for a check.
     pub(super) fn check(&self, job: Job) -> Result<(), Busy> {
         let Some(jobs) = &self.jobs else { return Err(Busy) };

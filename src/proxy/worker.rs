@@ -8,7 +8,6 @@ use crate::base::id::CoreId;
 use crate::proxy::core::{CoreBase, Generation};
 use crate::proxy::log::LogSetup;
 use crate::proxy::message::{ToControl, ToCore};
-use crate::proxy::password::Passwords;
 use crate::proxy::session::Info;
 use crate::proxy::{idle, idle_share, listener, lot, queue};
 use crate::rt::{self, Mailbox, Sender};
@@ -34,16 +33,14 @@ pub struct Setup {
     pub peers: Vec<Sender<ToCore>>,
     /// To the control core.
     pub control: Sender<ToControl>,
-    /// The threads that check passwords.
-    pub passwords: Passwords,
 }
 
 /// Runs a data core until [`ToCore::Exit`].
 pub async fn run(setup: Setup, log: LogSetup) {
-    let Setup { core, generation, inbox, peers, control, passwords } = setup;
+    let Setup { core, generation, inbox, peers, control } = setup;
     let global = &generation.model.global;
     rt::splice::configure(global.pipes_max, global.pipe_bytes);
-    let core = CoreBase::start(core, peers, control, passwords, log, generation);
+    let core = CoreBase::start(core, peers, control, log, generation);
     let inbox = inbox.receiver();
     rt::spawn(publish_activity(core.clone()));
     rt::spawn(idle::sweep(core.clone()));
@@ -65,9 +62,9 @@ pub(super) fn handle(core: &Rc<CoreBase>, message: ToCore) {
         ToCore::Accepted { bind, conn } => listener::take_over(core, bind, conn),
         ToCore::Listen { bind, socket } => rt::spawn(listener::run(core.clone(), bind, socket)),
         ToCore::Apply(generation) => {
-            let number = generation.live.generation;
+            let global = &generation.model.global;
+            rt::splice::configure(global.pipes_max, global.pipe_bytes);
             core.switch(*generation);
-            core.tell(ToControl::Applied { core: core.id, generation: number });
         }
         ToCore::Certificates(store) => core.current().renew_certificates(&store),
         ToCore::Room => core.wake_room(),

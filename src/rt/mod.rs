@@ -4,6 +4,7 @@
 //! (`ring`). Everything that can wake a task completes on that ring: IO, timers, mail from other cores. So the driver may
 //! park in `io_uring_enter` as soon as no task is runnable.
 
+pub mod alloc;
 mod bufs;
 mod conn;
 mod cpu;

@@ -167,3 +167,18 @@ fn wrong_lists_do_not_load_and_plain_passwords_warn() {
     let text = String::from_utf8_lossy(&out.stderr).into_owned() + &String::from_utf8_lossy(&out.stdout);
     assert!(out.status.success() && text.contains("whoever reads this file knows this password"), "{text}");
 }
+
+#[test]
+fn the_first_list_may_come_with_a_reload() {
+    let origin = Origin::http_named("o");
+    let mut gate = http_gate(&origin, "", "", "");
+    let mut client = gate.wire("fe");
+    assert_eq!(ask(&mut client, "/", None), 200);
+    let rules = "rules = [{ auth = {}, unless = '{ http_auth(staff) }' }]";
+    gate.reload(&(sections(&origin, rules, "", "") + USERS));
+    assert_eq!(ask(&mut client, "/", None), 401);
+    assert_eq!(ask(&mut client, "/", Some(("sha256", "secret"))), 200);
+    assert_eq!(ask(&mut client, "/", Some(("sha256", "wrong"))), 401);
+    drop(client);
+    gate.finish();
+}

@@ -36,6 +36,7 @@ mod proxy_header;
 mod queue;
 mod relay;
 mod reload;
+mod reload_process;
 mod sandbox;
 mod scenarios_checks;
 mod scenarios_rules;

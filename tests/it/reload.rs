@@ -103,7 +103,18 @@ fn what_is_wrong_changes_nothing_and_says_where() {
     }
     let generations = gate.ask("show generations");
     assert!(generations.contains("\n1 current "), "{generations}");
+    let memory = |text: &str| {
+        let row = text.lines().find(|line| line.contains(" current ")).expect("one is").to_owned();
+        row.split(' ').nth(4).and_then(|kib| kib.parse::<u64>().ok()).expect("a number")
+    };
+    let small = memory(&generations);
+    assert!(small > 0, "{generations}");
     assert_eq!(generations.matches("- refused ").count(), 3, "{generations}");
+    let many: String =
+        (0..300).map(|n| format!("[backend.b{n}.server.s]\naddress = \"127.0.0.1:1\"\n")).collect();
+    gate.rewrite(&format!("{good}{many}"));
+    gate.try_reload().expect("it is good");
+    assert!(memory(&gate.ask("show generations")) > small + 100, "{}", gate.ask("show generations"));
     drop((wire, taken));
     gate.finish();
 }
@@ -307,5 +318,23 @@ fn plan_tells_what_would_change_and_changes_nothing() {
     assert_eq!(gate.plan(), (0, String::new()));
     gate.rewrite("[frontend.x\n");
     assert_eq!(gate.plan().0, 1);
+    gate.finish();
+}
+
+#[test]
+fn sessions_of_an_older_generation_end_after_hard_stop_after() {
+    let origin = Origin::echo();
+    let body = |more: &str| crate::harness::gate::relay(origin.address, more);
+    let mut gate = Shardgate::with(&body("")).global("hard-stop-after = \"200ms\"").start();
+    let mut old = gate.connect("fe");
+    old.write_all(b"x").expect("accepted");
+    old.read_exact(&mut [0]).expect("echoed");
+    gate.reload(&body("weight = 2"));
+    let mut new = gate.connect("fe");
+    assert!(matches!(old.read(&mut [0]), Ok(0) | Err(_)), "its patience is over");
+    until("the generation to end", || !gate.ask("show generations").contains("\n1 old "));
+    new.write_all(b"x").expect("accepted");
+    new.read_exact(&mut [0]).expect("the current generation has all the time");
+    drop(new);
     gate.finish();
 }

@@ -42,8 +42,8 @@ pub struct Ask {
 /// # Errors
 /// No sockets or no thread for the client.
 pub async fn explain(setup: Setup, log: LogSetup, ask: Ask) -> io::Result<Explained> {
-    let Setup { core, generation, inbox, peers, control, passwords } = setup;
-    let base = CoreBase::start(core, peers, control, passwords, log, generation);
+    let Setup { core, generation, inbox, peers, control } = setup;
+    let base = CoreBase::start(core, peers, control, log, generation);
     let trace = base.trace.get_or_init(Trace::default);
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
