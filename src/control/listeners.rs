@@ -7,8 +7,9 @@ use std::os::fd::OwnedFd;
 
 use crate::base::id::{IdVec, ListenerId};
 use crate::base::net::Addr;
-use crate::model::{Accept, Bind, BindAddress, Model};
-use crate::rt::{self, Endpoint, ListenOptions, StartError, error, machine};
+use crate::model::{Bind, BindAddress, Model};
+use crate::proxy::listener::options;
+use crate::rt::{self, Endpoint, StartError, error, machine};
 
 /// The sockets of all binds at the start.
 pub(super) struct Opened {
@@ -117,20 +118,6 @@ fn endpoint(address: &BindAddress) -> Endpoint<'_> {
         BindAddress::Unix(path) => Endpoint::Unix(path),
         BindAddress::Abstract(name) => Endpoint::Abstract(name),
         BindAddress::Fd(fd) => Endpoint::Fd(*fd),
-    }
-}
-
-fn options<'a>(bind: &'a Bind, cpus: &'a [usize]) -> ListenOptions<'a> {
-    ListenOptions {
-        backlog: bind.backlog,
-        interface: bind.interface.as_deref(),
-        transparent: bind.transparent,
-        defer_accept: bind.defer_accept,
-        tfo_queue: bind.tfo_queue,
-        mss: bind.mss,
-        tcp_user_timeout: bind.tcp_user_timeout,
-        v6only: bind.v6only,
-        by_cpu: if bind.accept == Accept::Cpu { cpus } else { &[] },
     }
 }
 

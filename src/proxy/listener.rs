@@ -11,16 +11,37 @@ use std::task::Poll;
 use crate::base::id::{CoreId, Id, ListenerId};
 use crate::base::time::Now;
 use crate::live::Level;
-use crate::model::Accept;
+use crate::model::{Accept, Bind};
 use crate::proxy::core::{Core, CoreBase, SHORTAGE_PAUSE};
 use crate::proxy::message::{Event, ToCore};
 use crate::proxy::session;
-use crate::rt::{self, Conn, Listener};
+use crate::rt::{self, Conn, ListenOptions, Listener};
 use crate::stats::process::CoreStat;
 
 /// `accept = "balanced"` hands a connection over when this core has so many sessions more than the least loaded one:
 /// below it the cost of moving is more than it saves.
 const IMBALANCE_MIN: u64 = 4;
+
+/// The options of a bind's sockets; `cpus`: of its group, where they decide.
+pub fn options<'a>(bind: &'a Bind, cpus: &'a [usize]) -> ListenOptions<'a> {
+    ListenOptions {
+        backlog: bind.backlog,
+        interface: bind.interface.as_deref(),
+        transparent: bind.transparent,
+        defer_accept: bind.defer_accept,
+        tfo_queue: bind.tfo_queue,
+        mss: bind.mss,
+        tcp_user_timeout: bind.tcp_user_timeout,
+        v6only: bind.v6only,
+        by_cpu: if bind.accept == Accept::Cpu { cpus } else { &[] },
+    }
+}
+
+/// What a socket that listens can be given later.
+fn tuning(bind: &Bind) -> impl PartialEq {
+    let Bind { backlog, defer_accept, tfo_queue, mss, tcp_user_timeout, accept, .. } = bind;
+    (*backlog, *defer_accept, *tfo_queue, *mss, *tcp_user_timeout, *accept == Accept::Cpu)
+}
 
 /// A core's part of a bind.
 struct Acceptor {
@@ -62,9 +83,12 @@ impl Acceptor {
         }
         let newest = self.core.base().current();
         let Some(bind) = newest.live.bind_of(self.key) else { return false };
-        if newest.model.binds[bind].backlog != self.core.model.binds[self.bind].backlog {
-            // The queue keeps its old length if the kernel refuses: nothing is lost.
-            let _ = self.listener.set_backlog(newest.model.binds[bind].backlog);
+        let (old, new) = (&self.core.model.binds[self.bind], &newest.model.binds[bind]);
+        if tuning(old) != tuning(new) {
+            let by_cpu: &[usize] = if new.accept == Accept::Cpu { &newest.model.global.cores } else { &[] };
+            // One core speaks for the group. Where the kernel refuses, the socket goes on as it was.
+            let by_cpu = (self.core.id.index() == 0).then_some(by_cpu);
+            let _ = self.listener.set_options(options(new, &[]), by_cpu);
         }
         (self.core, self.bind) = (newest, bind);
         true

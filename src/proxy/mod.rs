@@ -32,7 +32,7 @@ mod http_wait;
 mod idle;
 mod idle_share;
 mod input;
-mod listener;
+pub mod listener;
 pub mod log;
 mod lot;
 pub mod message;

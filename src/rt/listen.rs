@@ -218,9 +218,29 @@ impl Listener {
         sys::accept(self.fd.as_raw_fd()).ok().map(Conn::from_fd)
     }
 
-    /// Changes the length of the accept queue: listen(2) a second time.
-    pub fn set_backlog(&self, backlog: u32) -> io::Result<()> {
-        socket2::SockRef::from(&self.fd).listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+    /// Gives it other options, for connections that come from now on: all but those that only a new socket can have (`interface`,
+    /// `transparent`, `v6only`). One core of a group sets `by_cpu` for all; `None`: it stays as it is.
+    ///
+    /// # Errors
+    /// The kernel refuses one; those after it are as before.
+    pub fn set_options(&self, options: ListenOptions<'_>, by_cpu: Option<&[usize]>) -> io::Result<()> {
+        let (socket, fd) = (socket2::SockRef::from(&self.fd), self.fd.as_raw_fd());
+        // listen(2) a second time changes the length of the queue.
+        socket.listen(backlog(options))?;
+        if !matches!(socket.domain()?, Domain::IPV4 | Domain::IPV6) {
+            return Ok(());
+        }
+        socket.set_tcp_mss(options.mss.map_or(0, u32::from))?;
+        socket.set_tcp_user_timeout(Some(options.tcp_user_timeout.unwrap_or_default()))?;
+        let is_deferred = i32::from(options.defer_accept);
+        sys::setsockopt_int(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, is_deferred)?;
+        let queue = i32::try_from(options.tfo_queue).unwrap_or(i32::MAX);
+        sys::setsockopt_int(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, queue)?;
+        match by_cpu {
+            None => Ok(()),
+            Some([]) => sys::detach_reuseport(fd),
+            Some(cpus) => sys::attach_reuseport_cpu(fd, cpus),
+        }
     }
 
     /// The socket.

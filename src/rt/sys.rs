@@ -242,6 +242,15 @@ pub(super) fn setsockopt_int(fd: RawFd, level: i32, name: i32, value: i32) -> io
     check(unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), len) }).map(drop)
 }
 
+/// Takes the program of a SO_REUSEPORT group away: the kernel's hash decides (SO_DETACH_REUSEPORT_BPF, socket(7)).
+pub(super) fn detach_reuseport(fd: RawFd) -> io::Result<()> {
+    match setsockopt_int(fd, libc::SOL_SOCKET, libc::SO_DETACH_REUSEPORT_BPF, 0) {
+        // There is none.
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        result => result,
+    }
+}
+
 /// close(2) for descriptors that are not in a ring, such as one received for an operation that was given up.
 pub(super) fn close(fd: RawFd) {
     // SAFETY: the caller owns `fd` and gives it up here.

@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 
-use crate::harness::{Origin, PATIENCE, Shardgate, until};
+use crate::harness::peers::output;
+use crate::harness::{Origin, PATIENCE, Shardgate, program, until};
 
 /// A receiver of log lines.
 struct Lines(UdpSocket);
@@ -24,7 +25,7 @@ impl Lines {
     fn next(&self) -> String {
         let mut buffer = [0; 2048];
         let len = self.0.recv(&mut buffer).expect("a line arrives");
-        String::from_utf8_lossy(&buffer[..len]).into_owned()
+        String::from_utf8_lossy(&buffer[..len]).trim_end().to_owned()
     }
 }
 
@@ -80,7 +81,7 @@ fn the_log_of_the_process_itself_moves() {
     let origin = Origin::echo();
     let mut gate = Shardgate::relay(origin.address);
     let file = gate.dir().join("events");
-    let line = format!("[global]\nlog = \"{}\"\n", file.display());
+    let line = format!("[global]\nlog = \"file:{}\"\n", file.display());
     gate.edit(|text| text.replacen("[global]\n", &line, 1)).expect("it can be written");
     let read = || std::fs::read_to_string(&file).unwrap_or_default();
     until("the reload to be told of there", || read().contains("generation 2"));
@@ -103,14 +104,12 @@ fn admin_sockets_come_go_and_change() {
         gate.dir().display()
     );
     gate.edit(|text| text.replacen("level = \"admin\" }", &second, 1)).expect("it can be made");
-    assert!(
-        gate.ask_at("second.sock", "disable server be/s1").expect("it answers").contains("Permission denied")
-    );
+    assert!(gate.ask_at("second.sock", "show drift").expect("it answers").contains("Permission denied"));
     let kept = gate.dir().join("second.sock");
     let mode = |path: &std::path::Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert_eq!(mode(&kept), 0o600);
     gate.edit(|text| text.replace("level = \"user\"", "level = \"operator\", mode = \"660\"")).expect("good");
-    assert_eq!(gate.ask_at("second.sock", "set weight be/s1 5").expect("it answers"), "\n");
+    assert!(gate.ask_at("second.sock", "show drift").expect("it answers").starts_with("Everything runs"));
     assert_eq!(mode(&kept), 0o660);
     // A name that is taken by something else changes nothing.
     std::fs::write(gate.dir().join("precious"), "data").expect("writable");
@@ -126,5 +125,43 @@ fn admin_sockets_come_go_and_change() {
     })
     .expect("good");
     assert_eq!(gate.info("Maxpipes"), "2");
+    gate.finish();
+}
+
+#[test]
+fn options_of_sockets_that_stay_change_in_place() {
+    let origin = Origin::echo();
+    let body = |more: &str| {
+        format!(
+            "[frontend.fe]\nbind = [{{ address = \"127.0.0.1:0\"{more} }}]\ndefault-backend = \"be\"\n[backend.be.server.s1]\naddress = \
+             \"{}\"\n",
+            origin.address
+        )
+    };
+    let mut gate = Shardgate::start(&body(""));
+    let address = gate.address("fe");
+    // What the kernel tells the client when it connects.
+    let mss = || {
+        let client = crate::harness::connect(address);
+        socket2::SockRef::from(&client).tcp_mss().expect("a TCP socket")
+    };
+    let queue = || {
+        let listening = ["-Hltn", "src", &address.to_string()];
+        let line = output(std::process::Command::new(program("ss")).args(listening));
+        line.split_whitespace().nth(2).unwrap_or_default().to_owned()
+    };
+    let usual = (mss(), queue());
+    assert!(usual.0 > 1000 && usual.1 != "77", "{usual:?}");
+    gate.reload(&body(
+        ", defer-accept = true, mss = 1000, tfo = 16, tcp-ut = \"5s\", accept = \"cpu\", backlog = 77",
+    ));
+    assert_eq!(gate.address("fe"), address, "the socket is the same");
+    until("the cores to follow", || mss() <= 1000 && queue() == "77");
+    let mut client = gate.connect("fe");
+    client.write_all(b"x").expect("accepted");
+    client.read_exact(&mut [0]).expect("echoed");
+    gate.reload(&body(""));
+    until("the cores to follow", || (mss(), queue()) == usual);
+    drop(client);
     gate.finish();
 }
