@@ -449,6 +449,7 @@ impl Live {
             session_block: AtomicU64::new(0),
             bind_keys: AtomicU64::new(0),
         });
+        process.rate.set_limit(model.global.rate_max.unwrap_or(0));
         process.tls_rate.set_limit(model.global.tls_rate_max.unwrap_or(0));
         Live::build(model, 1, process, None)
     }

@@ -66,7 +66,7 @@ fn touched<'a>(before: &'a [Line], after: &'a [Line]) -> AHashSet<&'a [u8]> {
 }
 
 /// The values of these keys: those of several entries one a line; a pattern of an ACL has an empty one.
-fn values<'a>(lines: &'a [Line], is_wanted: impl Fn(&[u8]) -> bool) -> AHashMap<&'a [u8], String> {
+fn values(lines: &[Line], is_wanted: impl Fn(&[u8]) -> bool) -> AHashMap<&[u8], String> {
     let mut out: AHashMap<&[u8], String> = AHashMap::new();
     for (key, value) in lines.iter().filter(|(key, _)| is_wanted(key)) {
         let value = String::from_utf8_lossy(value.as_deref().unwrap_or_default());
@@ -81,8 +81,11 @@ fn values<'a>(lines: &'a [Line], is_wanted: impl Fn(&[u8]) -> bool) -> AHashMap<
 pub(super) struct Lookup<'a> {
     model: &'a Model,
     backends: AHashMap<&'a str, BackendId>,
-    files: RefCell<AHashMap<(bool, String), Option<Rc<Entries>>>>,
+    files: RefCell<Files>,
 }
+
+/// The configured entries of files, by whether they are maps and by name; `None`: there is no such file.
+type Files = AHashMap<(bool, String), Option<Rc<Entries>>>;
 
 /// The configured entries of a file.
 type Entries = AHashMap<Vec<u8>, String>;
@@ -141,7 +144,8 @@ impl<'a> Lookup<'a> {
                 None => Configured::NoObject,
             },
             Key::GlobalMaxconn => limit(self.model.global.maxconn),
-            Key::GlobalRate => limit(None),
+            Key::GlobalRate => limit(self.model.global.rate_max),
+            Key::GlobalTlsRate => limit(self.model.global.tls_rate_max),
             Key::Map(file, key) => self.entry(file, true, key),
             Key::Acl(file, key) => self.entry(file, false, key),
         }
@@ -320,6 +324,7 @@ impl Control {
                 self.broadcast(|| ToCore::Room);
             }
             Key::GlobalRate => self.live.process.rate.set_limit(number().unwrap_or(0)),
+            Key::GlobalTlsRate => self.live.process.tls_rate.set_limit(number().unwrap_or(0)),
             Key::Map(..) | Key::Acl(..) => {}
         }
     }
@@ -327,7 +332,13 @@ impl Control {
     fn put_address(&self, id: ServerId, value: &str) {
         match (value.parse(), &self.model.servers[id].address) {
             (Ok(address), _) => self.set_address(id, Some(address), "override"),
-            (Err(_), ServerAddress::Name { host, .. }) => resolve::again(self, host),
+            (Err(_), ServerAddress::Name { .. }) => {
+                let host = {
+                    let states = self.states.borrow();
+                    states.servers[id].aims.host(&self.model.servers[id]).map(|(host, _)| host.to_owned())
+                };
+                host.iter().for_each(|host| resolve::again(self, host));
+            }
             (Err(_), _) => {
                 self.live.servers[id].set_address(None);
                 self.live.changed(self.model.servers[id].backend);

@@ -91,7 +91,9 @@ fn keyword(one: &Override) -> Option<(&'static str, String)> {
         Key::Server(_, _, Field::State) if to == "drain" => return None,
         Key::Server(_, _, Field::State) => ("disabled", (to == "maint").to_string()),
         Key::Server(_, _, Field::Maxconn) | Key::FrontendMaxconn(_) | Key::GlobalMaxconn => ("maxconn", to),
-        Key::GlobalRate | Key::Map(..) | Key::Acl(..) => return None,
+        Key::GlobalRate => ("maxconnrate", to),
+        Key::GlobalTlsRate => ("maxsslrate", to),
+        Key::Map(..) | Key::Acl(..) => return None,
     })
 }
 

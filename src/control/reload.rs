@@ -343,24 +343,32 @@ fn commit(
     let control = base.switch(view);
     base.certificates.reset();
     control.take_over(&before.model, origins);
-    if model.global.maxconn != before.model.global.maxconn {
-        let budget = base.process.budget;
-        let wanted = model.global.maxconn.map_or(budget.maxconn, |wanted| wanted.min(budget.hard_maxconn));
-        control.live.process.connections.set_limit(Some(wanted));
-    }
-    let (global, old) = (&model.global, &before.model.global);
-    if global.tls_connections_max != old.tls_connections_max {
-        control.live.process.tls_connections.set_limit(global.tls_connections_max);
-    }
-    if global.tls_rate_max != old.tls_rate_max {
-        control.live.process.tls_rate.set_limit(global.tls_rate_max.unwrap_or(0));
-    }
+    apply_limits(&control, &before.model);
     close_removed(before, origins);
     control.update_probes();
     resolve::settle(&control);
     control.reapply("");
     end_later(base, before);
     control
+}
+
+/// Limits of the process that are others now; what an administrator set in their place comes back after this.
+fn apply_limits(control: &Control, old: &Model) {
+    let (global, old, process) = (&control.model.global, &old.global, &control.live.process);
+    if global.maxconn != old.maxconn {
+        let budget = control.process.budget;
+        let wanted = global.maxconn.map_or(budget.maxconn, |wanted| wanted.min(budget.hard_maxconn));
+        process.connections.set_limit(Some(wanted));
+    }
+    if global.rate_max != old.rate_max {
+        process.rate.set_limit(global.rate_max.unwrap_or(0));
+    }
+    if global.tls_connections_max != old.tls_connections_max {
+        process.tls_connections.set_limit(global.tls_connections_max);
+    }
+    if global.tls_rate_max != old.tls_rate_max {
+        process.tls_rate.set_limit(global.tls_rate_max.unwrap_or(0));
+    }
 }
 
 /// Binds that are gone: their listeners close by themselves; new clients find no file of theirs.

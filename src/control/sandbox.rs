@@ -69,7 +69,10 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_is_configured() {
-        let plain = needs_of("log = \"file:/var/log/sg/x.log\"\nstate-file = \"/var/lib/sg/state\"", "\"127.0.0.1:80\", \"unix@/run/web/s\"");
+        let plain = needs_of(
+            "log = \"file:/var/log/sg/x.log\"\nstate-file = \"/var/lib/sg/state\"",
+            "\"127.0.0.1:80\", \"unix@/run/web/s\"",
+        );
         let expected = ["/run/sg", "/run/web", "/var/lib/sg", "/var/log/sg"].map(PathBuf::from).to_vec();
         assert_eq!(plain, Needs { writable: expected, transparent: false });
         let other = needs_of("log = \"file:/var/log/sg/deep/x.log\"", "\"127.0.0.1:80\"");

@@ -332,6 +332,7 @@ impl AdminTarget for Target {
 
     fn set_tls_rate_limit(&mut self, per_second: u32) {
         self.control.live.process.tls_rate.set_limit(per_second);
+        self.control.note_change(Key::GlobalTlsRate, Some(per_second.to_string()), &self.actor);
     }
 
     fn clear_counters(&mut self, all: bool) {

@@ -67,6 +67,8 @@ pub struct Global {
     pub maxconn: Option<u32>,
     /// TLS connections of clients over all cores (`maxsslconn`).
     pub tls_connections_max: Option<u32>,
+    /// New connections in each second over all cores (`maxconnrate`).
+    pub rate_max: Option<u32>,
     /// New TLS connections in each second over all cores (`maxsslrate`).
     pub tls_rate_max: Option<u32>,
     /// How long a stopping process waits for its sessions (`hard-stop-after`); `None`: for ever.

@@ -48,7 +48,8 @@ fn runtime_changes_outlive_restarts_and_are_listed_adopted_and_cleared() {
                 \"%[path,map_str(@DIR@/names.map,none)]\" }, if = \"!{ src -f @DIR@/bad.acl }\" }]";
     let web = format!("[frontend.web]\nmode = \"http\"\nbind = \"127.0.0.1:0\"\nmaxconn = 100\n{rule}\n");
     let body = tcp(origin.address, "weight = 10\n") + &web.replace("@DIR@", &at);
-    let mut gate = with_state(&body).start();
+    let mut gate = with_state(&body).global("maxconnrate = 2000").start();
+    assert_eq!((gate.info("ConnRateLimit"), gate.info("SslRateLimit")), ("2000".into(), "0".into()));
     assert_eq!(gate.ask("show drift"), "Everything runs as configured.\n\n");
     for command in [
         "set weight be/s1 50",
@@ -56,6 +57,7 @@ fn runtime_changes_outlive_restarts_and_are_listed_adopted_and_cleared() {
         "set maxconn server be/s1 7",
         "set maxconn frontend web 60",
         "set rate-limit connections global 1000",
+        "set rate-limit ssl-sessions global 77",
         &format!("set map {at}/names.map /a changed"),
         &format!("del map {at}/names.map /b"),
         &format!("add map {at}/names.map /c third one"),
@@ -69,7 +71,8 @@ fn runtime_changes_outlive_restarts_and_are_listed_adopted_and_cleared() {
         "be/s1 state: ready -> drain by uid ",
         "be/s1 maxconn: 0 -> 7 by uid ",
         "frontend web maxconn: 100 -> 60 by uid ",
-        "global rate-limit: 0 -> 1000 by uid ",
+        "global maxconnrate: 2000 -> 1000 by uid ",
+        "global maxsslrate: 0 -> 77 by uid ",
         &format!("map {at}/names.map /a: first -> changed by uid "),
         &format!("map {at}/names.map /b: second -> (none) by uid "),
         &format!("map {at}/names.map /c: (none) -> third one by uid "),
@@ -85,14 +88,18 @@ fn runtime_changes_outlive_restarts_and_are_listed_adopted_and_cleared() {
         assert_eq!(gate.ask("get weight be/s1"), "50 (initial 10)\n\n");
         assert_eq!((gate.stat("be/s1", "status"), gate.stat("be/s1", "slim")), ("DRAIN".into(), "7".into()));
         assert_eq!(gate.stat("web/FRONTEND", "slim"), "60");
+        assert_eq!((gate.info("ConnRateLimit"), gate.info("SslRateLimit")), ("1000".into(), "77".into()));
         let get = |path: &str| gate.wire("web").get(path).text();
         assert_eq!(["/a", "/b", "/c"].map(get), ["changed", "none", "third one"]);
         assert!(gate.ask(&format!("show acl {at}/bad.acl")).contains("198.51.100.0/24"));
     }
     let adopt = gate.ask("adopt");
-    for line in
-        ["weight = 50  # instead of 10, ", "maxconn = 7  # new; by uid ", "maxconn = 60  # instead of 100, "]
-    {
+    for line in [
+        "weight = 50  # instead of 10, ",
+        "maxconn = 7  # new; by uid ",
+        "maxconn = 60  # instead of 100, ",
+        "maxconnrate = 1000  # instead of 2000, ",
+    ] {
         assert!(adopt.lines().any(|l| l.starts_with(line)), "{line} in:\n{adopt}");
     }
     assert!(adopt.parse::<toml::Table>().is_ok(), "it can be pasted: {adopt}");
@@ -308,5 +315,29 @@ fn the_page_about_runtime_changes_shows_what_happens() {
             "{value}, {from} in:\n{shown}"
         );
     }
+    gate.finish();
+}
+
+#[test]
+fn the_address_of_a_name_is_the_resolvers_until_somebody_sets_another() {
+    let origin = Origin::named("one");
+    let gate = with_state(&tcp(format!("localhost:{}", origin.address.port()), "")).start();
+    let from = || {
+        let shown = gate.ask("show server be/s1");
+        shown.lines().find(|line| line.starts_with("address")).expect("it has one").to_owned()
+    };
+    until("the name to be resolved", || from().contains(&origin.address.to_string()));
+    assert!(from().contains("DNS: localhost; ") && from().contains("shardgate.toml:"), "{}", from());
+    gate.ask("set server be/s1 addr 192.0.2.1 port 81");
+    assert!(from().contains("192.0.2.1:81") && from().contains("override: localhost:"), "{}", from());
+    gate.ask("clear overrides be/s1");
+    assert!(
+        from().contains(&origin.address.to_string()),
+        "what is known of the name counts again: {}",
+        from()
+    );
+    let mut greeting = [0; 3];
+    std::io::Read::read_exact(&mut gate.connect("fe"), &mut greeting).expect("the server greets");
+    assert_eq!(&greeting, b"one");
     gate.finish();
 }

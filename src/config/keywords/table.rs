@@ -55,6 +55,9 @@ keywords! {
     "node" in GLOBAL, Text, default "the host name", haproxy "node";
     "Name of this machine in statistics.";
     "node = \"lb1\""
+    "maxconnrate" in GLOBAL, Integer(0, u32::MAX as i64), default "no limit", haproxy "maxconnrate";
+    "New connections of the process in each second; more wait in the kernel's accept queue. 0: no limit.";
+    "maxconnrate = 10000"
     "description" in GLOBAL, Text, default "empty", haproxy "description";
     "Free text in statistics.";
     "description = \"edge, rack 4\""

@@ -35,6 +35,7 @@ pub(super) fn global(
     Global {
         maxconn: section.count("maxconn"),
         tls_connections_max: section.limit("maxsslconn"),
+        rate_max: section.limit("maxconnrate"),
         tls_rate_max: section.limit("maxsslrate"),
         hard_stop_after: section.duration("hard-stop-after"),
         node: section.string("node").unwrap_or_else(|| hostname.to_owned()),

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use crate::control::cli::session::{Answer, Call};
 use crate::control::cli::{
-    certificates, configuration, drift, frontends, inspect, latency, patterns, servers, settings, show, stick, vips,
+    certificates, configuration, drift, frontends, inspect, latency, patterns, servers, settings, show,
+    stick, vips,
 };
 use crate::model::AdminLevel::{self, Admin, Operator, User};
 

@@ -44,21 +44,29 @@ pub(in crate::control) fn read(path: &Path) -> io::Result<(State, Vec<usize>)> {
 
 impl StateFile {
     /// Goes on with a file that tells this; it is written anew at once, so that a path of no use is known at the start. `complain`
-    /// is told later if writing fails and when it works again.
+    /// is told if writing fails, a full disk at once, and when it works again.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// There can be no such file.
     pub(in crate::control) fn open(
         path: &Path,
         state: State,
         complain: impl Fn(String) + Send + 'static,
     ) -> io::Result<StateFile> {
-        let file = rewrite(path, &state)?;
+        let file = match rewrite(path, &state) {
+            Err(e) if is_mistake(e.kind()) => return Err(e),
+            result => result,
+        };
         let (tasks, orders) = mpsc::channel();
-        let mut writer = Writer { path: path.to_owned(), file, lines: state.len(), state, is_behind: false };
+        let mut said = false;
+        if let Err(e) = &file {
+            said = true;
+            complain(complaint(path, e));
+        }
+        let (is_behind, file) = (said, file.ok());
+        let mut writer = Writer { path: path.to_owned(), file, lines: state.len(), state, is_behind };
         let thread = std::thread::Builder::new().name("state".to_owned()).spawn(move || {
             crate::rt::machine::step_back();
-            let mut said = false;
             loop {
                 // What could not be written is tried again, whether or not more comes.
                 let task = match writer.is_behind {
@@ -79,10 +87,7 @@ impl StateFile {
                 match result {
                     Err(e) if !said => {
                         said = true;
-                        complain(format!(
-                            "cannot write {}: {e}; runtime changes may be lost",
-                            writer.path.display()
-                        ));
+                        complain(complaint(&writer.path, &e));
                     }
                     Ok(()) if said && !writer.is_behind => {
                         said = false;
@@ -132,6 +137,16 @@ impl Drop for StateFile {
     }
 }
 
+/// Whether the path is wrong. A disk that is full or fails is not the operator's word: the process serves, and tries again.
+fn is_mistake(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+    matches!(kind, IsADirectory | NotADirectory | NotFound | PermissionDenied)
+}
+
+fn complaint(path: &Path, e: &io::Error) -> String {
+    format!("cannot write the state file {}: {e}; runtime changes may be lost", path.display())
+}
+
 /// All records of some tasks; those who wait for them go to `waiting`.
 fn gather(tasks: impl Iterator<Item = Task>, waiting: &mut Vec<Sender<()>>) -> Vec<Record> {
     let mut all = Vec::new();
@@ -147,7 +162,8 @@ fn gather(tasks: impl Iterator<Item = Task>, waiting: &mut Vec<Sender<()>>) -> V
 /// What the thread has.
 struct Writer {
     path: PathBuf,
-    file: File,
+    /// `None`: it could not be made so far.
+    file: Option<File>,
     /// Lines in the file.
     lines: usize,
     state: State,
@@ -163,10 +179,11 @@ impl Writer {
             push(&record, &mut text);
             self.state.take(record);
         }
-        if self.is_behind || self.lines > 2 * self.state.len() + STATE_LINES_SPARE {
-            return self.rewrite();
-        }
-        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        let file = match &mut self.file {
+            Some(file) if !self.is_behind && self.lines <= 2 * self.state.len() + STATE_LINES_SPARE => file,
+            _ => return self.rewrite(),
+        };
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
         // After a failure the end of the file is unknown: the next attempt writes all of it.
         self.is_behind = written.is_err();
         written
@@ -174,7 +191,7 @@ impl Writer {
 
     fn rewrite(&mut self) -> io::Result<()> {
         self.is_behind = true;
-        self.file = rewrite(&self.path, &self.state)?;
+        self.file = Some(rewrite(&self.path, &self.state)?);
         self.lines = self.state.len();
         self.is_behind = false;
         Ok(())
@@ -233,6 +250,7 @@ mod tests {
         fs::create_dir(&home).expect("made");
         let path = home.join("state");
         assert!(StateFile::open(&dir.path().join("nowhere/state"), State::default(), |_| {}).is_err());
+        assert!(is_mistake(io::ErrorKind::NotFound) && !is_mistake(io::ErrorKind::StorageFull));
         let (tell, told) = mpsc::channel();
         let complain = move |text| drop(tell.send(text));
         let file = StateFile::open(&path, State::default(), complain).expect("writable");

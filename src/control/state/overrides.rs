@@ -48,6 +48,8 @@ pub(in crate::control) enum Key {
     GlobalMaxconn,
     /// New connections of the process in each second.
     GlobalRate,
+    /// New TLS connections of the process in each second.
+    GlobalTlsRate,
     /// The entries of a map file with one key.
     Map(String, String),
     /// A pattern of an ACL file.
@@ -66,7 +68,7 @@ impl Key {
                 object.split_once('/') == Some((backend, server)) || named("backend", backend)
             }
             Key::FrontendMaxconn(name) => named("frontend", name),
-            Key::GlobalMaxconn | Key::GlobalRate => object == "global",
+            Key::GlobalMaxconn | Key::GlobalRate | Key::GlobalTlsRate => object == "global",
             Key::Map(file, _) => named("map", file),
             Key::Acl(file, _) => named("acl", file),
         }
@@ -79,7 +81,8 @@ impl fmt::Display for Key {
             Key::Server(backend, server, field) => write!(f, "{backend}/{server} {}", field.word()),
             Key::FrontendMaxconn(name) => write!(f, "frontend {name} maxconn"),
             Key::GlobalMaxconn => f.write_str("global maxconn"),
-            Key::GlobalRate => f.write_str("global rate-limit"),
+            Key::GlobalRate => f.write_str("global maxconnrate"),
+            Key::GlobalTlsRate => f.write_str("global maxsslrate"),
             Key::Map(file, key) => write!(f, "map {file} {key}"),
             Key::Acl(file, key) => write!(f, "acl {file} {key}"),
         }
@@ -173,10 +176,10 @@ impl Overrides {
     }
 
     /// Splits them: those whose value the configuration still gives as it was, and those that it does not, with what it says now.
-    pub(in crate::control) fn judge<'a>(
-        &'a self,
+    pub(in crate::control) fn judge(
+        &self,
         configured: impl Fn(&Key) -> Configured,
-    ) -> (Vec<&'a Override>, Vec<(&'a Override, Configured)>) {
+    ) -> (Vec<&Override>, Vec<(&Override, Configured)>) {
         let (mut hold, mut stale) = (Vec::new(), Vec::new());
         for one in self.all.values() {
             match configured(&one.key) {
