@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::base::id::{BackendId, FrontendId, IdRange, ServerId};
 use crate::base::limits::DESCRIPTORS_SHOWN_MAX;
 use crate::base::time::Now;
-use crate::control::cli::{AdminTarget, Aim, Captured, HealthOrder, ResolvedName, VipOrder};
+use crate::control::cli::{AdminTarget, Aim, Captured, HealthOrder, ResolvedName, VipOrder, Whose};
 use crate::control::core::Control;
 use crate::control::drift::Actor;
 use crate::control::events::Level;
@@ -24,10 +24,12 @@ use crate::policy::pattern::{Line, PatternFile};
 use crate::proxy::message::ToCore;
 use crate::proxy::refusals;
 use crate::rt;
+use crate::stats::history::{ObjectKey, Point};
 use crate::stats::latency::{Laps, Window, summed_up};
 use crate::stats::process::{CORE_CELLS, CORE_TABLE};
 use crate::stats::snapshot::{ProcessFacts, ServerFacts, Snapshot};
 use crate::stats::status::Admin;
+use crate::stats::table::Object;
 use crate::tls;
 
 /// The running process as the admin socket sees it.
@@ -59,6 +61,18 @@ impl AdminTarget for Target {
 
     fn past(&self, ago: Duration) -> Result<Snapshot, Duration> {
         self.control.past(ago)
+    }
+
+    fn series(&self, whose: Whose, ago: Duration) -> Vec<(Duration, Point)> {
+        let cells = &self.control.cells;
+        let key = match whose {
+            Whose::Frontend(id) => ObjectKey::new(Object::Frontend, cells.frontends[id].row()),
+            Whose::Backend(id) => ObjectKey::new(Object::Backend, cells.backends[id].row()),
+            Whose::Server(id) => ObjectKey::new(Object::Server, cells.servers[id].row()),
+        };
+        let now = rt::now();
+        let points = self.control.history.borrow().series(key, now - ago);
+        points.into_iter().map(|point| (now.since(point.at), point)).collect()
     }
 
     fn latency(&self, servers: IdRange<ServerId>, window: Window) -> Laps {

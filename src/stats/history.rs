@@ -111,7 +111,10 @@ impl Past {
     }
 }
 
-/// One frame of one object, for graphs.
+/// Two lines of one object, oldest first: growth a second, and the highest p99 of its total time.
+pub type Graph = [Vec<u64>; 2];
+
+/// One frame of one object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Point {
     /// When it ended.
@@ -235,6 +238,39 @@ impl History {
             .collect();
         points.reverse();
         points
+    }
+}
+
+impl History {
+    /// Graphs of objects, for the counter that each is asked for: `parts` points of so many seconds each, up to now. They begin
+    /// where the history does.
+    pub fn graphs(
+        &self,
+        wanted: &AHashMap<ObjectKey, Stat>,
+        seconds: u64,
+        parts: usize,
+    ) -> AHashMap<ObjectKey, Graph> {
+        const P99: usize = COUNTERS.len() + LEVELS.len() - 1;
+        let empty = || [vec![0; parts], vec![0; parts]];
+        let mut graphs: AHashMap<ObjectKey, Graph> = wanted.keys().map(|key| (*key, empty())).collect();
+        let mut first = parts;
+        for frame in self.cover() {
+            // By ticks, not by clock: no point has two frames while its neighbour has none.
+            let back = usize::try_from((self.ticks - frame.tick) / seconds).unwrap_or(parts);
+            let Some(place) = (parts - 1).checked_sub(back) else { break };
+            first = place;
+            unpack(&frame.data, |key, values| {
+                if let (Some(graph), Some(stat)) = (graphs.get_mut(&key), wanted.get(&key)) {
+                    graph[0][place] += position(*stat).map_or(0, |at| values[at]);
+                    graph[1][place] = graph[1][place].max(values[P99]);
+                }
+            });
+        }
+        for graph in graphs.values_mut() {
+            graph[0].iter_mut().for_each(|grown| *grown = grown.div_ceil(seconds));
+            graph.iter_mut().for_each(|line| drop(line.drain(..first)));
+        }
+        graphs
     }
 }
 
@@ -389,6 +425,25 @@ mod tests {
         assert_eq!(grown, sessions);
         assert!(series.is_sorted_by_key(|point| point.at));
         assert!(history.at(Now(SECOND)).is_none());
+    }
+
+    #[test]
+    fn graphs_have_what_grew_in_equal_parts() {
+        let mut history = History::default();
+        let wanted = [(key(1), Stat::SessionsTotal), (key(2), Stat::BytesOut)].into_iter().collect();
+        assert_eq!(history.graphs(&wanted, 1, 60)[&key(1)], Graph::default(), "nothing yet");
+        for tick in 1..=3600 {
+            let objects = [(key(1), values(tick, 0, 0)), (key(2), values(0, 7 * tick, 0))];
+            history.tick(Now(tick * SECOND), &objects, |_, _| Some((1, tick)));
+        }
+        for (seconds, points, p99) in [(1, 60, 3600), (10, 60, 3600), (120, 30, 3600), (1440, 3, 3600)] {
+            let graphs = history.graphs(&wanted, seconds, 60);
+            assert_eq!(graphs[&key(1)][0].len(), points, "{seconds}");
+            assert_eq!(graphs[&key(2)][0].last(), Some(&7), "{seconds}");
+            assert_eq!(graphs[&key(1)][1].last(), Some(&p99), "{seconds}");
+            let all: u64 = graphs[&key(1)][0].iter().sum();
+            assert!(seconds > 120 || all == points as u64, "{seconds}: one a second");
+        }
     }
 
     #[test]

@@ -143,6 +143,14 @@ fn the_past_can_be_asked_for() {
     (0..3).for_each(|_| drop(client.get("/")));
     until("the others are too", || was("0s") == Some(8));
     until("they were not a moment ago", || (1..5).any(|s| was(&format!("{s}s")) == Some(5)));
+    let lines = gate.ask("show history be/s1 1m");
+    let (header, rows) = lines.split_once('\n').expect("a header");
+    let columns: Vec<&str> = header.trim_start_matches("# ").split(',').collect();
+    let at = columns.iter().position(|column| *column == "hrsp_2xx").expect("a column");
+    let grown = rows.lines().filter_map(|row| row.split(',').nth(at)?.parse::<u64>().ok()).sum::<u64>();
+    assert_eq!(grown, 8, "{lines}");
+    assert!(rows.starts_with("be,s1,"), "{lines}");
+    assert_eq!(gate.ask("show history nothing"), "No such frontend or backend.\n\n");
     let row = parse(&gate.ask("show stat at 0s")).remove("be/s1").expect("a row");
     assert_eq!((row["hrsp_2xx"].as_str(), row["scur"].as_str(), row["weight"].as_str()), ("8", "0", ""));
     assert!(gate.ask("show stat at -2h").starts_with("The history goes back "));

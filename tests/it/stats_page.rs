@@ -237,6 +237,36 @@ fn event(client: &mut Wire) -> serde_json::Value {
 }
 
 #[test]
+fn graphs_go_back_a_day_and_rules_show_how_often_they_applied() {
+    let origin = Origin::http_named("web");
+    let gate = start(&origin);
+    (0..5).for_each(|_| drop(gate.wire("Public").get("/")));
+    for span in ["", ";g10m", ";g2h", ";g24h"] {
+        // The seconds are counted together once a second.
+        until("the requests are in the graph", || {
+            let text = get(&gate, &format!("{PAGE};graphs{span}"), STATS).text();
+            let graphs: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            let rates: Vec<u64> = serde_json::from_value(graphs["2-0-0"][0].clone()).expect("numbers");
+            rates.len() <= 60 && rates.iter().any(|rate| *rate > 0)
+        });
+    }
+    let page = get(&gate, &format!("{PAGE};g2h;5m"), ADMIN).text();
+    assert!(page.contains(">Rate 2 h</th>") && page.contains("data-part=\"120\""), "{page}");
+    assert!(page.contains("/haproxy?stats;5m;g24h\""), "links keep the window: {page}");
+    // Rules are for administrators.
+    assert!(page.contains("class=\"rules\"") && page.contains("prometheus-exporter"), "{page}");
+    assert!(!get(&gate, PAGE, STATS).text().contains("class=\"rules\""));
+    let mut live = gate.wire("HAProxy-Statistics");
+    live.send(format!("GET {PAGE};live HTTP/1.0\r\nHost: h\r\n{ADMIN}\r\n"));
+    live.head().expect("a head");
+    assert!(event(&mut live)["rules"].is_object());
+    get(&gate, "/metrics", "");
+    until("the rule was hit", || event(&mut live)["rules"].as_object().is_some_and(|hits| !hits.is_empty()));
+    drop(live);
+    gate.finish();
+}
+
+#[test]
 fn a_live_page_is_told_what_changes_and_a_stop_ends_it() {
     let origin = Origin::http_named("web");
     let mut gate = start(&origin);

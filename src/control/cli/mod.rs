@@ -6,6 +6,7 @@ mod certificates;
 mod configuration;
 mod drift;
 mod frontends;
+mod history;
 mod inspect;
 mod latency;
 mod parse;
@@ -21,7 +22,7 @@ mod vips;
 
 pub use session::{AdminSession, Next};
 pub use target::{
-    AdminTarget, Aim, Captured, HealthOrder, Job, Order, Outcome, ResolvedName, SessionInfo, VipOrder,
+    AdminTarget, Aim, Captured, HealthOrder, Job, Order, Outcome, ResolvedName, SessionInfo, VipOrder, Whose,
 };
 
 #[cfg(test)]

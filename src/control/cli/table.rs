@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use crate::control::cli::session::{Answer, Call};
 use crate::control::cli::{
-    certificates, configuration, drift, frontends, inspect, latency, patterns, servers, settings, show,
-    stick, vips,
+    certificates, configuration, drift, frontends, history, inspect, latency, patterns, servers, settings,
+    show, stick, vips,
 };
 use crate::model::AdminLevel::{self, Admin, Operator, User};
 
@@ -123,6 +123,7 @@ commands! {
     ["show" "fd"] "show fd [<num>]" Operator inspect::descriptors, "open file descriptors";
     ["show" "events"]             "show events [<ring>] [-w] [-n]"      Operator show::events, "rings of log lines, or the lines of one; -w: go on as they come, -n: without those that are there";
     ["show" "generations"]        "show generations"                    Operator configuration::show_generations, "configurations that sessions live by, and failed reloads";
+    ["show" "history"] "show history <frontend>|<backend>[/<server>] [<time>]" User history::show, "what it did: a line for each second (10 min), 10 seconds (2 h) or minute (24 h) of the last so long";
     ["show" "info"]               "show info [typed|json] [desc]"       User     show::info, "the process: versions, limits, totals, rates";
     ["show" "latency"]            "show latency [<backend>[/<server>]] [10s|1m|5m|start]" User latency::show, "percentiles of durations in microseconds, step by step";
     ["show" "listeners"]          "show listeners"                      User     show::listeners, "binds: frontend, name, address in use, state";

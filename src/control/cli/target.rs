@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
-use crate::base::id::{FrontendId, IdRange, ServerId};
+use crate::base::id::{BackendId, FrontendId, IdRange, ServerId};
 use crate::base::net::Addr;
 use crate::control::vip::{Role, VipRow};
 use crate::model::Model;
@@ -13,6 +13,7 @@ use crate::policy::ports::Ledger;
 use crate::proxy::capture::Malformed;
 use crate::proxy::refusals;
 use crate::proxy::stick_admin::{Question, Told};
+use crate::stats::history::Point;
 use crate::stats::latency::{Laps, Window};
 use crate::stats::process::CORE_CELLS;
 use crate::stats::snapshot::{ProcessFacts, ServerFacts, Snapshot};
@@ -27,6 +28,11 @@ pub trait AdminTarget {
     fn snapshot(&self, window: Window) -> Snapshot;
     /// All statistics as they were some time ago; `Err`: the history goes back only so far.
     fn past(&self, ago: Duration) -> Result<Snapshot, Duration>;
+    /// The history of an object: the frames of the last so long, oldest first, and how long ago each ended.
+    fn series(&self, whose: Whose, ago: Duration) -> Vec<(Duration, Point)> {
+        let _ = (whose, ago);
+        Vec::new()
+    }
     /// What is said of the steps of a server, or of the servers of a backend, over a window.
     fn latency(&self, servers: IdRange<ServerId>, window: Window) -> Laps;
     /// How often each rule applied, and how long ago for the last time, by the numbers of rules.
@@ -146,6 +152,17 @@ pub enum VipOrder {
     Drain(bool),
     /// What keepalived says.
     Role(Role),
+}
+
+/// Whose history is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whose {
+    /// A frontend's.
+    Frontend(FrontendId),
+    /// A backend's.
+    Backend(BackendId),
+    /// A server's.
+    Server(ServerId),
 }
 
 /// A malformed message that was kept.

@@ -420,6 +420,7 @@ fn shows_are_the_golden_ones() {
         "show servers conn web",
         "show backend",
         "show listeners",
+        "show history web",
         "show latency web 1m",
         "show activity",
         "show errors reasons",

@@ -8,7 +8,7 @@ use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row as Cells, Sparkline, Table, TableState};
 
-use crate::control::top::sample::{GRAPH, Row, STEPS, What};
+use crate::control::top::sample::{GRAPH, Row, SPANS, STEPS, What};
 use crate::control::top::screen::{Mode, Screen, Sort};
 
 /// The table: heading, width (0: what is left), and what it is sorted by.
@@ -33,6 +33,7 @@ const HELP: &str = " Up Down PgUp PgDn Home End   select a row
  d e m      drain, enable (ready), maintenance of the server
  w          weight of the server: 10, or 50% of the configured
  x          end all sessions of the server
+ t          time of the graph: 1 min, 10 min, 2 h, 24 h
  Esc        show everything again        q   leave
 
  Each change asks before it is made. Latencies are those of
@@ -55,12 +56,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, screen: &Screen) {
     let selected = screen.position(&rows);
     list(frame, table, screen, &rows, selected);
     if tall && let Some(row) = rows.get(selected) {
-        details(frame, detail, row);
+        details(frame, detail, screen, row);
     }
     frame.render_widget(bottom(screen), foot);
     if screen.mode == Mode::Help {
         let area = frame.area();
-        let (width, height) = (64.min(area.width), 14.min(area.height));
+        let (width, height) = (64.min(area.width), 15.min(area.height));
         let at = Rect { x: (area.width - width) / 2, y: (area.height - height) / 2, width, height };
         frame.render_widget(Clear, at);
         frame.render_widget(Paragraph::new(HELP).block(Block::bordered().title(" keys ")), at);
@@ -185,7 +186,7 @@ fn color(status: &str) -> Style {
 }
 
 /// Three lines about the selected row.
-fn details(frame: &mut Frame<'_>, area: Rect, row: &Row) {
+fn details(frame: &mut Frame<'_>, area: Rect, screen: &Screen, row: &Row) {
     let width = (area.width / 3).min(u16::try_from(GRAPH).unwrap_or(u16::MAX));
     let parts = [Constraint::Min(20), Constraint::Length(width)];
     let [left, right] = Layout::horizontal(parts).spacing(1).areas(area);
@@ -201,7 +202,11 @@ fn details(frame: &mut Frame<'_>, area: Rect, row: &Row) {
         What::Server => "server",
     };
     let lines = vec![
-        Line::from(vec![Span::from(format!("{kind} {} ", row.name)).bold(), Span::from(row.address.clone())]),
+        Line::from(vec![
+            Span::from(format!("{kind} {} ", row.name)).bold(),
+            Span::from(row.address.clone()),
+            Span::from(format!("  graph {}", SPANS[screen.span].0)).dim(),
+        ]),
         Line::from(format!("{} {}", row.status, row.check)),
         Line::from(if steps.is_empty() {
             format!("in {}/s out {}/s", bytes(row.bytes_in), bytes(row.bytes_out))
@@ -210,8 +215,19 @@ fn details(frame: &mut Frame<'_>, area: Rect, row: &Row) {
         }),
     ];
     frame.render_widget(Paragraph::new(lines), left);
-    let newest = row.graph.len().saturating_sub(usize::from(width));
-    frame.render_widget(Sparkline::default().data(&row.graph[newest..]), right);
+    let graph = screen.graph(row);
+    let values: Vec<u64> = if screen.span == 0 {
+        graph[graph.len().saturating_sub(usize::from(width))..].to_vec()
+    } else {
+        // All of the time, in as many parts as there is room for.
+        let parts = usize::from(width).clamp(1, GRAPH);
+        graph
+            .rchunks(GRAPH.div_ceil(parts))
+            .rev()
+            .map(|part| part.iter().sum::<u64>() / part.len() as u64)
+            .collect()
+    };
+    frame.render_widget(Sparkline::default().data(&values), right);
 }
 
 fn bottom(screen: &Screen) -> Line<'_> {
@@ -332,6 +348,7 @@ mod tests {
                 bytes_out: 1_234_567_890,
                 cores: vec![12, 55, 100, 3, 2],
                 rows,
+                past: None,
             },
             ..Screen::default()
         }
@@ -406,6 +423,20 @@ mod tests {
         screen.on_answer("set weight web/app-02 25%", "Permission denied\n\n");
         assert_eq!(screen.message, "Permission denied");
         assert_eq!(press(&mut screen, "q"), Effect::Quit);
+    }
+
+    #[test]
+    fn the_graph_shows_the_time_that_is_chosen() {
+        let mut screen = screen();
+        press(&mut screen, "tt");
+        let watch = screen.watch().expect("the first row");
+        assert_eq!((watch.name.as_str(), watch.span), ("public", 2));
+        assert!(!drawn(&screen, 80, 24).contains("███"), "nothing is known of it yet");
+        screen.facts.past = Some((watch, vec![9; GRAPH]));
+        let text = drawn(&screen, 80, 24);
+        assert!(text.contains("graph 2 h") && text.contains("████"), "{text}");
+        press(&mut screen, "tt");
+        assert_eq!(screen.watch().map(|watch| watch.span), Some(0));
     }
 
     #[test]

@@ -16,13 +16,25 @@ use ratatui::crossterm::event::{self, Event, KeyEventKind};
 
 use crate::control::ctl;
 use crate::control::hangup;
-use crate::control::top::sample::{Sample, Series};
+use crate::control::top::sample::{Sample, Series, Watch};
 use crate::control::top::screen::{Effect, Screen};
 
 /// Between two questions.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Between a choice of a row and the question about its history: others may follow.
+const CHOICE: Duration = Duration::from_millis(150);
+/// Questions between two about a history that moves slowly.
+const SLOW: u32 = 10;
 /// Between two looks at the keyboard and at what was answered.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// What the asking thread is told.
+enum Order {
+    /// Send this command.
+    Command(String),
+    /// Ask for the history of this row too.
+    Watch(Option<Watch>),
+}
 
 /// What the asking thread found.
 enum Found {
@@ -38,7 +50,7 @@ pub fn run(socket: &Path) -> Result<(), String> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err("top needs a terminal; for scripts there is `shardgate ctl 'show stat'`".to_owned());
     }
-    let first = sample::fetch(socket)?;
+    let first = sample::fetch(socket, None)?;
     let (orders, ordered) = channel();
     let (found, finds) = channel();
     let path = socket.to_owned();
@@ -59,10 +71,11 @@ fn clock() -> Instant {
 }
 
 /// Asks again and again, and sends commands in between.
-fn ask(socket: &Path, orders: &Receiver<String>, found: &Sender<Found>) {
+fn ask(socket: &Path, orders: &Receiver<Order>, found: &Sender<Found>) {
+    let (mut watch, mut until_history, mut wait) = (None::<Watch>, 0, INTERVAL);
     loop {
-        let next = match orders.recv_timeout(INTERVAL) {
-            Ok(command) => {
+        match orders.recv_timeout(wait) {
+            Ok(Order::Command(command)) => {
                 let mut out = Vec::new();
                 let answer = match ctl::run(socket, std::slice::from_ref(&command), &mut out) {
                     Ok(()) => String::from_utf8_lossy(&out).into_owned(),
@@ -72,12 +85,18 @@ fn ask(socket: &Path, orders: &Receiver<String>, found: &Sender<Found>) {
                     return;
                 }
                 // What it changed is seen at once.
-                Found::Sample(sample::fetch(socket), clock())
             }
-            Err(RecvTimeoutError::Timeout) => Found::Sample(sample::fetch(socket), clock()),
+            Ok(Order::Watch(next)) => {
+                (watch, until_history, wait) = (next, 0, CHOICE);
+                continue;
+            }
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
-        };
-        if found.send(next).is_err() {
+        }
+        let wanted = watch.as_ref().filter(|watch| watch.span == 0 || until_history == 0);
+        until_history = if wanted.is_some() { SLOW } else { until_history.saturating_sub(1) };
+        wait = INTERVAL;
+        if found.send(Found::Sample(sample::fetch(socket, wanted), clock())).is_err() {
             return;
         }
     }
@@ -86,13 +105,18 @@ fn ask(socket: &Path, orders: &Receiver<String>, found: &Sender<Found>) {
 fn show(
     terminal: &mut DefaultTerminal,
     first: Sample,
-    orders: &Sender<String>,
+    orders: &Sender<Order>,
     finds: &Receiver<Found>,
 ) -> io::Result<()> {
     let (mut screen, mut series, mut before) = (Screen::default(), Series::default(), clock());
     screen.facts = series.push(first, INTERVAL);
-    let (mut lost, mut stale) = (false, true);
+    let (mut lost, mut stale, mut watched) = (false, true, None);
     loop {
+        let watch = screen.watch();
+        if watch != watched {
+            drop(orders.send(Order::Watch(watch.clone())));
+            watched = watch;
+        }
         // Over a slow line nothing is sent but what changed, when it changed.
         if std::mem::take(&mut stale) {
             terminal.draw(|frame| draw::draw(frame, &screen))?;
@@ -109,7 +133,7 @@ fn show(
                 Effect::None => {}
                 Effect::Quit => return Ok(()),
                 // The thread runs as long as this loop.
-                Effect::Send(command) => drop(orders.send(command)),
+                Effect::Send(command) => drop(orders.send(Order::Command(command))),
             }
         }
         for found in finds.try_iter() {

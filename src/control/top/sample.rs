@@ -12,6 +12,17 @@ use crate::control::ctl;
 const COMMANDS: [&str; 3] = ["show info", "show stat", "show activity"];
 /// Values of a row's graph.
 pub(super) const GRAPH: usize = 60;
+/// Times that the graph of the selected row can show: name, as `show history` takes it, seconds of one value.
+pub(super) const SPANS: [(&str, &str, u64); 4] =
+    [("1 min", "1m", 1), ("10 min", "10m", 10), ("2 h", "2h", 120), ("24 h", "24h", 1440)];
+
+/// The row whose history is wanted, and which of [`SPANS`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Watch {
+    pub(super) what: What,
+    pub(super) name: String,
+    pub(super) span: usize,
+}
 
 /// What kind of thing a row is about, as the `type` column says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
@@ -28,6 +39,8 @@ pub(super) struct Sample {
     rows: Vec<AHashMap<String, String>>,
     /// Busy and idle nanoseconds of each core.
     cores: Vec<(u64, u64)>,
+    /// Rates of the watched row, oldest first, if they were asked for.
+    past: Option<(Watch, Vec<u64>)>,
 }
 
 /// One line of the screen.
@@ -88,18 +101,22 @@ pub(super) struct Facts {
     /// Percent that each data core was busy, then the control core.
     pub(super) cores: Vec<u64>,
     pub(super) rows: Vec<Row>,
+    /// Rates of the watched row, oldest first.
+    pub(super) past: Option<(Watch, Vec<u64>)>,
 }
 
 /// Asks once.
-pub(super) fn fetch(socket: &Path) -> Result<Sample, String> {
+pub(super) fn fetch(socket: &Path, watch: Option<&Watch>) -> Result<Sample, String> {
+    let mut commands = COMMANDS.map(str::to_owned).to_vec();
+    commands.extend(watch.map(|watch| format!("show history {} {}", watch.name, SPANS[watch.span].1)));
     let mut out = Vec::new();
-    ctl::run(socket, &COMMANDS.map(str::to_owned), &mut out).map_err(|e| e.to_string())?;
-    Sample::parse(&String::from_utf8_lossy(&out))
+    ctl::run(socket, &commands, &mut out).map_err(|e| e.to_string())?;
+    Sample::parse(&String::from_utf8_lossy(&out), watch)
 }
 
 impl Sample {
-    /// Reads the answers to [`COMMANDS`].
-    pub(super) fn parse(text: &str) -> Result<Sample, String> {
+    /// Reads the answers to [`COMMANDS`], then the history of the watched row.
+    pub(super) fn parse(text: &str, watch: Option<&Watch>) -> Result<Sample, String> {
         let mut blocks = text.split("\n\n");
         let mut next = || blocks.next().filter(|block| !block.is_empty());
         let (Some(info), Some(stat), Some(activity)) = (next(), next(), next()) else {
@@ -108,6 +125,7 @@ impl Sample {
                 text.lines().next().unwrap_or("nothing")
             ));
         };
+        let past = watch.zip(next()).map(|(watch, history)| (watch.clone(), past(history, watch)));
         let info = info.lines().filter_map(|line| line.split_once(": "));
         let mut lines = stat.lines();
         let header = lines.next().and_then(|line| line.strip_prefix("# ")).unwrap_or_default();
@@ -123,12 +141,41 @@ impl Sample {
             info: info.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             rows: lines.map(row).collect(),
             cores: per_core("cpu_ns").into_iter().zip(per_core("idle_ns")).collect(),
+            past,
         })
     }
 
     fn info(&self, name: &str) -> &str {
         self.info.get(name).map_or("", String::as_str)
     }
+}
+
+/// Rates in equal parts of the time, from the lines of `show history`: what one second, ten seconds or a minute held.
+fn past(history: &str, watch: &Watch) -> Vec<u64> {
+    let part_s = SPANS[watch.span].2;
+    let mut lines = history.lines();
+    let header: Vec<&str> =
+        lines.next().and_then(|l| l.strip_prefix("# ")).unwrap_or_default().split(',').collect();
+    let column = |name: &str| header.iter().position(|column| *column == name);
+    let (Some(service), Some(seconds)) = (column("svname"), column("seconds")) else { return Vec::new() };
+    let (sessions, requests) = (column("stot"), column("req_tot"));
+    let wanted = match watch.what {
+        What::Frontend => "FRONTEND",
+        What::Backend => "BACKEND",
+        What::Server => watch.name.split_once('/').map_or("", |(_, server)| server),
+    };
+    let (mut grown, mut offset) = ([0; GRAPH], 0);
+    let mut first = GRAPH;
+    let rows: Vec<Vec<&str>> = lines.map(|line| line.split(',').collect()).collect();
+    for row in rows.iter().rev().filter(|row| row.get(service) == Some(&wanted)) {
+        let number = |at: Option<usize>| at.and_then(|at| row.get(at)?.parse::<u64>().ok()).unwrap_or(0);
+        let back = usize::try_from(offset / part_s).unwrap_or(GRAPH);
+        let Some(place) = (GRAPH - 1).checked_sub(back) else { break };
+        grown[place] += number(sessions).max(number(requests));
+        offset += number(Some(seconds)).max(1);
+        first = place;
+    }
+    grown[first..].iter().map(|grown| grown.div_ceil(part_s)).collect()
 }
 
 /// The fields of a line of CSV: quoted ones may hold commas, and quotes doubled.
@@ -155,12 +202,15 @@ pub(super) struct Series {
     before: Option<Sample>,
     loads: Vec<u64>,
     graphs: AHashMap<String, VecDeque<u64>>,
+    past: Option<(Watch, Vec<u64>)>,
 }
 
 impl Series {
     /// Takes the next sample, so long after the one before.
-    pub(super) fn push(&mut self, sample: Sample, elapsed: Duration) -> Facts {
+    pub(super) fn push(&mut self, mut sample: Sample, elapsed: Duration) -> Facts {
         self.measure(&sample);
+        // It is not asked for each time.
+        self.past = sample.past.take().or_else(|| self.past.take());
         let before = self.before.take();
         let old: AHashMap<(&str, &str), &AHashMap<String, String>> = before
             .iter()
@@ -191,6 +241,7 @@ impl Series {
             bytes_out: sample.info("BytesOutRate").parse().unwrap_or(0),
             cores: self.loads.clone(),
             rows,
+            past: self.past.clone(),
         };
         // Servers that are gone take their graphs with them.
         if self.graphs.len() > 2 * facts.rows.len() {
@@ -299,7 +350,7 @@ mod tests {
     #[test]
     fn answers_become_rows_and_two_of_them_rates() {
         let mut series = Series::default();
-        let first = Sample::parse(ANSWERS).expect("an answer");
+        let first = Sample::parse(ANSWERS, None).expect("an answer");
         let facts = series.push(first, Duration::from_secs(1));
         assert_eq!(facts.title, "Shardgate 1.2.3 on lb1");
         assert_eq!(facts.uptime, "1h02m03s");
@@ -313,16 +364,33 @@ mod tests {
             .replace("2,0,\"said", "2,9,\"said")
             .replace(",0,7,", ",3000,7,")
             .replace("[ 900 0 ]", "[ 1500 0 ]");
-        let facts = series.push(Sample::parse(&next).expect("an answer"), Duration::from_millis(1500));
+        let facts = series.push(Sample::parse(&next, None).expect("an answer"), Duration::from_millis(1500));
         assert_eq!((facts.rows[1].errors, facts.rows[1].bytes_out), (6, 2000));
         assert_eq!(facts.rows[1].graph, [7, 7]);
         assert_eq!(facts.cores, [0, 100], "one idled, one published nothing new");
     }
 
     #[test]
+    fn the_history_becomes_a_graph_in_equal_parts() {
+        let watch = |what, name: &str, span| Watch { what, name: name.to_owned(), span };
+        let lines: String =
+            (0..30).rev().map(|n| format!("web,FRONTEND,{},1,0,{n}\nweb,BACKEND,{0},1,7,0\n", n)).collect();
+        let text = format!("{ANSWERS}# pxname,svname,ago,seconds,stot,req_tot\n{lines}\n\n");
+        let graph = |watch: Watch| {
+            let sample = Sample::parse(&text, Some(&watch)).expect("an answer");
+            Series::default().push(sample, Duration::from_secs(1)).past.expect("asked for").1
+        };
+        let newest: Vec<u64> = (0..30).rev().collect();
+        assert_eq!(graph(watch(What::Frontend, "web", 0)), newest);
+        assert_eq!(graph(watch(What::Frontend, "web", 1)), [25, 15, 5], "means of ten seconds, rounded up");
+        assert_eq!(graph(watch(What::Backend, "web", 1)), [7, 7, 7]);
+        assert_eq!(graph(watch(What::Server, "web/s1", 2)), Vec::<u64>::new(), "it is not there");
+    }
+
+    #[test]
     fn what_is_no_answer_is_an_error() {
         for text in ["", "Permission denied\n\n", "\n\n\n\n", "a\n\nb\n\n"] {
-            assert!(Sample::parse(text).is_err(), "{text:?}");
+            assert!(Sample::parse(text, None).is_err(), "{text:?}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use crate::control::top::sample::{Facts, Row, What};
+use crate::control::top::sample::{Facts, Row, SPANS, Watch, What};
 
 /// Characters of a filter or a weight.
 const INPUT_MAX: usize = 60;
@@ -83,6 +83,8 @@ pub(super) struct Screen {
     /// What came of the last command, or what is wrong.
     pub(super) message: String,
     pub(super) facts: Facts,
+    /// Which of `SPANS` the graph shows.
+    pub(super) span: usize,
 }
 
 impl Default for Screen {
@@ -96,6 +98,7 @@ impl Default for Screen {
             selected: None,
             message: String::new(),
             facts: Facts::default(),
+            span: 0,
         }
     }
 }
@@ -124,6 +127,22 @@ impl Screen {
             self.selected.as_ref().is_some_and(|(what, name)| row.what == *what && row.name == *name)
         };
         rows.iter().position(is_it).unwrap_or(0)
+    }
+
+    /// The row whose history is shown.
+    pub(super) fn watch(&self) -> Option<Watch> {
+        let rows = self.rows();
+        let row = rows.get(self.position(&rows))?;
+        Some(Watch { what: row.what, name: row.name.clone(), span: self.span })
+    }
+
+    /// The graph of a row: of its history, or of what was seen of the last minute.
+    pub(super) fn graph<'a>(&'a self, row: &'a Row) -> &'a [u64] {
+        match &self.facts.past {
+            Some((of, graph)) if (of.what, of.span) == (row.what, self.span) && of.name == row.name => graph,
+            _ if self.span == 0 => &row.graph,
+            _ => &[],
+        }
     }
 
     pub(super) fn on_key(&mut self, key: KeyEvent) -> Effect {
@@ -185,6 +204,7 @@ impl Screen {
             KeyCode::Char('f') => self.what = (self.what != Some(What::Frontend)).then_some(What::Frontend),
             KeyCode::Char('b') => self.what = (self.what != Some(What::Backend)).then_some(What::Backend),
             KeyCode::Char('v') => self.what = (self.what != Some(What::Server)).then_some(What::Server),
+            KeyCode::Char('t') => self.span = (self.span + 1) % SPANS.len(),
             KeyCode::Char('!') => self.bad = !self.bad,
             KeyCode::Down | KeyCode::Char('j') => self.go(1),
             KeyCode::Up | KeyCode::Char('k') => self.go(-1),

@@ -6,8 +6,10 @@ mod api;
 mod form;
 mod page;
 mod rows;
+mod rules;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::rc::Rc;
@@ -151,6 +153,10 @@ impl Request {
     /// The window of time that percentiles are of, if the target names one.
     fn window(&self) -> Option<Window> {
         Window::NAMED.iter().find(|(name, _)| self.has(name)).map(|(_, window)| *window)
+    }
+    /// The time that graphs show.
+    fn span(&self) -> &'static rows::Span {
+        rows::SPANS[1..].iter().find(|span| self.has(span.word)).unwrap_or(&rows::SPANS[0])
     }
     /// The level that its commands have.
     fn level(&self) -> AdminLevel {
@@ -305,6 +311,11 @@ async fn answer(web: &Rc<Web>, request: &Request) -> Answer {
         Service::Page if request.is_post => form::apply(web, request).await,
         Service::Page => {
             let Some(settings) = &request.page else { return Answer::error("404 Not Found") };
+            if request.has("graphs") {
+                let graphs: BTreeMap<_, _> =
+                    rows::graphs(web, &settings.scope, request.span()).into_iter().collect();
+                return Answer::ok("application/json", format!("{}\n", serde_json::json!(graphs)));
+            }
             let is_data = ["csv", "json", "typed"].iter().any(|form| request.has(form));
             let usual = if is_data { Window::default() } else { Window::TenSeconds };
             let snapshot = web.snapshot(settings, request.window().unwrap_or(usual));
@@ -439,6 +450,9 @@ async fn live(web: &Rc<Web>, conn: &Conn, request: &Request) {
                     X-Accel-Buffering: no\r\nConnection: close\r\n\r\nretry: 2000\n\n"
         .to_owned();
     let mut sent = rows::Sent::default();
+    if request.is_admin {
+        sent.rules = Some(Vec::new());
+    }
     let window = request.window().unwrap_or(Window::TenSeconds);
     loop {
         {

@@ -7,7 +7,7 @@ function value(text){const t=text.replace(/\u202f/g,"").split(" / ")[0];let n=0,
 for(const m of t.matchAll(/([\d.]+)\s*([a-zA-Zµ]*)/g)){n+=parseFloat(m[1])*(units[m[2]]||1);seen=true}return seen?n:-1}
 function draw(svg,v){if(!v.length)return;const max=Math.max(1,...v),s=60-v.length;
 svg.firstChild.setAttribute("points",v.map((y,i)=>(s+i)+","+(15-14*y/max).toFixed(1)).join(" "))}
-const graphs=new Map();
+const part=Number(table.dataset.part),graphs=new Map();
 document.querySelectorAll(".graph svg").forEach(s=>graphs.set(s,s.dataset.v?s.dataset.v.split(",").map(Number):[]));
 let latest=new Map();
 let heads=[...table.tHead.rows[0].cells],sorted=-1,down=false;
@@ -17,7 +17,7 @@ rows.sort((x,y)=>{const a=x.cells[sorted].textContent,c=y.cells[sorted].textCont
 const d=sorted<first?a.localeCompare(c):value(a)-value(c);return down?-d:d});
 const now=[...b.rows].filter(r=>r.classList.contains("server"));
 if(rows.some((r,i)=>r!==now[i]))rows.forEach(r=>b.insertBefore(r,end))}}
-heads.forEach((h,i)=>{if(h.classList.contains("pick")||/60 s/.test(h.textContent))return;h.tabIndex=0;
+heads.forEach((h,i)=>{if(h.classList.contains("pick")||h.classList.contains("graph"))return;h.tabIndex=0;
 const go=()=>{down=sorted===i?!down:i>=first;sorted=i;heads.forEach(o=>o.removeAttribute("aria-sort"));
 h.setAttribute("aria-sort",down?"descending":"ascending");sort()};
 h.addEventListener("click",go);h.addEventListener("keydown",e=>{if(e.key==="Enter"||e.key===" "){e.preventDefault();go()}})});
@@ -28,6 +28,15 @@ r.hidden=!hit;any=any||hit}b.hidden=!any}}
 filter.hidden=false;filter.addEventListener("input",narrow);
 document.querySelectorAll(".danger").forEach(b=>b.addEventListener("click",e=>{
 if(!confirm("End all sessions of the chosen servers?"))e.preventDefault()}));
+// Rules: the time of the last hit is kept, and how long ago that was is shown while they are open.
+const rules=document.querySelector(".rules"),lasts=new Map();
+document.querySelectorAll("[data-ago]").forEach(c=>{if(c.dataset.ago!=="")lasts.set(c,Date.now()-1e3*c.dataset.ago)});
+function since(ms){const s=Math.max(0,Math.floor(ms/1e3)),m=Math.floor(s/60),h=Math.floor(s/3600),two=n=>String(n).padStart(2,"0");
+return s<60?s+" s":s<3600?m+" m "+two(s%60)+" s":s<86400?h+" h "+two(m%60)+" m":Math.floor(h/24)+" d "+two(h%24)+" h"}
+let known=false;
+function hits(d){for(const id in d){const r=$("u"+id);if(!r)continue;put(r.cells[0],d[id]);
+if(known||!lasts.has(r.cells[1])){lasts.set(r.cells[1],Date.now());r.className="hit"}}
+known=true;if(rules&&rules.open)for(const [c,at] of lasts)put(c,since(Date.now()-at))}
 const tiles=document.querySelectorAll(".tile>b"),cores=$("cores");
 function put(cell,text){if(cell.textContent!==text)cell.textContent=text}
 function update(e){const d=JSON.parse(e.data);d.tiles.forEach((t,i)=>tiles[i]&&put(tiles[i],t));
@@ -36,12 +45,14 @@ for(const k in d.rows){const r=$("r"+k),[status,cls,cells,g]=d.rows[k];if(!r){co
 r.className=r.className.replace(/s-\S+/,"s-"+cls);put(r.querySelector(".state span"),status);
 cells.forEach((t,i)=>{const c=r.cells[first+i];if(c&&!c.classList.contains("graph"))put(c,t)})}
 for(const [svg,v] of graphs){const r=svg.closest("tr"),g=latest.get(r);if(!g)continue;
-const n=g[svg.classList.contains("k1")?1:0];if(n==null&&!v.length)continue;v.push(n||0);if(v.length>60)v.shift();draw(svg,v)}
-sort();if(filter.value)narrow();state.hidden=false;state.className="on";put(state,"live")}
+if(part>1)continue;const n=g[svg.classList.contains("k1")?1:0];if(n==null&&!v.length)continue;v.push(n||0);if(v.length>60)v.shift();draw(svg,v)}
+if(d.rules)hits(d.rules);sort();if(filter.value)narrow();state.hidden=false;state.className="on";put(state,"live")}
 if(window.EventSource&&!/;norefresh/.test(location.href)){
 const flags=(location.href.match(/;(up|no-maint|10s|1m|5m|start)\b/g)||[]).join("");
 const base=document.querySelector('.links a[href$=";csv"]').getAttribute("href").replace(/;csv$/,"");
 const source=new EventSource(base+";live"+flags);source.onmessage=update;
+if(part>1)setInterval(()=>fetch(base+";graphs;"+table.dataset.span).then(r=>r.json()).then(all=>{for(const svg of graphs.keys()){
+const g=all[svg.closest("tr").id.slice(1)];if(g)draw(svg,g[svg.classList.contains("k1")?1:0])}}).catch(()=>{}),part*1e3);
 source.onerror=()=>{state.hidden=false;state.className="";put(state,"connection lost")}}
 const view=sessionStorage.getItem("view");if(view&&$(view))$(view).checked=true;
 document.querySelectorAll(".views input").forEach(i=>i.addEventListener("change",()=>sessionStorage.setItem("view",i.id)));

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 
 use ahash::AHashMap;
 
-use crate::control::web::rows::{self, COLUMNS, Graphs, Row};
-use crate::control::web::{Answer, Request, Web, form};
+use crate::control::web::rows::{self, COLUMNS, Row, SPANS};
+use crate::control::web::{Answer, Request, Web, form, rules};
 use crate::model::statistics::StatsPage;
+use crate::stats::history::Graph;
 use crate::stats::render::Filter;
 use crate::stats::snapshot::{Entry, Snapshot};
 use crate::stats::table::Object;
@@ -39,9 +40,10 @@ pub(super) fn page(
             escaped(&settings.uri)
         );
     }
-    table(web, request, snapshot, filter, &mut out);
+    table(web, (request, settings), snapshot, filter, &mut out);
     if request.is_admin {
         out.push_str(ADMIN_BAR);
+        rules::section(web, &settings.scope, &mut out);
     }
     footer(settings, snapshot, &mut out);
     let _ = writeln!(out, "<script nonce=\"{nonce}\">{SCRIPT}</script></body></html>");
@@ -53,7 +55,7 @@ pub(super) fn page(
     Answer { headers, ..Answer::ok("text/html; charset=utf-8", out) }
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -146,15 +148,23 @@ fn controls(request: &Request, settings: &StatsPage, out: &mut String) {
         |words: &[&str]| words.iter().find(|w| request.has(w)).map_or(String::new(), |w| format!(";{w}"));
     let rows = kept(&["up", "no-maint"]);
     let window = kept(&["10s", "1m", "5m", "start"]);
+    let span = kept(&SPANS.map(|span| span.word)[1..]);
+    let link = |rows: &str, window: &str, span: &str, name: &str, is_it: bool| {
+        let current = if is_it { " aria-current=\"true\"" } else { "" };
+        format!(" <a href=\"{uri}{rows}{window}{span}\"{current}>{name}</a>")
+    };
     for (word, name) in [("10s", "10 s"), ("1m", "1 min"), ("5m", "5 min"), ("start", "start")] {
         let is_it = window.get(1..).unwrap_or("10s") == word;
-        let current = if is_it { " aria-current=\"true\"" } else { "" };
-        let _ = write!(out, " <a href=\"{uri}{rows};{word}\"{current}>{name}</a>");
+        out.push_str(&link(&rows, &format!(";{word}"), &span, name, is_it));
+    }
+    out.push_str("</span><span class=\"links\"><small>graphs of</small>");
+    for one in &SPANS {
+        let word = if one.word.is_empty() { String::new() } else { format!(";{}", one.word) };
+        out.push_str(&link(&rows, &window, &word, one.name, span == word));
     }
     out.push_str("</span><span class=\"links\"><small>servers</small>");
     for (word, name) in [("", "all"), (";up", "up"), (";no-maint", "no maintenance")] {
-        let current = if rows == word { " aria-current=\"true\"" } else { "" };
-        let _ = write!(out, " <a href=\"{uri}{word}{window}\"{current}>{name}</a>");
+        out.push_str(&link(word, &window, &span, name, rows == word));
     }
     let _ = write!(
         out,
@@ -163,17 +173,32 @@ fn controls(request: &Request, settings: &StatsPage, out: &mut String) {
     debug_assert!(!request.is_post, "forms are answered by a redirect");
 }
 
-fn table(web: &Web, request: &Request, snapshot: &Snapshot, filter: &Filter, out: &mut String) {
-    let graphs = rows::graphs(web);
-    out.push_str("<div class=\"scroll\"><table><thead><tr>");
+fn table(
+    web: &Web,
+    (request, settings): (&Request, &StatsPage),
+    snapshot: &Snapshot,
+    filter: &Filter,
+    out: &mut String,
+) {
+    let span = request.span();
+    let graphs = rows::graphs(web, &settings.scope, span);
+    let _ = write!(
+        out,
+        "<div class=\"scroll\"><table data-part=\"{}\" data-span=\"{}\"><thead><tr>",
+        span.part_s, span.word
+    );
     if request.is_admin {
         out.push_str("<th class=\"pick\"><span class=\"sr\">Choose</span></th>");
     }
     out.push_str("<th class=\"name\">Name</th><th class=\"state\">State</th>");
     for column in COLUMNS {
         let classes = classes(column.views);
-        let _ =
-            write!(out, "<th class=\"{classes}\" title=\"{}\">{}</th>", column.help, column.title.trim_end());
+        let (graph, of) = match rows::graph(column) {
+            Some(_) => (" graph", format!(" {}", span.name)),
+            None => ("", String::new()),
+        };
+        let (title, help) = (column.title.trim_end(), column.help);
+        let _ = write!(out, "<th class=\"{classes}{graph}\" title=\"{help}\">{title}{of}</th>");
     }
     out.push_str("</tr></thead>");
     let mut last = None;
@@ -200,7 +225,7 @@ fn classes(views: &str) -> String {
     views.split(' ').map(|view| format!("g-{view}")).collect::<Vec<_>>().join(" ")
 }
 
-fn line(request: &Request, entry: &Entry, row: &Row, graphs: &AHashMap<String, Graphs>, out: &mut String) {
+fn line(request: &Request, entry: &Entry, row: &Row, graphs: &AHashMap<String, Graph>, out: &mut String) {
     let object = entry.facts.object();
     let (kind, name) = match object {
         Object::Frontend => ("frontend", "Frontend"),

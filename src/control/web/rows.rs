@@ -2,20 +2,35 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use ahash::AHashMap;
 
 use crate::base::limits::WEB_GRAPHS_MAX;
-use crate::control::web::Web;
-use crate::rt;
-use crate::stats::history::{self, ObjectKey};
+use crate::control::web::{Web, rules};
+use crate::stats::history::{Graph, ObjectKey};
 use crate::stats::render::Filter;
 use crate::stats::snapshot::{Entry, Facts, Snapshot, Value};
 use crate::stats::table::{Object, Stat};
 
-/// Seconds that graphs show.
-pub(super) const GRAPH_S: u64 = 60;
+/// Points of a graph.
+pub(super) const GRAPH_POINTS: usize = 60;
+
+/// A time that graphs show.
+pub(super) struct Span {
+    /// As it stands in a target.
+    pub(super) word: &'static str,
+    pub(super) name: &'static str,
+    /// Seconds of one point.
+    pub(super) part_s: u64,
+}
+
+/// The first one is the usual one, which moves with every update; the others are fetched again for each point.
+pub(super) const SPANS: [Span; 4] = [
+    Span { word: "", name: "1 min", part_s: 1 },
+    Span { word: "g10m", name: "10 min", part_s: 10 },
+    Span { word: "g2h", name: "2 h", part_s: 120 },
+    Span { word: "g24h", name: "24 h", part_s: 1440 },
+];
 
 /// One column of the page.
 pub(super) struct Column {
@@ -54,10 +69,10 @@ macro_rules! columns {
 
 columns! {
     "Rate"      "o t"  Show::Rate, "Requests (in TCP mode sessions) during the last second";
-    "Rate 60 s" "o t m" Show::Graph(0), "The rate during the last minute";
+    "Rate"      "o t m" Show::Graph(0), "The rate over the time that is chosen for graphs";
     "p50"       "o"    Show::Micros(Stat::TotalP50), "Half of the requests took no longer";
     "p99"       "o"    Show::Micros(Stat::TotalP99), "99 % of the requests took no longer";
-    "p99 60 s"  "o l m" Show::Graph(1), "p99 during the last minute";
+    "p99"       "o l m" Show::Graph(1), "p99 over the time that is chosen for graphs";
     "Sessions"  "o t"  Show::Of(Stat::SessionsCur, Stat::SessionsLimit), "Sessions now, and their limit";
     "Max"       "t"    Show::Number(Stat::SessionsMax), "The most sessions at once";
     "Queue"     "o t"  Show::Of(Stat::QueueCur, Stat::QueueLimit), "Waiting for a server now, and the limit";
@@ -102,9 +117,6 @@ columns! {
     "Address"   "h"    Show::Text(Stat::Address), "Address and port";
 }
 
-/// Graphs of one object: rate and p99, oldest first, one value a second.
-pub(super) type Graphs = [Vec<u64>; 2];
-
 /// What is shown of one object.
 pub(super) struct Row {
     pub(super) key: String,
@@ -138,7 +150,6 @@ pub(super) fn row(entry: &Entry, snapshot: &Snapshot, filter: &Filter) -> Row {
             (now, limit) if limit.is_empty() || limit == "0" => now,
             (now, limit) => format!("{now} / {limit}"),
         },
-        Show::Graph(0) => String::new(),
         Show::Graph(_) => String::new(),
     });
     Row { key: key(entry), class: class(entry, &status), cells: cells.collect(), status }
@@ -186,7 +197,7 @@ fn plain(value: &Value<'_>) -> String {
 }
 
 /// `1 234 567`, with spaces that do not break.
-fn grouped(value: &Value<'_>) -> String {
+pub(super) fn grouped(value: &Value<'_>) -> String {
     let Some(n) = number(value) else { return String::new() };
     let digits = n.to_string();
     let mut out = String::new();
@@ -222,7 +233,7 @@ fn micros(us: u64) -> String {
 }
 
 /// Its two largest units.
-fn seconds(s: u64) -> String {
+pub(super) fn seconds(s: u64) -> String {
     match s {
         0..60 => format!("{s} s"),
         60..3600 => format!("{} m {:02} s", s / 60, s % 60),
@@ -231,47 +242,48 @@ fn seconds(s: u64) -> String {
     }
 }
 
-/// Graphs of all objects from the history, if they are not too many.
-pub(super) fn graphs(web: &Web) -> AHashMap<String, Graphs> {
+/// Graphs of all objects of the scope from the history, if they are not too many.
+pub(super) fn graphs(web: &Web, scope: &[String], span: &Span) -> AHashMap<String, Graph> {
     let control = web.base.current();
-    let mut all: Vec<(String, Object, u32, bool)> = Vec::new();
+    let mut keys: Vec<(String, ObjectKey)> = Vec::new();
+    let mut wanted: AHashMap<ObjectKey, Stat> = AHashMap::new();
     let model = &control.model;
-    let key = |iid: u32, sid: u32, object: Object| format!("{iid}-{sid}-{}", object as u8);
-    for (id, frontend) in model.frontends.iter() {
-        let object = Object::Frontend;
-        let row = control.cells.frontends[id].row();
-        all.push((key(frontend.iid, 0, object), object, row, frontend.http.is_some()));
+    let mut add = |(iid, sid, object): (u32, u32, Object), row: u32, stat: Stat| {
+        let key = ObjectKey::new(object, row);
+        keys.push((format!("{iid}-{sid}-{}", object as u8), key));
+        wanted.insert(key, stat);
+    };
+    for (id, frontend) in model.frontends.iter().filter(|(_, f)| is_named(scope, &f.name)) {
+        let stat = if frontend.http.is_some() { Stat::Requests } else { Stat::SessionsTotal };
+        add((frontend.iid, 0, Object::Frontend), control.cells.frontends[id].row(), stat);
     }
-    for (id, backend) in model.backends.iter() {
-        let object = Object::Backend;
-        let row = control.cells.backends[id].row();
-        all.push((key(backend.iid, 0, object), object, row, backend.http.is_some()));
+    for (id, backend) in model.backends.iter().filter(|(_, b)| is_named(scope, &b.name)) {
+        add((backend.iid, 0, Object::Backend), control.cells.backends[id].row(), Stat::SessionsTotal);
         for server in backend.servers.iter() {
             let (sid, row) = (model.servers[server].sid, control.cells.servers[server].row());
-            all.push((key(backend.iid, sid, Object::Server), Object::Server, row, false));
+            add((backend.iid, sid, Object::Server), row, Stat::SessionsTotal);
         }
     }
-    if all.len() > WEB_GRAPHS_MAX {
+    if keys.len() > WEB_GRAPHS_MAX {
         return AHashMap::new();
     }
-    let history = control.history.borrow();
-    let since = rt::now() - Duration::from_secs(GRAPH_S);
-    let of = |(key, object, row, is_http): (String, Object, u32, bool)| {
-        let stat = if is_http && object == Object::Frontend { Stat::Requests } else { Stat::SessionsTotal };
-        let at = |stat| history::position(stat).unwrap_or(0);
-        let points = history.series(ObjectKey::new(object, row), since);
-        let series = |stat: Stat| points.iter().map(|point| point.values[at(stat)]).collect();
-        let has_latency = object != Object::Frontend;
-        (key, [series(stat), if has_latency { series(Stat::TotalP99) } else { Vec::new() }])
+    let mut graphs = control.history.borrow().graphs(&wanted, span.part_s, GRAPH_POINTS);
+    let mut of = |(name, key): (String, ObjectKey)| {
+        let mut graph = graphs.remove(&key).unwrap_or_default();
+        if name.ends_with("-0") {
+            // Frontends have no latency.
+            graph[1].clear();
+        }
+        (name, graph)
     };
-    all.into_iter().map(of).collect()
+    keys.into_iter().map(&mut of).collect()
 }
 
 /// A graph as the points of a line in a box of 60 by 16.
 pub(super) fn line(values: &[u64]) -> String {
     let max = values.iter().copied().max().unwrap_or(0).max(1);
-    let kept = &values[values.len().saturating_sub(60)..];
-    let start = 60 - kept.len();
+    let kept = &values[values.len().saturating_sub(GRAPH_POINTS)..];
+    let start = GRAPH_POINTS - kept.len();
     let mut out = String::new();
     for (at, value) in kept.iter().enumerate() {
         let y = 15 - value * 14 / max;
@@ -285,6 +297,8 @@ pub(super) fn line(values: &[u64]) -> String {
 #[derive(Default)]
 pub(super) struct Sent {
     rows: AHashMap<String, String>,
+    /// How often each rule applied, if they are shown.
+    pub(super) rules: Option<Vec<u64>>,
 }
 
 /// Appends one event: the process, and the rows that changed.
@@ -310,13 +324,20 @@ pub(super) fn event(
         }
     }
     let tiles: Vec<String> = tiles(web, snapshot, scope).into_iter().map(|(_, value)| value).collect();
-    let event = serde_json::json!({ "tiles": tiles, "cores": &*web.loads.borrow(), "rows": changed });
+    let mut event = serde_json::json!({ "tiles": tiles, "cores": &*web.loads.borrow(), "rows": changed });
+    if let Some(known) = &mut sent.rules {
+        event["rules"] = serde_json::json!(rules::changes(web, known));
+    }
     let _ = write!(out, "data: {event}\n\n");
 }
 
 /// Whether a page shows the entry at all.
 fn is_in(scope: &[String], entry: &Entry) -> bool {
-    scope.is_empty() || scope.contains(&entry.proxy)
+    is_named(scope, &entry.proxy)
+}
+
+fn is_named(scope: &[String], proxy: &String) -> bool {
+    scope.is_empty() || scope.contains(proxy)
 }
 
 /// The numbers above the table.

@@ -86,6 +86,9 @@ const HISTORY: &str = "\
 `total` as they were: each second for ten minutes, every ten seconds for two hours, every minute for 24 hours. What the history
 does not keep is empty there. Rates are means over the second, ten seconds or minute; percentiles are those of that time.
 
+`show history NAME 2h` prints what a frontend, backend or server did, a line for each second, ten seconds or minute. The graphs of
+the page and of `shardgate top` show it: the last minute, ten minutes, two hours or day.
+
 Memory: a row that did something takes about 25 bytes a second, ten seconds or minute, one without traffic nothing; all of it
 stays below 64 MiB: a day of about 900 rows that are busy all the time. Beyond it the oldest is forgotten first.
 
