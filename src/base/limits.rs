@@ -295,6 +295,28 @@ pub const STATE_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Lines of the past that a state file may have beside one for each of the present before it is written anew.
 pub const STATE_LINES_SPARE: usize = 64;
 
+/// Comparisons in the condition of a trial (`reload abort-if`).
+pub const ABORT_CONDITION_TERMS_MAX: usize = 16;
+
+/// Requests that must be seen before a percentage or a percentile of a trial means something: one error of a handful is none.
+pub const ABORT_SAMPLES_MIN: u64 = 20;
+
+/// Seconds over which a trial's values are measured, and over which the values before it were.
+pub const TRIAL_WINDOW_S: u64 = 10;
+
+/// How long a process that was replaced keeps connections on which no request is under way: a client that uses its connection
+/// moves to the other process with its next answer.
+pub const HANDOVER_GRACE: Duration = Duration::from_secs(10);
+
+/// The shortest trial: values are looked at once a second.
+pub const TRIAL_MIN: Duration = Duration::from_secs(1);
+
+/// Bytes of the configurations that `rollback` keeps beside the one that runs; beyond it the oldest are forgotten.
+pub const CONFIGURATIONS_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Seconds between two attempts to go back to the configuration before when it cannot be run any more.
+pub const TRIAL_RETRY: Duration = Duration::from_secs(5);
+
 const _: () = assert!(HASH_RING_POINTS_MAX >= SERVERS_PER_BACKEND_MAX);
 const _: () = assert!(HASH_MAP_SLOTS_MAX >= SERVERS_PER_BACKEND_MAX);
 const _: () = assert!(PROXY_HEADER_BYTES_MAX <= BUF_BYTES);

@@ -31,6 +31,9 @@ enum Command {
     Run {
         #[command(flatten)]
         source: Source,
+        /// Take the listening sockets over from the process behind this admin socket; it finishes what runs, and leaves
+        #[arg(long, value_name = "SOCKET")]
+        takeover: Option<PathBuf>,
     },
     /// Start three origin servers with a proxy in front of them, and say what to try
     Demo,
@@ -63,6 +66,26 @@ enum Command {
         /// Admin socket
         #[arg(short, long, value_name = "SOCKET", default_value = ctl::DEFAULT_SOCKET)]
         socket: PathBuf,
+        /// Go back by itself unless `shardgate confirm` comes within this time (2m)
+        #[arg(long, value_name = "TIME")]
+        confirm: Option<String>,
+        /// Go back as soon as this holds: 'http_5xx > 1% or p99 > 2x'
+        #[arg(long, value_name = "CONDITION", requires = "confirm")]
+        abort_if: Option<String>,
+    },
+    /// Keep the configuration that `reload --confirm` has put on trial
+    Confirm {
+        /// Admin socket
+        #[arg(short, long, value_name = "SOCKET", default_value = ctl::DEFAULT_SOCKET)]
+        socket: PathBuf,
+    },
+    /// Run an earlier configuration again
+    Rollback {
+        /// Admin socket
+        #[arg(short, long, value_name = "SOCKET", default_value = ctl::DEFAULT_SOCKET)]
+        socket: PathBuf,
+        /// Its generation (`show configurations`); without it the configuration before
+        generation: Option<u32>,
     },
     /// Say what a configuration does with a request, rule by rule, and why
     ///
@@ -226,11 +249,20 @@ fn main() -> ExitCode {
         return control::haproxy::main(words);
     }
     match Arguments::parse().command {
-        Command::Run { source } => run(&source),
+        Command::Run { source, takeover } => run(&source, takeover),
         Command::Demo => control::demo(),
         Command::Check { source } => check(&source),
         Command::Plan { source, socket } => plan(&socket, &source),
-        Command::Reload { socket } => reload(&socket),
+        Command::Reload { socket, confirm, abort_if } => {
+            let confirm = confirm.map(|time| format!(" confirm {time}")).unwrap_or_default();
+            let condition = abort_if.map(|condition| format!(" abort-if {condition}")).unwrap_or_default();
+            order(&socket, &format!("reload{confirm}{condition}"))
+        }
+        Command::Confirm { socket } => order(&socket, "confirm"),
+        Command::Rollback { socket, generation } => {
+            let generation = generation.map(|number| number.to_string()).unwrap_or_default();
+            order(&socket, format!("rollback {generation}").trim_end())
+        }
         Command::Explain { source, request, headers, src, body, frontend, json } => {
             let question = Question { request, headers, source: src, frontend, body: Vec::new() };
             explain(&source, question, body.as_deref(), json)
@@ -260,11 +292,11 @@ impl Source {
     }
 }
 
-fn run(source: &Source) -> ExitCode {
+fn run(source: &Source, takeover: Option<PathBuf>) -> ExitCode {
     match load(source) {
         Ok((model, warnings, text)) => {
             let config = Some(control::Config { source: source.place(), text });
-            control::run(model, control::Options { warnings, config, ..Default::default() })
+            control::run(model, control::Options { warnings, config, takeover, ..Default::default() })
         }
         Err(code) => code,
     }
@@ -409,10 +441,14 @@ fn plan(socket: &std::path::Path, source: &Source) -> ExitCode {
     }
 }
 
-/// Tells a running process to read its configuration again.
-fn reload(socket: &std::path::Path) -> ExitCode {
+/// Gives a running process an order about its configuration.
+fn order(socket: &std::path::Path, order: &str) -> ExitCode {
     let mut answer = Vec::new();
-    if let Err(error) = ctl::run(socket, &["reload".to_owned()], &mut answer) {
+    if order.contains([';', '\n', '\\']) {
+        eprintln!("error: ; and \\ have no place in a time or condition");
+        return ExitCode::FAILURE;
+    }
+    if let Err(error) = ctl::run(socket, &[order.to_owned()], &mut answer) {
         eprintln!("error: {error}");
         return ExitCode::FAILURE;
     }

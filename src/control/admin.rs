@@ -12,11 +12,12 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use crate::base::limits::ADMIN_CONNECTIONS_MAX;
-use crate::control::cli::{AdminSession, Job, Next, Outcome, SessionInfo};
+use crate::control::cli::{AdminSession, Job, Next, Outcome, SessionInfo, Takeover};
 use crate::control::core::{Control, ControlBase};
 use crate::control::events::Level;
 use crate::control::gather;
 use crate::control::reload;
+use crate::control::takeover::{self, Legacy};
 use crate::control::target::Target;
 use crate::model::{AdminEndpoint, AdminLevel, AdminSocket, Model};
 use crate::proxy::message::{SessionRow, ToCore};
@@ -31,9 +32,11 @@ const BACKLOG: u32 = 64;
 ///
 /// # Errors
 /// Another process listens on one, or something else than a socket has its name.
-pub(super) fn check_sockets(model: &Model) -> Result<(), StartError> {
+pub(super) fn check_sockets(model: &Model, legacy: &Legacy) -> Result<(), StartError> {
     for socket in &model.global.admin {
-        if let AdminEndpoint::Unix(path) = &socket.at {
+        if let AdminEndpoint::Unix(path) = &socket.at
+            && !legacy.has_admin(path)
+        {
             check(path).map_err(|e| refused(socket, &e))?;
         }
     }
@@ -65,13 +68,22 @@ pub(super) struct Gate {
     level: Cell<AdminLevel>,
     /// Device and inode of its file.
     file: Option<(u64, u64)>,
+    /// For a process that takes over.
+    pub(super) copy: OwnedFd,
+    /// It comes from a process before.
+    is_inherited: bool,
     /// It is to be closed.
     over: Cell<bool>,
     waker: Cell<Option<Waker>>,
 }
 
 impl Gate {
-    fn close(&self) {
+    /// How a process that takes over names it.
+    pub(super) fn name(&self) -> String {
+        name(&self.at)
+    }
+
+    pub(super) fn close(&self) {
         self.over.set(true);
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -104,8 +116,8 @@ impl Gate {
 ///
 /// # Errors
 /// One cannot be made.
-pub(super) fn listen_all(control: &Rc<Control>) -> Result<(), StartError> {
-    let opened = open_new(control, &control.model)?;
+pub(super) fn listen_all(control: &Rc<Control>, legacy: &mut Legacy) -> Result<(), StartError> {
+    let opened = open_new(control, &control.model, legacy)?;
     serve_all(control.base(), &control.model, opened);
     Ok(())
 }
@@ -115,7 +127,9 @@ pub(super) struct Opened(Option<(Gate, OwnedFd)>);
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        if let Some((gate, _)) = &self.0 {
+        if let Some((gate, _)) = &self.0
+            && !gate.is_inherited
+        {
             gate.remove_file();
         }
     }
@@ -125,26 +139,52 @@ impl Drop for Opened {
 ///
 /// # Errors
 /// One cannot be made; those that were made are closed again.
-pub(super) fn open_new(base: &ControlBase, model: &Model) -> Result<Vec<Opened>, StartError> {
+pub(super) fn open_new(
+    base: &ControlBase,
+    model: &Model,
+    legacy: &mut Legacy,
+) -> Result<Vec<Opened>, StartError> {
     let listens = |socket: &&AdminSocket| base.admin_gates.borrow().iter().any(|gate| gate.at == socket.at);
-    model.global.admin.iter().filter(|socket| !listens(socket)).map(open_one).collect()
+    model
+        .global
+        .admin
+        .iter()
+        .filter(|socket| !listens(socket))
+        .map(|socket| open_one(socket, legacy.admin(&socket.at)))
+        .collect()
 }
 
-fn open_one(socket: &AdminSocket) -> Result<Opened, StartError> {
+/// `there`: it listens already, for the process before.
+fn open_one(socket: &AdminSocket, there: Option<OwnedFd>) -> Result<Opened, StartError> {
     let wrong = |e: io::Error| refused(socket, &e);
+    let is_inherited = there.is_some();
     let (fd, file) = match &socket.at {
         AdminEndpoint::Unix(path) => {
-            let fd = open(path, socket.mode).map_err(wrong)?;
+            let fd = match there {
+                Some(fd) => set_mode(path, socket.mode).map(|()| fd),
+                None => open(path, socket.mode),
+            };
+            let fd = fd.map_err(wrong)?;
             (fd, Some(identity(path).map_err(wrong)?))
         }
         AdminEndpoint::Tcp(address) => {
             let options = ListenOptions { backlog: BACKLOG, ..ListenOptions::default() };
-            (rt::listen(Endpoint::Ip(*address), options).map_err(wrong)?, None)
+            let fd = there.map_or_else(|| rt::listen(Endpoint::Ip(*address), options), Ok);
+            (fd.map_err(wrong)?, None)
         }
     };
+    let copy = rt::share(&fd).map_err(wrong)?;
     let (mode, level) = (Cell::new(socket.mode), Cell::new(socket.level));
-    let gate =
-        Gate { at: socket.at.clone(), mode, level, file, over: Cell::new(false), waker: Cell::default() };
+    let gate = Gate {
+        at: socket.at.clone(),
+        mode,
+        level,
+        file,
+        copy,
+        is_inherited,
+        over: Cell::new(false),
+        waker: Cell::default(),
+    };
     Ok(Opened(Some((gate, fd))))
 }
 
@@ -178,6 +218,18 @@ pub(super) fn serve_all(base: &Rc<ControlBase>, model: &Model, opened: Vec<Opene
     }
 }
 
+/// How a process that takes over names an admin socket.
+pub(super) fn name(at: &AdminEndpoint) -> String {
+    match at {
+        AdminEndpoint::Unix(path) => format!("unix@{}", path.display()),
+        AdminEndpoint::Tcp(address) => address.to_string(),
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
 /// Makes the socket under another name first, so that its permissions are right from the moment when it can be found.
 fn open(path: &Path, mode: u32) -> io::Result<OwnedFd> {
     check(path)?;
@@ -186,8 +238,7 @@ fn open(path: &Path, mode: u32) -> io::Result<OwnedFd> {
     let temporary = PathBuf::from(name);
     let options = ListenOptions { backlog: BACKLOG, ..ListenOptions::default() };
     let fd = rt::listen(Endpoint::Unix(&temporary), options)?;
-    let named = std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(mode))
-        .and_then(|()| std::fs::rename(&temporary, path));
+    let named = set_mode(&temporary, mode).and_then(|()| std::fs::rename(&temporary, path));
     if named.is_err() {
         // Only the leftover of an attempt that failed already.
         let _ = std::fs::remove_file(&temporary);
@@ -215,7 +266,14 @@ async fn accept(control: Rc<ControlBase>, mut listener: Listener, gate: Rc<Gate>
                 control.say(Level::Warning, format!("cannot accept on an admin socket: {e}"));
                 rt::sleep_until(rt::now() + ACCEPT_REST).await;
             }
-            rt::Either::Second(()) => return,
+            rt::Either::Second(()) => break,
+        }
+    }
+    // What was accepted already is served; what waits in the queue is the other process's.
+    listener.cancel();
+    while listener.is_accepting() {
+        if let Ok(conn) = listener.accept().await {
+            rt::spawn(serve(control.clone(), conn, gate.level.get()));
         }
     }
 }
@@ -318,6 +376,20 @@ pub(super) async fn perform(control: &Rc<ControlBase>, conn: Option<&Conn>, job:
         }
         Job::Sources => Outcome::Sources(gather::sources(control).await),
         Job::Configuration(order) => Outcome::Text(reload::perform(control, order).await),
+        Job::TakeOver(Takeover::Sockets) => match conn {
+            Some(conn) => match takeover::hand_over(&control.current(), conn).await {
+                Ok(()) => Outcome::Text(takeover::end()),
+                Err(e) => {
+                    Outcome::Text(format!("The sockets cannot be handed over: {}.", rt::error::words(&e)))
+                }
+            },
+            None => Outcome::Text("This connection carries no sockets.".to_owned()),
+        },
+        Job::TakeOver(Takeover::Done) => {
+            control.say(Level::Notice, "another process has taken over".to_owned());
+            control.hand_over();
+            Outcome::Text(takeover::leaving())
+        }
         Job::ShutdownSession(id) => {
             let rows = gather::sessions(control).await;
             let found = rows.iter().find(|row| row.id == id);

@@ -28,6 +28,8 @@ use crate::control::resolve::{Name, Names, Resolved};
 use crate::control::servers::States;
 use crate::control::state::file::StateFile;
 use crate::control::state::overrides::Overrides;
+use crate::control::takeover::Legacy;
+use crate::control::trial::Trial;
 use crate::control::vip::Vips;
 use crate::live::{BindState, Live};
 use crate::model::Model;
@@ -58,6 +60,8 @@ pub(super) enum Notice {
     Signal(Signal),
     /// A name was looked up.
     Resolved(Resolved),
+    /// Another process accepts from all sockets: this one may go.
+    HandedOver,
     /// A configuration was read.
     Loaded(Box<Loaded>),
     /// A thread has something for the log.
@@ -91,6 +95,8 @@ pub(super) struct Start {
     pub(super) companion: Option<Companion>,
     /// What is to be done once the process serves.
     pub(super) on_ready: Option<crate::control::run::OnReady>,
+    /// Sockets of the process before, as far as they are not in use yet.
+    pub(super) legacy: Legacy,
 }
 
 /// Called on the control core once everything listens, with the address of each bind; it may start tasks there.
@@ -151,6 +157,7 @@ pub(super) struct ControlBase {
     current: RefCell<Option<Rc<Control>>>,
     pub(super) generations: RefCell<Generations>,
     pub(super) reload: Reload,
+    pub(super) trial: RefCell<Option<Trial>>,
     pub(super) cores: Vec<Sender<ToCore>>,
     pub(super) notices: Sender<Notice>,
     pub(super) collector: RefCell<Collector>,
@@ -181,6 +188,8 @@ pub(super) struct ControlBase {
     pub(super) admin_gates: RefCell<Vec<Rc<admin::Gate>>>,
     /// The threads that check passwords.
     pub(super) passwords: RefCell<Passwords>,
+    /// Another process has taken over: files of sockets and of state are its own, and admin connections too.
+    pub(super) handed_over: Cell<bool>,
 }
 
 impl Deref for Control {
@@ -235,6 +244,14 @@ impl ControlBase {
         }
     }
 
+    /// Another process accepts from all sockets.
+    pub(super) fn hand_over(&self) {
+        self.handed_over.set(true);
+        self.admin_gates.borrow().iter().for_each(|gate| gate.close());
+        drop(self.state_file.take());
+        self.notices.send(Notice::HandedOver);
+    }
+
     /// Logs something about this process.
     pub(super) fn say(&self, level: Level, text: String) {
         self.events.say(level, text);
@@ -270,6 +287,7 @@ impl Control {
             current: RefCell::new(None),
             generations: RefCell::new(Generations::new(&model, &process, cores.len(), now)),
             reload: Reload::default(),
+            trial: RefCell::default(),
             collector: RefCell::new(Collector::new(shards, data_cores, now)),
             latency: RefCell::default(),
             history: RefCell::default(),
@@ -288,6 +306,7 @@ impl Control {
             state_file: RefCell::default(),
             admin_gates: RefCell::default(),
             passwords: RefCell::new(passwords),
+            handed_over: Cell::new(false),
             cores,
             log,
             logs,
@@ -355,10 +374,10 @@ impl Control {
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
         for (id, why) in waiting {
             let bind = &self.model.binds[id];
-            match listeners::open(bind, &self.model.global.cores) {
+            match listeners::open(bind, &self.model.global.cores, None) {
                 Ok((sockets, address)) => {
-                    for (core, socket) in self.cores.iter().zip(sockets) {
-                        core.send(ToCore::Listen { bind: self.live.binds[id].key, socket });
+                    for (core, socket) in sockets {
+                        self.cores[core].send(ToCore::Listen { bind: self.live.binds[id].key, socket });
                     }
                     let frontend = &self.model.frontends[bind.frontend].name;
                     self.say(Level::Notice, format!("frontend {frontend} listens on {address} now"));
@@ -418,6 +437,9 @@ pub(super) async fn read_mail(base: Rc<ControlBase>, inbox: Receiver<ToControl>)
             ToControl::Ports { reply, rows } => base.gathers.answer(reply, |told| told.ports.extend(rows)),
             ToControl::StickAdmin { reply, told: part } => {
                 base.gathers.answer(reply, |told| told.stick.push(*part));
+            }
+            ToControl::Listeners { reply, rows } => {
+                base.gathers.answer(reply, |told| told.listeners.extend(rows))
             }
             ToControl::Timers { core, mut batch } => {
                 base.latency.borrow_mut().take(&mut batch);

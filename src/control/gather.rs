@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::os::fd::OwnedFd;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub(super) struct Gather {
     pub(super) rows: Vec<SessionRow>,
     pub(super) ports: Vec<Ledger>,
     pub(super) stick: Vec<Told>,
+    /// Sockets with the keys of their binds; those of one core together.
+    pub(super) listeners: Vec<(u64, OwnedFd)>,
     /// Cores that have not answered.
     left: usize,
     waker: Option<Waker>,
@@ -95,6 +98,11 @@ pub(super) async fn stick(control: &ControlBase, question: Question) -> Told {
         all.next = part.next;
     }
     all
+}
+
+/// Copies of the listening sockets of all data cores, with the keys of their binds.
+pub(super) async fn listeners(control: &ControlBase) -> Vec<(u64, OwnedFd)> {
+    ask(control, ToCore::Listeners).await.listeners
 }
 
 /// Asks every data core, with a number for the answers.

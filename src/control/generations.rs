@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::base::limits::GENERATIONS_KEPT;
+use crate::base::limits::{CONFIGURATIONS_BYTES_MAX, GENERATIONS_KEPT};
 use crate::base::time::Now;
 use crate::control::core::Process;
 use crate::model::Model;
@@ -70,15 +70,39 @@ impl Generations {
         self.alive.push(Alive { number, model, log_sets, cores: self.cores, replaced: None, bytes: 0 });
     }
 
-    /// Remembers an attempt; the oldest is forgotten.
-    pub(super) fn note(&mut self, attempt: Attempt) {
+    /// Remembers an attempt. Those that were refused take at most half of the room; of either kind the oldest is forgotten.
+    pub(super) fn note(&mut self, mut attempt: Attempt) {
+        let refused = |attempt: &Attempt| matches!(attempt.outcome, Outcome::Refused(_));
         if self.attempts.len() >= GENERATIONS_KEPT {
-            // The one that runs stays, however many were refused since.
-            let last = self.attempts.iter().rposition(|attempt| matches!(attempt.outcome, Outcome::Ran(_)));
-            let at = usize::from(last == Some(0) && matches!(attempt.outcome, Outcome::Refused(_)));
-            self.attempts.remove(at);
+            let mostly_refused =
+                self.attempts.iter().filter(|other| refused(other)).count() >= GENERATIONS_KEPT / 2;
+            let at = self.attempts.iter().position(|other| refused(other) == mostly_refused);
+            self.attempts.remove(at.unwrap_or(0));
+        }
+        // A configuration that was run before is kept once.
+        let same = attempt.text.as_ref().and_then(|text| {
+            self.attempts.iter().filter_map(|other| other.text.as_ref()).find(|other| *other == text)
+        });
+        if let Some(same) = same {
+            attempt.text = Some(same.clone());
         }
         self.attempts.push_back(attempt);
+        self.forget_texts();
+    }
+
+    /// Forgets the oldest texts beyond the bound; that of the last attempt stays in any case.
+    fn forget_texts(&mut self) {
+        let (mut bytes, mut seen) = (0, Vec::new());
+        for attempt in self.attempts.iter_mut().rev() {
+            let Some(text) = &attempt.text else { continue };
+            if !seen.iter().any(|other| Arc::ptr_eq(other, text)) {
+                bytes += if seen.is_empty() { 0 } else { text.len() };
+                seen.push(text.clone());
+            }
+            if bytes > CONFIGURATIONS_BYTES_MAX {
+                attempt.text = None;
+            }
+        }
     }
 
     /// So much more was allocated for it.
@@ -120,8 +144,42 @@ impl Generations {
         ran.and_then(|attempt| attempt.text.clone())
     }
 
-    /// `show generations`. `sessions`: how many live by a generation.
-    pub(super) fn show(&self, sessions: impl Fn(u32) -> usize, now: Now) -> String {
+    /// What stood in the file of a generation, if it is kept.
+    pub(super) fn text_of(&self, number: u32) -> Option<Arc<str>> {
+        let ran = self.attempts.iter().find(|attempt| attempt.outcome == Outcome::Ran(number));
+        ran.and_then(|attempt| attempt.text.clone())
+    }
+
+    /// The newest generation with another configuration than the current one.
+    pub(super) fn previous(&self) -> Option<u32> {
+        let current = self.text()?;
+        self.attempts.iter().rev().find_map(|attempt| match (&attempt.outcome, &attempt.text) {
+            (Outcome::Ran(number), Some(text)) if *text != current => Some(*number),
+            _ => None,
+        })
+    }
+
+    /// `show configurations`: those that `rollback` can run again.
+    pub(super) fn history(&self, now: Now) -> String {
+        let mut out = "# generation state age_s bytes who\n".to_owned();
+        let current = self.alive.last().map(|alive| alive.number);
+        for attempt in &self.attempts {
+            let (Outcome::Ran(number), Some(text)) = (&attempt.outcome, &attempt.text) else { continue };
+            let state = if current == Some(*number) { "current" } else { "kept" };
+            let age = now.since(attempt.when).as_secs();
+            // Writing to a string cannot fail.
+            let _ = writeln!(out, "{number} {state} {age} {} {}", text.len(), attempt.who);
+        }
+        out
+    }
+
+    /// `show generations`. `sessions`: how many live by a generation; `trial`: the one on trial, and until when.
+    pub(super) fn show(
+        &self,
+        sessions: impl Fn(u32) -> usize,
+        trial: Option<(u32, Now)>,
+        now: Now,
+    ) -> String {
         let mut out = "# generation state age_s sessions mem_kib who\n".to_owned();
         let current = self.alive.last().map(|alive| alive.number);
         for attempt in &self.attempts {
@@ -134,8 +192,13 @@ impl Generations {
                         true => "old",
                         false => "over",
                     };
+                    let trial = trial
+                        .filter(|(on_trial, _)| on_trial == number)
+                        .map_or_else(String::new, |(_, until)| {
+                            format!(", on trial for {} s", until.since(now).as_secs())
+                        });
                     let (count, kib) = (sessions(*number), self.kib(*number));
-                    writeln!(out, "{number} {state} {age} {count} {kib} {}", attempt.who)
+                    writeln!(out, "{number} {state} {age} {count} {kib} {}{trial}", attempt.who)
                 }
                 Outcome::Refused(why) => writeln!(out, "- refused {age} 0 0 {}: {why}", attempt.who),
             };

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 
 use crate::base::id::{IdVec, ListenerId};
 use crate::base::net::Addr;
+use crate::control::takeover::{self, Legacy};
 use crate::model::{Bind, BindAddress, Model};
 use crate::proxy::listener::options;
 use crate::rt::{self, Endpoint, StartError, error, machine};
@@ -29,6 +30,7 @@ pub(super) fn open_all(
     model: &Model,
     cpus: &[usize],
     wanted: impl Fn(ListenerId) -> bool,
+    legacy: &mut Legacy,
 ) -> Result<Opened, StartError> {
     let mut opened = Opened {
         sockets: cpus.iter().map(|_| Vec::new()).collect(),
@@ -46,11 +48,11 @@ pub(super) fn open_all(
         ));
     }
     for (id, bind) in model.binds.iter().filter(|(id, _)| wanted(*id)) {
-        match open(bind, cpus) {
+        match open(bind, cpus, legacy.bind(model, id)) {
             Ok((sockets, address)) => {
                 opened.addresses[id] = address;
-                for (core, socket) in opened.sockets.iter_mut().zip(sockets) {
-                    core.push((id, socket));
+                for (core, socket) in sockets {
+                    opened.sockets[core].push((id, socket));
                 }
             }
             Err(e) if error::is_interface_missing(&e) => opened.waiting.push((id, error::words(&e))),
@@ -79,24 +81,29 @@ pub(super) fn complaint(model: &Model, bind: &Bind, e: &io::Error) -> String {
     )
 }
 
-/// Opens one socket a core. Returns them with the address as it is.
-pub(super) fn open(bind: &Bind, cpus: &[usize]) -> io::Result<(Vec<OwnedFd>, String)> {
-    let first = rt::listen(endpoint(&bind.address), options(bind, cpus))?;
-    let bound = rt::bound_addr(&first);
+/// Opens one socket a core, as far as there are none yet. Returns them with their cores, and the address as it is.
+pub(super) fn open(
+    bind: &Bind,
+    cpus: &[usize],
+    there: Option<Vec<OwnedFd>>,
+) -> io::Result<(Vec<(usize, OwnedFd)>, String)> {
+    let sockets = match there.filter(|sockets| !sockets.is_empty()) {
+        Some(sockets) => sockets,
+        None => vec![rt::listen(endpoint(&bind.address), options(bind, cpus))?],
+    };
+    let bound = rt::bound_addr(&sockets[0]);
     let address = match bound {
         Addr::Ip(ip) => ip.to_string(),
         Addr::Unix | Addr::Unknown => configured(&bind.address),
     };
-    let mut sockets = vec![first];
-    for _ in 1..cpus.len() {
-        let socket = match (&bind.address, bound) {
-            (BindAddress::Ip(_), Addr::Ip(same)) => {
-                rt::listen(Endpoint::Ip(with_scope(&bind.address, same)), options(bind, &[]))?
-            }
-            _ => rt::share(&sockets[0])?,
-        };
-        sockets.push(socket);
-    }
+    // A service manager's socket may be the only one that can be bound there.
+    let sockets = takeover::spread(sockets, cpus.len(), |first| match (&bind.address, bound) {
+        (BindAddress::Ip(_), Addr::Ip(same)) => {
+            let endpoint = Endpoint::Ip(with_scope(&bind.address, same));
+            rt::listen(endpoint, options(bind, &[])).or_else(|_| rt::share(first))
+        }
+        _ => rt::share(first),
+    })?;
     Ok((sockets, address))
 }
 

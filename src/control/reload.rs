@@ -13,10 +13,12 @@ use crate::control::core::{Control, ControlBase, Notice};
 use crate::control::events::Level;
 use crate::control::generations::{Attempt, Outcome};
 use crate::control::listeners::{self, Opened};
-use crate::control::load::{self, Source};
+use crate::control::load;
 use crate::control::log_sets::{Change, Resolved};
 use crate::control::log_sink::Prepared;
 use crate::control::notify::notify;
+use crate::control::takeover::Legacy;
+use crate::control::trial::{self, Before, Terms};
 use crate::control::{admin, gather, resolve, sandbox};
 use crate::live::BindState;
 use crate::model::{self, Model};
@@ -54,6 +56,11 @@ impl Reload {
     pub(super) fn loaded(&self, loaded: Loaded) {
         *self.loaded.borrow_mut() = Some(loaded);
         self.wake();
+    }
+
+    /// Takes the place of the only reload; `None`: it is taken.
+    pub(super) fn enter(&self) -> Option<Busy<'_>> {
+        (!self.busy.replace(true)).then_some(Busy(&self.busy))
     }
 
     /// A core runs a generation.
@@ -105,20 +112,37 @@ impl Logs {
 /// Does what an administrator wants; the answer.
 pub(super) async fn perform(base: &Rc<ControlBase>, order: Order) -> String {
     match order {
-        Order::Reload { who } => match reload(base, &who).await {
-            Ok(said) => format!("Success=1\n--\n{}", said.join("\n")),
-            Err(why) => format!("Success=0\n--\n{}", why.join("\n")),
-        },
+        Order::Reload { who, trial } => result(reload(base, &who, trial).await),
+        Order::Confirm { who } => {
+            result(trial::confirm(base, &who).map(|said| vec![said]).map_err(|why| vec![why]))
+        }
+        Order::RollBack { who, to } => result(roll_back(base, &who, to).await),
+        Order::ShowHistory(None) => base.generations.borrow().history(rt::now()),
+        Order::ShowHistory(Some(number)) => {
+            let text = base.generations.borrow().text_of(number);
+            text.map_or_else(|| NOT_KEPT.to_owned(), |text| text.to_string())
+        }
         Order::ShowGenerations => {
             let rows = gather::sessions(base).await;
             let count = |number| rows.iter().filter(|row| row.generation == number).count();
-            base.generations.borrow().show(count, rt::now())
+            let trial = base.trial.borrow().as_ref().map(|trial| (trial.number, trial.until));
+            base.generations.borrow().show(count, trial, rt::now())
         }
         Order::ShowConfiguration => {
             let text = base.generations.borrow().text();
             text.map_or_else(|| "There is no configuration file.".to_owned(), |text| text.to_string())
         }
         Order::DrainGeneration(number) => drain(base, number),
+    }
+}
+
+const NOT_KEPT: &str = "No configuration of such a generation is kept (see show configurations).";
+
+/// What came of it, a line of two dashes, and what there is to say, as HAProxy's master socket answers.
+fn result(result: Result<Vec<String>, Refused>) -> String {
+    match result {
+        Ok(said) => format!("Success=1\n--\n{}", said.join("\n")),
+        Err(why) => format!("Success=0\n--\n{}", why.join("\n")),
     }
 }
 
@@ -141,12 +165,12 @@ pub(super) fn by_signal(base: &Rc<ControlBase>) {
     let base = base.clone();
     rt::spawn(async move {
         // It says so itself.
-        let _ = reload(&base, "SIGHUP").await;
+        let _ = reload(&base, "SIGHUP", None).await;
     });
 }
 
 /// Frees the place of the only reload.
-struct Busy<'a>(&'a Cell<bool>);
+pub(super) struct Busy<'a>(&'a Cell<bool>);
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
@@ -155,17 +179,28 @@ impl Drop for Busy<'_> {
 }
 
 /// Reads the configuration again and runs it. Returns what there is to say about it, or why nothing changed.
-pub(super) async fn reload(base: &Rc<ControlBase>, who: &str) -> Result<Vec<String>, Refused> {
+pub(super) async fn reload(
+    base: &Rc<ControlBase>,
+    who: &str,
+    terms: Option<Terms>,
+) -> Result<Vec<String>, Refused> {
     let Some(config) = &base.process.config else {
         return Err(vec!["there is no configuration file to read again".to_owned()]);
     };
-    if base.reload.busy.replace(true) {
+    let Some(_busy) = base.reload.enter() else {
         return Err(vec!["another reload is under way".to_owned()]);
-    }
-    let _busy = Busy(&base.reload.busy);
+    };
     let began = rt::now();
     notify(&format!("RELOADING=1\nMONOTONIC_USEC={}", began.0 / 1000));
-    let result = attempt(base, &config.source).await;
+    let before = terms.is_some().then(|| Before::take(&base.current()));
+    let on_trial = base.trial.borrow().as_ref().map(|trial| trial.number);
+    let result = match on_trial {
+        Some(number) => Err(vec![format!("generation {number} is on trial: confirm or rollback first")]),
+        None => {
+            let source = config.source.clone();
+            attempt(base, move || source.load()).await
+        }
+    };
     notify("READY=1");
     let (outcome, text) = match &result {
         Ok((number, _, text)) => (Outcome::Ran(*number), Some(text.clone())),
@@ -183,13 +218,79 @@ pub(super) async fn reload(base: &Rc<ControlBase>, who: &str) -> Result<Vec<Stri
     base.generations.borrow_mut().note(Attempt { when: rt::now(), who: who.to_owned(), outcome, text });
     let (number, mut said, _) = result?;
     said.push(format!("generation {number} runs after {ms} ms"));
+    said.extend(terms.zip(before).map(|(terms, before)| trial::begin(base, number, terms, before)));
     Ok(said)
 }
 
-async fn attempt(base: &Rc<ControlBase>, source: &Source) -> Result<(u32, Vec<String>, Arc<str>), Refused> {
-    let Candidate { mut model, tls, mut warnings, text, log_names } = load(base, source).await?;
+/// Runs an earlier configuration again. Without a number: the one before, which during a trial is the one before it.
+async fn roll_back(base: &Rc<ControlBase>, who: &str, to: Option<u32>) -> Result<Vec<String>, Refused> {
+    if base.trial.borrow().is_some() {
+        let Some(number) = to else { return trial::back(base, who).await };
+        return Err(vec![format!(
+            "a configuration is on trial: confirm first, or rollback without {number}"
+        )]);
+    }
+    let Some(config) = &base.process.config else {
+        return Err(vec!["there is no configuration file".to_owned()]);
+    };
+    let Some(_busy) = base.reload.enter() else {
+        return Err(vec!["another reload is under way".to_owned()]);
+    };
+    let to = to
+        .or_else(|| base.generations.borrow().previous())
+        .ok_or("there is no configuration before this one");
+    let to = to.map_err(|why| vec![why.to_owned()])?;
+    let text = base.generations.borrow().text_of(to).ok_or_else(|| vec![NOT_KEPT.to_owned()])?;
+    let (source, began) = (config.source.clone(), rt::now());
+    let result = attempt(base, move || {
+        let (model, diagnostics) = source.resolve(&text)?;
+        Ok(load::Loaded { model, diagnostics, text })
+    })
+    .await;
+    let (outcome, text) = match &result {
+        Ok((number, _, text)) => (Outcome::Ran(*number), Some(text.clone())),
+        Err(why) => (Outcome::Refused(why.first().cloned().unwrap_or_default()), None),
+    };
+    let who = format!("back to {to} ({who})");
+    base.generations.borrow_mut().note(Attempt { when: rt::now(), who: who.clone(), outcome, text });
+    let (number, mut said, _) = result.inspect_err(|why| {
+        base.say(Level::Alert, format!("{who} refused, nothing changed: {}", why.join("; ")));
+    })?;
+    let ms = rt::now().since(began).as_millis();
+    base.say(Level::Notice, format!("{who}: generation {number} runs after {ms} ms"));
+    said.push(format!("generation {number} runs after {ms} ms: back to {to}"));
+    said.push(trial::FILE_STAYS.to_owned());
+    Ok(said)
+}
+
+/// Runs a configuration that ran before, with the certificates it had.
+pub(super) async fn run_again(
+    base: &Rc<ControlBase>,
+    model: Model,
+    tls: Arc<tls::Store>,
+) -> Result<u32, Refused> {
+    if is_stopping(base) {
+        return Err(vec!["the process is stopping".to_owned()]);
+    }
+    // Where log lines go may have changed with it.
+    let logging = model.logging.clone();
+    let nothing = load::Loaded { model: None, diagnostics: Vec::new(), text: "".into() };
+    let (_, _, names) = on_thread(base, move || Ok((nothing, None, Resolved::of(&logging)))).await?;
+    run(base, model, tls, &names).await
+}
+
+fn is_stopping(base: &ControlBase) -> bool {
+    base.current().live.process.stopping.load(std::sync::atomic::Ordering::SeqCst)
+}
+
+/// Runs what `read` finds. It is called on a thread of its own.
+async fn attempt(
+    base: &Rc<ControlBase>,
+    read: impl FnOnce() -> Result<load::Loaded, String> + Send + 'static,
+) -> Result<(u32, Vec<String>, Arc<str>), Refused> {
+    let Candidate { mut model, tls, mut warnings, text, log_names } = load(base, read).await?;
     let before = base.current();
-    if before.live.process.stopping.load(std::sync::atomic::Ordering::SeqCst) {
+    if is_stopping(base) {
         return Err(vec!["the process is stopping".to_owned()]);
     }
     if let Some((allowed, _)) = &base.process.sandbox
@@ -199,32 +300,36 @@ async fn attempt(base: &Rc<ControlBase>, source: &Source) -> Result<(u32, Vec<St
     }
     keep_fixed(base, &before.model, &mut model, &mut warnings);
     model.name_internal_socket(base.process.web_socket.clone());
-    let state_file = before.next_state_file(&model).map_err(|why| vec![format!("error: {why}")])?;
     drop(before);
+    let number = run(base, model, tls, &log_names).await?;
+    Ok((number, warnings, text))
+}
+
+/// Runs a model: what it needs beside cores and sockets, and the switch.
+async fn run(
+    base: &Rc<ControlBase>,
+    model: Model,
+    tls: Arc<tls::Store>,
+    log_names: &Resolved,
+) -> Result<u32, Refused> {
+    let state_file = base.current().next_state_file(&model).map_err(|why| vec![format!("error: {why}")])?;
     resolve::prepare(base, &model).await;
-    let number = switch(base, model, tls, &log_names).await?;
+    let number = switch(base, model, tls, log_names).await?;
     if let Some(next) = state_file {
         *base.state_file.borrow_mut() = next;
         let control = base.current();
         control.remember(control.all_records());
     }
-    Ok((number, warnings, text))
+    Ok(number)
 }
 
 /// Reads and resolves on a thread of its own: it may take a second, and checks and admin sessions go on.
-async fn load(base: &Rc<ControlBase>, source: &Source) -> Result<Candidate, Refused> {
-    let (source, tell) = (source.clone(), base.notices.clone());
+async fn load(
+    base: &Rc<ControlBase>,
+    read: impl FnOnce() -> Result<load::Loaded, String> + Send + 'static,
+) -> Result<Candidate, Refused> {
     let certificates = base.current().tls.borrow().clone();
-    let thread = std::thread::Builder::new().name("reload".to_owned());
-    thread
-        .spawn(move || {
-            rt::machine::step_back();
-            tell.send(Notice::Loaded(Box::new(Loaded(read(&source, &certificates)))));
-        })
-        .map_err(|e| vec![format!("cannot start a thread: {e}")])?;
-    let Loaded(result) = base.reload.until(|reload| reload.loaded.take()).await;
-    let (loaded, tls, log_names) =
-        result.map_err(|why| why.lines().map(str::to_owned).collect::<Refused>())?;
+    let (loaded, tls, log_names) = on_thread(base, move || with_certificates(read(), &certificates)).await?;
     let said = loaded.diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>();
     match loaded.model.zip(tls) {
         Some((model, tls)) => Ok(Candidate { model, tls, warnings: said, text: loaded.text, log_names }),
@@ -232,9 +337,26 @@ async fn load(base: &Rc<ControlBase>, source: &Source) -> Result<Candidate, Refu
     }
 }
 
+/// Does what may take long on a thread of its own.
+async fn on_thread(
+    base: &ControlBase,
+    work: impl FnOnce() -> Result<Read, String> + Send + 'static,
+) -> Result<Read, Refused> {
+    let tell = base.notices.clone();
+    let thread = std::thread::Builder::new().name("reload".to_owned());
+    thread
+        .spawn(move || {
+            rt::machine::step_back();
+            tell.send(Notice::Loaded(Box::new(Loaded(work()))));
+        })
+        .map_err(|e| vec![format!("cannot start a thread: {e}")])?;
+    let Loaded(result) = base.reload.until(|reload| reload.loaded.take()).await;
+    result.map_err(|why| why.lines().map(str::to_owned).collect::<Refused>())
+}
+
 /// On the thread: the configuration, and what it names elsewhere.
-fn read(source: &Source, before: &tls::Store) -> Result<Read, String> {
-    let loaded = source.load()?;
+fn with_certificates(loaded: Result<load::Loaded, String>, before: &tls::Store) -> Result<Read, String> {
+    let loaded = loaded?;
     let certificates = loaded.model.as_ref().map(|model| load::certificates(model, Some(before)));
     let certificates = certificates.transpose().map_err(|rt::StartError(why)| {
         why.lines().map(|line| format!("error: {line}")).collect::<Vec<_>>().join("\n")
@@ -277,13 +399,13 @@ async fn switch(
         why.lines().map(|line| format!("error: {line}")).collect::<Refused>()
     };
     let logs = Logs::open(base, &before.model, &model, log_names).map_err(wrong)?;
-    let admin = admin::open_new(base, &model).map_err(wrong)?;
+    let admin = admin::open_new(base, &model, &mut Legacy::default()).map_err(wrong)?;
     let passwords = base.passwords.borrow().next(&model, &load::cpus().unwrap_or_default());
     let passwords =
         passwords.map_err(|e| vec![format!("error: cannot start a thread that checks passwords: {e}")])?;
     *base.passwords.borrow_mut() = passwords;
-    let mut opened =
-        listeners::open_all(&model, cpus, |id| origins.listeners[id].is_none()).map_err(wrong)?;
+    let is_new = |id| origins.listeners[id].is_none();
+    let mut opened = listeners::open_all(&model, cpus, is_new, &mut Legacy::default()).map_err(wrong)?;
     let sockets = std::mem::take(&mut opened.sockets);
     let shards: Vec<Shard> =
         base.collector.borrow().shards().iter().map(|shard| shard.next(&origins)).collect();

@@ -15,6 +15,7 @@ use crate::control::log_sink::{self, LogSink};
 use crate::control::logs::Logs;
 use crate::control::notify::notify;
 use crate::control::state::journal::State;
+use crate::control::takeover::Legacy;
 use crate::control::{admin, checks, core, descriptors, load, resolve, sandbox, state, stop, web};
 use crate::live::{BindState, Live};
 use crate::model::Model;
@@ -43,6 +44,8 @@ pub struct Options {
     pub companion: Option<Companion>,
     /// What is to be done once the process serves.
     pub on_ready: Option<OnReady>,
+    /// The admin socket of a process to take over from.
+    pub takeover: Option<PathBuf>,
 }
 
 /// See [`Options::on_ready`].
@@ -78,8 +81,9 @@ fn serve(mut model: Model, options: Options) -> Result<(), StartError> {
         descriptors::budget(open_files, descriptors::reserved(&model, open_files), model.global.maxconn);
     let tls = load::certificates(&model, None)?;
     let booted = rt::boot(specs(&model))?;
-    admin::check_sockets(&model)?;
-    let opened = listeners::open_all(&model, &model.global.cores, |_| true)?;
+    let mut legacy = Legacy::find(options.takeover.as_deref())?;
+    admin::check_sockets(&model, &legacy)?;
+    let opened = listeners::open_all(&model, &model.global.cores, |_| true, &mut legacy)?;
     let memory = remembered(&model)?;
     log.install(log_sink::is_terminal(&model.global.log));
     if let Some(wanted) = model.global.maxconn.filter(|wanted| *wanted > budget.maxconn) {
@@ -101,7 +105,7 @@ fn serve(mut model: Model, options: Options) -> Result<(), StartError> {
         boot_time: began.elapsed().unwrap_or(Duration::ZERO),
     };
     let Options { companion, on_ready, .. } = options;
-    let setting = Setting { signals, log: log.clone(), process, tls, memory, companion, on_ready };
+    let setting = Setting { signals, log: log.clone(), process, tls, memory, companion, on_ready, legacy };
     let result = start_threads(model, booted, opened, setting);
     log.flush();
     result
@@ -166,6 +170,7 @@ struct Setting {
     memory: Memory,
     companion: Option<Companion>,
     on_ready: Option<OnReady>,
+    legacy: Legacy,
 }
 
 /// The last core of `booted` is the control core.
@@ -175,7 +180,7 @@ fn start_threads(
     opened: Opened,
     setting: Setting,
 ) -> Result<(), StartError> {
-    let Setting { signals, log, process, tls, memory, companion, on_ready } = setting;
+    let Setting { signals, log, process, tls, memory, companion, on_ready, legacy } = setting;
     let Some(control_core) = booted.pop() else { return Ok(()) };
     let live = Live::new(&model, process.budget.maxconn);
     for id in model.binds.ids() {
@@ -247,6 +252,7 @@ fn start_threads(
         memory,
         companion,
         on_ready,
+        legacy,
     };
     let outcome = Arc::new(OnceLock::new());
     let told = outcome.clone();
@@ -257,6 +263,15 @@ fn start_threads(
     // An error of a core's thread says more than the control core's "has ended".
     cores.join()?;
     outcome.get().cloned().unwrap_or(Ok(()))
+}
+
+/// Lets the process go that this one replaces.
+fn replace(control: &Control, legacy: Legacy) {
+    match legacy.finish() {
+        Ok(None) => {}
+        Ok(Some(_)) => control.say(Level::Notice, "the process before has handed over and leaves".to_owned()),
+        Err(e) => control.say(Level::Alert, format!("the process before may go on, stop it by hand: {e}")),
+    }
 }
 
 /// Lives as long as a data core: its end is noticed however it comes.
@@ -277,13 +292,14 @@ async fn control(mut start: Start) -> Result<(), StartError> {
     let companion = start.companion.take();
     let on_ready = start.on_ready.take();
     let memory = start.memory.take();
+    let mut legacy = std::mem::take(&mut start.legacy);
     let (control, notices, inbox, signals) = Control::new(start);
     let base = control.base().clone();
     rt::spawn(core::read_signals(base.clone(), signals));
     rt::spawn(core::read_mail(base.clone(), inbox));
     let mut result = stop::wait_for_cores(&base, &notices).await;
     if result.is_ok() {
-        result = admin::listen_all(&control).and_then(|()| web::start(control.base()));
+        result = admin::listen_all(&control, &mut legacy).and_then(|()| web::start(control.base()));
     }
     if result.is_ok() {
         resolve::start(&control, &notices).await;
@@ -301,7 +317,8 @@ async fn control(mut start: Start) -> Result<(), StartError> {
         }
         rt::spawn(core::tick(base.clone()));
         control.say_ready();
-        notify("READY=1");
+        replace(&control, legacy);
+        notify(&format!("MAINPID={}\nREADY=1", std::process::id()));
         if let Some(on_ready) = on_ready {
             on_ready();
         }
@@ -313,11 +330,13 @@ async fn control(mut start: Start) -> Result<(), StartError> {
     if let Err(StartError(reason)) = &result {
         control.say(Level::Alert, reason.clone());
     }
-    // Last, so that it tells how everything was at the end.
-    control.remember(control.health_records());
-    drop(control.state_file.take());
-    admin::remove_files(&control);
-    listeners::remove_files(&control.model);
+    if !control.handed_over.get() {
+        // Last, so that it tells how everything was at the end.
+        control.remember(control.health_records());
+        drop(control.state_file.take());
+        admin::remove_files(&control);
+        listeners::remove_files(&control.model);
+    }
     control.events.finish();
     control.logs.finish();
     control.broadcast(|| ToCore::Exit);

@@ -9,9 +9,10 @@
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::base::id::CoreId;
-use crate::base::limits::{KILL_WAIT, STOP_REPORT};
+use crate::base::limits::{HANDOVER_GRACE, KILL_WAIT, STOP_REPORT};
 use crate::base::time::Now;
 use crate::control::core::{Control, ControlBase, Notice};
 use crate::control::events::Level;
@@ -126,8 +127,11 @@ pub(super) async fn wait_for_cores(
                 return Err(StartError("stopped while starting".to_owned()));
             }
             Notice::Said(text) => control.say(Level::Warning, text),
-            Notice::Signal(Signal::Hangup) | Notice::Drained(_) | Notice::Resolved(_) | Notice::Loaded(_) => {
-            }
+            Notice::Signal(Signal::Hangup)
+            | Notice::Drained(_)
+            | Notice::Resolved(_)
+            | Notice::HandedOver
+            | Notice::Loaded(_) => {}
         }
     }
     Ok(())
@@ -165,6 +169,10 @@ pub(super) async fn supervise(base: &Rc<ControlBase>, notices: &Receiver<Notice>
                 base.reload.loaded(*loaded);
                 Step::Wait
             }
+            Ok(Notice::HandedOver) => {
+                let hard_stop = control.model.global.hard_stop_after.map(|after| now + after);
+                phase.on_signal(Signal::Terminate, &cores, hard_stop, now)
+            }
             Ok(Notice::Signal(signal)) => {
                 if signal == Signal::Hangup {
                     control.log.reopen();
@@ -200,7 +208,10 @@ pub(super) async fn supervise(base: &Rc<ControlBase>, notices: &Receiver<Notice>
 }
 
 fn drain(control: &Control) {
-    notify("STOPPING=1");
+    // Of a service that another process provides the manager must not think that it stops.
+    if !control.handed_over.get() {
+        notify("STOPPING=1");
+    }
     control.live.process.stopping.store(true, Ordering::SeqCst);
     control.forget_waiting_binds();
     for bind in control.live.binds.values() {
@@ -215,9 +226,14 @@ fn drain(control: &Control) {
         Level::Notice,
         format!("stopping: no new connections, waiting for {count} sessions, {patience}"),
     );
-    control.broadcast(|| ToCore::Drain);
+    // A client that has just sent a request on a connection that closes would lose it: with another process there, there is
+    // time for it.
+    let grace = if control.handed_over.get() { HANDOVER_GRACE } else { Duration::ZERO };
+    control.broadcast(|| ToCore::Drain { grace });
     // New connections are refused rather than left to wait in a socket whose file is still there.
-    listeners::remove_files(&control.model);
+    if !control.handed_over.get() {
+        listeners::remove_files(&control.model);
+    }
 }
 
 fn report(control: &Control) {

@@ -1,5 +1,6 @@
 //! Layer 1, decisions, pure: facts in -> decision out; no clock, no IO, no names.
 
+pub mod abort;
 pub mod acl;
 pub mod admission;
 pub mod agent;

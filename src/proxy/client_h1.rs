@@ -126,7 +126,7 @@ impl Client {
         let is_bare = is_bare && session.info.conn().as_plain().is_some();
         let is_still = self.link.input.is_empty() && self.link.sending.is_idle();
         let Client { requests, quiet_since, .. } = *self;
-        let is_parked = is_bare && is_still && !session.core.draining.get();
+        let is_parked = is_bare && is_still && !session.core.closing_idle.get();
         is_parked.then(|| Rest { recv: std::mem::take(&mut self.link.recv), requests, quiet_since, deadline })
     }
 
@@ -142,7 +142,7 @@ impl Client {
                     Ok(None) | Err(_) => Waited::Closed,
                 });
             }
-            if session.core.draining.get() {
+            if session.core.closing_idle.get() {
                 return Poll::Ready(Waited::Closed);
             }
             self.patience.poll(cx, deadline).map(|()| Waited::Elapsed)

@@ -6,6 +6,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -114,6 +115,8 @@ pub(super) struct CoreBase {
     session_ids: Cell<(u64, u64)>,
     /// No new connections; report when the last session is over.
     pub(super) draining: Cell<bool>,
+    /// Connections on which no request is under way close: the core drains, and the grace is over.
+    pub(super) closing_idle: Cell<bool>,
     /// Accept loops; each wakes when a place under a maxconn is free, its frontend is paused, the configuration is another
     /// one, or the core drains.
     room: RefCell<Vec<Waker>>,
@@ -121,6 +124,8 @@ pub(super) struct CoreBase {
     pub(super) short_until: Cell<Now>,
     /// Accept loops that run.
     pub(super) acceptors: Cell<usize>,
+    /// Their sockets, by the keys of their binds; those of loops that have ended are gone.
+    pub(super) listening: RefCell<Vec<(u64, Weak<OwnedFd>)>>,
     pub(super) scratch: RefCell<Scratch>,
     rng: RefCell<Rng>,
     /// Malformed messages that were handed over lately.
@@ -455,9 +460,11 @@ impl CoreBase {
             sessions: RefCell::default(),
             session_ids: Cell::new((0, 0)),
             draining: Cell::new(false),
+            closing_idle: Cell::new(false),
             room: RefCell::default(),
             short_until: Cell::default(),
             acceptors: Cell::new(0),
+            listening: RefCell::default(),
             scratch: RefCell::default(),
             rng: RefCell::new(Rng::new(seed(id))),
             captures: Cell::default(),

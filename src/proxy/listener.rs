@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
@@ -62,6 +62,11 @@ pub(super) async fn run(base: Rc<CoreBase>, key: u64, socket: OwnedFd) {
     let Some((core, bind)) = base.with_bind(key) else { return };
     base.acceptors.set(base.acceptors.get() + 1);
     let listener = Listener::new(socket);
+    {
+        let mut listening = base.listening.borrow_mut();
+        listening.retain(|(_, socket)| socket.strong_count() > 0);
+        listening.push((key, Rc::downgrade(listener.fd())));
+    }
     let mut acceptor = Acceptor { core, bind, key, listener, held: VecDeque::new(), paused: false };
     while !acceptor.core.draining.get() && acceptor.follow() {
         acceptor.wait_until_enabled().await;
@@ -243,6 +248,14 @@ fn take_rate(core: &Core, bind: ListenerId) -> Result<(), Now> {
 
 fn is_tls(core: &Core, bind: ListenerId) -> bool {
     core.model.binds[bind].tls.is_some()
+}
+
+/// Copies of all sockets that this core accepts from, with the keys of their binds.
+pub(super) fn copies(base: &CoreBase) -> Vec<(u64, OwnedFd)> {
+    let listening = base.listening.borrow();
+    // Without a descriptor left this socket is not handed over; whoever asked opens another one.
+    let copy = |(key, socket): &(u64, Weak<OwnedFd>)| Some((*key, socket.upgrade()?.try_clone().ok()?));
+    listening.iter().filter_map(copy).collect()
 }
 
 /// Takes a connection that another core accepted.

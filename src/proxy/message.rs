@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::id::{BackendId, CoreId, FrontendId, ListenerId, ServerId};
 use crate::base::net::Addr;
@@ -57,12 +58,18 @@ pub enum ToCore {
     ShutdownGeneration(u32),
     /// Send all sessions to the control core with this number.
     Sessions(u64),
+    /// Send copies of the listening sockets to the control core with this number.
+    Listeners(u64),
     /// Send the ledger of source ports to the control core with this number.
     Ports(u64),
     /// A batch of durations that was read; it is empty.
     Timers(Batch),
     /// Take what waits in the accept queues, close the listeners, and report when the last session is over.
-    Drain,
+    Drain {
+        /// How long a connection on which no request is under way may stay for another one, which is answered with
+        /// `connection: close`.
+        grace: Duration,
+    },
     /// End all sessions now.
     Kill,
     /// Return from the core's main task.
@@ -144,6 +151,13 @@ pub enum ToControl {
         reply: u64,
         /// The sessions of one core.
         rows: Vec<SessionRow>,
+    },
+    /// The answer to [`ToCore::Listeners`].
+    Listeners {
+        /// The number of the question.
+        reply: u64,
+        /// Copies of its sockets, with the keys of their binds.
+        rows: Vec<(u64, OwnedFd)>,
     },
     /// The answer to [`ToCore::Ports`].
     Ports {

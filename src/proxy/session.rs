@@ -152,7 +152,7 @@ impl Info {
 
     /// Whether a session without a task has to look around.
     pub(super) fn is_wanted(&self, core: &CoreBase) -> bool {
-        self.killed.get() || core.draining.get()
+        self.killed.get() || core.closing_idle.get()
     }
 
     /// Lets a session that rests between requests look around.

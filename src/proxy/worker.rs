@@ -85,12 +85,22 @@ pub(super) fn handle(core: &Rc<CoreBase>, message: ToCore) {
             let rows = core.ports.borrow_mut().ledger(rt::now()).collect();
             core.tell(ToControl::Ports { reply, rows });
         }
+        ToCore::Listeners(reply) => core.tell(ToControl::Listeners { reply, rows: listener::copies(core) }),
         ToCore::Timers(batch) => core.take_back(batch),
-        ToCore::Drain => {
+        ToCore::Drain { grace } => {
             core.draining.set(true);
             core.wake_room();
-            core.sessions.borrow().iter().for_each(|(_, info)| info.nudge());
-            core.lot.look();
+            if grace.is_zero() {
+                close_idle(core);
+            } else {
+                // Connections of HTTP/2 say goodbye at once: that loses no request.
+                core.sessions.borrow().iter().for_each(|(_, info)| info.nudge());
+                let core = core.clone();
+                rt::spawn(async move {
+                    rt::sleep_until(rt::now() + grace).await;
+                    close_idle(&core);
+                });
+            }
             rt::spawn(report_drained(core.clone()));
         }
         ToCore::Kill => kill(core, |_| true),
@@ -108,6 +118,13 @@ pub(super) fn handle(core: &Rc<CoreBase>, message: ToCore) {
         ToCore::IdleGiven(answer) => idle_share::given(core, answer),
         ToCore::Exit => unreachable!("handled by the caller"),
     }
+}
+
+/// Ends the connections on which no request is under way.
+fn close_idle(core: &CoreBase) {
+    core.closing_idle.set(true);
+    core.sessions.borrow().iter().for_each(|(_, info)| info.nudge());
+    core.lot.look();
 }
 
 fn kill(core: &CoreBase, which: impl Fn(&Info) -> bool) {

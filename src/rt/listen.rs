@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use io_uring::opcode;
@@ -169,17 +170,27 @@ pub fn bound_addr(fd: &OwnedFd) -> Addr {
     }
 }
 
+/// Where a socket is bound, as a configuration names it: `127.0.0.1:80`, `unix@/run/x.sock`, `abns@name`.
+pub fn bound_name(fd: &OwnedFd) -> Option<String> {
+    let address = socket2::SockRef::from(fd).local_addr().ok()?;
+    let ip = address.as_socket().map(|ip| ip.to_string());
+    let path = || address.as_pathname().map(|path| format!("unix@{}", path.display()));
+    let name =
+        || address.as_abstract_namespace().map(|name| format!("abns@{}", String::from_utf8_lossy(name)));
+    ip.or_else(path).or_else(name)
+}
+
 /// A listening socket on its core.
 #[derive(Debug)]
 pub struct Listener {
-    fd: OwnedFd,
+    fd: Rc<OwnedFd>,
     op: Option<Op>,
 }
 
 impl Listener {
     /// Takes over a socket made by [`listen`].
     pub fn new(fd: OwnedFd) -> Self {
-        Listener { fd, op: None }
+        Listener { fd: Rc::new(fd), op: None }
     }
 
     /// The next connection. After an error it may be called again; EMFILE, ENFILE, ENOBUFS and ENOMEM last until
@@ -243,8 +254,8 @@ impl Listener {
         }
     }
 
-    /// The socket.
-    pub fn fd(&self) -> &OwnedFd {
+    /// The socket. Who only looks at it holds a weak reference, or it stays open.
+    pub fn fd(&self) -> &Rc<OwnedFd> {
         &self.fd
     }
 }

@@ -138,6 +138,9 @@ fn micros(us: u64) -> u32 {
 /// The histograms of one object, by `Lap as usize`.
 pub type Histograms = [Histogram; LAPS];
 
+/// Seconds that are kept one by one.
+pub const SECONDS_KEPT: usize = 20;
+
 /// Sorted by key; a key may come twice when its count does not fit.
 type Slice = Vec<Count>;
 
@@ -171,7 +174,7 @@ impl Latency {
         pending.clear();
         self.pending = pending;
         add_to_start(&mut self.start, &second);
-        push(&mut self.seconds, second, 20);
+        push(&mut self.seconds, second, SECONDS_KEPT);
         if self.ticks.is_multiple_of(10) {
             let ten = join_last(&self.seconds, 10);
             push(&mut self.tens, ten, 9);
@@ -214,6 +217,13 @@ impl Latency {
         let cursors = vec![0; slices.len()];
         let start = if window == Window::Start { self.start.as_slice() } else { &[] };
         Reader { slices, cursors, start }
+    }
+
+    /// What the last ticks brought, at most [`SECONDS_KEPT`] of them.
+    pub fn last_seconds(&self, seconds: usize) -> Reader<'_> {
+        let first = self.seconds.len().saturating_sub(seconds);
+        let slices: Vec<&[Count]> = self.seconds[first..].iter().map(Vec::as_slice).collect();
+        Reader { cursors: vec![0; slices.len()], slices, start: &[] }
     }
 
     /// The seconds alone: what the last tick brought.

@@ -53,5 +53,7 @@ mod tls_live;
 mod tls_peers;
 mod tools;
 mod transparent;
+mod trial;
+mod upgrade;
 mod upkeep;
 mod uplinks;

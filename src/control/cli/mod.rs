@@ -22,7 +22,8 @@ mod vips;
 
 pub use session::{AdminSession, Next};
 pub use target::{
-    AdminTarget, Aim, Captured, HealthOrder, Job, Order, Outcome, ResolvedName, SessionInfo, VipOrder, Whose,
+    AdminTarget, Aim, Captured, HealthOrder, Job, Order, Outcome, ResolvedName, SessionInfo, Takeover,
+    VipOrder, Whose,
 };
 
 #[cfg(test)]

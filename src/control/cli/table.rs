@@ -9,6 +9,7 @@ use crate::control::cli::{
     show, stick, vips,
 };
 use crate::model::AdminLevel::{self, Admin, Operator, User};
+use crate::policy::abort;
 
 /// One command.
 pub struct Command {
@@ -26,9 +27,9 @@ pub struct Command {
 impl Command {
     /// Whether it changes the process rather than showing it or changing its own connection: such are audited.
     pub fn changes(&self) -> bool {
-        const VERBS: [&str; 14] = [
-            "abort", "add", "clear", "commit", "del", "disable", "enable", "new", "prepare", "reload", "set",
-            "shutdown", "update", "dump",
+        const VERBS: [&str; 17] = [
+            "abort", "add", "clear", "commit", "confirm", "del", "disable", "enable", "new", "prepare",
+            "reload", "rollback", "set", "shutdown", "takeover", "update", "dump",
         ];
         VERBS.contains(&self.words[0]) && self.words != ["set", "timeout"]
     }
@@ -73,6 +74,7 @@ commands! {
     ["clear" "map"] "clear map [@<ver>] <map>" Operator patterns::clear_map, "remove all entries";
     ["clear" "overrides"] "clear overrides [<object>]" Admin drift::clear, "take runtime changes back: what is configured holds again";
     ["clear" "table"] "clear table <table> [<filter>]*" Admin stick::clear, "forget entries of a stick table: all, or those of key <key> or data.<type> <op> <value>";
+    ["confirm"]                   "confirm"                             Admin    configuration::confirm, "keep the configuration that is on trial";
     ["commit" "acl"] "commit acl @<ver> <acl>" Operator patterns::commit_acl, "put a prepared version in place";
     ["commit" "map"] "commit map @<ver> <map>" Operator patterns::commit_map, "put a prepared version in place";
     ["commit" "ssl" "cert"] "commit ssl cert <name>" Admin certificates::commit, "serve what was set";
@@ -100,7 +102,8 @@ commands! {
     ["prepare" "acl"] "prepare acl <acl>" Operator patterns::prepare_acl, "begin a new version";
     ["prepare" "map"] "prepare map <map>" Operator patterns::prepare_map, "begin a new version";
     ["set" "map"] "set map [@<ver>] <map> [<key>|#<ref>] <value>" Operator patterns::set_map, "change the value of an entry";
-    ["reload"]                    "reload"                              Admin    configuration::reload, "read the configuration file again and run what it says";
+    ["reload"]                    "reload [confirm <time> [abort-if <condition>]]" Admin configuration::reload, "read the configuration file again and run what it says; confirm: go back by itself unless confirmed in time, or if the condition holds";
+    ["rollback"]                  "rollback [<generation>]"             Admin    configuration::roll_back, "run an earlier configuration again (see show configurations); without a number the one before";
     ["set" "maxconn" "frontend"]  "set maxconn frontend <fe> <value>"   Admin    frontends::set_maxconn, "change a frontend's limit of connections";
     ["set" "maxconn" "global"]    "set maxconn global <value>"          Admin    frontends::set_maxconn_global, "change the process's limit of connections; 0: as at the start";
     ["set" "maxconn" "server"]    "set maxconn server <bk>/<srv> <value>" Admin  servers::set_maxconn, "change a server's limit of sessions; 0: none";
@@ -118,6 +121,7 @@ commands! {
     ["show" "cli" "sockets"]      "show cli sockets"                    Operator show::cli_sockets, "admin sockets and their levels";
     ["show" "configuration"]      "show configuration"                  Admin    configuration::show_configuration, "the text of the configuration that runs";
     ["show" "drift"] "show drift [<object>]" Operator drift::show, "runtime changes: what runs otherwise than configured, by whom and since when";
+    ["show" "configurations"] "show configurations [<generation>]" Admin configuration::show_history, "configurations that are kept for rollback, or the text of one";
     ["show" "errors" "reasons"]   "show errors reasons [all]"           User     show::error_reasons, "HTTP messages that were refused, by reason; all: with those that never occurred";
     ["show" "errors"] "show errors [<iid>|<proxy>] [request|response]" Operator inspect::errors, "the last malformed messages and where they are wrong";
     ["show" "fd"] "show fd [<num>]" Operator inspect::descriptors, "open file descriptors";
@@ -146,6 +150,8 @@ commands! {
     ["show" "version"]            "show version"                        User     show::version, "the version";
     ["shutdown" "session"]        "shutdown session <id>"               Admin    frontends::shutdown_session, "end a session (see show sess)";
     ["shutdown" "sessions" "server"] "shutdown sessions server <bk>/<srv>" Admin servers::shutdown_sessions, "end all sessions of a server";
+    ["takeover" "done"]           "takeover done"                       Admin    configuration::takeover_done, "asked by a process that has taken over: finish what runs, and leave";
+    ["takeover" "sockets"]        "takeover sockets"                    Admin    configuration::takeover_sockets, "asked by a process that takes over (run --takeover): hand over the listening sockets";
     ["user"]                      "user"                                User     settings::user, "lower this connection to level user";
     ["wait"]                      "wait <delay>"                        User     settings::wait, "wait (milliseconds, or with a unit) before the next command";
     ["help"]                      "help [<command>]"                    User     settings::help, "list matching or all commands";
@@ -228,6 +234,8 @@ pub fn admin_md() -> String {
         let usage = command.usage.replace('|', "\\|");
         let _ = writeln!(out, "| `{usage}` | {} | {} |", level_name(command.level), command.help);
     }
+    out.push_str(TRIALS);
+    out.push_str(&abort::reference());
     out
 }
 
@@ -239,6 +247,20 @@ pub(super) fn level_name(level: AdminLevel) -> &'static str {
         Admin => "admin",
     }
 }
+
+const TRIALS: &str = "
+## Configurations on trial
+
+`reload confirm 2m abort-if http_5xx > 1% or p99 > 2x` (from the shell `shardgate reload --confirm 2m --abort-if '...'`) runs the
+configuration and goes back to the one before unless `confirm` comes within two minutes, or as soon as the condition holds.
+Going back is a switch within the process: no connection is lost. `rollback` goes back at once; no other reload is accepted
+meanwhile. The file itself is not touched: after going back, put it right before the next reload or start.
+
+A condition compares values of the last ten seconds since the switch with a limit, or with `2x`, a multiple of their value in the
+ten seconds before it, by `>`, `>=`, `<` or `<=`. `and` binds closer than `or`. Percentages and percentiles count from 20
+requests on, those before the switch too.
+
+";
 
 const INTRODUCTION: &str = "\
 # The admin socket

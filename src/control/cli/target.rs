@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::base::id::{BackendId, FrontendId, IdRange, ServerId};
 use crate::base::net::Addr;
+use crate::control::trial::Terms;
 use crate::control::vip::{Role, VipRow};
 use crate::model::Model;
 use crate::policy::pattern::{Line, PatternFile};
@@ -230,13 +231,38 @@ pub enum Order {
     Reload {
         /// Who asked, for the history.
         who: String,
+        /// Take it back unless it proves itself.
+        trial: Option<Terms>,
     },
+    /// Keep the configuration on trial.
+    Confirm {
+        /// Who asked, for the log.
+        who: String,
+    },
+    /// Run an earlier configuration again; without a number the one before, or the one before the trial.
+    RollBack {
+        /// Who asked, for the history.
+        who: String,
+        /// The number of its generation.
+        to: Option<u32>,
+    },
+    /// Tell about the configurations that are kept, or print one.
+    ShowHistory(Option<u32>),
     /// Print the text of the configuration that runs.
     ShowConfiguration,
     /// Tell about the generations that somebody lives by, and about failed attempts.
     ShowGenerations,
     /// End the sessions of a generation that is not the current one.
     DrainGeneration(u32),
+}
+
+/// What a process asks of the one that it replaces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Takeover {
+    /// Copies of all listening sockets.
+    Sockets,
+    /// It accepts from them: stop, finish what runs, and leave.
+    Done,
 }
 
 /// Work that takes time or needs the data cores. The socket loop does it and hands the [`Outcome`] back.
@@ -262,6 +288,8 @@ pub enum Job {
         /// The number.
         from: u64,
     },
+    /// Part of a takeover by another process; answer [`Outcome::Text`].
+    TakeOver(Takeover),
     /// End the session with this id; answer [`Outcome::Found`].
     ShutdownSession(u64),
 }

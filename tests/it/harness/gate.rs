@@ -21,6 +21,29 @@ pub(crate) struct Shardgate {
     head: String,
 }
 
+/// A process beside the one that a [`Shardgate`] has. Killed when dropped.
+pub(crate) struct Process(Child);
+
+impl Process {
+    /// Starts one.
+    pub(crate) fn spawn(command: &mut Command) -> Process {
+        Process(command.spawn().expect("the binary runs"))
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        eventually("the process to leave", || self.0.try_wait().expect("our own child"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It is over already when the test is good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// How to start one.
 pub(crate) struct Start {
     body: String,
@@ -225,6 +248,32 @@ impl Shardgate {
         self.sockets_at_start = self.sockets();
     }
 
+    /// Starts another process with its configuration file that takes over, and waits until it serves. The process before.
+    pub(crate) fn take_over(&mut self) -> Process {
+        let pids = self.log().matches("has handed over and leaves").count();
+        let new = self.successor().spawn().expect("the binary runs");
+        // Both are killed when the test fails anywhere from here on.
+        let old = Process(std::mem::replace(&mut self.child, new));
+        eventually("the takeover", || {
+            if let Some(status) = self.child.try_wait().expect("our own child") {
+                panic!("it ended with {status}; log:\n{}", self.log());
+            }
+            (self.log().matches("has handed over and leaves").count() > pids).then_some(())
+        });
+        self.sockets_at_start = self.sockets();
+        old
+    }
+
+    /// The command of a process that takes over.
+    pub(crate) fn successor(&self) -> Command {
+        let log = fs::File::options().append(true).open(self.dir.path().join("log")).expect("our own file");
+        let mut command = Command::new(binary());
+        command.args(["run", "-c"]).arg(self.dir.path().join("shardgate.toml"));
+        command.arg("--takeover").arg(self.dir.path().join("admin.sock"));
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file")).stderr(log);
+        command
+    }
+
     /// Its temporary directory.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
@@ -379,7 +428,11 @@ impl Start {
         let dir = temporary_directory();
         let config = self.write(dir.path());
         let head = self.head();
-        let log = fs::File::create(dir.path().join("log")).expect("our own directory");
+        let log = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(dir.path().join("log"))
+            .expect("our own directory");
         let mut script = String::new();
         if let Some(limit) = self.nofile {
             script.push_str(&format!("ulimit -n {limit}; "));

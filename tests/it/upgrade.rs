@@ -1,0 +1,175 @@
+//! One process takes over from another: no connection is refused or lost, and one that cannot start leaves the other alone.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+
+use crate::harness::gate::{Process, relay};
+use crate::harness::http::{http_gate, sections};
+use crate::harness::{Origin, Shardgate, connect, eventually};
+
+/// Waits for the end of a process that was replaced.
+fn leaves(old: Process) {
+    assert_eq!(old.wait().code(), Some(0));
+}
+
+/// wrk, until it is told to stop.
+pub(crate) struct Wrk(Child);
+
+impl Wrk {
+    pub(crate) fn start(address: SocketAddr) -> Wrk {
+        let url = format!("http://{address}/");
+        let mut command = Command::new("wrk");
+        command.args(["-t1", "-c12", "-d120s", &url]).stdout(Stdio::piped());
+        Wrk(command.spawn().expect("wrk runs"))
+    }
+
+    /// Ends it; it must not have seen an error.
+    pub(crate) fn finish(mut self) -> String {
+        let stop = format!("kill -INT {}", self.0.id());
+        assert!(Command::new("sh").args(["-c", &stop]).status().expect("sh runs").success());
+        let mut text = String::new();
+        self.0.stdout.take().expect("it is a pipe").read_to_string(&mut text).expect("a report");
+        assert!(self.0.wait().expect("our own child").success(), "{text}");
+        assert!(text.contains(" requests in "), "{text}");
+        assert!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "{text}");
+        text
+    }
+}
+
+impl Drop for Wrk {
+    fn drop(&mut self) {
+        // It is over already when the test is good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn upgrades_under_load_lose_no_request() {
+    let origin = Origin::http_named("one");
+    let mut gate = http_gate(&origin, "", "", "");
+    let address = gate.address("fe");
+    let wrk = Wrk::start(address);
+    for _ in 0..3 {
+        let served = gate.count("fe/FRONTEND", "req_tot");
+        eventually("requests", || (gate.count("fe/FRONTEND", "req_tot") > served + 100).then_some(()));
+        let old = gate.take_over();
+        assert_eq!(gate.address("fe"), address, "it is the same port");
+        eventually("requests", || (gate.count("fe/FRONTEND", "req_tot") > 100).then_some(()));
+        leaves(old);
+    }
+    wrk.finish();
+    assert_eq!(gate.count("fe/FRONTEND", "hrsp_5xx"), 0);
+    gate.finish();
+}
+
+#[test]
+fn sessions_stay_with_the_process_that_has_them() {
+    let origin = Origin::echo();
+    let unix = "\n[frontend.local]\nbind = \"unix@@DIR@/front.sock\"\ndefault-backend = \"be\"\n";
+    let body = format!("{}{unix}", relay(origin.address, ""));
+    let mut gate = Shardgate::with(&body).admin("\"@DIR@/second.sock\"").start();
+    let mut kept = gate.connect("fe");
+    let mut byte = [0];
+    let mut echo = |stream: &mut dyn ReadWrite| {
+        stream.write_all(b"x").expect("sent");
+        stream.read_exact(&mut byte).expect("the echo");
+    };
+    echo(&mut kept);
+    let first = gate.take_over();
+    echo(&mut kept);
+    echo(&mut gate.connect("fe"));
+    let local = gate.dir().join("front.sock");
+    echo(&mut UnixStream::connect(&local).expect("its file is still there"));
+    // Another takes over while the first still has a session; both have drained or drain.
+    let second = gate.take_over();
+    leaves(second);
+    echo(&mut kept);
+    drop(kept);
+    leaves(first);
+    echo(&mut UnixStream::connect(&local).expect("its file is still there"));
+    echo(&mut gate.connect("fe"));
+    assert!(UnixStream::connect(gate.dir().join("second.sock")).is_ok());
+    let dir = gate.dir().to_owned();
+    let files = || std::fs::read_dir(&dir).expect("readable").count();
+    let before = files();
+    gate.wait_quiet();
+    assert_eq!(files(), before);
+    gate.finish();
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+#[test]
+fn who_cannot_start_leaves_the_other_alone() {
+    let origin = Origin::http_named("one");
+    let mut gate = http_gate(&origin, "", "", "");
+    let good = sections(&origin, "", "", "");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let bind = format!("[frontend.b]\nbind = \"{}\"\n", taken.local_addr().expect("bound"));
+    let mut kept = gate.wire("fe");
+    for body in ["nonsense".to_owned(), format!("{good}{bind}default-backend = \"be\"\n")] {
+        gate.rewrite(&body);
+        let status = Process::spawn(&mut gate.successor()).wait();
+        assert_eq!(status.code(), Some(1), "{}", gate.log());
+        assert_eq!((kept.get("/").status(), gate.wire("fe").get("/").status()), (200, 200));
+    }
+    assert!(!gate.log().contains("taken over"), "{}", gate.log());
+    // Asked to take over from nobody it does not start either.
+    let nobody = gate.dir().join("nobody.sock");
+    let mut command = Command::new(crate::harness::gate::binary());
+    command.args(["run", "-c"]).arg(gate.dir().join("shardgate.toml")).arg("--takeover").arg(nobody);
+    assert_eq!(Process::spawn(&mut command).wait().code(), Some(1));
+    gate.rewrite(&good);
+    let old = gate.take_over();
+    drop(kept);
+    leaves(old);
+    gate.finish();
+}
+
+#[test]
+fn other_cores_and_other_binds_do_not_disturb() {
+    let origin = Origin::http_named("one");
+    let mut gate =
+        Shardgate::with(&sections(&origin, "", "", "")).defaults("mode = \"http\"").cores(1).start();
+    let address = gate.address("fe");
+    let config = gate.dir().join("shardgate.toml");
+    for cores in ["[0, 1]", "[0]"] {
+        let text = std::fs::read_to_string(&config).expect("our own file");
+        let at = text.find("cores = ").expect("the harness writes it");
+        let end = at + text[at..].find('\n').expect("a line");
+        let more = format!(
+            "{}cores = {cores}{}\n[frontend.f{}]\nbind = \"127.0.0.1:0\"\n",
+            &text[..at],
+            &text[end..],
+            cores.len()
+        );
+        std::fs::write(&config, format!("{more}default-backend = \"be\"\n")).expect("writable");
+        leaves(gate.take_over());
+        assert_eq!(gate.address("fe"), address);
+        for _ in 0..20 {
+            let mut wire = crate::harness::http::Wire::new(connect(address));
+            assert_eq!(wire.get("/").status(), 200);
+        }
+    }
+    gate.finish();
+}
+
+#[test]
+fn a_socket_of_the_service_manager_serves_the_bind_with_its_address() {
+    let origin = Origin::http_named("one");
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = socket.local_addr().expect("bound");
+    // Without SO_REUSEPORT nobody else can listen there.
+    let body = sections(&origin, "", "", "").replace("127.0.0.1:0", &address.to_string());
+    let gate = Shardgate::with(&body).defaults("mode = \"http\"").inherit(socket).start();
+    assert_eq!(gate.address("fe"), address);
+    for _ in 0..4 {
+        let mut wire = crate::harness::http::Wire::new(connect(address));
+        assert_eq!(wire.get("/").text(), "one");
+    }
+    gate.finish();
+}
