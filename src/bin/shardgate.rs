@@ -230,10 +230,20 @@ enum Transparent {
     },
 }
 
+/// Where the configuration is, and for whom.
+#[derive(clap::Args)]
+struct Source {
+    #[command(flatten)]
+    files: Files,
+    /// Which [node.NAME] of the configuration is this machine; without it the host name says
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+}
+
 /// Where the configuration is.
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
-struct Source {
+struct Files {
     /// Configuration file
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -285,9 +295,12 @@ fn main() -> ExitCode {
 
 impl Source {
     fn place(&self) -> load::Source {
-        match &self.config {
+        if let Some(node) = &self.node {
+            load::name_node(node);
+        }
+        match &self.files.config {
             Some(path) => load::Source::Toml(path.clone()),
-            None => load::Source::Haproxy(self.haproxy.clone()),
+            None => load::Source::Haproxy(self.files.haproxy.clone()),
         }
     }
 }

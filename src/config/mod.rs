@@ -8,6 +8,7 @@ pub mod diff;
 pub mod expr;
 pub mod file;
 pub mod keywords;
+pub mod overlay;
 pub mod places;
 pub mod resolve;
 mod section;
@@ -40,7 +41,7 @@ pub struct Env {
     pub base: PathBuf,
     /// CPU numbers that the process may use, ascending.
     pub cpus: Vec<usize>,
-    /// Host name.
+    /// Host name, or the node that the operator says it is.
     pub hostname: String,
 }
 
@@ -48,7 +49,13 @@ pub struct Env {
 /// the messages show it.
 pub fn load(name: &str, text: &str, env: &Env) -> (Option<Model>, Vec<Diagnostic>) {
     match file::parse(name, text) {
-        (Some(file), _) => resolve::resolve(&file, env),
+        (Some(mut file), _) => {
+            let said = overlay::apply(&mut file, &env.hostname);
+            let (model, mut diagnostics) = resolve::resolve(&file, env);
+            diagnostics.extend(said);
+            diagnostics.sort_by_key(|diagnostic| diagnostic.offset);
+            (model.filter(|_| !diagnostics.iter().any(Diagnostic::is_error)), diagnostics)
+        }
         (None, diagnostics) => (None, diagnostics),
     }
 }

@@ -89,6 +89,20 @@ fn read_text(path: &Path) -> Result<String, String> {
     })
 }
 
+/// See [`name_node`].
+static NODE: OnceLock<String> = OnceLock::new();
+
+/// Says which `[node.NAME]` of a configuration is this machine (`--node`), before the first is read. Otherwise it is the host name.
+pub fn name_node(name: &str) {
+    // Whoever comes first is right: it is said once, at the start.
+    let _ = NODE.set(name.to_owned());
+}
+
+/// Which `[node.NAME]` is this machine.
+pub fn node() -> String {
+    NODE.get().cloned().unwrap_or_else(machine::hostname)
+}
+
 /// The CPUs that the process was started with. Asked once: later each thread has its own.
 pub(super) fn cpus() -> Result<Vec<usize>, String> {
     static CPUS: OnceLock<Vec<usize>> = OnceLock::new();
@@ -202,7 +216,7 @@ fn env(base: PathBuf, cpus: Vec<usize>) -> Env {
             read_at_most(&base.join(path), PATTERN_FILE_BYTES_MAX).map_err(|error| error.to_string())
         }),
         cpus,
-        hostname: machine::hostname(),
+        hostname: node(),
     }
 }
 

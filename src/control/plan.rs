@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::base::id::{Id, IdVec};
-use crate::config::{diff, file};
+use crate::config::{diff, file, overlay};
 use crate::control::ctl;
 use crate::control::listeners::configured;
-use crate::control::load::Source;
+use crate::control::load::{self, Source};
 use crate::model::{self, Model};
 
 /// What would change, one line each; `None`: nothing.
@@ -23,7 +23,10 @@ pub fn plan(socket: &Path, source: &Source) -> Result<Option<String>, String> {
     let said = loaded.diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     let next = loaded.model.ok_or(said)?;
     let parse = |name: &str, text: &str| {
-        let (file, wrong) = file::parse(name, text);
+        let (mut file, mut wrong) = file::parse(name, text);
+        if let Some(file) = &mut file {
+            wrong = overlay::apply(file, &load::node());
+        }
         file.ok_or_else(|| wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     };
     let changes = diff::changes(&parse("running", &running)?, &parse(&source.name(), &loaded.text)?);

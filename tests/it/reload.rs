@@ -338,3 +338,24 @@ fn sessions_of_an_older_generation_end_after_hard_stop_after() {
     drop(new);
     gate.finish();
 }
+
+#[test]
+fn a_node_has_values_of_its_own() {
+    let origin = Origin::http_named("one");
+    let text = |weight: u32| {
+        let node =
+            format!("[node.lb2.backend.be.server.s1]\nweight = {weight}\n[node.lb1.global]\nmaxconn = 7\n");
+        format!("{}{node}", sections(&origin, "", "", "weight = 1"))
+    };
+    let mut gate = Shardgate::with(&text(5)).defaults("mode = \"http\"").argument("--node=lb2").start();
+    assert_eq!(gate.stat("be/s1", "weight"), "5");
+    gate.reload(&text(6));
+    assert_eq!(gate.stat("be/s1", "weight"), "6");
+    // Whoever plans says for whom; values of the other node are no difference.
+    gate.rewrite(&text(7).replace("maxconn = 7", "maxconn = 8"));
+    let (code, plan) = gate.plan_of(&["--node", "lb2"]);
+    assert_eq!(code, 2);
+    assert_eq!(plan.lines().next(), Some("~ backend.be.server.s1  weight: 6 -> 7"), "{plan}");
+    assert_eq!(plan.lines().filter(|line| line.starts_with('~')).count(), 1, "{plan}");
+    gate.finish();
+}

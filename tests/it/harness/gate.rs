@@ -56,6 +56,7 @@ pub(crate) struct Start {
     inherited: Option<OwnedFd>,
     wrapper: Vec<String>,
     env: Vec<(String, String)>,
+    arguments: Vec<String>,
 }
 
 impl Shardgate {
@@ -76,6 +77,7 @@ impl Shardgate {
             inherited: None,
             wrapper: Vec::new(),
             env: Vec::new(),
+            arguments: Vec::new(),
         }
     }
 
@@ -204,9 +206,21 @@ impl Shardgate {
 
     /// `shardgate plan` with its configuration file: the exit code and what it printed.
     pub(crate) fn plan(&self) -> (i32, String) {
+        self.plan_of(&[])
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn plan_of(&self, arguments: &[&str]) -> (i32, String) {
         let (socket, file) = (self.dir.path().join("admin.sock"), self.dir.path().join("shardgate.toml"));
         let mut command = Command::new(binary());
-        let output = command.args(["plan", "-s"]).arg(socket).arg("-c").arg(file).output().expect("it runs");
+        let output = command
+            .args(["plan", "-s"])
+            .arg(socket)
+            .arg("-c")
+            .arg(file)
+            .args(arguments)
+            .output()
+            .expect("it runs");
         let code = output.status.code().expect("it is not killed");
         (code, String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -417,6 +431,12 @@ impl Start {
         self
     }
 
+    /// With a further argument of `run`.
+    pub(crate) fn argument(mut self, text: &str) -> Self {
+        self.arguments.push(text.to_owned());
+        self
+    }
+
     /// With an environment variable.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
@@ -448,6 +468,7 @@ impl Start {
             .arg(binary())
             .args(["run", "-c"])
             .arg(&config)
+            .args(&self.arguments)
             .envs(self.env)
             .stdin(self.inherited.map_or_else(Stdio::null, Stdio::from))
             .stdout(log.try_clone().expect("a file"))
