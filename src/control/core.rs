@@ -441,6 +441,7 @@ pub(super) async fn read_mail(base: Rc<ControlBase>, inbox: Receiver<ToControl>)
             ToControl::Listeners { reply, rows } => {
                 base.gathers.answer(reply, |told| told.listeners.extend(rows))
             }
+            ToControl::Alive { reply, core } => base.gathers.answer(reply, |told| told.alive.push(core)),
             ToControl::Timers { core, mut batch } => {
                 base.latency.borrow_mut().take(&mut batch);
                 base.cores[core.0 as usize].send(ToCore::Timers(batch));

@@ -91,7 +91,7 @@ type Files = AHashMap<(bool, String), Option<Rc<Entries>>>;
 type Entries = AHashMap<Vec<u8>, String>;
 
 impl<'a> Lookup<'a> {
-    fn new(model: &'a Model) -> Lookup<'a> {
+    pub(super) fn new(model: &'a Model) -> Lookup<'a> {
         let backends = model.backends.iter().map(|(id, backend)| (backend.name.as_str(), id)).collect();
         Lookup { model, backends, files: RefCell::default() }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ahash::AHashMap;
 
+use crate::base::id::CoreId;
 use crate::control::core::ControlBase;
 use crate::policy::ports::Ledger;
 use crate::proxy::message::{SessionRow, ToCore};
@@ -32,6 +33,8 @@ pub(super) struct Gather {
     pub(super) stick: Vec<Told>,
     /// Sockets with the keys of their binds; those of one core together.
     pub(super) listeners: Vec<(u64, OwnedFd)>,
+    /// Cores that are there.
+    pub(super) alive: Vec<CoreId>,
     /// Cores that have not answered.
     left: usize,
     waker: Option<Waker>,
@@ -103,6 +106,12 @@ pub(super) async fn stick(control: &ControlBase, question: Question) -> Told {
 /// Copies of the listening sockets of all data cores, with the keys of their binds.
 pub(super) async fn listeners(control: &ControlBase) -> Vec<(u64, OwnedFd)> {
     ask(control, ToCore::Listeners).await.listeners
+}
+
+/// The data cores that do not answer.
+pub(super) async fn silent(control: &ControlBase) -> Vec<CoreId> {
+    let alive = ask(control, ToCore::Alive).await.alive;
+    (0u32..).map(CoreId).take(control.cores.len()).filter(|core| !alive.contains(core)).collect()
 }
 
 /// Asks every data core, with a number for the answers.

@@ -57,11 +57,15 @@ impl Source {
     /// # Errors
     /// The machine cannot be looked at.
     pub fn resolve(&self, text: &str) -> Result<(Option<Model>, Vec<Diagnostic>), String> {
-        let base = match self {
+        Ok(config::load(&self.name(), text, &env(self.base(), cpus()?)))
+    }
+
+    /// The directory that relative paths in it start from.
+    pub fn base(&self) -> PathBuf {
+        match self {
             Source::Toml(path) => path.parent().map(Path::to_path_buf).unwrap_or_default(),
             Source::Haproxy(_) => PathBuf::new(),
-        };
-        Ok(config::load(&self.name(), text, &env(base, cpus()?)))
+        }
     }
 
     /// How messages name it.

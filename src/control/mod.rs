@@ -50,6 +50,7 @@ pub mod top;
 pub mod transparent;
 pub mod trial;
 pub mod vip;
+mod watchdog;
 mod web;
 mod weights;
 

@@ -1,30 +1,66 @@
-//! Tells the service manager how the process is (sd_notify(3)): a datagram to the socket that `NOTIFY_SOCKET` names.
+//! Tells the service manager how the process is (sd_notify(3)): a datagram to the socket that `NOTIFY_SOCKET` names. While the
+//! process stops, its listening sockets stay with the manager (FDSTORE): who connects meanwhile finds the process that comes next.
 
 use std::env;
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use crate::rt;
+
+/// The name of the sockets that are left with the manager.
+const KEPT: &str = "shardgate";
 
 /// Says `READY=1`, `STOPPING=1` or another assignment. Without a service manager, or when it does not listen, nothing
 /// happens: the process serves all the same.
 pub(super) fn notify(message: &str) {
     if let Some(socket) = env::var_os("NOTIFY_SOCKET") {
-        send(&socket, message);
+        send(&socket, message, &[]);
     }
 }
 
-fn send(socket: &OsStr, message: &str) -> Option<()> {
+/// Whether somebody is told.
+pub(super) fn is_managed() -> bool {
+    env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// Leaves sockets with the service manager. One that keeps none (`FileDescriptorStoreMax=`) closes them.
+pub(super) fn keep(sockets: &[OwnedFd]) {
+    let Some(socket) = env::var_os("NOTIFY_SOCKET") else { return };
+    let message = format!("FDSTORE=1\nFDNAME={KEPT}");
+    for some in sockets.chunks(rt::PASSED_MAX) {
+        send(&socket, &message, some);
+    }
+}
+
+/// What was left with the manager is in use here, or is of no use any more.
+pub(super) fn forget_kept() {
+    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+    if names.split(':').any(|name| name == KEPT) {
+        notify(&format!("FDSTOREREMOVE=1\nFDNAME={KEPT}"));
+    }
+}
+
+/// Within which time the manager wants to hear `WATCHDOG=1` again; `None`: it does not.
+pub(super) fn watchdog() -> Option<Duration> {
+    let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+    number("WATCHDOG_USEC").filter(|usec| is_ours && *usec > 0).map(Duration::from_micros)
+}
+
+fn send(socket: &OsStr, message: &str, fds: &[OwnedFd]) -> Option<()> {
     let address = match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name).ok()?,
         [b'/', ..] => SocketAddr::from_pathname(socket).ok()?,
         _ => return None,
     };
     let datagram = UnixDatagram::unbound().ok()?;
-    // A manager that does not read must not stop the process.
-    datagram.set_nonblocking(true).ok()?;
-    datagram.send_to_addr(message.as_bytes(), &address).ok()?;
-    Some(())
+    datagram.connect_addr(&address).ok()?;
+    // A manager that does not read must not stop the process: it does not wait.
+    rt::pass_datagram(&datagram, message.as_bytes(), fds).ok()
 }
 
 #[cfg(test)]
@@ -40,7 +76,7 @@ mod tests {
         let address = SocketAddr::from_abstract_name(&name).expect("an address");
         let by_name = UnixDatagram::bind_addr(&address).expect("bound");
         for (receiver, socket) in [(by_path, path.as_os_str()), (by_name, OsStr::new(&format!("@{name}")))] {
-            assert!(send(socket, "READY=1").is_some());
+            assert!(send(socket, "READY=1", &[]).is_some());
             let mut message = [0; 64];
             let len = receiver.recv(&mut message).expect("received");
             assert_eq!(&message[..len], b"READY=1");
@@ -50,7 +86,7 @@ mod tests {
     #[test]
     fn nobody_there_is_no_error() {
         for socket in ["", "relative", "/nonexistent/socket", "@shardgate-test-nobody"] {
-            assert!(send(OsStr::new(socket), "READY=1").is_none(), "{socket}");
+            assert!(send(OsStr::new(socket), "READY=1", &[]).is_none(), "{socket}");
         }
     }
 }

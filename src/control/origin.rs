@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 
 use crate::base::id::ServerId;
 use crate::config::file::{self, File};
+use crate::config::overlay;
 use crate::config::places::{self, Object};
 use crate::control::core::Control;
 use crate::control::drift::date;
-use crate::control::load::Source;
+use crate::control::load::{self, Source};
 use crate::control::state::overrides::{Field, Key, Override, shown};
 use crate::live::AdminState;
 use crate::model::ServerAddress;
@@ -42,7 +43,10 @@ fn file(control: &Control) -> Option<File> {
         Source::Haproxy(_) => return None,
     };
     let text = control.generations.borrow().text()?;
-    file::parse(&name, &text).0
+    let mut file = file::parse(&name, &text).0?;
+    // What the running process was told of it, it was told at its start.
+    let _ = overlay::apply(&mut file, &load::node());
+    Some(file)
 }
 
 /// `adopt`: lines for the configuration, under the headers of their sections.

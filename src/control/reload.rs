@@ -19,7 +19,7 @@ use crate::control::log_sink::Prepared;
 use crate::control::notify::notify;
 use crate::control::takeover::Legacy;
 use crate::control::trial::{self, Before, Terms};
-use crate::control::{admin, gather, resolve, sandbox};
+use crate::control::{admin, gather, plan, resolve, sandbox};
 use crate::live::BindState;
 use crate::model::{self, Model};
 use crate::proxy::core::Generation;
@@ -131,6 +131,13 @@ pub(super) async fn perform(base: &Rc<ControlBase>, order: Order) -> String {
         Order::ShowConfiguration => {
             let text = base.generations.borrow().text();
             text.map_or_else(|| "There is no configuration file.".to_owned(), |text| text.to_string())
+        }
+        Order::ShowFiles => {
+            let base_path =
+                base.process.config.as_ref().map(|config| config.source.base()).unwrap_or_default();
+            let control = base.current();
+            let certificates = control.tls.borrow().clone();
+            plan::files(&control.model, &certificates, &base_path)
         }
         Order::DrainGeneration(number) => drain(base, number),
     }

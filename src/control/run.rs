@@ -13,10 +13,10 @@ use crate::control::events::Level;
 use crate::control::listeners::{self, Opened};
 use crate::control::log_sink::{self, LogSink};
 use crate::control::logs::Logs;
-use crate::control::notify::notify;
+use crate::control::notify::{self, notify};
 use crate::control::state::journal::State;
 use crate::control::takeover::Legacy;
-use crate::control::{admin, checks, core, descriptors, load, resolve, sandbox, state, stop, web};
+use crate::control::{admin, checks, core, descriptors, load, resolve, sandbox, state, stop, watchdog, web};
 use crate::live::{BindState, Live};
 use crate::model::Model;
 use crate::proxy::core::Generation;
@@ -319,6 +319,8 @@ async fn control(mut start: Start) -> Result<(), StartError> {
         control.say_ready();
         replace(&control, legacy);
         notify(&format!("MAINPID={}\nREADY=1", std::process::id()));
+        notify::forget_kept();
+        rt::spawn(watchdog::run(base.clone()));
         if let Some(on_ready) = on_ready {
             on_ready();
         }

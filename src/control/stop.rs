@@ -18,7 +18,7 @@ use crate::control::core::{Control, ControlBase, Notice};
 use crate::control::events::Level;
 use crate::control::listeners;
 use crate::control::notify::notify;
-use crate::control::reload;
+use crate::control::{reload, takeover};
 use crate::live::BindState;
 use crate::proxy::message::ToCore;
 use crate::rt::{self, Receiver, Signal, StartError};
@@ -189,7 +189,10 @@ pub(super) async fn supervise(base: &Rc<ControlBase>, notices: &Receiver<Notice>
         };
         match step {
             Step::Wait => {}
-            Step::Drain => drain(control),
+            Step::Drain => {
+                takeover::leave(control).await;
+                drain(control);
+            }
             Step::Kill => {
                 let text = format!("ending {} sessions now", sessions(control));
                 control.say(Level::Warning, text);

@@ -17,6 +17,7 @@ use crate::base::id::{Id, ListenerId};
 use crate::control::admin;
 use crate::control::core::Control;
 use crate::control::listeners::configured;
+use crate::control::notify;
 use crate::model::{AdminEndpoint, Bind, BindAddress, Model};
 use crate::rt::{self, Conn, StartError};
 
@@ -270,6 +271,24 @@ pub(super) async fn hand_over(control: &Control, conn: &Conn) -> io::Result<()> 
         conn.writable().await?;
     }
     Ok(())
+}
+
+/// The process is about to stop: the service manager keeps what listens on a port of its own, so that who connects meanwhile
+/// waits for the process that comes next rather than being refused.
+pub(super) async fn leave(control: &Control) {
+    if control.handed_over.get() || !notify::is_managed() {
+        return;
+    }
+    let is_kept = |key: u64| {
+        let bind = control.live.bind_of(key).map(|id| &control.model.binds[id]);
+        bind.is_some_and(|bind| {
+            is_plain(bind) && matches!(bind.address, BindAddress::Ip(address) if address.port() != 0)
+        })
+    };
+    let sockets = crate::control::gather::listeners(control).await;
+    let sockets: Vec<OwnedFd> =
+        sockets.into_iter().filter(|(key, _)| is_kept(*key)).map(|(_, socket)| socket).collect();
+    notify::keep(&sockets);
 }
 
 /// What follows the sockets: the end of the answer.

@@ -62,6 +62,8 @@ pub enum ToCore {
     Listeners(u64),
     /// Send the ledger of source ports to the control core with this number.
     Ports(u64),
+    /// Say that this core is there, with this number.
+    Alive(u64),
     /// A batch of durations that was read; it is empty.
     Timers(Batch),
     /// Take what waits in the accept queues, close the listeners, and report when the last session is over.
@@ -172,6 +174,13 @@ pub enum ToControl {
         reply: u64,
         /// The answer of one core.
         told: Box<Told>,
+    },
+    /// A core is there.
+    Alive {
+        /// The number of the question.
+        reply: u64,
+        /// The core.
+        core: CoreId,
     },
     /// Durations that a core counted; the batch is wanted back.
     Timers {

@@ -86,6 +86,7 @@ pub(super) fn handle(core: &Rc<CoreBase>, message: ToCore) {
             core.tell(ToControl::Ports { reply, rows });
         }
         ToCore::Listeners(reply) => core.tell(ToControl::Listeners { reply, rows: listener::copies(core) }),
+        ToCore::Alive(reply) => core.tell(ToControl::Alive { reply, core: core.id }),
         ToCore::Timers(batch) => core.take_back(batch),
         ToCore::Drain { grace } => {
             core.draining.set(true);

@@ -31,7 +31,7 @@ pub use datagram::Datagrams;
 pub use listen::{Endpoint, ListenOptions, Listener, bound_addr, bound_name, listen, share};
 pub use mailbox::{CoreWaker, Mailbox, Receiver, Sender};
 pub use op::{SendBuf, poll_listed};
-pub use pass::{PASSED_MAX, pass, receive};
+pub use pass::{PASSED_MAX, pass, pass_datagram, receive};
 pub use ring::Activity;
 pub use signal::{Signal, Signals, send_signal};
 pub use sys::wait_hangup;

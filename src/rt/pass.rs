@@ -4,7 +4,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use rustix::io::retry_on_intr;
 use rustix::net::{
@@ -24,6 +24,18 @@ const SPACE: usize = 1024;
 /// # Errors
 /// The peer does not read, or is not behind a UNIX socket.
 pub fn pass(conn: &Conn, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
+    send(conn.as_fd(), bytes, fds)
+}
+
+/// The same as one datagram, over a socket that is connected.
+///
+/// # Errors
+/// The peer does not read, or is gone.
+pub fn pass_datagram(socket: &UnixDatagram, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
+    send(socket.as_fd(), bytes, fds)
+}
+
+fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
     debug_assert!(!bytes.is_empty() && fds.len() <= PASSED_MAX);
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); SPACE];
@@ -31,12 +43,8 @@ pub fn pass(conn: &Conn, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
-    let sent = sendmsg(
-        conn.as_fd(),
-        &[IoSlice::new(bytes)],
-        &mut control,
-        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-    )?;
+    let sent =
+        sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
     if sent == bytes.len() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WouldBlock)) }
 }
 

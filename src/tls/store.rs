@@ -31,7 +31,7 @@ pub struct Entry {
     /// The certificate.
     pub certificate: Arc<Certificate>,
     /// Of the bytes of its files: while it stays the same nothing is parsed again.
-    pub(super) hash: u64,
+    pub hash: u64,
 }
 
 /// Certificates by where they were read.

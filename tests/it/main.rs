@@ -30,6 +30,7 @@ mod http_splice;
 mod limits;
 mod listen;
 mod logs;
+mod manager;
 mod pair;
 mod persistence;
 mod proxy_header;

@@ -359,3 +359,41 @@ fn a_node_has_values_of_its_own() {
     assert_eq!(plan.lines().filter(|line| line.starts_with('~')).count(), 1, "{plan}");
     gate.finish();
 }
+
+#[test]
+fn plan_tells_of_files_idle_connections_and_sessions() {
+    let origin = Origin::http_named("one");
+    let rule = "rules = [{ deny = { status = 403 }, if = \"{ path -f @DIR@/paths }\" }]";
+    let other = Origin::http_named("other");
+    let files = tempfile::tempdir().expect("a temporary directory");
+    let paths = files.path().join("paths");
+    std::fs::write(&paths, "/private\n").expect("writable");
+    let rule = rule.replace("@DIR@", &files.path().display().to_string());
+    let body = |server: &Origin| sections(server, &rule, "", "");
+    let gate = Shardgate::with(&body(&origin)).defaults("mode = \"http\"").start();
+    let mut kept = gate.wire("fe");
+    assert_eq!(kept.get("/private").status(), 403);
+    assert_eq!(gate.plan(), (0, String::new()));
+    std::fs::write(&paths, "/private\n/secret\n").expect("writable");
+    let (code, text) = gate.plan();
+    let line = format!("~ acl {}  is read again: it has changed", paths.display());
+    assert!(code == 2 && text.lines().any(|l| l == line), "{text}");
+    assert!(text.contains("sessions: 1 go on with generation 1 "), "{text}");
+    gate.try_reload().expect("it is good");
+    assert_eq!(kept.get("/secret").status(), 403);
+    assert_eq!(gate.plan(), (0, String::new()));
+    gate.rewrite(&body(&other));
+    let (code, text) = gate.plan();
+    assert_eq!(code, 2);
+    assert!(text.contains("\nidle connections of be/s1 are of no more use: address\n"), "{text}");
+    assert!(!text.contains("override"), "{text}");
+    // A runtime change of the address is dropped with it, and one of the weight stays.
+    gate.ask("set server be/s1 addr 127.0.0.1 port 1");
+    gate.ask("set weight be/s1 7");
+    let (_, text) = gate.plan();
+    let dropped: Vec<&str> = text.lines().filter(|line| line.contains("override")).collect();
+    assert!(dropped.len() == 1 && dropped[0].starts_with("drops override be/s1 addr: "), "{text}");
+    assert!(dropped[0].ends_with(&format!(": the file says {}", other.address)), "{text}");
+    drop(kept);
+    gate.finish();
+}

@@ -90,6 +90,10 @@ pub(super) fn show_configuration(_: &mut Call<'_>) -> Answer {
     order(Order::ShowConfiguration)
 }
 
+pub(super) fn show_files(_: &mut Call<'_>) -> Answer {
+    order(Order::ShowFiles)
+}
+
 pub(super) fn drain_generation(call: &mut Call<'_>) -> Answer {
     match parse::number(call.arg(0)) {
         Some(number) => order(Order::DrainGeneration(number)),

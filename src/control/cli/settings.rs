@@ -61,6 +61,11 @@ pub(super) fn set_timeout(call: &mut Call<'_>) -> Answer {
     }
 }
 
+/// The audit log has the line.
+pub(super) fn note(call: &mut Call<'_>) -> Answer {
+    if call.args.is_empty() { Err("What is to be noted?".to_owned()) } else { Ok(Reply::Text(String::new())) }
+}
+
 pub(super) fn echo(call: &mut Call<'_>) -> Answer {
     let mut text = call.args.join(" ");
     if let Some(payload) = call.payload {

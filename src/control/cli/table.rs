@@ -27,9 +27,9 @@ pub struct Command {
 impl Command {
     /// Whether it changes the process rather than showing it or changing its own connection: such are audited.
     pub fn changes(&self) -> bool {
-        const VERBS: [&str; 17] = [
-            "abort", "add", "clear", "commit", "confirm", "del", "disable", "enable", "new", "prepare",
-            "reload", "rollback", "set", "shutdown", "takeover", "update", "dump",
+        const VERBS: [&str; 18] = [
+            "abort", "add", "clear", "commit", "confirm", "del", "disable", "enable", "new", "note",
+            "prepare", "reload", "rollback", "set", "shutdown", "takeover", "update", "dump",
         ];
         VERBS.contains(&self.words[0]) && self.words != ["set", "timeout"]
     }
@@ -98,6 +98,7 @@ commands! {
     ["get" "map"] "get map <map> <value>" Operator patterns::get_map, "what a value maps to";
     ["get" "weight"]              "get weight <bk>/<srv>"               User     servers::get_weight, "print a server's weight and what it started with";
     ["new" "ssl" "cert"] "new ssl cert <name>" Admin certificates::new, "make place for a certificate (then set, commit, add it to a list)";
+    ["note"] "note <text>" Operator settings::note, "write a line into the log, for people and scripts that change something";
     ["operator"]                  "operator"                            User     settings::operator, "lower this connection to level operator";
     ["prepare" "acl"] "prepare acl <acl>" Operator patterns::prepare_acl, "begin a new version";
     ["prepare" "map"] "prepare map <map>" Operator patterns::prepare_map, "begin a new version";
@@ -126,6 +127,7 @@ commands! {
     ["show" "errors"] "show errors [<iid>|<proxy>] [request|response]" Operator inspect::errors, "the last malformed messages and where they are wrong";
     ["show" "fd"] "show fd [<num>]" Operator inspect::descriptors, "open file descriptors";
     ["show" "events"]             "show events [<ring>] [-w] [-n]"      Operator show::events, "rings of log lines, or the lines of one; -w: go on as they come, -n: without those that are there";
+    ["show" "files"] "show files" Operator configuration::show_files, "files that the configuration names, with a hash of what was read";
     ["show" "generations"]        "show generations"                    Operator configuration::show_generations, "configurations that sessions live by, and failed reloads";
     ["show" "history"] "show history <frontend>|<backend>[/<server>] [<time>]" User history::show, "what it did: a line for each second (10 min), 10 seconds (2 h) or minute (24 h) of the last so long";
     ["show" "info"]               "show info [typed|json] [desc]"       User     show::info, "the process: versions, limits, totals, rates";

@@ -250,6 +250,8 @@ pub enum Order {
     ShowHistory(Option<u32>),
     /// Print the text of the configuration that runs.
     ShowConfiguration,
+    /// What it was read from beside its file.
+    ShowFiles,
     /// Tell about the generations that somebody lives by, and about failed attempts.
     ShowGenerations,
     /// End the sessions of a generation that is not the current one.
