@@ -48,6 +48,7 @@ mod stats;
 mod stats_page;
 mod stick;
 mod stop;
+mod sync;
 mod timeouts;
 mod tls;
 mod tls_live;

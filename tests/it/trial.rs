@@ -19,7 +19,7 @@ fn rules(gate: &Shardgate) -> String {
 }
 
 /// `shardgate reload` with further words, `confirm` or `rollback`.
-fn order(gate: &Shardgate, words: &[&str]) -> Result<String, String> {
+pub(crate) fn order(gate: &Shardgate, words: &[&str]) -> Result<String, String> {
     let socket = gate.dir().join("admin.sock");
     let mut command = std::process::Command::new(binary());
     let output = command.arg(words[0]).arg("-s").arg(socket).args(&words[1..]).output().expect("it runs");
