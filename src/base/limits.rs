@@ -100,6 +100,10 @@ pub const H2_PRIORITIES_MAX: u32 = 10_000;
 /// DATA frames without data or an end, of one client in ten seconds. Some libraries flush with one.
 pub const H2_EMPTY_DATA_MAX: u32 = 1000;
 
+/// Windows of a few bytes that a client gives us while nothing much moves. A client that reads slowly opens its window by what
+/// it read, which is more.
+pub const H2_DRIBBLES_MAX: u32 = 1000;
+
 /// CONTINUATION frames of one head: four times what a head of the largest size needs in frames of the least size.
 pub const H2_CONTINUATIONS_MAX: u32 = 8;
 

@@ -122,7 +122,7 @@ impl Default for H2Settings {
         H2Settings {
             streams_max: 100,
             window: 65_535,
-            rxbuf: 1600 * 1024,
+            rxbuf: 4 * 1024 * 1024,
             total_max: None,
             resets_max: 1000,
             glitches_max: 100,

@@ -1,5 +1,5 @@
 //! When a client of HTTP/2 sends so many frames that cost us work and move nothing that its connection is closed. Counts
-//! and decides; `proxy::h2_conn` shows it the frames, `proxy::client_h2` closes.
+//! and decides; `proxy::client_h2` shows it the frames, and closes.
 
 use std::time::Duration;
 
@@ -32,8 +32,8 @@ pub enum Flood {
     Continuations,
     /// Frames of types that we do not know.
     Unknown,
-    /// Frames that the library has limits for: small DATA, streams that it had to reset.
-    Frames,
+    /// WINDOW_UPDATE that let us send a few bytes at a time (CVE-2019-9511).
+    Dribbles,
     /// Requests that are malformed, or that make us reset them (CVE-2025-8671).
     Glitches,
 }
@@ -50,7 +50,7 @@ impl Flood {
             Flood::EmptyData => "too many DATA frames without data",
             Flood::Continuations => "too many CONTINUATION frames",
             Flood::Unknown => "too many frames of unknown types",
-            Flood::Frames => "too many frames that move nothing",
+            Flood::Dribbles => "too many windows of a few bytes",
             Flood::Glitches => "too many malformed requests",
         }
     }

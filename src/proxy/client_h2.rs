@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::base::limits::{BUF_BYTES, H2_GOODBYE};
+use crate::base::limits::{BUF_BYTES, H2_DRIBBLES_MAX, H2_GOODBYE};
 use crate::base::time::Now;
 use crate::policy::flood::{Flood, FloodGuard};
 use crate::proto::h2::connection::{Connection, Limits, Request};
@@ -46,6 +46,7 @@ pub(super) async fn serve(session: &Session, first: Input) -> Result<End, End> {
     let limits = Limits {
         streams_max: settings.streams_max,
         window: settings.window,
+        window_max: settings.rxbuf,
         fields_max: http.limits.head_bytes + FIELD_COST * http.limits.headers,
     };
     let open = Rc::new(Open::default());
@@ -63,7 +64,6 @@ pub(super) async fn serve(session: &Session, first: Input) -> Result<End, End> {
         requests: 0,
         open,
         leaving: None,
-        is_wide: false,
         is_told: false,
         linger: None,
     };
@@ -92,8 +92,6 @@ struct Serving<'a> {
     open: Rc<Open>,
     /// Since when we want no more requests: GOAWAY is sent.
     leaving: Option<Now>,
-    /// Uploads move: the windows are as large as they get.
-    is_wide: bool,
     /// A flood was counted.
     is_told: bool,
     /// How much may still come of a client that was told that it is over.
@@ -116,13 +114,11 @@ const DONE: End = End::new(Side::Client, Phase::Data, Kind::Normal);
 
 impl Serving<'_> {
     fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<End, End>> {
-        let draining = self.session.core.draining.get() || self.session.is_orphan();
-        if self.leaving.is_none() && (draining || self.is_worn_out()) {
+        if self.leaving.is_none() && self.is_outdated() {
             self.leave();
         }
         let received = self.receive(cx);
         self.look_for_floods();
-        self.widen();
         if self.send(cx).is_err() {
             return Poll::Ready(Err(ABORT));
         }
@@ -277,6 +273,14 @@ impl Serving<'_> {
         self.shared.drive(|connection| connection.leave());
     }
 
+    /// Whether no more requests are wanted of it: because of its age, or of a newer generation. That one has the streams of
+    /// a connection that is busy; one that is not keeps no old generation.
+    fn is_outdated(&self) -> bool {
+        let core = &self.session.core;
+        let is_idle = self.open.streams.get() == 0;
+        core.draining.get() || self.is_worn_out() || self.session.is_orphan() || (core.is_stale() && is_idle)
+    }
+
     fn is_worn_out(&self) -> bool {
         let settings = &self.session.core.model.global.h2;
         settings.total_max.is_some_and(|max| self.requests >= max)
@@ -292,6 +296,9 @@ impl Serving<'_> {
         if self.flood.is_none() && glitches > settings.glitches_max {
             self.flood = Some(Flood::Glitches);
         }
+        if self.flood.is_none() && self.shared.drive(|connection| connection.dribbles()) > H2_DRIBBLES_MAX {
+            self.flood = Some(Flood::Dribbles);
+        }
         let Some(flood) = self.flood.filter(|_| !self.is_told) else { return };
         self.is_told = true;
         self.shared.drive(|connection| connection.fail(code_of(flood)));
@@ -299,17 +306,6 @@ impl Serving<'_> {
         core.shard().frontends[info.frontend].count(Stat::H2Floods);
         core.shard().listeners[info.bind].count(Stat::H2Floods);
         core.event(Event::Flood { frontend: info.frontend, client: info.conn_facts().src, flood });
-    }
-
-    /// Opens the windows of a client whose uploads reach their servers: a long path needs more on its way than a quiet
-    /// connection may cost us.
-    fn widen(&mut self) {
-        let settings = &self.session.core.model.global.h2;
-        if self.is_wide || self.session.info.bytes_in.get() < u64::from(settings.window) {
-            return;
-        }
-        self.is_wide = true;
-        self.shared.drive(|connection| connection.widen(settings.rxbuf));
     }
 
     fn start(&mut self, request: Request) {

@@ -65,6 +65,8 @@ pub(super) fn handle(core: &Rc<CoreBase>, message: ToCore) {
             let global = &generation.model.global;
             rt::splice::configure(global.pipes_max, global.pipe_bytes);
             core.switch(*generation);
+            // Those without a request follow, or leave.
+            core.sessions.borrow().iter().for_each(|(_, info)| info.nudge());
         }
         ToCore::Certificates(store) => core.current().renew_certificates(&store),
         ToCore::Room => core.wake_room(),

@@ -141,7 +141,98 @@ fn section_5_1_states_and_numbers_of_streams() {
         ("a number below an earlier one", Connection(PROTOCOL_ERROR), &[&get(5), &get(3)]),
         ("HEADERS on stream 0", Connection(PROTOCOL_ERROR), &[&get(0)]),
         ("DATA on stream 0", Connection(PROTOCOL_ERROR), &[&frame(DATA, 0, 0, b"x")]),
+        (
+            "DATA on a number that was skipped",
+            Connection(PROTOCOL_ERROR),
+            &[&get(5), &frame(DATA, 0, 3, b"x")],
+        ),
+        (
+            "7540 5.3.1 PRIORITY of a stream that waits for itself",
+            Connection(PROTOCOL_ERROR),
+            &[&frame(PRIORITY, 0, 3, &[0, 0, 0, 3, 7])],
+        ),
+        (
+            "7540 5.3.1 HEADERS of a stream that waits for itself",
+            Connection(PROTOCOL_ERROR),
+            &[&frame(HEADERS, END_STREAM | END_HEADERS | 0x20, 1, &prioritized(&[0, 0, 0, 1, 7]))],
+        ),
     ]);
+}
+
+/// A request behind a priority.
+fn prioritized(priority: &[u8]) -> Vec<u8> {
+    [priority, &request("GET", "/", &[])].concat()
+}
+
+#[test]
+fn section_5_1_frames_for_streams_that_are_closed() {
+    let origin = hello();
+    let gate = gate(&origin);
+    // Both sides had said everything: some frames may have been on their way.
+    let mut client = Frames::client(&gate, "fe");
+    works(&mut client, 1);
+    client.send(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 8]);
+    client.reset(1, CANCEL);
+    client.send(PRIORITY, 0, 1, &[0, 0, 0, 0, 7]);
+    works(&mut client, 3);
+    drop(client);
+    for (kind, flags, payload) in
+        [(DATA, END_STREAM, b"x".to_vec()), (HEADERS, END_STREAM | END_HEADERS, request("GET", "/", &[]))]
+    {
+        let mut client = Frames::client(&gate, "fe");
+        works(&mut client, 1);
+        client.send(kind, flags, 1, &payload);
+        client.expect_goaway(STREAM_CLOSED);
+    }
+    // The client reset it itself: what was on its way is ignored.
+    let mut client = Frames::client(&gate, "fe");
+    client.post(1, "/");
+    client.reset(1, CANCEL);
+    client.send(DATA, END_STREAM, 1, b"x");
+    works(&mut client, 3);
+    drop(client);
+    gate.finish();
+}
+
+#[test]
+fn section_6_8_a_client_that_says_goodbye_gets_what_it_asked_for() {
+    let origin = hello();
+    let gate = gate(&origin);
+    let mut client = Frames::client(&gate, "fe");
+    client.get(1, "/last");
+    client.goaway(0, NO_ERROR);
+    assert_eq!(client.response(1), (200, b"GET /last HTTP/1.1".to_vec()));
+    assert!(client.is_closed());
+    drop(client);
+    gate.finish();
+}
+
+#[test]
+fn section_6_9_1_clients_that_send_beyond_a_window() {
+    let origin = Origin::wire(|wire, shared| {
+        let _ = wire.head();
+        shared.note(b"held");
+        shared.hold();
+    });
+    // Those behind the first one wait in the queue, and nobody takes their bodies.
+    let gate = http_gate(&origin, "", "", "maxconn = 1");
+    let mut client = Frames::client(&gate, "fe");
+    client.get(1, "/");
+    origin.wait_for_notes(1);
+    // 65535 bytes for the connection, whatever its streams may have.
+    [3, 5].iter().for_each(|stream| client.post(*stream, "/"));
+    for n in 0..5 {
+        client.send(DATA, 0, if n % 2 == 0 { 3 } else { 5 }, &[b'x'; 16_384]);
+    }
+    client.expect_goaway(FLOW_CONTROL_ERROR);
+    // A window that SETTINGS make larger than there are.
+    let mut client = Frames::client(&gate, "fe");
+    client.post(1, "/");
+    client.send(WINDOW_UPDATE, 0, 1, &[0x7f, 0, 0, 0]);
+    client.send(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+    client.expect_goaway(FLOW_CONTROL_ERROR);
+    drop(client);
+    gate.finish();
 }
 
 #[test]
@@ -244,6 +335,22 @@ fn section_6_sizes_and_streams_of_each_frame() {
         ("6.7 PING on a stream", Connection(PROTOCOL_ERROR), &[&frame(PING, 0, 1, &[0; 8])]),
         ("6.7 PING of another size", Connection(FRAME_SIZE_ERROR), &[&frame(PING, 0, 0, &[0; 6])]),
         ("6.8 GOAWAY on a stream", Connection(PROTOCOL_ERROR), &[&frame(GOAWAY, 0, 1, &[0; 8])]),
+        (
+            "6.2 a head that is too short for its priority",
+            Connection(FRAME_SIZE_ERROR),
+            &[&frame(HEADERS, END_HEADERS | 0x20, 1, &[0; 4])],
+        ),
+        (
+            "6.10 CONTINUATION behind a complete head",
+            Connection(PROTOCOL_ERROR),
+            &[&post, &frame(CONTINUATION, END_HEADERS, 1, &[])],
+        ),
+        ("6.10 CONTINUATION on stream 0", Connection(PROTOCOL_ERROR), &[&frame(CONTINUATION, 0, 0, &[])]),
+        (
+            "6.10 CONTINUATION behind DATA",
+            Connection(PROTOCOL_ERROR),
+            &[&post, &frame(DATA, 0, 1, b"x"), &frame(CONTINUATION, END_HEADERS, 1, &[])],
+        ),
         (
             "6.9 WINDOW_UPDATE of another size",
             Connection(FRAME_SIZE_ERROR),
@@ -357,6 +464,23 @@ fn section_8_malformed_requests_are_reset() {
         }
     }
     assert_eq!(reached.load(Ordering::Relaxed), 0, "none of them reached a server");
+    gate.finish();
+}
+
+#[test]
+fn section_4_3_heads_in_pieces_with_padding_and_priority_are_heads() {
+    let origin = hello();
+    let gate = gate(&origin);
+    let mut client = Frames::client(&gate, "fe");
+    let head = [&[3][..], &prioritized(&[0x80, 0, 0, 0, 7]), &[0; 3]].concat();
+    client.send(HEADERS, END_STREAM | END_HEADERS | PADDED | 0x20, 1, &head);
+    assert_eq!(client.response(1), (200, b"GET / HTTP/1.1".to_vec()));
+    let section = request("GET", "/pieces", &[("x", "y")]);
+    client.send(HEADERS, END_STREAM, 3, &section[..1]);
+    section[1..].chunks(20).for_each(|piece| client.send(CONTINUATION, 0, 3, piece));
+    client.send(CONTINUATION, END_HEADERS, 3, &[]);
+    assert_eq!(client.response(3), (200, b"GET /pieces HTTP/1.1".to_vec()));
+    drop(client);
     gate.finish();
 }
 

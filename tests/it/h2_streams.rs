@@ -20,7 +20,10 @@ type Script<'a> = &'a dyn Fn(&mut Frames);
 
 #[test]
 fn floods_end_the_connection() {
-    let origin = Origin::http(|request| ok(request.start()));
+    let origin = Origin::http(|request| match request.start().contains("/large") {
+        true => ok(&"x".repeat(20_000)),
+        false => ok(request.start()),
+    });
     let gate = Shardgate::with(&sections(&origin, "", "", ""))
         .defaults("mode = \"http\"")
         .global("tune.h2.fe.max-resets = 50\ntune.h2.fe.glitches-threshold = 10\n")
@@ -58,6 +61,15 @@ fn floods_end_the_connection() {
                 c.get(n * 2 + 1, "/");
                 c.send(DATA, 0, n * 2 + 1, b"late");
             }
+        }),
+        ("windows of a few bytes", &|c| {
+            c.send(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+            c.get(1, "/large");
+            for _ in 0..1000 {
+                c.send(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]);
+                while c.next().is_some_and(|frame| frame.kind != DATA) {}
+            }
+            (0..10).for_each(|_| c.send(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]));
         }),
     ];
     for (text, flood) in cases {
@@ -357,6 +369,90 @@ fn a_drain_says_goodbye_and_serves_what_is_open() {
     assert_eq!(busy.response(1), (200, b"served".to_vec()));
     assert!(busy.is_closed());
     assert!(gate.wait_exit().success());
+}
+
+#[test]
+fn a_reload_says_goodbye_to_those_without_a_request() {
+    let released = Arc::new(AtomicBool::new(false));
+    let waits = released.clone();
+    let origin = Origin::wire(move |wire, shared| {
+        while let Some(request) = wire.request() {
+            if request.start().contains("/held") {
+                shared.note(b"asked");
+                until("the reload is over", || waits.load(Ordering::Acquire));
+            }
+            wire.send(ok(request.start()));
+        }
+    });
+    let mut gate = http_gate(&origin, "", "", "");
+    let (mut idle, mut busy) = (Frames::client(&gate, "fe"), Frames::client(&gate, "fe"));
+    idle.get(1, "/");
+    assert_eq!(idle.response(1).0, 200);
+    busy.get(1, "/held");
+    origin.wait_for_notes(1);
+    let rules = "response-rules = [{ set-status = { status = 203 } }]";
+    gate.reload(&sections(&origin, rules, "", ""));
+    let goodbye = |client: &mut Frames| {
+        let goaway = client.next().expect("GOAWAY");
+        assert_eq!(
+            (goaway.kind, goaway.code(), &goaway.payload[..4]),
+            (GOAWAY, NO_ERROR, &[0x7f, 255, 255, 255][..])
+        );
+        client.next().filter(|frame| frame.kind == PING).expect("a ping").payload
+    };
+    let ping = goodbye(&mut idle);
+    // What was on its way is served still.
+    idle.get(3, "/late");
+    assert_eq!(idle.response(3).0, 203, "by the new rules");
+    idle.send(PING, ACK, 0, &ping);
+    assert_eq!(idle.next().map(|frame| (frame.kind, frame.payload[3])), Some((GOAWAY, 3)));
+    assert!(idle.is_closed());
+    // A connection in use goes on, by the new rules, and leaves when it is quiet.
+    busy.get(3, "/");
+    assert_eq!(busy.response(3).0, 203);
+    released.store(true, Ordering::Release);
+    assert_eq!(busy.response(1).0, 200);
+    let ping = goodbye(&mut busy);
+    busy.send(PING, ACK, 0, &ping);
+    assert!(busy.is_closed());
+    drop((idle, busy));
+    until("the generation to end", || !gate.ask("show generations").contains("\n1 old "));
+    gate.finish();
+}
+
+#[test]
+fn uploads_that_move_open_the_windows() {
+    const WINDOW: u32 = 4 << 20;
+    let origin = Origin::http(|request| ok(&request.body.len().to_string()));
+    let gate = http_gate(&origin, "", "", "");
+    let mut client = Frames::client(&gate, "fe");
+    client.post(1, "/");
+    let (mut connection, mut stream, mut initial, mut sent) = (65_535, 65_535, 65_535, 0);
+    // A path of 50 ms needs some megabytes on their way, or HTTP/1 is faster.
+    while initial < WINDOW {
+        let room = connection.min(stream).min(16_384);
+        if room > 0 {
+            client.send(DATA, 0, 1, &vec![b'x'; room as usize]);
+            (connection, stream, sent) = (connection - room, stream - room, sent + room);
+            assert!(sent < 16 << 20, "windows stay at {initial}");
+            continue;
+        }
+        let frame = client.read().expect("room");
+        match (frame.kind, frame.stream) {
+            (WINDOW_UPDATE, 0) => connection += frame.code(),
+            (WINDOW_UPDATE, _) => stream += frame.code(),
+            (SETTINGS, _) if frame.flags & ACK == 0 => {
+                let window = u32::from_be_bytes(frame.payload[2..6].try_into().expect("one setting"));
+                client.send(SETTINGS, ACK, 0, &[]);
+                (stream, initial) = (stream + window - initial, window);
+            }
+            _ => assert_eq!(frame.kind, SETTINGS, "{frame:?}"),
+        }
+    }
+    client.send(DATA, END_STREAM, 1, b"");
+    assert_eq!(client.response(1), (200, sent.to_string().into_bytes()));
+    drop(client);
+    gate.finish();
 }
 
 #[test]

@@ -82,9 +82,9 @@ keywords! {
     "tune.h2.fe.initial-window-size" in GLOBAL, WINDOW, default "65535", haproxy "tune.h2.fe.initial-window-size";
     "Bytes of one request body that a client may send before a server has taken them. A connection whose uploads move grows to `tune.h2.fe.rxbuf`.";
     "tune.h2.fe.initial-window-size = \"128k\""
-    "tune.h2.fe.rxbuf" in GLOBAL, WINDOW, default "\"1600k\"", haproxy "tune.h2.fe.rxbuf";
-    "Bytes that a client may send on one connection before servers have taken them.";
-    "tune.h2.fe.rxbuf = \"4m\""
+    "tune.h2.fe.rxbuf" in GLOBAL, WINDOW, default "\"4m\"", haproxy "tune.h2.fe.rxbuf";
+    "Bytes that a client may send on one connection before servers have taken them, once its uploads move: what a path of 50 ms needs at 80 MB/s.";
+    "tune.h2.fe.rxbuf = \"1600k\""
     "tune.h2.fe.max-total-streams" in GLOBAL, COUNT, default "0", haproxy "tune.h2.fe.max-total-streams";
     "Requests on one connection of a client before it is asked to open another. 0: no limit.";
     "tune.h2.fe.max-total-streams = 10000"

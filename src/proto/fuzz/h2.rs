@@ -43,7 +43,7 @@ pub(super) fn translation(data: &[u8]) {
     }
 }
 
-const LIMITS: Limits = Limits { streams_max: 8, window: 65_535, fields_max: 2048 };
+const LIMITS: Limits = Limits { streams_max: 8, window: 65_535, window_max: 200_000, fields_max: 2048 };
 
 /// The first byte says what owners of streams do, the others follow the preface. However the bytes are cut, the client is
 /// answered the same; and with owners that act, the books balance.
@@ -77,7 +77,10 @@ pub(super) fn frames(data: &[u8]) {
             5 if !connection.is_sent(key) => {
                 let _ = connection.send_head(key, 200, false, |_| {});
             }
-            6 => connection.widen(100_000),
+            6 => {
+                let _ = connection.take(key);
+                connection.release(key);
+            }
             _ if !connection.is_sent(key) => {
                 let _ = connection.send_data(key, &body, count % 3 == 0);
             }

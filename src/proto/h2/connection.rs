@@ -5,6 +5,7 @@
 //! [`out`](Connection::out). Limits against floods are the caller's, which sees every frame. Never waits, and never holds
 //! more than the windows that it granted.
 
+mod control;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,9 @@ use crate::proto::http::H2_PREFACE;
 /// The windows that a connection begins with (RFC 9113 6.9.2).
 const FIRST_WINDOW: u32 = 65_535;
 
+/// How much windows grow at a time.
+const WIDEN_BY: u32 = 4;
+
 /// What our PING of goodbye says.
 const GOODBYE: [u8; 8] = *b"goodbye!";
 
@@ -29,8 +33,10 @@ const GOODBYE: [u8; 8] = *b"goodbye!";
 pub struct Limits {
     /// Streams at once.
     pub streams_max: u32,
-    /// Bytes of a stream that nobody took.
+    /// Bytes of a stream that nobody took, at first.
     pub window: u32,
+    /// What that grows to on a connection whose uploads move, and all of its streams may have together.
+    pub window_max: u32,
     /// The size of a list of fields.
     pub fields_max: u32,
 }
@@ -88,6 +94,8 @@ pub struct Connection {
     receive_window: i64,
     receive_target: u32,
     untold: u32,
+    /// Bytes of bodies that reached the other side.
+    moved: u64,
     /// What we may send.
     pub(super) send_window: i64,
     /// What a stream of ours begins with.
@@ -99,6 +107,8 @@ pub struct Connection {
     pub(super) payload_max: usize,
     /// Errors of single streams, and requests beyond the limit.
     glitches: u32,
+    /// Windows of a few bytes that we were given, beyond what moved.
+    pub(super) dribbles: u32,
     /// The number of the last stream that is served, once we said so.
     goaway: Option<u32>,
     is_peer_leaving: bool,
@@ -152,12 +162,14 @@ impl Connection {
             receive_window: i64::from(FIRST_WINDOW),
             receive_target: FIRST_WINDOW,
             untold: 0,
+            moved: 0,
             send_window: i64::from(FIRST_WINDOW),
             first_send_window: i64::from(FIRST_WINDOW),
             first_receive_window: FIRST_WINDOW,
             unacknowledged: VecDeque::from([limits.window]),
             payload_max: PAYLOAD_BYTES_MAX,
             glitches: 0,
+            dribbles: 0,
             goaway: None,
             is_peer_leaving: false,
             fault: None,
@@ -177,6 +189,11 @@ impl Connection {
     /// Errors of single streams so far.
     pub fn glitches(&self) -> u32 {
         self.glitches
+    }
+
+    /// Windows of a few bytes so far, beyond what moved.
+    pub fn dribbles(&self) -> u32 {
+        self.dribbles
     }
 
     /// Counts a request that turned out to be malformed.
@@ -201,20 +218,23 @@ impl Connection {
         }
     }
 
-    /// Opens the windows: `connection` bytes ahead on the connection, and as many of each stream.
-    pub fn widen(&mut self, connection: u32) {
-        let connection = connection.min(MAX_31);
-        if connection > self.receive_target {
-            let more = connection - self.receive_target;
-            self.receive_target = connection;
-            self.receive_window += i64::from(more);
-            frame::write_window_update(0, more, &mut self.out);
-        }
-        let window = connection.max(self.limits.window);
-        if window > self.limits.window {
+    /// Takes note of bytes that reached the other side, and opens the windows of a client whose uploads move. A long path
+    /// needs more on its way than a quiet connection may cost us: TCP doubles what is on its way with every round trip, and
+    /// a window four times what has moved twice over stays ahead of that.
+    pub(super) fn note_moved(&mut self, bytes: u32) {
+        self.moved += u64::from(bytes);
+        if self.limits.window < self.limits.window_max && self.moved >= u64::from(self.limits.window / 2) {
+            let window = self.limits.window.saturating_mul(WIDEN_BY).min(self.limits.window_max.min(MAX_31));
             self.limits.window = window;
             self.unacknowledged.push_back(window);
             frame::write_settings(&[(setting::INITIAL_WINDOW_SIZE, window)], &mut self.out);
+        }
+        let target = self.limits.window.min(self.limits.window_max);
+        if target > self.receive_target {
+            let more = target - self.receive_target;
+            self.receive_target = target;
+            self.receive_window += i64::from(more);
+            frame::write_window_update(0, more, &mut self.out);
         }
     }
 
@@ -319,25 +339,6 @@ impl Connection {
             }
         };
         Ok((HEAD_BYTES + len, event))
-    }
-
-    fn control(&mut self, head: FrameHead, payload: &[u8]) -> Result<()> {
-        match head.kind {
-            kind::PRIORITY => self.priority(head, payload),
-            kind::RST_STREAM => self.rst_stream(head, payload),
-            kind::SETTINGS => self.settings(head, payload),
-            kind::PING => self.ping(head, payload),
-            kind::GOAWAY => {
-                check(head.stream == 0, Code::PROTOCOL_ERROR)?;
-                check(payload.len() >= 8, Code::FRAME_SIZE_ERROR)?;
-                self.is_peer_leaving = true;
-                Ok(())
-            }
-            kind::WINDOW_UPDATE => self.window_update(head, payload),
-            // A client pushes nothing.
-            kind::PUSH_PROMISE => Err(Fault(Code::PROTOCOL_ERROR)),
-            _ => Ok(()),
-        }
     }
 
     /// DATA up to its data. Padding counts in the windows and is given back at once.
@@ -450,8 +451,9 @@ impl Connection {
             section = &rest[..len];
         }
         if head.flags & HAS_PRIORITY != 0 {
-            // Priorities of this kind mean nothing any more (RFC 9113 5.3.2).
-            section = section.get(5..).ok_or(Fault(Code::FRAME_SIZE_ERROR))?;
+            let (priority, rest) = section.split_first_chunk::<5>().ok_or(Fault(Code::FRAME_SIZE_ERROR))?;
+            control::check_priority(head.stream, priority)?;
+            section = rest;
         }
         if head.flags & END_HEADERS == 0 {
             let section = Section { stream: head.stream, flags: head.flags, bytes: section.to_vec() };
@@ -546,123 +548,6 @@ impl Connection {
             stream.trailers = Some(Box::new(fields));
             self.end_received(key);
         }
-    }
-
-    fn priority(&mut self, head: FrameHead, payload: &[u8]) -> Result<()> {
-        check(head.stream != 0, Code::PROTOCOL_ERROR)?;
-        if payload.len() != 5 {
-            // An error of its stream (RFC 9113 6.3), unless there is none.
-            return match self.streams.find(head.stream) {
-                Some(key) => {
-                    self.stream_error(key, Code::FRAME_SIZE_ERROR);
-                    Ok(())
-                }
-                None => Err(Fault(Code::FRAME_SIZE_ERROR)),
-            };
-        }
-        Ok(())
-    }
-
-    fn rst_stream(&mut self, head: FrameHead, payload: &[u8]) -> Result<()> {
-        check(head.stream != 0, Code::PROTOCOL_ERROR)?;
-        let code = payload.first_chunk::<4>().filter(|_| payload.len() == 4);
-        let code = code.ok_or(Fault(Code::FRAME_SIZE_ERROR))?;
-        let Some(key) = self.streams.find(head.stream) else {
-            let gone = self.streams.gone(head.stream);
-            return check(gone != Gone::Idle && gone != Gone::Skipped, Code::PROTOCOL_ERROR);
-        };
-        self.end_stream(key, Reset::Remote(Code(u32::from_be_bytes(*code))));
-        Ok(())
-    }
-
-    fn settings(&mut self, head: FrameHead, payload: &[u8]) -> Result<()> {
-        check(head.stream == 0, Code::PROTOCOL_ERROR)?;
-        if head.flags & FLAG_FIRST != 0 {
-            check(payload.is_empty(), Code::FRAME_SIZE_ERROR)?;
-            if let Some(window) = self.unacknowledged.pop_front() {
-                let change = i64::from(window) - i64::from(self.first_receive_window);
-                self.first_receive_window = window;
-                self.streams.iter().for_each(|stream| stream.receive_window += change);
-            }
-            return Ok(());
-        }
-        let (settings, rest) = payload.as_chunks::<6>();
-        check(rest.is_empty(), Code::FRAME_SIZE_ERROR)?;
-        for [n0, n1, v0, v1, v2, v3] in settings {
-            let value = u32::from_be_bytes([*v0, *v1, *v2, *v3]);
-            self.setting(u16::from_be_bytes([*n0, *n1]), value)?;
-        }
-        frame::write(kind::SETTINGS, FLAG_FIRST, 0, &[], &mut self.out);
-        Ok(())
-    }
-
-    fn setting(&mut self, name: u16, value: u32) -> Result<()> {
-        match name {
-            setting::HEADER_TABLE_SIZE => self.encoder.resize(),
-            setting::ENABLE_PUSH => check(value <= 1, Code::PROTOCOL_ERROR)?,
-            setting::INITIAL_WINDOW_SIZE => {
-                check(value <= MAX_31, Code::FLOW_CONTROL_ERROR)?;
-                let change = i64::from(value) - self.first_send_window;
-                self.first_send_window = i64::from(value);
-                let mut is_good = true;
-                for stream in self.streams.iter() {
-                    stream.send_window += change;
-                    is_good &= stream.send_window <= i64::from(MAX_31);
-                    if change > 0 {
-                        stream.wake();
-                    }
-                }
-                check(is_good, Code::FLOW_CONTROL_ERROR)?;
-            }
-            setting::MAX_FRAME_SIZE => {
-                let is_good = (16_384..1 << 24).contains(&value);
-                check(is_good, Code::PROTOCOL_ERROR)?;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn ping(&mut self, head: FrameHead, payload: &[u8]) -> Result<()> {
-        check(head.stream == 0, Code::PROTOCOL_ERROR)?;
-        check(payload.len() == 8, Code::FRAME_SIZE_ERROR)?;
-        if head.flags & FLAG_FIRST == 0 {
-            frame::write(kind::PING, FLAG_FIRST, 0, payload, &mut self.out);
-        } else if payload == GOODBYE && self.goaway == Some(MAX_31) {
-            self.goaway = Some(self.streams.last);
-            frame::write_goaway(self.streams.last, Code::NO_ERROR, &mut self.out);
-        }
-        Ok(())
-    }
-
-    fn window_update(&mut self, head: FrameHead, payload: &[u8]) -> Result<()> {
-        let more = payload.first_chunk::<4>().filter(|_| payload.len() == 4);
-        let more = more.ok_or(Fault(Code::FRAME_SIZE_ERROR))?;
-        let more = i64::from(u32::from_be_bytes(*more) & MAX_31);
-        if head.stream == 0 {
-            check(more > 0, Code::PROTOCOL_ERROR)?;
-            self.send_window += more;
-            check(self.send_window <= i64::from(MAX_31), Code::FLOW_CONTROL_ERROR)?;
-            self.grant();
-            return Ok(());
-        }
-        let Some(key) = self.streams.find(head.stream) else {
-            let gone = self.streams.gone(head.stream);
-            return check(gone != Gone::Idle && gone != Gone::Skipped, Code::PROTOCOL_ERROR);
-        };
-        let stream = self.streams.get(key);
-        if stream.is_closed() {
-            return Ok(());
-        }
-        if more == 0 {
-            self.stream_error(key, Code::PROTOCOL_ERROR);
-        } else if stream.send_window + more > i64::from(MAX_31) {
-            self.stream_error(key, Code::FLOW_CONTROL_ERROR);
-        } else {
-            stream.send_window += more;
-            stream.wake();
-        }
-        Ok(())
     }
 
     /// An error of one stream, which the client made.

@@ -13,6 +13,10 @@ use crate::proto::h2::streams::{Key, Reset};
 /// Bytes that gather before streams have to wait for them to be sent.
 pub const OUT_BYTES_MAX: usize = 128 * 1024;
 
+/// Data that makes up for one window of a few bytes: a client that opens its window with each frame that it reads may meet
+/// small ones on the way of a large body.
+const DRIBBLE_PAID_BY: u32 = 1024;
+
 /// What there is of the body of a request.
 #[derive(Debug)]
 pub enum Received {
@@ -72,6 +76,7 @@ impl Connection {
         if bytes > 0 {
             self.give_back(bytes);
             self.give_back_stream(key, bytes);
+            self.note_moved(bytes);
         }
     }
 
@@ -178,6 +183,7 @@ impl Connection {
                 let len = u32::try_from(n).unwrap_or(0);
                 stream.send_window -= i64::from(len);
                 self.send_window -= i64::from(len);
+                self.dribbles = self.dribbles.saturating_sub(len / DRIBBLE_PAID_BY);
                 let flags = u8::from(is_last && ends) * FLAG_FIRST;
                 FrameHead { len, kind: kind::DATA, flags, stream: stream.id }.write(&mut self.out);
                 self.out.extend_from_slice(&left[..n]);

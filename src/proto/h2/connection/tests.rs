@@ -3,7 +3,7 @@ use crate::proto::h2::frame::write;
 use crate::proto::h2::hpack::write_field;
 use crate::proto::h2::sending::{OUT_BYTES_MAX, Received};
 
-const LIMITS: Limits = Limits { streams_max: 4, window: 65_535, fields_max: 4096 };
+const LIMITS: Limits = Limits { streams_max: 4, window: 65_535, window_max: 65_535, fields_max: 4096 };
 
 /// `GET /` or `POST /` over http.
 fn head(method: u8, more: &[(&[u8], &[u8])]) -> Vec<u8> {
@@ -22,7 +22,11 @@ struct Client {
 
 impl Client {
     fn new() -> Client {
-        let mut client = Client { connection: Connection::new(LIMITS), keys: Vec::new() };
+        Client::within(LIMITS)
+    }
+
+    fn within(limits: Limits) -> Client {
+        let mut client = Client { connection: Connection::new(limits), keys: Vec::new() };
         client.bytes(H2_PREFACE);
         client.frame(kind::SETTINGS, 0, 0, &[]);
         client.frame(kind::SETTINGS, FLAG_FIRST, 0, &[]);
@@ -132,6 +136,34 @@ fn room_is_given_back_once_the_data_is_gone() {
     (0..4).for_each(|_| client.frame(kind::DATA, 0, 1, &piece));
     client.frame(kind::DATA, 0, 1, &piece);
     assert!(client.connection.is_failed());
+}
+
+#[test]
+fn windows_grow_with_what_moves() {
+    let mut client = Client::within(Limits { window_max: 1_000_000, ..LIMITS });
+    let key = client.request(1, POST, false);
+    let mut told = vec![];
+    for _ in 0..60 {
+        client.frame(kind::DATA, 0, 1, &[0; 10_000]);
+        // Nothing grows for bytes that stay with us.
+        let said = client.said();
+        assert!(said.is_empty(), "{said:?}");
+        assert!(client.connection.take(key).is_ok());
+        client.connection.release(key);
+        client.connection.check_invariants();
+        let said = client.said();
+        for (kind, _, _, payload) in &said {
+            if *kind == kind::SETTINGS {
+                told.push(u32::from_be_bytes(*payload.last_chunk().expect("a setting")));
+                client.frame(kind::SETTINGS, FLAG_FIRST, 0, &[]);
+            }
+        }
+    }
+    assert_eq!(told, [262_140, 1_000_000], "and no further");
+    // Half of it at least may come at once, on one stream.
+    (0..30).for_each(|_| client.frame(kind::DATA, 0, 1, &[0; 16_384]));
+    client.connection.check_invariants();
+    assert!(!client.connection.is_failed());
 }
 
 #[test]
