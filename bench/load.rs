@@ -4,7 +4,8 @@
 //!
 //! Scenarios: `small` (exchanges of 64 to 100 bytes on long connections), `conn` (connect, one exchange, wait for the end),
 //! `bulk` and `bulk-up` (bytes), `idle` (connections that stay open), `verify` (checksums; run before measuring), and those
-//! of HTTP in `http_load`: `http-conn`, `http-idle`, `http-rate` with `--path P` and `--rate N`.
+//! of HTTP in `http_load`: `http-conn`, `http-idle`, `http-rate` with `--path P` and `--rate N`, and those of TLS in `tls_load`:
+//! `tls-full`, `tls-resumed`, `tls-idle`.
 //! CPU of the watched processes is read in the same instant in which the units are counted, so the two belong together.
 
 #![allow(clippy::disallowed_methods, reason = "a load generator measures wall-clock time")]
@@ -16,6 +17,7 @@
 #[allow(dead_code, reason = "each of the two programs uses its part of the shared module")]
 mod common;
 mod http_load;
+mod tls_load;
 mod verify;
 mod watch;
 
@@ -104,6 +106,9 @@ fn main() -> io::Result<()> {
         "http-conn" => return HttpLoad::new(Mode::Conn, options)?.run(),
         "http-idle" => return HttpLoad::new(Mode::Idle, options)?.run(),
         "http-rate" => return HttpLoad::new(Mode::Rate, options)?.run(),
+        "tls-full" => return tls_load::run(tls_load::Mode::Full, &options),
+        "tls-resumed" => return tls_load::run(tls_load::Mode::Resumed, &options),
+        "tls-idle" => return tls_load::run(tls_load::Mode::Idle, &options),
         "verify-echo" => return verify::echo(options.target),
         "verify-conn" => return verify::conn(options.target),
         "verify-bulk" => return verify::bulk(options.target),
@@ -117,7 +122,7 @@ fn usage(why: &str) -> io::Error {
     io::Error::new(
         ErrorKind::InvalidInput,
         format!(
-            "{why}; bench-load small|conn|bulk|bulk-up|idle|http-*|verify-* --target ADDR [--connections N] [--seconds S] [--warmup S] [--watch PIDS]"
+            "{why}; bench-load small|conn|bulk|bulk-up|idle|http-*|tls-*|verify-* --target ADDR [--connections N] [--seconds S] [--warmup S] [--watch PIDS]"
         ),
     )
 }

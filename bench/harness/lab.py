@@ -106,7 +106,7 @@ def running(proxy, scenario, tools, origin_port, args):
             template = (own or PEERS / proxy.config).read_text()
             write_maps(Path(directory))
             if scenario.scheme == "https":
-                write_certificate(Path(directory))
+                write_certificate(Path(directory), proxy.values.get("CERTIFICATE", "ecdsa"))
             config.write_text(re.sub(r"@([A-Z_]+)@", lambda m: str(values[m[1]]), template))
         cores = ",".join(str(c) for c in range(scenario.cores))
         # A program by path (`--peer`) goes by the proxy's name.
@@ -148,13 +148,14 @@ def write_maps(directory):
     (directory / "map.nginx").write_text("".join(f"{k} {v};\n" for k, v in entries))
 
 
-def write_certificate(directory):
-    """A key and a certificate that it signs itself, in one file as all three programs read it."""
-    pem = directory / "bench.pem"
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"]
-    command = ["openssl", "req", "-x509", *key, "-days", "30", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run([*command, "-keyout", pem, "-out", directory / "cert.pem"], check=True, capture_output=True)
-    pem.write_text((directory / "cert.pem").read_text() + pem.read_text())
+def write_certificate(directory, kind):
+    """A self-signed certificate with its key in one file."""
+    key = {"ecdsa": ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"], "rsa": ["rsa:2048"]}[kind]
+    cert, secret = directory / "cert.pem", directory / "key.pem"
+    command = ["openssl", "req", "-x509", "-nodes", "-newkey", *key, "-days", "30", "-subj", "/CN=bench.test"]
+    names = ["-addext", "subjectAltName=DNS:bench.test", "-out", cert, "-keyout", secret]
+    subprocess.run([*command, *names], check=True, capture_output=True)
+    (directory / f"{kind}.pem").write_text(cert.read_text() + secret.read_text())
 
 
 def free_port():

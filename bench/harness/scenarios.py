@@ -57,6 +57,8 @@ RULES = proxies("rules")
 # HTTP/2 from the client, clear by prior knowledge and over TLS by ALPN; the servers speak HTTP/1.
 H2 = proxies("h2")
 H2S = proxies("h2-tls")
+ECDSA = proxies("https", CERTIFICATE="ecdsa")
+RSA = proxies("https", CERTIFICATE="rsa")
 
 
 def tcp(title, service, load, connections, unit="exchange", per=1, who=TCP, **more):
@@ -77,6 +79,11 @@ def rate(number, connections, **more):
     """Requests at a fixed rate, whatever the answers take: latency counts from when a request was due."""
     options = ("--rate", str(number))
     return http(f"{number} requests/s over {connections} connections", connections, "http-rate", options=options, **more)
+
+
+def https(title, connections, load="wrk", who=ECDSA, **more):
+    """TLS 1.3 with AES-128-GCM and X25519 for all."""
+    return http(title, connections, load, who, scheme="https", **more)
 
 
 SCENARIOS = {
@@ -109,5 +116,11 @@ SCENARIOS = {
     "http1-rate-10": rate(10, 4),
     "http1-rate-100": rate(100, 16),
     "http1-rate-10000": rate(10_000, 64),
+    "tls-full-ecdsa": https("full handshake (ECDSA P-256), one request, close", 8, "tls-full", unit="handshake"),
+    "tls-full-rsa": https("full handshake (RSA 2048), one request, close", 8, "tls-full", RSA, unit="handshake"),
+    "tls-resumed": https("resumed handshake, one request, close", 8, "tls-resumed", unit="handshake"),
+    "tls-small": https("GET 100 bytes over TLS, keep-alive, 64 connections", 64),
+    "tls-10m": https("GET 10 MB over TLS, keep-alive, 16 connections", 16, path="/10000000"),
+    "tls-idle": https("2000 TLS connections after a request each, memory", 2000, "tls-idle", unit="connection"),
 }
 DEFAULT = ["tcp-small", "tcp-conn", "tcp-bulk", "tcp-bulk-up", "tcp-idle", "http1-small", "http1-100k", "http1-10m", "http1-post", "http1-idle", "http1-rules"]
