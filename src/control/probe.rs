@@ -163,7 +163,7 @@ impl Line<'_> {
         let conn = Transport::plain(conn);
         if let Some(connector) = self.tls {
             // Boxed: most checks are plain, and a handshake is large.
-            match rt::with_deadline(Box::pin(tls::connect(&conn, connector)), Some(deadline)).await {
+            match rt::with_deadline(Box::pin(tls::connect(&conn, connector, None)), Some(deadline)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(failure)) => return Err(Found::new(CheckStatus::L6Response, reason(&failure))),
                 Err(rt::Elapsed) => return failed(CheckStatus::L6Timeout, None),

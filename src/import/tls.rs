@@ -30,9 +30,16 @@ pub(super) fn option(
         "sni" if !is_bind => {
             let expression = next()?;
             let fixed = expression.strip_prefix("str(").and_then(|rest| rest.strip_suffix(')'));
-            let fixed = fixed
-                .ok_or_else(|| Outcome::No("the sni of a server is str(NAME) in this version".to_owned()))?;
-            replace(entries, "sni", Val::text(fixed));
+            let is_known = ["ssl_fc_sni", "var("].iter().any(|known| expression.starts_with(known));
+            match fixed {
+                Some(fixed) => replace(entries, "sni", Val::text(fixed)),
+                None if is_known => replace(entries, "sni", Val::text(&expression)),
+                None => {
+                    let why =
+                        "the sni of a server is str(NAME), ssl_fc_sni or var(NAME): keep others with set-var";
+                    return Err(Outcome::No(why.to_owned()));
+                }
+            }
             2
         }
         // The authorities that the system trusts are what there is without it.

@@ -348,6 +348,15 @@ pub struct Backend {
     pub http: Option<Box<http::HttpBackend>>,
 }
 
+/// The name that a server is asked for, said by an expression for each connection.
+#[derive(Clone, Debug)]
+pub struct SniExpression {
+    /// What says it.
+    pub expression: Expr,
+    /// Whether it may be another one for each request of a client.
+    pub per_request: bool,
+}
+
 /// `[backend.NAME.server.NAME]`.
 #[derive(Clone, Debug)]
 pub struct Server {
@@ -365,6 +374,8 @@ pub struct Server {
     pub backup: bool,
     /// Starts in maintenance (`disabled`).
     pub disabled: bool,
+    /// The name that it is asked for, where an expression says it (`tls.sni`).
+    pub sni: Option<SniExpression>,
     /// Concurrent sessions over all cores (`maxconn`); more wait in the queue.
     pub maxconn: Option<u32>,
     /// Sessions that may wait for this server (`maxqueue`); `None`: no limit but the backend's.

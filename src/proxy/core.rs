@@ -399,12 +399,14 @@ impl Core {
         self.http_backends.get_or_init(|| http_backends(&self.model)).get(name).copied()
     }
 
-    /// The pool of a server's idle connections, by where they lead. A connection that began with a PROXY header or comes from
-    /// the client's address speaks for one client and is never shared.
+    /// The pool of a server's idle connections, by where they lead. A connection that began with a PROXY header, comes from the
+    /// client's address or asked for a name that the client said speaks for one client and is never shared.
     fn pool_of(&self, server: ServerId, address: Option<SocketAddr>) -> Option<PoolId> {
         let settings = &self.model.servers[server];
+        let is_personal =
+            settings.send_proxy.is_some() || settings.source_is_client || settings.sni.is_some();
         let target = match (&settings.address, address) {
-            _ if settings.send_proxy.is_some() || settings.source_is_client => return None,
+            _ if is_personal => return None,
             (ServerAddress::Unix(path), _) => PoolTarget::Unix(path.clone()),
             (ServerAddress::Abstract(name), _) => PoolTarget::Abstract(name.clone()),
             (_, address) => PoolTarget::Ip(address?),

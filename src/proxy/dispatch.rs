@@ -363,7 +363,8 @@ pub(super) async fn attempt(
                 return Ok((transport, port));
             }
             // Boxed: most servers are plain, and a handshake is large.
-            let shaken = Box::pin(tls::connect(core, backend, server, &transport));
+            let name = sni_of(session, server, first);
+            let shaken = Box::pin(tls::connect(core, (backend, server), &transport, name.as_deref()));
             match rt::with_deadline(shaken, deadline).await {
                 Ok(Ok(())) => return Ok((transport, port)),
                 Ok(Err(_)) => refused(core, backend, server),
@@ -384,6 +385,17 @@ pub(super) async fn attempt(
         Err(rt::Elapsed) => too_late(core, backend, server),
     };
     Err(failure)
+}
+
+/// The name that a server is asked for, where an expression says it.
+fn sni_of(session: &Session, server: ServerId, first: &[u8]) -> Option<String> {
+    let sni = session.core.model.servers[server].sni.as_ref()?;
+    let seen = FirstBytes { data: first, complete: true };
+    let variables = session.variables.borrow();
+    let mut scratch = session.core.scratch.borrow_mut();
+    let facts = session.facts(&variables, seen);
+    let bytes = crate::proxy::facts::bytes_of(&facts, &sni.expression, &mut scratch)?;
+    String::from_utf8(bytes.to_vec()).ok()
 }
 
 fn too_late(core: &Core, backend: BackendId, server: ServerId) -> Failure {

@@ -630,6 +630,8 @@ pub(super) fn release(
         }
         // What its PROXY header said holds for this request alone.
         None if session.is_readdressed() => {}
+        // The next request may be for another name.
+        None if core.model.servers[up.server].sni.as_ref().is_some_and(|sni| sni.per_request) => {}
         None => {
             let mut link = up.link;
             link.recv.arm(conn);

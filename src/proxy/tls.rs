@@ -191,16 +191,16 @@ fn part_of(part: &DnPart) -> Part<'_> {
     }
 }
 
-/// Shakes hands with a server that speaks TLS; what came of it is counted there.
+/// Shakes hands with a server that speaks TLS; what came of it is counted there. `name`: whom it is asked for, if an expression says it.
 pub(super) async fn connect(
     core: &Core,
-    backend: BackendId,
-    server: ServerId,
+    (backend, server): (BackendId, ServerId),
     transport: &Transport,
+    name: Option<&str>,
 ) -> Result<(), Failure> {
     let servers = core.tls_servers.borrow().clone();
     let Some(connector) = servers.get(server) else { return Ok(()) };
-    let result = tls::connect(transport, connector).await;
+    let result = tls::connect(transport, connector, name).await;
     let shard = core.shard();
     let both = |stat| {
         shard.backends[backend].count(stat);

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 use rustls::{AlertDescription, CommonState, Error, ExtractedSecrets, ServerConfig};
@@ -64,13 +65,20 @@ pub async fn accept(transport: &Transport, configs: &impl Choose, first: Vec<u8>
     shake(transport, io, tls, sni.as_deref()).await
 }
 
-/// Shakes hands with a server. Then the connection is TLS.
+/// Shakes hands with a server. Then the connection is TLS. `name`: whom it is asked for, if that is another for each
+/// connection; what is no name is not asked for.
 ///
 /// # Errors
 /// As for [`accept`].
-pub async fn connect(transport: &Transport, connector: &Connector) -> Result<(), Failure> {
+pub async fn connect(
+    transport: &Transport,
+    connector: &Connector,
+    name: Option<&str>,
+) -> Result<(), Failure> {
     let io = Carrier { conn: transport.conn(), input: Vec::new(), shown: 0, out: Vec::new() };
-    let tls = UnbufferedClientConnection::new(connector.config.clone(), connector.name.clone());
+    let name = name.and_then(|name| ServerName::try_from(name.to_owned()).ok());
+    let name = name.unwrap_or_else(|| connector.name.clone());
+    let tls = UnbufferedClientConnection::new(connector.config.clone(), name);
     shake(transport, io, tls.map_err(Failure::Tls)?, None).await
 }
 

@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::harness::http::{Wire, ok};
-use crate::harness::tls::{Ca, Made, Tls, get, tls};
+use crate::harness::tls::{Ca, Made, Tls, get, response, tls};
 use crate::harness::{Origin, Shardgate, connect};
 
 /// A TLS frontend that asks for certificates, with these rules.
@@ -196,6 +196,74 @@ fn servers_are_verified() {
             }
         }
         drop(client);
+        gate.finish();
+    }
+}
+
+#[test]
+fn an_expression_says_whom_a_server_is_asked_for() {
+    let ca = Ca::new();
+    let own = ca.make(&["a.test", "b.test"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+    let origin = tls_origin(&ca, &own, None);
+    let pem = ca.bundle("site.pem", &["a.test", "b.test", "c.test"]);
+    let rules = "rules = [{ set-var = { name = \"txn.sni\", value = \"req.hdr(x-name)\" } }]";
+    let gate = |sni: &str| {
+        Shardgate::start(&format!(
+            "[frontend.fe]\nmode = \"http\"\nbind = [{{ address = \"127.0.0.1:0\", tls = {{ certificates = \"{}\" }} \
+             }}]\ndefault-backend = \"be\"\n{rules}\n[backend.be]\nmode = \"http\"\nserver.s1 = {{ address = \"{}\", tls = {{ sni = \
+             \"{sni}\", ca-file = \"{}\" }} }}\n",
+            pem.display(),
+            origin.address,
+            ca.path("ca.pem").display()
+        ))
+    };
+    let ask = |client: &mut Tls, name: &str| {
+        write!(client, "GET / HTTP/1.1\r\nHost: test\r\nX-Name: {name}\r\n\r\n").expect("open");
+        client.flush().expect("open");
+        let (head, body) = response(client).expect("an answer");
+        (head[9..12].to_owned(), String::from_utf8_lossy(&body).into_owned())
+    };
+    let served = |name: &str| ("200".to_owned(), format!("{name} 0"));
+    let by_client = gate("ssl_fc_sni");
+    for name in ["a.test", "b.test"] {
+        let mut client = tls(by_client.address("fe"), name, ca.client()).expect("a handshake");
+        assert_eq!(ask(&mut client, "x"), served(name));
+        assert_eq!(ask(&mut client, "x"), served(name));
+    }
+    assert_eq!(by_client.count("be/s1", "ssl_sess"), 2, "a connection each");
+    let mut client = tls(by_client.address("fe"), "c.test", ca.client()).expect("a handshake");
+    assert_eq!(ask(&mut client, "x").0, "503", "its certificate has no such name");
+    drop(client);
+    by_client.finish();
+    let by_request = gate("var(txn.sni)");
+    let mut client = tls(by_request.address("fe"), "a.test", ca.client()).expect("a handshake");
+    for name in ["a.test", "b.test", "a.test"] {
+        assert_eq!(ask(&mut client, name), served(name));
+    }
+    drop(client);
+    by_request.finish();
+}
+
+#[test]
+fn sessions_with_servers_are_resumed() {
+    let ca = Ca::new();
+    let own = ca.make(&["app.test"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+    let origin = tls_origin(&ca, &own, None);
+    let good = ca.path("ca.pem");
+    for (more, resumed) in [("", 2), (", no-ssl-reuse = true", 0)] {
+        let gate = Shardgate::with(&format!(
+            "[frontend.fe]\nmode = \"http\"\nbind = \"127.0.0.1:0\"\ndefault-backend = \"be\"\n[backend.be]\nmode = \
+             \"http\"\nhttp-reuse = \"never\"\nserver.s1 = {{ address = \"{}\", tls = {{ sni = \"app.test\", ca-file = \"{}\"{more} }} \
+             }}\n",
+            origin.address,
+            good.display()
+        ));
+        let gate = gate.cores(1).start();
+        for _ in 0..3 {
+            assert_eq!(gate.wire("fe").get("/").text(), "app.test 0");
+        }
+        gate.wait_stat("be/s1", "ssl_sess", "3");
+        assert_eq!(gate.count("be/s1", "ssl_reused_sess"), resumed, "{more}");
         gate.finish();
     }
 }

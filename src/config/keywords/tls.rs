@@ -84,7 +84,7 @@ keywords! {
     "Authorities that sign the server's certificate: PEM files, or directories of them.";
     "ca-file = \"internal-ca.pem\""
     "sni" in SERVER_TLS, Text, default "the server's host name, if it has one", haproxy "sni";
-    "The name that the server is asked for. Its certificate must have it unless `verifyhost` says another.";
+    "The name that the server is asked for: a name, or an expression such as `ssl_fc_sni` or `var(txn.sni)` that says it for each connection (in HTTP mode one that needs no request: keep what it is made of with `set-var`). The certificate must have it unless `verifyhost` says another. Connections whose name an expression says serve one client alone. Where it says nothing the server is asked for its own host name.";
     "sni = \"app.internal\""
     "verifyhost" in SERVER_TLS, Text, default "`sni`, then the server's address", haproxy "verifyhost";
     "The name, or IP address, that the server's certificate must have.";

@@ -53,7 +53,7 @@ fn build(context: &Context<'_>, layout: &Layout<'_>) -> Model {
     let mut variables = VariableTable::default();
     let backends: IdVec<_, _> =
         layout.backends().map(|(proxy, id)| backend::backend(layout, proxy, id, &mut variables)).collect();
-    let servers = server::servers(layout, &backends);
+    let servers = server::servers(layout, &backends, &mut variables);
     let userlists = http::userlists(context, layout);
     let mut binds = bind::Binds::default();
     let mut logs = log::Logs::new(layout);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::language::Language;
 use super::layout::{Layout, Proxy, ServerEntry, numbers};
 use super::{check, http, tls, track};
 use crate::base::id::{BackendId, IdVec, ServerId};
@@ -11,8 +12,13 @@ use crate::config::section::Section;
 use crate::config::units;
 use crate::model::http::HttpServer;
 use crate::model::{Backend, SendProxy, Server, ServerAddress, Source};
+use crate::policy::sample::VariableTable;
 
-pub(super) fn servers(layout: &Layout<'_>, backends: &IdVec<BackendId, Backend>) -> IdVec<ServerId, Server> {
+pub(super) fn servers(
+    layout: &Layout<'_>,
+    backends: &IdVec<BackendId, Backend>,
+    variables: &mut VariableTable,
+) -> IdVec<ServerId, Server> {
     let mut servers = IdVec::new();
     for (proxy, id) in layout.backends() {
         let entries = layout.servers.slice(&backends[id].servers);
@@ -28,10 +34,13 @@ pub(super) fn servers(layout: &Layout<'_>, backends: &IdVec<BackendId, Backend>)
         for ((entry, section), sid) in entries.iter().zip(&sections).zip(sids) {
             let http = http::server(section, cookie);
             let tls = tls::server(section, backends[id].mode);
-            let mut server = Server { sid, http, tls, ..server(proxy, entry, section, &dialogue) };
+            let language = Language::new(layout, (proxy.frontend, Some(id)));
+            let sni = tls::sni_expression(section, backends[id].mode, &language, variables);
+            let mut server = Server { sid, http, tls, sni, ..server(proxy, entry, section, &dialogue) };
             // Part of what is verified, and so of what makes connections different.
             if let (Some(tls), ServerAddress::Name { host, .. }) = (&mut server.tls, &server.address)
                 && tls.sni.is_none()
+                && server.sni.is_none()
             {
                 tls.sni = Some(host.clone());
             }
@@ -92,6 +101,8 @@ fn server(
         section.parsed("address", units::server_address).unwrap_or(ServerAddress::Abstract(String::new()));
     let traffic = check::Traffic { send_proxy, address: &address };
     Server {
+        // Those who know of variables fill it in.
+        sni: None,
         name: entry.name.to_owned(),
         mark: crate::policy::stick::server_mark(entry.name),
         // The caller numbers it and adds what it has in HTTP mode.

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
+use super::language::Language;
 use super::layout::EMPTY;
 use crate::base::limits::TLS_SESSION_CACHE_DEFAULT;
+use crate::config::expr::Context as Place;
 use crate::config::file::{Data, Table};
 use crate::config::keywords::Scope;
 use crate::config::section::Section;
-use crate::model::Mode;
 use crate::model::tls::{
     BindTls, ClientAuth, Handshake, Listed, ServerTls, TlsParameters, TlsVersion, shown_name,
 };
+use crate::model::{Mode, SniExpression};
+use crate::policy::sample::VariableTable;
 
 /// Suites by OpenSSL's names.
 pub(crate) const SUITES: &[&str] = &[
@@ -48,6 +51,7 @@ pub(super) fn bind(bind: &Section<'_>, mode: Mode) -> Option<Box<BindTls>> {
         ticket_keys: ticket_keys(&section),
         no_tickets: section.flag("no-tls-tickets").unwrap_or(false),
         key_log: key_log(&section),
+        ocsp_update: section.flag("ocsp-update").unwrap_or(false),
         session_cache: section.count("session-cache").unwrap_or(TLS_SESSION_CACHE_DEFAULT) as usize,
     }))
 }
@@ -181,11 +185,35 @@ pub(super) fn server(server: &Section<'_>, mode: Mode) -> Option<Box<ServerTls>>
         parameters: parameters(&section, default_alpn),
         verify,
         ca_files: paths(&section, "ca-file"),
-        sni: name(&section, "sni"),
+        sni: section
+            .text("sni")
+            .filter(|text| !is_expression(&text.text))
+            .and_then(|_| name(&section, "sni")),
         verify_host: name(&section, "verifyhost"),
         certificate: paths(&section, "certificate").pop(),
         no_reuse: section.flag("no-ssl-reuse").unwrap_or(false),
     }))
+}
+
+/// Whether the text of `sni` is an expression: names have neither arguments nor, without a dot, underscores.
+fn is_expression(text: &str) -> bool {
+    text.contains(['(', ',']) || (text.contains('_') && !text.contains('.'))
+}
+
+/// The expression that says whom a server is asked for.
+pub(super) fn sni_expression(
+    server: &Section<'_>,
+    mode: Mode,
+    language: &Language<'_>,
+    variables: &mut VariableTable,
+) -> Option<SniExpression> {
+    let Data::Table(table) = &server.value("tls")?.data else { return None };
+    let section = Section::new(server.context, Scope::ServerTls, server.value_at("tls"), vec![table]);
+    let text = section.text("sni").filter(|text| is_expression(&text.text))?;
+    // In HTTP mode the request is rewritten and may be on its second attempt by then.
+    let place = if mode == Mode::Http { Place::Connection } else { Place::Content };
+    let expression = language.expression(&text, 0, place, variables)?;
+    Some(SniExpression { expression, per_request: text.text.contains("var(") })
 }
 
 /// A host name or an IP address.

@@ -228,6 +228,7 @@ fn internal_backend(servers: IdRange<ServerId>) -> Backend {
 
 fn internal_server(backend: BackendId) -> Server {
     Server {
+        sni: None,
         name: INTERNAL.to_owned(),
         mark: 0,
         sid: 1,
