@@ -51,6 +51,9 @@ pub const TLS_HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of answers to key updates that may wait for a peer that takes none: some thousand of them.
 pub const TLS_QUEUED_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes of an OCSP response: some kB, with the certificate of the responder.
+pub const OCSP_BYTES_MAX: u64 = 64 * 1024;
+
 /// Steps of TLS handshakes in a turn of a core's loop. A step may sign, which takes 30 us with ECDSA and 0.6 ms with RSA: eight
 /// keep a turn below 5 ms, and the cost of a turn well below that of its handshakes.
 pub const TLS_STEPS_PER_TURN: u32 = 8;

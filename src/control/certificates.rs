@@ -62,7 +62,7 @@ impl Control {
     }
 
     /// Serves other certificates from now on.
-    fn serve_certificates(&self, store: Arc<tls::Store>) -> Result<(), String> {
+    pub(super) fn serve_certificates(&self, store: Arc<tls::Store>) -> Result<(), String> {
         let failed = |error: rustls::Error| format!("Cannot set up TLS: {error}.");
         // What a core could not do must not reach it.
         tls::Binds::new(&self.model, &store, None).map_err(failed)?;
@@ -107,7 +107,7 @@ impl Control {
     }
 }
 
-fn unix_now_s() -> i64 {
+pub(super) fn unix_now_s() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -23,6 +23,7 @@ use crate::control::listeners;
 use crate::control::load::Source;
 use crate::control::log_sink::LogSink;
 use crate::control::logs::{Logs, Outlets};
+use crate::control::ocsp::{Answers, Ocsp};
 use crate::control::reload::{Loaded, Reload};
 use crate::control::resolve::{Name, Names, Resolved};
 use crate::control::servers::States;
@@ -66,6 +67,8 @@ pub(super) enum Notice {
     Loaded(Box<Loaded>),
     /// A thread has something for the log.
     Said(String),
+    /// Responders were asked about certificates.
+    Asked(Box<Answers>),
 }
 
 /// What the control core starts with; it travels to its thread.
@@ -166,6 +169,8 @@ pub(super) struct ControlBase {
     pub(super) names: RefCell<Vec<Name>>,
     pub(super) probes: RefCell<Probes>,
     pub(super) gathers: Gathers,
+    /// OCSP responses that are kept fresh.
+    pub(super) ocsp: Ocsp,
     /// Orders about certificates that are under way.
     pub(super) certificates: Certificates,
     /// Names that are looked up.
@@ -294,6 +299,7 @@ impl Control {
             names: RefCell::default(),
             probes: RefCell::default(),
             gathers: Gathers::default(),
+            ocsp: Ocsp::default(),
             certificates: Certificates::default(),
             followed: Names::default(),
             events: Events::new(logs.clone()),
@@ -364,6 +370,7 @@ impl Control {
         self.note_history(now);
         self.tend_certificates(now);
         self.expire_overrides();
+        self.tend_ocsp(now);
         self.events.tick();
         self.cells.core.set(CoreStat::DroppedLogs, self.log.dropped() + self.logs.dropped());
         worker::publish_runtime(&self.cells.core);

@@ -33,6 +33,7 @@ mod log_sink;
 mod log_stream;
 mod logs;
 mod notify;
+mod ocsp;
 mod origin;
 pub mod plan;
 mod probe;

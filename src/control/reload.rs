@@ -471,6 +471,7 @@ fn commit(
     base.collector.borrow_mut().reload(shards, origins);
     let control = base.switch(view);
     base.certificates.reset();
+    base.ocsp.hurry();
     control.take_over(&before.model, origins);
     apply_limits(&control, &before.model);
     close_removed(before, origins);

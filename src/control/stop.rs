@@ -131,7 +131,8 @@ pub(super) async fn wait_for_cores(
             | Notice::Drained(_)
             | Notice::Resolved(_)
             | Notice::HandedOver
-            | Notice::Loaded(_) => {}
+            | Notice::Loaded(_)
+            | Notice::Asked(_) => {}
         }
     }
     Ok(())
@@ -163,6 +164,10 @@ pub(super) async fn supervise(base: &Rc<ControlBase>, notices: &Receiver<Notice>
             }
             Ok(Notice::Said(text)) => {
                 control.say(Level::Warning, text);
+                Step::Wait
+            }
+            Ok(Notice::Asked(answers)) => {
+                base.current().on_answers(*answers);
                 Step::Wait
             }
             Ok(Notice::Loaded(loaded)) => {

@@ -171,6 +171,10 @@ impl AdminTarget for Target {
         self.control.order_certificates(order)
     }
 
+    fn update_ocsp(&mut self) {
+        self.control.ocsp.hurry();
+    }
+
     fn audit(&mut self, text: &str) {
         self.control.events.audit(text);
     }

@@ -77,6 +77,8 @@ pub struct BindTls {
     pub no_tickets: bool,
     /// Sessions that each core keeps for clients without tickets (`session-cache`).
     pub session_cache: usize,
+    /// Whether OCSP responses are fetched (`ocsp-update`).
+    pub ocsp_update: bool,
     /// Where secrets of connections are written (`tls-keylog`).
     pub key_log: Option<PathBuf>,
 }

@@ -183,6 +183,12 @@ impl Certificate {
         Ok(Certificate { chain, key, key_type, ocsp, names, not_before, not_after })
     }
 
+    /// The same with another OCSP response.
+    pub(super) fn with_ocsp(&self, ocsp: Vec<u8>) -> Certificate {
+        let (chain, names) = (self.chain.clone(), self.names.clone());
+        Certificate { chain, names, key: self.key.clone_key(), ocsp: Some(ocsp), ..*self }
+    }
+
     /// Its key.
     pub(super) fn key(&self) -> PrivateKeyDer<'static> {
         self.key.clone_key()

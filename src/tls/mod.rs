@@ -9,6 +9,7 @@ mod handshake;
 mod key_log;
 mod listing;
 mod names;
+pub mod ocsp;
 mod records;
 mod server;
 mod session;

@@ -1,7 +1,7 @@
 //! All certificates of a model and which bind shows which, shared by all cores and never changed: a new model, or an
 //! operator's change, makes a new store out of the old one. What did not change is not parsed again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,6 +14,7 @@ use rustls::crypto::CryptoProvider;
 
 use super::cert::{self, CertError, Certificate};
 use super::listing::{BindNames, Line};
+use super::ocsp::{self, Question};
 use super::tickets::TicketKeys;
 use super::trust::Trust;
 use crate::base::id::{IdVec, ListenerId};
@@ -151,6 +152,30 @@ impl Store {
     /// The same with a fresh key for session tickets; `None`: there is no randomness.
     pub fn with_turned_tickets(&self) -> Option<Store> {
         Some(Store { tickets: self.tickets.turned()?, ..self.clone() })
+    }
+
+    /// What to ask responders: the file of each certificate that is kept fresh (`ocsp-update`), and the question, if its
+    /// authority has a responder.
+    pub fn questions(&self, model: &Model) -> Vec<(PathBuf, Option<Question>)> {
+        let mut wanted = BTreeSet::new();
+        for (id, lines) in self.lines.iter() {
+            if model.binds[id].tls.as_deref().is_some_and(|tls| tls.ocsp_update) {
+                wanted.extend(lines.iter().flatten().map(|line| line.certificate));
+            }
+        }
+        let entries = wanted.into_iter().filter_map(|number| self.entries.get(number as usize));
+        entries.map(|entry| (entry.path.clone(), ocsp::question(&entry.certificate.chain))).collect()
+    }
+
+    /// The same with answers of responders to staple.
+    pub fn with_responses(&self, responses: &[(PathBuf, Vec<u8>)]) -> Store {
+        let mut next = self.clone();
+        for entry in &mut next.entries {
+            if let Some((_, response)) = responses.iter().find(|(path, _)| *path == entry.path) {
+                entry.certificate = Arc::new(entry.certificate.with_ocsp(response.clone()));
+            }
+        }
+        next
     }
 
     /// When certificates in use end.

@@ -1,14 +1,16 @@
 //! Certificates that change while traffic flows, tickets of sessions, and settings of single names.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustls::{ClientConfig, HandshakeKind};
 
 use crate::harness::http::ok;
 use crate::harness::tls::{Ca, Made, Tls, get, over, response, tls};
-use crate::harness::{Origin, Shardgate, connect, until};
+use crate::harness::{Origin, Shardgate, connect, program, until};
 
 /// An HTTPS frontend `fe` with one bind `b` and these keywords of `tls`.
 fn gate(origin: &Origin, tls: &str) -> Shardgate {
@@ -372,3 +374,131 @@ fn servers_are_told_of_the_client_certificate_and_of_nothing_else() {
 
 trait ReadWrite: io::Read + io::Write {}
 impl<T: io::Read + io::Write> ReadWrite for T {}
+
+/// What openssl says of a response that is stapled.
+fn stapled(gate: &Shardgate) -> String {
+    let mut command = Command::new(program("openssl"));
+    command.args([
+        "s_client",
+        "-status",
+        "-servername",
+        "site.test",
+        "-connect",
+        &gate.address("fe").to_string(),
+    ]);
+    let done = command.stdin(Stdio::null()).output().expect("openssl runs");
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+#[test]
+fn responses_of_the_authority_are_stapled() {
+    let (ca, origin) = (Ca::new(), origin());
+    let directory = ca.path("");
+    // A responder as openssl is one, behind HTTP of ours.
+    let (answering, dir) = (Arc::new(AtomicBool::new(true)), directory);
+    let is_answering = answering.clone();
+    let responder = Origin::new(move |mut stream, _| {
+        let mut request = Vec::new();
+        let mut chunk = [0; 4096];
+        let body = loop {
+            let n = stream.read(&mut chunk).expect("a request");
+            request.extend_from_slice(&chunk[..n]);
+            let Some(end) = request.windows(4).position(|w| w == b"\r\n\r\n") else { continue };
+            let head = String::from_utf8_lossy(&request[..end]).to_ascii_lowercase();
+            let len = head.lines().find_map(|l| l.strip_prefix("content-length: ")?.parse::<usize>().ok());
+            if request.len() == end + 4 + len.expect("a length") {
+                break request.split_off(end + 4);
+            }
+        };
+        if !is_answering.load(Ordering::SeqCst) {
+            stream.write_all(b"HTTP/1.0 503 Out\r\n\r\n").expect("open");
+            return;
+        }
+        std::fs::write(dir.join("request.der"), body).expect("writable");
+        let done = Command::new(program("openssl"))
+            .current_dir(&dir)
+            .args([
+                "ocsp",
+                "-index",
+                "index.txt",
+                "-CA",
+                "ca.pem",
+                "-rsigner",
+                "ca.pem",
+                "-rkey",
+                "ca.key",
+                "-ndays",
+                "1",
+            ])
+            .args(["-reqin", "request.der", "-respout", "response.der"])
+            .output()
+            .expect("openssl runs");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let response = std::fs::read(dir.join("response.der")).expect("a response");
+        stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").expect("open");
+        stream.write_all(&response).expect("open");
+    });
+    let url = format!("http://{}/ocsp", responder.address);
+    let own = ca.make(&["site.test"], &rcgen::PKCS_ECDSA_P256_SHA256, |params| {
+        // AuthorityInfoAccess: one description, of OCSP, at a URI.
+        let oid = [0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01];
+        let len = u8::try_from(url.len()).expect("short");
+        let uri = [&[0x86, len], url.as_bytes()].concat();
+        let inner = [&oid[..], &uri].concat();
+        let one = [&[0x30, u8::try_from(inner.len()).expect("short")], &inner[..]].concat();
+        let all = [&[0x30, u8::try_from(one.len()).expect("short")], &one[..]].concat();
+        let id = [1, 3, 6, 1, 5, 5, 7, 1, 1];
+        params.custom_extensions.push(rcgen::CustomExtension::from_oid_content(&id, all));
+    });
+    let line =
+        |status: &str| format!("{status}\t991231235959Z\t{{}}\t{:02X}\tunknown\t/CN=site.test\n", own.serial);
+    ca.write("index.txt", &line("V").replace("{}", ""));
+    ca.write("index.txt.attr", "unique_subject = no\n");
+    let issuer = std::fs::read_to_string(ca.path("ca.pem")).expect("readable");
+    let path = ca.write("site.pem", &format!("{}{}{issuer}", own.cert_pem, own.key_pem));
+    let gate = gate(&origin, &format!("certificates = \"{}\", ocsp-update = true", path.display()));
+    until("it is stapled", || stapled(&gate).contains("OCSP Response Status: successful"));
+    assert!(stapled(&gate).contains("Cert Status: good"));
+    assert!(gate.ask("show ssl cert site.pem").contains(" bytes"));
+    // What the responder cannot say, or says of a revoked one, changes nothing that is served.
+    answering.store(false, Ordering::SeqCst);
+    gate.ask("update ssl ocsp-response");
+    gate.wait_log("the responder answers with an error");
+    answering.store(true, Ordering::SeqCst);
+    ca.write("index.txt", &line("R").replace("{}", "240101000000Z"));
+    gate.ask("update ssl ocsp-response");
+    gate.wait_log("the certificate is revoked; replace it");
+    assert!(stapled(&gate).contains("Cert Status: good"));
+    gate.finish();
+}
+
+#[test]
+fn a_response_beside_the_certificate_is_stapled() {
+    let (ca, origin) = (Ca::new(), origin());
+    let path = ca.bundle("site.pem", &["site.test"]);
+    let gate = gate(&origin, &format!("certificates = \"{}\"", path.display()));
+    assert!(stapled(&gate).contains("OCSP response: no response sent"));
+    // An answer of five bytes: "try later" (RFC 6960 4.2.1), which is one nevertheless.
+    let text = gate.ask("set ssl cert site.pem.ocsp <<\nMAMKAQM=\n\n");
+    assert!(text.contains("Transaction created"), "{text}");
+    assert!(gate.ask("commit ssl cert site.pem").contains("Success!"));
+    assert!(stapled(&gate).contains("OCSP Response Status: trylater"));
+    std::fs::write(ca.path("site.pem.ocsp"), [0x30, 0x03, 0x0a, 0x01, 0x02]).expect("writable");
+    gate.try_reload().expect("a reload");
+    assert!(stapled(&gate).contains("OCSP Response Status: internalerror"));
+    gate.finish();
+}
+
+#[test]
+fn secrets_are_logged_where_that_is_wanted() {
+    let (ca, origin) = (Ca::new(), origin());
+    let path = ca.bundle("site.pem", &["site.test"]);
+    let log = ca.path("secrets.log");
+    let gate =
+        gate(&origin, &format!("certificates = \"{}\", tls-keylog = \"{}\"", path.display(), log.display()));
+    drop(tls(gate.address("fe"), "site.test", ca.client()).expect("a handshake"));
+    until("they are written", || {
+        std::fs::read_to_string(&log).is_ok_and(|text| text.contains("SERVER_TRAFFIC_SECRET_0 "))
+    });
+    gate.finish();
+}

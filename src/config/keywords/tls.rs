@@ -43,6 +43,9 @@ keywords! {
     "session-cache" in BIND_TLS, Integer(0, 10_000_000), default "256", haproxy "tune.ssl.cachesize";
     "Sessions that each core keeps for clients that resume by number instead of by ticket; about 1 kB each. 0: none.";
     "certificates = \"site.pem\"\nsession-cache = 20000"
+    "ocsp-update" in BIND_TLS, Flag, default "false", haproxy "ocsp-update";
+    "Fetch the OCSP response of each certificate from the responder of its authority and staple it, once an hour at the latest and before it ends. The file must hold the issuer's certificate behind the own one. A response that stands beside the certificate (`.ocsp`) is stapled until a fresh one is here; one that is not signed by the issuer, or says that the certificate is revoked, is not stapled but told in the log.";
+    "certificates = \"site.pem\"\nocsp-update = true"
     "tls-keylog" in BIND_TLS, Text, default "none", haproxy "tune.ssl.keylog";
     "A file to which the secrets of all connections of this bind are appended, in the format of SSLKEYLOGFILE, so that Wireshark and the like can decrypt a capture. For debugging alone.";
     "certificates = \"site.pem\"\ntls-keylog = \"secrets.log\""

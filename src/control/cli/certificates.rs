@@ -1,6 +1,6 @@
 //! Commands about certificates: HAProxy's `ssl cert` and `ssl crt-list`. What they mean is `tls::Desk`.
 
-use crate::control::cli::session::{Answer, Call, Reply};
+use crate::control::cli::session::{Answer, Call, Reply, done};
 use crate::control::cli::target::Job;
 use crate::tls::Order;
 
@@ -83,4 +83,9 @@ pub(super) fn del_from_list(call: &mut Call<'_>) -> Answer {
         return Err("This command takes a list and a certificate.".to_owned());
     };
     perform(call, &Order::DelFromList(list, name))
+}
+
+pub(super) fn update_ocsp(call: &mut Call<'_>) -> Answer {
+    call.target.update_ocsp();
+    done()
 }

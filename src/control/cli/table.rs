@@ -154,6 +154,7 @@ commands! {
     ["shutdown" "sessions" "server"] "shutdown sessions server <bk>/<srv>" Admin servers::shutdown_sessions, "end all sessions of a server";
     ["takeover" "done"]           "takeover done"                       Admin    configuration::takeover_done, "asked by a process that has taken over: finish what runs, and leave";
     ["takeover" "sockets"]        "takeover sockets"                    Admin    configuration::takeover_sockets, "asked by a process that takes over (run --takeover): hand over the listening sockets";
+    ["update" "ssl" "ocsp-response"] "update ssl ocsp-response" Admin certificates::update_ocsp, "ask responders about all certificates with ocsp-update now";
     ["user"]                      "user"                                User     settings::user, "lower this connection to level user";
     ["wait"]                      "wait <delay>"                        User     settings::wait, "wait (milliseconds, or with a unit) before the next command";
     ["help"]                      "help [<command>]"                    User     settings::help, "list matching or all commands";

@@ -78,6 +78,8 @@ pub trait AdminTarget {
         let _ = order;
         Err("There are no certificates.".to_owned())
     }
+    /// Asks the responders about all certificates with `ocsp-update` again.
+    fn update_ocsp(&mut self) {}
     /// Writes to the audit log: who did what.
     fn audit(&mut self, text: &str);
 

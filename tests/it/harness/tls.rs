@@ -38,6 +38,7 @@ impl Ca {
         let cert = params.self_signed(&key).expect("a certificate");
         let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(dir.path().join("ca.pem"), cert.pem()).expect("writable");
+        std::fs::write(dir.path().join("ca.key"), key.serialize_pem()).expect("writable");
         Ca { dir, issuer: Issuer::new(params, key), der: cert.der().clone(), serial: 1.into() }
     }
 
