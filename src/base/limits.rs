@@ -54,6 +54,14 @@ pub const TLS_QUEUED_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of an OCSP response: some kB, with the certificate of the responder.
 pub const OCSP_BYTES_MAX: u64 = 64 * 1024;
 
+/// Bytes that a client may send before the end of its handshake (`allow-0rtt`): a request's head, as nothing with a body is
+/// answered so early.
+pub const TLS_EARLY_BYTES_MAX: u32 = 16 * 1024;
+
+/// Sessions of the process that may begin with early data. Each is good for one connection, so all cores share them; about 1 kB
+/// each.
+pub const TLS_EARLY_SESSIONS: usize = 20_000;
+
 /// Steps of TLS handshakes in a turn of a core's loop. A step may sign, which takes 30 us with ECDSA and 0.6 ms with RSA: eight
 /// keep a turn below 5 ms, and the cost of a turn well below that of its handshakes.
 pub const TLS_STEPS_PER_TURN: u32 = 8;

@@ -179,6 +179,7 @@ pub fn all() -> impl Iterator<Item = &'static Keyword> {
         .chain(log::KEYWORDS)
         .chain(tls::KEYWORDS)
         .chain(vip::KEYWORDS)
+        .chain(tls::HTTP_KEYWORDS)
         .chain(http::KEYWORDS)
         .chain(statistics::KEYWORDS)
         .chain(check::KEYWORDS)

@@ -77,6 +77,8 @@ pub struct BindTls {
     pub no_tickets: bool,
     /// Sessions that each core keeps for clients without tickets (`session-cache`).
     pub session_cache: usize,
+    /// Whether clients may send requests before the end of a resumed handshake (`allow-0rtt`).
+    pub early_data: bool,
     /// Whether OCSP responses are fetched (`ocsp-update`).
     pub ocsp_update: bool,
     /// Where secrets of connections are written (`tls-keylog`).

@@ -195,6 +195,11 @@ async fn prepare(
     decision: &Decision,
     route: &mut Route,
 ) -> Result<(BackendId, Option<u64>, Option<Wanted>), Stop> {
+    // RFC 8470 5.2: the client asks again once its handshake is over.
+    if session.is_early() && (!turn.asked.method.is_safe() || turn.asked.upgrade) {
+        let end = End::new(Side::Proxy, Phase::Inspect, Kind::Denied);
+        return Err(Stop::Reply { status: 425, end });
+    }
     let http = http_of(session.frontend());
     let (is_first, is_stream) = (client.requests == 1, client.stream.is_some());
     let bytes = client.link.input.bytes();
@@ -415,6 +420,9 @@ impl Planning<'_> {
             http_insert::host(self.session, request, self.bytes, text)?;
         }
         http_insert::addresses(self.session, (&http.insert, &own.insert), request, self.bytes, text)?;
+        if self.session.is_early() && !request.view(self.bytes).has(Name::of(b"Early-Data")) {
+            request.edit(self.bytes).add_as(b"Early-Data", b"1")?;
+        }
         if http.insert.client_certificate {
             client_cert::forward(self.session, request, self.bytes, text)?;
         }

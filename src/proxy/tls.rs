@@ -75,6 +75,9 @@ fn count_done(session: &Session) {
     if facts.is_tls13() {
         both(Stat::Tls13);
     }
+    if facts.is_early() {
+        both(Stat::TlsEarly);
+    }
     match facts.alpn() {
         Some(b"h2") => both(Stat::TlsAlpnH2),
         Some(b"http/1.1") => both(Stat::TlsAlpnH1),
@@ -141,6 +144,7 @@ pub(super) fn answer(facts: &tls::Facts, fetch: &TlsFetch, out: &mut Vec<u8>) ->
         TlsFetch::Sni => text(facts.sni()?.as_bytes()),
         TlsFetch::Alpn => text(facts.alpn()?),
         TlsFetch::IsResumed => Some(TlsAnswer::Bool(facts.is_resumed())),
+        TlsFetch::HasEarly => Some(TlsAnswer::Bool(facts.is_early())),
         TlsFetch::HasCertificate => Some(TlsAnswer::Bool(!facts.chain().is_empty())),
         TlsFetch::Verify => Some(TlsAnswer::Int(0)),
         TlsFetch::Shown(fetch) => certificate(facts.shown()?, fetch, out),

@@ -8,6 +8,7 @@ use crate::policy::admission::Priority;
 use crate::policy::http_action::TimeoutName;
 use crate::policy::sample::ConnFacts;
 use crate::proxy::session::Session;
+use crate::tls::Facts;
 
 /// Set by `set-timeout` and `set-priority-*`; as configured unless set.
 #[derive(Clone, Copy, Default, Debug)]
@@ -61,6 +62,11 @@ impl Session {
     /// Whether TLS ends here for this client.
     pub(super) fn is_tls(&self) -> bool {
         self.info.conn().tls().is_some()
+    }
+
+    /// Whether what came so far may be a replay: the client has not finished its handshake.
+    pub(super) fn is_early(&self) -> bool {
+        self.info.conn().tls().is_some_and(Facts::is_early)
     }
 
     /// `timeout client` of this request.

@@ -421,6 +421,7 @@ table! {
     TlsIncompatible      "ssl_incompatible"  "ssl_incompatible_total"            [F B S L]   Counter    Total  Count   "TLS handshakes without a version, suite, group or protocol in common.";
     TlsMalformed         "ssl_malformed"     "ssl_malformed_total"               [F B S L]   Counter    Total  Count   "TLS handshakes that broke the rules of the protocol.";
     Tls13                "ssl_tls13"         "ssl_tls13_total"                   [F B S L]   Counter    Total  Count   "TLS handshakes of version 1.3.";
+    TlsEarly             "ssl_early"         "ssl_early_total"                   [F L]       Counter    Total  Count   "TLS connections that began with early data (allow-0rtt).";
     TlsAlpnH2            "ssl_alpn_h2"       "ssl_alpn_h2_total"                 [F B S L]   Counter    Total  Count   "TLS handshakes whose ALPN chose h2.";
     TlsAlpnH1            "ssl_alpn_h1"       "ssl_alpn_h1_total"                 [F B S L]   Counter    Total  Count   "TLS handshakes whose ALPN chose http/1.1.";
 }

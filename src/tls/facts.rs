@@ -1,5 +1,6 @@
 //! What a handshake agreed on and what it proved: facts of a connection that outlive it. Read by rules, logs and pools.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
@@ -20,6 +21,8 @@ pub struct Facts {
     chain: Box<[CertificateDer<'static>]>,
     /// What the client was shown; each core has its own, so that no count of references is shared.
     shown: Option<Arc<CertifiedKey>>,
+    /// The client has not finished its handshake.
+    early: Cell<bool>,
 }
 
 impl Facts {
@@ -38,6 +41,7 @@ impl Facts {
             resumed: state.handshake_kind() == Some(HandshakeKind::Resumed),
             chain: state.peer_certificates().unwrap_or_default().into(),
             shown,
+            early: Cell::new(state.is_handshaking()),
         })
     }
 
@@ -59,6 +63,17 @@ impl Facts {
     /// Whether the version is TLS 1.3; otherwise it is TLS 1.2.
     pub fn is_tls13(&self) -> bool {
         self.version == ProtocolVersion::TLSv1_3
+    }
+
+    /// Whether what came so far came before the client finished its handshake, and may be the replay of what another sent.
+    pub fn is_early(&self) -> bool {
+        self.early.get()
+    }
+
+    pub(super) fn shake(&self, early: bool) {
+        if self.early.get() {
+            self.early.set(early);
+        }
     }
 
     /// The version as OpenSSL calls it (`ssl_fc_protocol`).

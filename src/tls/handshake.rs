@@ -8,10 +8,12 @@ use std::sync::Arc;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
+use rustls::sign::CertifiedKey;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 use rustls::{AlertDescription, CommonState, Error, ExtractedSecrets, ServerConfig};
 
 use super::client::Connector;
+use super::early::Layer;
 use super::facts::Facts;
 use super::records::{Front, Kernel, Records, front};
 use super::server;
@@ -83,19 +85,31 @@ pub async fn connect(
 }
 
 /// One side of a handshake: rustls has a type for each.
-trait Party {
+pub(super) trait Party: Sized {
     /// Looks at the input; how much of it is done with, and what comes next. Messages go to `out`, early data to `data`.
     fn look(&mut self, input: &mut [u8], data: &mut Vec<u8>, out: &mut Vec<u8>) -> (usize, Step);
     fn state(&self) -> &CommonState;
     /// Whether our last message may wait for the first data.
     fn may_hold_back(&self) -> bool;
     fn finish(self) -> Result<(ExtractedSecrets, Kernel), Error>;
+    /// What goes on before the end of the handshake; a client never does.
+    fn early(self, input: Vec<u8>) -> Option<Layer>;
 }
 
 impl Party for UnbufferedServerConnection {
     fn look(&mut self, input: &mut [u8], data: &mut Vec<u8>, out: &mut Vec<u8>) -> (usize, Step) {
         let UnbufferedStatus { discard, state } = self.process_tls_records(input);
-        (discard, state.map_or_else(Step::Failed, |state| step(state, data, out)))
+        let step = match state {
+            Ok(ConnectionState::ReadEarlyData(mut read)) => {
+                // They are open already.
+                while let Some(Ok(record)) = read.next_record() {
+                    data.extend_from_slice(record.payload);
+                }
+                Step::Again
+            }
+            state => state.map_or_else(Step::Failed, |state| step(state, data, out)),
+        };
+        (discard, step)
     }
 
     fn state(&self) -> &CommonState {
@@ -109,6 +123,10 @@ impl Party for UnbufferedServerConnection {
 
     fn finish(self) -> Result<(ExtractedSecrets, Kernel), Error> {
         self.dangerous_into_kernel_connection().map(|(secrets, kernel)| (secrets, Kernel::Server(kernel)))
+    }
+
+    fn early(self, input: Vec<u8>) -> Option<Layer> {
+        Some(Layer::early(self, input))
     }
 }
 
@@ -130,6 +148,10 @@ impl Party for UnbufferedClientConnection {
     fn finish(self) -> Result<(ExtractedSecrets, Kernel), Error> {
         self.dangerous_into_kernel_connection().map(|(secrets, kernel)| (secrets, Kernel::Client(kernel)))
     }
+
+    fn early(self, _: Vec<u8>) -> Option<Layer> {
+        None
+    }
 }
 
 async fn shake(
@@ -150,6 +172,11 @@ async fn shake(
             Step::Ready if !tls.state().is_handshaking() => break false,
             Step::Ended if !tls.state().is_handshaking() => break true,
             Step::Ended => return Err(Failure::Closed),
+            // Before the end of the handshake only data that is early can be there.
+            Step::Ready if !data.is_empty() => {
+                let shaken = Shaken { tls, sni, shown, data };
+                return begin_early(transport, io, shaken).await;
+            }
             Step::Ready | Step::Receive => {
                 if !io.show_more() {
                     io.flush().await?;
@@ -171,9 +198,33 @@ async fn shake(
     let facts = Facts::of(tls.state(), sni, shown).ok_or(Failure::Closed)?;
     let suite = tls.state().negotiated_cipher_suite().ok_or(Failure::Closed)?;
     let (secrets, kernel) = tls.finish().map_err(Failure::Tls)?;
-    let records = Records::new(suite, secrets, kernel).map_err(Failure::Tls)?;
+    let records = Layer::Done(Records::new(suite, secrets, kernel).map_err(Failure::Tls)?);
     let Carrier { input: rest, out: queued, .. } = io;
     transport.establish(Established { records, facts, data, rest, queued, ended });
+    Ok(())
+}
+
+/// What there is of a handshake that goes on while its client is served.
+struct Shaken<'a, P> {
+    tls: P,
+    sni: Option<&'a str>,
+    shown: Option<Arc<CertifiedKey>>,
+    data: Vec<u8>,
+}
+
+/// Serves a client before the end of its handshake.
+async fn begin_early<P: Party>(
+    transport: &Transport,
+    mut io: Carrier<'_>,
+    shaken: Shaken<'_, P>,
+) -> Result<(), Failure> {
+    let Shaken { tls, sni, shown, data } = shaken;
+    // It may wait for our hello before it sends the rest of what it asks.
+    io.flush().await?;
+    let facts = Facts::of(tls.state(), sni, shown).ok_or(Failure::Closed)?;
+    let rest = io.input.split_off(io.shown);
+    let records = tls.early(io.input).ok_or(Failure::Closed)?;
+    transport.establish(Established { records, facts, data, rest, queued: Vec::new(), ended: false });
     Ok(())
 }
 
@@ -217,7 +268,7 @@ async fn hello(io: &mut Carrier<'_>) -> Result<Option<Box<str>>, Failure> {
 }
 
 /// What is to be done next.
-enum Step {
+pub(super) enum Step {
     /// Look again.
     Again,
     /// Send what there is and receive.

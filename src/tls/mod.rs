@@ -4,6 +4,7 @@
 mod cert;
 mod client;
 mod desk;
+mod early;
 mod facts;
 mod handshake;
 mod key_log;

@@ -22,6 +22,7 @@ use super::listing::Shown;
 use super::names::{GROUPS, SUITES};
 use super::store::Store;
 use crate::base::id::{IdVec, ListenerId};
+use crate::base::limits::TLS_EARLY_BYTES_MAX;
 use crate::model::Model;
 use crate::model::tls::{BindTls, ClientAuth, Handshake, TlsParameters, TlsVersion};
 
@@ -121,7 +122,12 @@ fn config(
         config.key_log =
             Arc::new(log.map_err(|e| rustls::Error::General(format!("{}: {e}", path.display())))?);
     }
-    if !tls.no_tickets {
+    if tls.early_data {
+        config.max_early_data_size = TLS_EARLY_BYTES_MAX;
+        config.send_half_rtt_data = true;
+        // A ticket is good any number of times, and so would be what comes with it.
+        config.session_storage = store.early_sessions.clone();
+    } else if !tls.no_tickets {
         let of_file = tls.ticket_keys.as_ref().and_then(|path| store.ticket_files.get(path));
         let tickets = of_file.unwrap_or(&store.tickets).producer(&domain(handshake, store));
         let failed = || rustls::Error::General("keys of session tickets that cannot be used".into());

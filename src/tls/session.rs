@@ -5,8 +5,9 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::task::{Context, Poll, Waker};
 
+use super::early::Layer;
 use super::facts::Facts;
-use super::records::{Broken, Front, HEADER_BYTES, Opened, Records, front};
+use super::records::{Broken, Front, HEADER_BYTES, Opened, front};
 use crate::base::limits::TLS_QUEUED_BYTES_MAX;
 use crate::rt::{Conn, Receiving, RecvBuf, SendBuf, Sending};
 
@@ -20,7 +21,7 @@ pub(super) struct Session {
 struct State {
     receiving: Receiving,
     sending: Sending,
-    records: Records,
+    records: Layer,
     /// Received and not opened yet.
     incoming: Option<RecvBuf>,
     /// The beginning of a record whose end is not here.
@@ -51,7 +52,7 @@ enum Input {
 
 /// What the handshake leaves behind.
 pub(super) struct Established {
-    pub(super) records: Records,
+    pub(super) records: Layer,
     pub(super) facts: Facts,
     /// Data that came with the handshake.
     pub(super) data: Vec<u8>,
@@ -115,7 +116,9 @@ impl Session {
     /// Ready with data, with `None` at the orderly end, or with an error; an end without close_notify is one.
     pub(super) fn poll_recv(&self, conn: &Conn, cx: &Context<'_>) -> Poll<io::Result<Option<RecvBuf>>> {
         let state = &mut *self.state.borrow_mut();
-        state.fill(conn, cx).map(|filled| {
+        let filled = state.fill(conn, cx);
+        self.facts.shake(state.records.is_early());
+        filled.map(|filled| {
             filled?;
             Ok(state.ready.take())
         })
@@ -123,7 +126,10 @@ impl Session {
 
     /// Ready when [`poll_recv`](Self::poll_recv) is; takes nothing.
     pub(super) fn poll_readable(&self, conn: &Conn, cx: &Context<'_>) -> Poll<()> {
-        self.state.borrow_mut().fill(conn, cx).map(drop)
+        let state = &mut *self.state.borrow_mut();
+        let filled = state.fill(conn, cx);
+        self.facts.shake(state.records.is_early());
+        filled.map(drop)
     }
 
     /// Protects data and hands it to the kernel behind what is on its way.

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ahash::AHashMap;
 use rustls::crypto::CryptoProvider;
+use rustls::server::ServerSessionMemoryCache;
 
 use super::cert::{self, CertError, Certificate};
 use super::listing::{BindNames, Line};
@@ -20,7 +21,7 @@ use super::trust::Trust;
 use crate::base::id::{IdVec, ListenerId};
 use crate::base::limits::{
     CERTIFICATE_FILE_BYTES_MAX, CERTIFICATE_WARNING_PART, CERTIFICATE_WARNING_S,
-    CERTIFICATES_PER_DIRECTORY_MAX,
+    CERTIFICATES_PER_DIRECTORY_MAX, TLS_EARLY_SESSIONS,
 };
 use crate::model::Model;
 
@@ -48,6 +49,8 @@ pub struct Store {
     pub(super) trust: Trust,
     /// Keys of session tickets: a session that began on one core may go on on another.
     pub(super) tickets: TicketKeys,
+    /// Sessions that may begin with early data (`allow-0rtt`): each once, on whatever core.
+    pub(super) early_sessions: Arc<ServerSessionMemoryCache>,
     /// Those of files (`tls-ticket-keys`), by the file.
     pub(super) ticket_files: BTreeMap<PathBuf, TicketKeys>,
 }
@@ -108,8 +111,19 @@ impl Store {
         };
         let trust = Trust::load(model, &mut problems);
         let ticket_files = ticket_files(model, &mut problems);
-        let (lines, binds) = (IdVec::new(), IdVec::new());
-        let mut store = Store { entries: Vec::new(), lines, binds, trust, tickets, ticket_files };
+        let early_sessions = old.map_or_else(
+            || ServerSessionMemoryCache::new(TLS_EARLY_SESSIONS),
+            |old| old.early_sessions.clone(),
+        );
+        let mut store = Store {
+            entries: Vec::new(),
+            lines: IdVec::new(),
+            binds: IdVec::new(),
+            trust,
+            tickets,
+            ticket_files,
+            early_sessions,
+        };
         let mut index = AHashMap::new();
         for ((path, origin), loaded) in paths.into_iter().zip(loaded) {
             match loaded {

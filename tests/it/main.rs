@@ -51,6 +51,7 @@ mod stop;
 mod sync;
 mod timeouts;
 mod tls;
+mod tls_early;
 mod tls_live;
 mod tls_peers;
 mod tools;

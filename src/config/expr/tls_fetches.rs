@@ -47,6 +47,7 @@ pub(super) const TLS_FETCHES: &[FetchInfo] = &[
     plain("ssl_fc_sni", Str, Connection, "Host name that the client asked for in its TLS handshake.", |_| Ok(Fetch::Tls(T::Sni))).derived(),
     plain("ssl_fc_alpn", Str, Connection, "Protocol that ALPN chose with the client.", |_| Ok(Fetch::Tls(T::Alpn))),
     plain("ssl_fc_is_resumed", Bool, Connection, "Whether the client resumed a TLS session.", |_| Ok(Fetch::Tls(T::IsResumed))),
+    plain("ssl_fc_has_early", Bool, Connection, "Whether the request came before the end of the TLS handshake, which may not be over yet: it may be the replay of an older one.", |_| Ok(Fetch::Tls(T::HasEarly))),
     plain("ssl_fc_has_crt", Bool, Connection, "Whether the client showed a certificate.", |_| Ok(Fetch::Tls(T::HasCertificate))),
     plain("ssl_c_used", Bool, Connection, "Whether the client showed a certificate.", |_| Ok(Fetch::Tls(T::HasCertificate))),
     plain("ssl_c_verify", Int, Connection, "0: what the client showed was verified, or it showed nothing. Nothing else gets through the handshake.", |_| Ok(Fetch::Tls(T::Verify))),

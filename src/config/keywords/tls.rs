@@ -102,3 +102,12 @@ keywords! {
     "Begin every connection with a full handshake instead of resuming a session of the server. Each core remembers sessions of each server by itself.";
     "no-ssl-reuse = true"
 }
+
+keywords! {
+    /// Keywords of TLS in HTTP mode.
+    HTTP_KEYWORDS, mode Http;
+
+    "allow-0rtt" in BIND_TLS, Flag, default "false", haproxy "allow-0rtt";
+    "Answer requests that come with the first bytes of a resumed TLS 1.3 connection, a round trip earlier. Whoever saw them on the wire could send them again: each session is good for one connection to this process, what goes to servers says `Early-Data: 1` until the client has finished its handshake, so that they may answer 425 (RFC 8470), and requests that could change something (any method but GET, HEAD, OPTIONS and TRACE, and upgrades) get 425 here, upon which clients ask again. Sessions of such a bind are kept in memory instead of in tickets, 20000 for the process. Not where clients are asked for certificates.";
+    "certificates = \"site.pem\"\nallow-0rtt = true"
+}

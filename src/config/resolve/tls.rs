@@ -44,7 +44,7 @@ pub(super) fn bind(bind: &Section<'_>, mode: Mode) -> Option<Box<BindTls>> {
         let help = Some("add certificates = [\"/etc/shardgate/site.pem\"]".to_owned());
         section.context.error(bind.value_at("tls"), "this TLS bind has no certificate", help);
     }
-    Some(Box::new(BindTls {
+    let bind = BindTls {
         certificates,
         handshake: handshake(&section, default_alpn),
         strict_sni: section.flag("strict-sni").unwrap_or(false),
@@ -53,7 +53,31 @@ pub(super) fn bind(bind: &Section<'_>, mode: Mode) -> Option<Box<BindTls>> {
         key_log: key_log(&section),
         ocsp_update: section.flag("ocsp-update").unwrap_or(false),
         session_cache: section.count("session-cache").unwrap_or(TLS_SESSION_CACHE_DEFAULT) as usize,
-    }))
+        early_data: section.flag("allow-0rtt").unwrap_or(false),
+    };
+    if bind.early_data {
+        judge_early_data(&section, &bind, mode);
+    }
+    Some(Box::new(bind))
+}
+
+/// What comes before the end of a handshake may be a replay: only HTTP can tell what that does no harm to, and nobody is known yet.
+fn judge_early_data(section: &Section<'_>, bind: &BindTls, mode: Mode) {
+    let refuse = |message: &str, help: &str| section.error("allow-0rtt", message, Some(help.to_owned()));
+    if mode == Mode::Tcp {
+        refuse("in TCP mode nobody can tell whether a replay does harm", "leave it out");
+    }
+    if bind.handshakes().any(|handshake| handshake.verify != ClientAuth::None) {
+        let help = "verify clients on a bind of its own";
+        refuse("a client whose certificate is verified is not known before the end of its handshake", help);
+    }
+    if bind.handshakes().any(|handshake| handshake.parameters.max_version < TlsVersion::V13) {
+        refuse("only TLS 1.3 has early data", "leave max-version out");
+    }
+    if bind.ticket_keys.is_some() {
+        let help = "leave tls-ticket-keys out: each session is good for one connection to this process";
+        refuse("a ticket that other machines take as well could be replayed there", help);
+    }
 }
 
 fn key_log(section: &Section<'_>) -> Option<PathBuf> {

@@ -17,6 +17,8 @@ pub enum TlsFetch {
     Alpn,
     /// `ssl_fc_is_resumed`.
     IsResumed,
+    /// `ssl_fc_has_early`: whether what came so far may be a replay.
+    HasEarly,
     /// `ssl_c_used` and `ssl_fc_has_crt`: whether the client showed a certificate.
     HasCertificate,
     /// `ssl_c_verify`: 0, because no other certificate gets this far.
