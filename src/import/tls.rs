@@ -99,6 +99,18 @@ pub(super) fn option(
             version(entries, "max-version", only);
             1
         }
+        "crt-ignore-err" if is_bind => {
+            let texts = next()?;
+            let known = |text: &str| ignorable(text).map(str::to_owned);
+            let (errors, other): (Vec<_>, Vec<_>) =
+                texts.split(',').map(|text| known(text).ok_or(text)).partition(Result::is_ok);
+            let other: Vec<&str> = other.into_iter().filter_map(Result::err).collect();
+            if !other.is_empty() {
+                near.push(format!("{word}: {} still ends the handshake", other.join(" ")));
+            }
+            add(entries, "crt-ignore-err", errors.into_iter().flatten());
+            2
+        }
         "verify" if is_bind && words.get(1).is_some_and(|how| how == "none") => 2,
         "ca-file" | "crl-file" | "ca-verify-file" if value::keyword(scope, &words[..1]).is_some() => {
             let key = value::keyword(scope, &words[..1]).map_or(word, |(keyword, _)| keyword.key);
@@ -137,6 +149,28 @@ fn curve(name: &str) -> Option<String> {
         "X25519MLKEM768" => Some(name.to_owned()),
         _ => None,
     }
+}
+
+/// Errors in certificates by OpenSSL's numbers and names.
+fn ignorable(text: &str) -> Option<&'static str> {
+    Some(match text {
+        "all" => "all",
+        "9" | "X509_V_ERR_CERT_NOT_YET_VALID" => "not-yet-valid",
+        "10" | "X509_V_ERR_CERT_HAS_EXPIRED" => "expired",
+        "23" | "X509_V_ERR_CERT_REVOKED" => "revoked",
+        "2"
+        | "7"
+        | "18"
+        | "19"
+        | "20"
+        | "21"
+        | "X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT"
+        | "X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT"
+        | "X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN"
+        | "X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY"
+        | "X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE" => "unknown-issuer",
+        _ => return None,
+    })
 }
 
 fn path(base: Option<&str>, path: &str) -> String {

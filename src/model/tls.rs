@@ -37,6 +37,19 @@ pub enum ClientAuth {
     Required,
 }
 
+/// What may be wrong with the certificate of a client that is let through all the same (`crt-ignore-err`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Ignored {
+    /// Its time is over.
+    Expired,
+    /// Its time has not come.
+    NotYetValid,
+    /// Its authority took it back.
+    Revoked,
+    /// No authority that is trusted signed it.
+    UnknownIssuer,
+}
+
 /// An entry of `certificates`: what is shown, to whom, and with which settings.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Listed {
@@ -58,6 +71,10 @@ pub struct Handshake {
     pub verify: ClientAuth,
     /// Authorities that sign certificates of clients (`ca-file`).
     pub ca_files: Vec<PathBuf>,
+    /// Authorities that sign them too, and that clients are not told of (`ca-verify-file`).
+    pub ca_verify_files: Vec<PathBuf>,
+    /// What may be wrong with a certificate, for rules to judge (`crt-ignore-err`).
+    pub ignored: Vec<Ignored>,
     /// Certificates that are revoked (`crl-file`); empty: it is not looked at.
     pub crl_files: Vec<PathBuf>,
 }
@@ -83,6 +100,13 @@ pub struct BindTls {
     pub ocsp_update: bool,
     /// Where secrets of connections are written (`tls-keylog`).
     pub key_log: Option<PathBuf>,
+}
+
+impl Handshake {
+    /// All files of authorities.
+    pub fn authorities(&self) -> Vec<PathBuf> {
+        [&self.ca_files[..], &self.ca_verify_files].concat()
+    }
 }
 
 impl BindTls {

@@ -1,6 +1,8 @@
 //! `forward-client-cert`: what servers are told of the client's TLS connection and certificate. Whatever the request itself
 //! says under these names is removed first, whoever sent it.
 
+use std::io::Write as _;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
@@ -45,8 +47,10 @@ fn is_ours(name: &[u8]) -> bool {
 }
 
 fn certificate(facts: &Facts, head: &mut Head, bytes: &[u8], text: &mut Vec<u8>) -> Result<(), EditError> {
-    // One that is not good does not come to a request.
-    head.edit(bytes).add_as(b"X-SSL-Client-Verify", b"0")?;
+    text.clear();
+    // Writing to memory does not fail.
+    let _ = write!(text, "{}", facts.problem());
+    head.edit(bytes).add_as(b"X-SSL-Client-Verify", text)?;
     for (name, field) in FIELDS {
         text.clear();
         if facts.certificate(field, text) {

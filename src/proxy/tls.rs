@@ -146,7 +146,7 @@ pub(super) fn answer(facts: &tls::Facts, fetch: &TlsFetch, out: &mut Vec<u8>) ->
         TlsFetch::IsResumed => Some(TlsAnswer::Bool(facts.is_resumed())),
         TlsFetch::HasEarly => Some(TlsAnswer::Bool(facts.is_early())),
         TlsFetch::HasCertificate => Some(TlsAnswer::Bool(!facts.chain().is_empty())),
-        TlsFetch::Verify => Some(TlsAnswer::Int(0)),
+        TlsFetch::Verify => Some(TlsAnswer::Int(facts.problem().into())),
         TlsFetch::Shown(fetch) => certificate(facts.shown()?, fetch, out),
         _ => certificate(facts.chain(), fetch, out),
     }

@@ -21,6 +21,8 @@ pub struct Facts {
     chain: Box<[CertificateDer<'static>]>,
     /// What the client was shown; each core has its own, so that no count of references is shared.
     shown: Option<Arc<CertifiedKey>>,
+    /// What is wrong with the peer's certificate, by OpenSSL's number.
+    problem: u8,
     /// The client has not finished its handshake.
     early: Cell<bool>,
 }
@@ -30,7 +32,7 @@ impl Facts {
     pub(super) fn of(
         state: &CommonState,
         sni: Option<&str>,
-        shown: Option<Arc<CertifiedKey>>,
+        (shown, problem): (Option<Arc<CertifiedKey>>, u8),
     ) -> Option<Facts> {
         Some(Facts {
             version: state.protocol_version()?,
@@ -41,6 +43,7 @@ impl Facts {
             resumed: state.handshake_kind() == Some(HandshakeKind::Resumed),
             chain: state.peer_certificates().unwrap_or_default().into(),
             shown,
+            problem,
             early: Cell::new(state.is_handshaking()),
         })
     }
@@ -94,6 +97,11 @@ impl Facts {
     /// The certificate of the peer and those it sent with it; empty: it sent none.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
+    }
+
+    /// What is wrong with the certificate of a client that was let through, by OpenSSL's number (`ssl_c_verify`); 0: nothing.
+    pub fn problem(&self) -> u8 {
+        self.problem
     }
 
     /// The certificate that the client was shown, and its chain; `None`: we are the client.

@@ -6,15 +6,16 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::UnbufferedServerConnection;
 use rustls::sign::CertifiedKey;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
-use rustls::{AlertDescription, CommonState, Error, ExtractedSecrets, ServerConfig};
+use rustls::{AlertDescription, CommonState, Error, ExtractedSecrets, HandshakeKind, ServerConfig};
 
 use super::client::Connector;
 use super::early::Layer;
 use super::facts::Facts;
+use super::lenient::{self, Lenient};
 use super::records::{Front, Kernel, Records, front};
 use super::server;
 use super::session::Established;
@@ -45,10 +46,18 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// What a name is served with.
+#[derive(Clone)]
+pub struct Chosen {
+    pub(super) config: Arc<ServerConfig>,
+    /// Who judges certificates of clients that are let through although they are bad.
+    pub(super) lenient: Option<Arc<Lenient>>,
+}
+
 /// Says which configuration serves a name; `None`: none does.
 pub trait Choose {
     /// The configuration for a name that the client asked for, or for none.
-    fn choose(&self, sni: Option<&str>) -> Option<Arc<ServerConfig>>;
+    fn choose(&self, sni: Option<&str>) -> Option<Chosen>;
 }
 
 /// Accepts a handshake on a connection whose first bytes, if any came already, are `first`. Then the connection is TLS.
@@ -59,12 +68,13 @@ pub async fn accept(transport: &Transport, configs: &impl Choose, first: Vec<u8>
     let conn = transport.conn();
     let mut io = Carrier { conn, input: first, shown: 0, out: Vec::new() };
     let sni = hello(&mut io).await?;
-    let Some(config) = configs.choose(sni.as_deref()) else {
+    let Some(Chosen { config, lenient }) = configs.choose(sni.as_deref()) else {
         io.refuse(AlertDescription::UnrecognisedName).await;
         return Err(Failure::UnknownName(sni.unwrap_or_default()));
     };
     let tls = UnbufferedServerConnection::new(config).map_err(Failure::Tls)?;
-    shake(transport, io, tls, sni.as_deref()).await
+    let asked = Asked { sni: sni.as_deref(), lenient: lenient.as_deref() };
+    shake(transport, io, tls, asked).await
 }
 
 /// Shakes hands with a server. Then the connection is TLS. `name`: whom it is asked for, if that is another for each
@@ -81,7 +91,28 @@ pub async fn connect(
     let name = name.and_then(|name| ServerName::try_from(name.to_owned()).ok());
     let name = name.unwrap_or_else(|| connector.name.clone());
     let tls = UnbufferedClientConnection::new(connector.config.clone(), name);
-    shake(transport, io, tls.map_err(Failure::Tls)?, None).await
+    shake(transport, io, tls.map_err(Failure::Tls)?, Asked::default()).await
+}
+
+/// What is known of a client before its handshake.
+#[derive(Clone, Copy, Default)]
+struct Asked<'a> {
+    sni: Option<&'a str>,
+    lenient: Option<&'a Lenient>,
+}
+
+impl Asked<'_> {
+    /// What is wrong with the certificate of a client that is let through. A session that goes on was verified when it began;
+    /// what was wrong then may be another thing now.
+    fn judge(&self, state: &CommonState, found: u8) -> Result<u8, Failure> {
+        let is_resumed = state.handshake_kind() == Some(HandshakeKind::Resumed);
+        match (self.lenient, state.peer_certificates()) {
+            (Some(lenient), Some(chain)) if is_resumed && !chain.is_empty() => {
+                lenient.judge(chain, UnixTime::now()).map_err(Failure::Tls)
+            }
+            _ => Ok(found),
+        }
+    }
 }
 
 /// One side of a handshake: rustls has a type for each.
@@ -158,14 +189,15 @@ async fn shake(
     transport: &Transport,
     mut io: Carrier<'_>,
     mut tls: impl Party,
-    sni: Option<&str>,
+    asked: Asked<'_>,
 ) -> Result<(), Failure> {
     let mut data = Vec::new();
-    let mut shown = None;
+    let (mut shown, mut found) = (None, 0);
     let ended = loop {
         turn().await;
         let (discard, step) = tls.look(&mut io.input[..io.shown], &mut data, &mut io.out);
         shown = server::take_shown().or(shown);
+        found = lenient::take_found().max(found);
         io.discard(discard);
         match step {
             Step::Again => {}
@@ -174,7 +206,7 @@ async fn shake(
             Step::Ended => return Err(Failure::Closed),
             // Before the end of the handshake only data that is early can be there.
             Step::Ready if !data.is_empty() => {
-                let shaken = Shaken { tls, sni, shown, data };
+                let shaken = Shaken { tls, sni: asked.sni, shown, data };
                 return begin_early(transport, io, shaken).await;
             }
             Step::Ready | Step::Receive => {
@@ -195,7 +227,8 @@ async fn shake(
     if !tls.may_hold_back() {
         io.flush().await?;
     }
-    let facts = Facts::of(tls.state(), sni, shown).ok_or(Failure::Closed)?;
+    let found = asked.judge(tls.state(), found)?;
+    let facts = Facts::of(tls.state(), asked.sni, (shown, found)).ok_or(Failure::Closed)?;
     let suite = tls.state().negotiated_cipher_suite().ok_or(Failure::Closed)?;
     let (secrets, kernel) = tls.finish().map_err(Failure::Tls)?;
     let records = Layer::Done(Records::new(suite, secrets, kernel).map_err(Failure::Tls)?);
@@ -221,7 +254,7 @@ async fn begin_early<P: Party>(
     let Shaken { tls, sni, shown, data } = shaken;
     // It may wait for our hello before it sends the rest of what it asks.
     io.flush().await?;
-    let facts = Facts::of(tls.state(), sni, shown).ok_or(Failure::Closed)?;
+    let facts = Facts::of(tls.state(), sni, (shown, 0)).ok_or(Failure::Closed)?;
     let rest = io.input.split_off(io.shown);
     let records = tls.early(io.input).ok_or(Failure::Closed)?;
     transport.establish(Established { records, facts, data, rest, queued: Vec::new(), ended: false });

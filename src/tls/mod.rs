@@ -8,6 +8,7 @@ mod early;
 mod facts;
 mod handshake;
 mod key_log;
+mod lenient;
 mod listing;
 mod names;
 pub mod ocsp;

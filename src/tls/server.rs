@@ -16,8 +16,9 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 
 use super::cert::Certificate;
-use super::handshake::Choose;
+use super::handshake::{Choose, Chosen};
 use super::key_log::KeyLogFile;
+use super::lenient::Lenient;
 use super::listing::Shown;
 use super::names::{GROUPS, SUITES};
 use super::store::Store;
@@ -36,7 +37,7 @@ pub struct Binds {
 /// One TLS bind of one core.
 pub struct Bind {
     /// By the number of the settings: the bind's own, then those of names.
-    configs: Vec<Arc<ServerConfig>>,
+    configs: Vec<Chosen>,
     resolver: Arc<Resolver>,
 }
 
@@ -103,11 +104,12 @@ fn config(
     (tls, handshake): (&BindTls, &Handshake),
     store: &Store,
     resolver: &Arc<Resolver>,
-) -> Result<Arc<ServerConfig>, rustls::Error> {
+) -> Result<Chosen, rustls::Error> {
     let provider = Arc::new(provider(&handshake.parameters));
+    let (verifier, lenient) = verifier(handshake, store, &provider)?;
     let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions(&handshake.parameters))?
-        .with_client_cert_verifier(verifier(handshake, store, &provider)?)
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(resolver.clone());
     config.alpn_protocols.clone_from(&handshake.parameters.alpn);
     config.ignore_client_order = true;
@@ -133,19 +135,19 @@ fn config(
         let failed = || rustls::Error::General("keys of session tickets that cannot be used".into());
         config.ticketer = Arc::new(tickets.ok_or_else(failed)?);
     }
-    Ok(Arc::new(config))
+    Ok(Chosen { config: Arc::new(config), lenient })
 }
 
 /// What a ticket is good for: the same demands on clients, the same authorities, the same lists of revoked certificates. Paths
 /// do not count, since machines that share keys may have them elsewhere.
 fn domain(handshake: &Handshake, store: &Store) -> Vec<u8> {
-    let mut domain = format!("{:?}\n", handshake.verify).into_bytes();
+    let mut domain = format!("{:?}{:?}\n", handshake.verify, handshake.ignored).into_bytes();
     let mut push = |bytes: &[u8]| {
         domain.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
         domain.extend_from_slice(bytes);
     };
     if handshake.verify != ClientAuth::None {
-        for root in &store.trust.roots(&handshake.ca_files).roots {
+        for root in &store.trust.roots(&handshake.authorities()).roots {
             push(root.subject.as_ref());
             push(root.subject_public_key_info.as_ref());
         }
@@ -155,31 +157,49 @@ fn domain(handshake: &Handshake, store: &Store) -> Vec<u8> {
 }
 
 impl Choose for Bind {
-    fn choose(&self, sni: Option<&str>) -> Option<Arc<ServerConfig>> {
+    fn choose(&self, sni: Option<&str>) -> Option<Chosen> {
         let first = self.resolver.find(sni).first()?;
         self.configs.get(usize::from(first.settings)).cloned()
     }
 }
 
-/// Who may show a certificate, and must.
+/// Who verifies clients, and the same where it lets some through.
+type Verifiers = (Arc<dyn ClientCertVerifier>, Option<Arc<Lenient>>);
+
+/// Who may show a certificate, and must; and who is let through with a bad one.
 fn verifier(
     handshake: &Handshake,
     store: &Store,
     provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, rustls::Error> {
+) -> Result<Verifiers, rustls::Error> {
     if handshake.verify == ClientAuth::None {
-        return Ok(WebPkiClientVerifier::no_client_auth());
+        return Ok((WebPkiClientVerifier::no_client_auth(), None));
     }
-    let roots = store.trust.roots(&handshake.ca_files);
-    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
-    if !handshake.crl_files.is_empty() {
-        let lists = store.trust.revoked(&handshake.crl_files).iter().cloned();
-        builder = builder.with_crls(lists).allow_unknown_revocation_status();
+    let roots = store.trust.roots(&handshake.authorities());
+    let hints = if handshake.ca_files.is_empty() {
+        Vec::new()
+    } else {
+        store.trust.roots(&handshake.ca_files).subjects()
+    };
+    let build = |with_lists: bool| {
+        let mut builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+            .clear_root_hint_subjects()
+            .add_root_hint_subjects(hints.iter().cloned());
+        if with_lists && !handshake.crl_files.is_empty() {
+            let lists = store.trust.revoked(&handshake.crl_files).iter().cloned();
+            builder = builder.with_crls(lists).allow_unknown_revocation_status();
+        }
+        if handshake.verify == ClientAuth::Optional {
+            builder = builder.allow_unauthenticated();
+        }
+        builder.build().map_err(|e| rustls::Error::General(format!("cannot verify clients: {e}")))
+    };
+    let strict = build(true)?;
+    if handshake.ignored.is_empty() {
+        return Ok((strict, None));
     }
-    if handshake.verify == ClientAuth::Optional {
-        builder = builder.allow_unauthenticated();
-    }
-    builder.build().map_err(|e| rustls::Error::General(format!("cannot verify clients: {e}")))
+    let lenient = Arc::new(Lenient::new(strict, build(false)?, &handshake.ignored));
+    Ok((lenient.clone(), Some(lenient)))
 }
 
 /// Suites and groups as they are configured.

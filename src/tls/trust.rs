@@ -30,8 +30,11 @@ impl Trust {
         };
         for (_, bind) in model.binds.iter() {
             let all = bind.tls.iter().flat_map(|tls| tls.handshakes());
-            for handshake in all.filter(|handshake| !handshake.ca_files.is_empty()) {
-                note(&bind.origin, trust.add_roots(&handshake.ca_files));
+            for handshake in all.filter(|handshake| !handshake.authorities().is_empty()) {
+                note(&bind.origin, trust.add_roots(&handshake.authorities()));
+                if !handshake.ca_files.is_empty() {
+                    note(&bind.origin, trust.add_roots(&handshake.ca_files));
+                }
                 note(&bind.origin, trust.add_revoked(&handshake.crl_files));
             }
         }

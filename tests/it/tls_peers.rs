@@ -60,6 +60,75 @@ fn clients_are_verified() {
 }
 
 #[test]
+fn rules_judge_what_is_wrong_with_a_client() {
+    let (ca, clients, strangers) = (Ca::new(), Ca::new(), Ca::new());
+    let origin = Origin::http(|request| ok(request.header("x-cn").unwrap_or("-")));
+    let rule = "{ set-header = { name = \"X-CN\", value = \"%[ssl_c_verify]\" } }";
+    let with = |ca: &Ca, change: fn(&mut rcgen::CertificateParams)| {
+        ca.make(&["client"], &rcgen::PKCS_ECDSA_P256_SHA256, change)
+    };
+    let over = |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    let usage = |params: &mut rcgen::CertificateParams| {
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    };
+    let (good, revoked) = (with(&clients, |_| {}), with(&clients, |_| {}));
+    let (expired, both) = (with(&clients, over), with(&clients, over));
+    let (stranger, expired_stranger) = (with(&strangers, |_| {}), with(&strangers, over));
+    let crl = clients.write("revoked.pem", &clients.crl(&[revoked.serial, both.serial]));
+    let gate = |ignored: &str| {
+        let more =
+            format!("verify = \"optional\", crl-file = \"{}\", crt-ignore-err = {ignored}", crl.display());
+        asking(&ca, &clients, origin.address, &more, rule)
+    };
+    let all = gate("[\"all\"]");
+    for (own, number) in [
+        (&good, "0"),
+        (&expired, "10"),
+        (&revoked, "23"),
+        (&stranger, "7"),
+        (&both, "23"),
+        (&expired_stranger, "7"),
+    ] {
+        assert_eq!(ask(&all, ca.client_with(own)).expect("let through"), number);
+    }
+    assert_eq!(ask(&all, ca.client()).expect("let through"), "0");
+    assert!(ask(&all, ca.client_with(&with(&clients, usage))).is_err(), "made for another use");
+    // A session that goes on is judged anew.
+    let config = std::sync::Arc::new(ca.client_with(&expired));
+    for resumed in [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed] {
+        let mut client = crate::harness::tls::over(
+            crate::harness::connect(all.address("fe")),
+            "site.test",
+            config.clone(),
+        )
+        .expect("a handshake");
+        let (_, body) = get(&mut client, "/").expect("an answer");
+        assert_eq!((client.conn.handshake_kind(), body), (Some(resumed), b"10".to_vec()));
+    }
+    all.finish();
+    // What is ignored hides nothing else.
+    let some = gate("[\"expired\"]");
+    assert_eq!(ask(&some, ca.client_with(&expired)).expect("let through"), "10");
+    for bad in [&revoked, &both, &stranger, &expired_stranger] {
+        assert!(ask(&some, ca.client_with(bad)).is_err());
+    }
+    some.finish();
+}
+
+#[test]
+fn clients_are_not_told_of_all_authorities() {
+    let (ca, named, silent) = (Ca::new(), Ca::new(), Ca::new());
+    let origin = Origin::http(|_| ok("served"));
+    let more = format!("verify = \"required\", ca-verify-file = \"{}\"", silent.path("ca.pem").display());
+    let gate = asking(&ca, &named, origin.address, &more, "");
+    for own in [&named, &silent] {
+        let own = own.make(&["client"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+        assert_eq!(ask(&gate, ca.client_with(&own)).expect("let through"), "served");
+    }
+    gate.finish();
+}
+
+#[test]
 fn rules_read_the_connection_and_the_certificate() {
     let (ca, clients) = (Ca::new(), Ca::new());
     let origin = Origin::http(|request| ok(request.header("x-all").unwrap_or("none")));

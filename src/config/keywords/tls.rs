@@ -73,6 +73,12 @@ keywords! {
     "ca-file" in BIND_NAMES, Texts, default "", haproxy "ca-file";
     "Authorities that sign certificates of clients: PEM files, or directories of them.";
     "certificates = \"site.pem\"\nverify = \"required\"\nca-file = \"clients.pem\""
+    "ca-verify-file" in BIND_NAMES, Texts, default "", haproxy "ca-verify-file";
+    "Authorities that sign certificates of clients as those of `ca-file` do, but that clients are not told of: the list that they get stays short.";
+    "certificates = \"site.pem\"\nverify = \"required\"\nca-file = \"root.pem\"\nca-verify-file = \"intermediates.pem\""
+    "crt-ignore-err" in BIND_NAMES, SomeOf(&["all", "expired", "not-yet-valid", "revoked", "unknown-issuer"]), default "[]", haproxy "crt-ignore-err";
+    "Let clients through although this is wrong with their certificate; rules read what it is from `ssl_c_verify`, by OpenSSL's numbers: 7 not signed by the authority that it names, 9 not yet valid, 10 expired, 18 signed by itself, 20 unknown issuer, 23 revoked. With `unknown-issuer` anybody can put anything into a certificate: nothing in it means anything unless `ssl_c_verify` is 0.";
+    "certificates = \"site.pem\"\nverify = \"optional\"\nca-file = \"clients.pem\"\ncrt-ignore-err = [\"expired\"]"
     "crl-file" in BIND_NAMES, Texts, default "revocation is not looked at", haproxy "crl-file";
     "Lists of revoked certificates (CRL) in PEM form. With one, a certificate whose authority has no list here counts as good.";
     "certificates = \"site.pem\"\nverify = \"required\"\nca-file = \"clients.pem\"\ncrl-file = \"revoked.pem\""

@@ -10,7 +10,7 @@ use crate::config::file::{Data, Table};
 use crate::config::keywords::Scope;
 use crate::config::section::Section;
 use crate::model::tls::{
-    BindTls, ClientAuth, Handshake, Listed, ServerTls, TlsParameters, TlsVersion, shown_name,
+    BindTls, ClientAuth, Handshake, Ignored, Listed, ServerTls, TlsParameters, TlsVersion, shown_name,
 };
 use crate::model::{Mode, SniExpression};
 use crate::policy::sample::VariableTable;
@@ -102,8 +102,23 @@ fn handshake(section: &Section<'_>, default_alpn: &[&[u8]]) -> Handshake {
         parameters: parameters(section, default_alpn),
         verify: client_auth(section),
         ca_files: paths(section, "ca-file"),
+        ca_verify_files: paths(section, "ca-verify-file"),
+        ignored: ignored(section),
         crl_files: paths(section, "crl-file"),
     }
+}
+
+fn ignored(section: &Section<'_>) -> Vec<Ignored> {
+    const ALL: [Ignored; 4] =
+        [Ignored::Expired, Ignored::NotYetValid, Ignored::Revoked, Ignored::UnknownIssuer];
+    let of = |text: &str| match text {
+        "all" => ALL.to_vec(),
+        "expired" => vec![Ignored::Expired],
+        "not-yet-valid" => vec![Ignored::NotYetValid],
+        "revoked" => vec![Ignored::Revoked],
+        _ => vec![Ignored::UnknownIssuer],
+    };
+    section.texts("crt-ignore-err").iter().flat_map(|(_, text)| of(&text.text)).collect()
 }
 
 /// The entries of `certificates`: strings, and tables that inherit from the bind.
@@ -166,7 +181,7 @@ fn client_auth(section: &Section<'_>) -> ClientAuth {
         _ => ClientAuth::None,
     };
     if verify == ClientAuth::None {
-        for key in ["ca-file", "crl-file"] {
+        for key in ["ca-file", "ca-verify-file", "crl-file", "crt-ignore-err"] {
             if section.value(key).is_some() {
                 let help = Some("add verify = \"required\", or \"optional\"".to_owned());
                 section.warning(
@@ -176,7 +191,7 @@ fn client_auth(section: &Section<'_>) -> ClientAuth {
                 );
             }
         }
-    } else if section.texts("ca-file").is_empty() {
+    } else if section.texts("ca-file").is_empty() && section.texts("ca-verify-file").is_empty() {
         let help = Some("name the authorities: ca-file = \"clients.pem\"".to_owned());
         section.error("verify", "clients can only be verified with the authorities that sign for them", help);
     }

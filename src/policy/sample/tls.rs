@@ -21,7 +21,7 @@ pub enum TlsFetch {
     HasEarly,
     /// `ssl_c_used` and `ssl_fc_has_crt`: whether the client showed a certificate.
     HasCertificate,
-    /// `ssl_c_verify`: 0, because no other certificate gets this far.
+    /// `ssl_c_verify` and `ssl_c_err`: what is wrong with the client's certificate.
     Verify,
     /// `ssl_c_s_dn`.
     Subject(DnPart),
