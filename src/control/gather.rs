@@ -70,6 +70,7 @@ pub(super) async fn sources(control: &ControlBase) -> Vec<Ledger> {
                 sum.used += row.used;
                 sum.free += row.free;
                 sum.waiting += row.waiting;
+                sum.rate += row.rate;
             }
             None => sums.push(row),
         }

@@ -71,6 +71,18 @@ pub struct Ledger {
     pub free: u32,
     /// In TIME_WAIT by our count.
     pub waiting: u32,
+    /// Ports that went into TIME_WAIT per second lately, rounded up.
+    pub rate: u32,
+}
+
+impl Ledger {
+    /// Seconds until no port is free if connections go on closing at this rate; `None`: there are always some, because
+    /// those that come out of TIME_WAIT suffice.
+    pub fn exhausted_in_s(&self) -> Option<u32> {
+        let all = u64::from(self.used) + u64::from(self.free) + u64::from(self.waiting);
+        let needed = u64::from(self.used) + u64::from(self.rate) * TIME_WAIT.as_secs();
+        if needed <= all { None } else { self.free.checked_div(self.rate) }
+    }
 }
 
 /// The ports of one core.
@@ -177,6 +189,7 @@ impl SourcePorts {
                 used: line.used,
                 free: index(line.free.len()) + (line.end - line.next),
                 waiting: line.waiting(),
+                rate: line.rate(now),
             }
         })
     }
@@ -236,6 +249,14 @@ impl Line {
 
     fn waiting(&self) -> u32 {
         index(self.waiting.len())
+    }
+
+    /// What waits came within the age of the oldest.
+    fn rate(&self, now: Now) -> u32 {
+        let Some((since, _)) = self.waiting.front() else { return 0 };
+        // A burst of less than a second is a rate of that second.
+        let millis = u64::try_from(now.since(*since).as_millis()).unwrap_or(u64::MAX).max(1000);
+        u32::try_from((u64::from(self.waiting()) * 1000).div_ceil(millis)).unwrap_or(u32::MAX)
     }
 }
 
@@ -313,6 +334,23 @@ mod tests {
         };
         assert_eq!(row(&mut ports, at(3)), (0, 0, 1));
         assert_eq!(row(&mut ports, at(62)), (0, 1, 0));
+    }
+
+    #[test]
+    fn the_ledger_foresees_when_ports_run_out() {
+        let mut ports = one_core();
+        let route = ports.route(&[range("10.0.0.1", Some((1, 1000)))], addr("10.9.9.9:80"));
+        // 20 a second for 10 seconds: after 60 seconds 1,200 would wait.
+        for second in 0..10 {
+            for _ in 0..20 {
+                let lease = ports.allocate(route, at(second)).expect("free");
+                ports.release(lease, Ended::TimeWait, at(second));
+            }
+        }
+        let row = ports.ledger(at(10)).next().expect("one line");
+        assert_eq!((row.waiting, row.free, row.rate, row.exhausted_in_s()), (200, 800, 20, Some(40)));
+        assert_eq!(Ledger { rate: 16, ..row }.exhausted_in_s(), None, "960 ports suffice");
+        assert_eq!(Ledger { rate: 0, waiting: 0, ..row }.exhausted_in_s(), None);
     }
 
     #[test]

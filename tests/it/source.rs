@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 
-use crate::harness::gate::relay;
-use crate::harness::{Origin, Shardgate, until};
+use crate::harness::gate::{binary, relay};
+use crate::harness::{Origin, Shardgate, program, until};
 
 /// Notes who connects, then echoes.
 fn who_connects() -> Origin {
@@ -80,4 +80,26 @@ fn a_list_of_addresses_with_ports_is_used_up_and_then_said_to_be() {
         open(&gate).expect("a port is left again");
     }
     gate.finish();
+}
+
+#[test]
+fn a_list_of_sources_has_ports_where_one_address_has_none() {
+    let bench = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/source-ports");
+    let done = std::process::Command::new(program("python3"))
+        .args([bench, "--json", "--rate", "200", "--seconds", "2", "--ports", "250", "--binary", &binary()])
+        .output()
+        .expect("python runs");
+    let error = String::from_utf8_lossy(&done.stderr);
+    let rows: serde_json::Value =
+        serde_json::from_slice(&done.stdout).unwrap_or_else(|e| panic!("{e}: {error}"));
+    let number = |row: usize, key: &str| rows[row][key].as_u64().expect("a number");
+    assert!((1..=250).contains(&number(0, "opened")) && number(0, "failed") >= 150, "{rows}");
+    assert_eq!((number(1, "opened"), number(1, "failed")), (400, 0), "{rows}");
+    let ledger = rows[1]["ledger"][1].as_str().expect("a line");
+    let words: Vec<&str> = ledger.split(' ').collect();
+    // The question that looks whether the proxy is there makes one more.
+    assert!(
+        words[..2] == ["127.0.0.10", "127.0.0.1:3306"] && (words[3] == "400" || words[3] == "401"),
+        "{rows}"
+    );
 }

@@ -169,14 +169,15 @@ pub(super) fn pools(call: &mut Call<'_>) -> Answer {
     )))
 }
 
-/// `show sources`: how many source ports are left.
+/// `show sources`: how many source ports are left, how many a second go into TIME_WAIT, and in how many seconds none is free.
 pub(super) fn sources(_: &mut Call<'_>) -> Answer {
     let answer = |outcome| {
         let Outcome::Sources(rows) = outcome else { return String::new() };
-        let mut out = "# source destination used time_wait free\n".to_owned();
+        let mut out = "# source destination used time_wait free rate forecast\n".to_owned();
         for row in rows {
-            let _ =
-                writeln!(out, "{} {} {} {} {}", row.source, row.destination, row.used, row.waiting, row.free);
+            let forecast = row.exhausted_in_s().map_or("-".to_owned(), |seconds| seconds.to_string());
+            let _ = write!(out, "{} {} {} {}", row.source, row.destination, row.used, row.waiting);
+            let _ = writeln!(out, " {} {} {forecast}", row.free, row.rate);
         }
         out
     };

@@ -216,7 +216,7 @@ fn talk(fixture: &mut Fixture, session: &mut AdminSession, input: &[u8]) -> (Str
                 let (source, destination) = ("192.0.2.1", "10.0.0.1:80");
                 let source = source.parse().expect("an address");
                 let destination = destination.parse().expect("an address");
-                let row = Ledger { source, destination, used: 3, free: 60_000, waiting: 17 };
+                let row = Ledger { source, destination, used: 3, free: 60_000, waiting: 17, rate: 2 };
                 session.handle_outcome(Outcome::Sources(vec![row]));
             }
             Next::Do(Job::ShutdownSession(id)) => session.handle_outcome(Outcome::Found(id == 0x1f)),

@@ -11,6 +11,7 @@ mod rules;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
+use std::fmt::Write as _;
 use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -22,10 +23,12 @@ use crate::control::admin;
 use crate::control::cli::{AdminSession, AdminTarget, Next};
 use crate::control::core::{Control, ControlBase};
 use crate::control::events::Level;
+use crate::control::gather;
 use crate::control::target::Target;
 use crate::model::statistics::{StatsPage, TICKET};
 use crate::model::{AdminLevel, Model};
 use crate::policy::http_action::Service;
+use crate::policy::ports::Ledger;
 use crate::proto::h1::head::{HeadOptions, parse_request};
 use crate::proto::headers::Head;
 use crate::proto::http::{Method, Name};
@@ -304,7 +307,7 @@ fn page_of(model: &Model, whose: &str) -> Option<Rc<StatsPage>> {
 async fn answer(web: &Rc<Web>, request: &Request) -> Answer {
     match request.service {
         Service::Prometheus => {
-            Answer::ok("text/plain; version=0.0.4; charset=utf-8", metrics(web, &request.target))
+            Answer::ok("text/plain; version=0.0.4; charset=utf-8", metrics(web, &request.target).await)
         }
         Service::Api => api::answer(web, request).await,
         Service::Page if request.target.contains("/api/v1/") => api::answer(web, request).await,
@@ -386,7 +389,7 @@ impl Web {
 }
 
 /// Metrics for the parameters of a target: `scope` (several; `*`), `no-maint`, `extra-counters`.
-fn metrics(web: &Web, target: &str) -> String {
+async fn metrics(web: &Web, target: &str) -> String {
     let query = target.split_once('?').map_or("", |(_, query)| query);
     let mut wanted = Wanted::USUAL;
     let mut is_scoped = false;
@@ -424,7 +427,29 @@ fn metrics(web: &Web, target: &str) -> String {
     let cores = Target::new(control.clone()).cores();
     let mut out = String::new();
     prometheus::metrics(&snapshot, &cores, &durations, wanted, &mut out);
+    if wanted.process && control.model.servers.values().any(|server| !server.source.is_empty()) {
+        push_source_ports(&gather::sources(&web.base).await, &mut out);
+    }
     out
+}
+
+/// The ledger of source ports: how many are used, in TIME_WAIT and free.
+fn push_source_ports(rows: &[Ledger], out: &mut String) {
+    let name = "shardgate_source_ports";
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        out,
+        "# HELP {name} Local ports from a source to a server address, by state.\n# TYPE {name} gauge"
+    );
+    for row in rows {
+        for (state, count) in [("used", row.used), ("time_wait", row.waiting), ("free", row.free)] {
+            let (source, destination) = (row.source, row.destination);
+            let _ = writeln!(
+                out,
+                "{name}{{source=\"{source}\",destination=\"{destination}\",state=\"{state}\"}} {count}"
+            );
+        }
+    }
 }
 
 /// Durations since the start: of each server, and of each backend.
