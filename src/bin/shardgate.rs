@@ -10,6 +10,7 @@ use std::sync::Arc;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use shardgate::control::explain::Question;
+use shardgate::control::vip::{bird, watch};
 use shardgate::control::{self, ctl, ctl_prompt, load};
 use shardgate::model::Model;
 
@@ -143,7 +144,7 @@ enum Command {
         #[command(subcommand)]
         action: Gateways,
     },
-    /// Addresses that one node of several has at a time
+    /// Service addresses of several nodes: keepalived moves them, or BIRD announces them
     Vip {
         #[command(subcommand)]
         action: Vip,
@@ -186,6 +187,32 @@ enum Vip {
     Keepalived {
         #[command(flatten)]
         source: Source,
+        /// Where `watch` writes what keepalived is to know
+        #[arg(long, default_value = watch::DIRECTORY)]
+        directory: PathBuf,
+    },
+    /// Print BIRD's configuration
+    Bird {
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Tell keepalived and BIRD at once when this node serves and when it does not; runs until it is stopped
+    Watch {
+        /// Admin socket
+        #[arg(short, long, value_name = "SOCKET", default_value = ctl::DEFAULT_SOCKET)]
+        socket: PathBuf,
+        /// BIRD's control socket
+        #[arg(long, value_name = "SOCKET", default_value = bird::BIRD_SOCKET)]
+        bird: PathBuf,
+        /// Where files for keepalived are written
+        #[arg(long, default_value = watch::DIRECTORY)]
+        directory: PathBuf,
+    },
+    /// Have BIRD withdraw all addresses
+    Withdraw {
+        /// BIRD's control socket
+        #[arg(long, value_name = "SOCKET", default_value = bird::BIRD_SOCKET)]
+        bird: PathBuf,
     },
     /// keepalived's track script: exit code 0 if the process answers
     Check {
@@ -406,10 +433,20 @@ fn gateways(action: &Gateways) -> ExitCode {
 
 fn vip(action: &Vip) -> ExitCode {
     exit(match action {
-        Vip::Keepalived { source } => match load(source) {
-            Ok((model, ..)) => control::vip::keepalived_here(&model).map(|text| print!("{text}")),
+        Vip::Keepalived { source, directory } => match load(source) {
+            Ok((model, ..)) => control::vip::keepalived_here(&model, directory).map(|text| print!("{text}")),
             Err(code) => return code,
         },
+        Vip::Bird { source } => match load(source) {
+            Ok((model, ..)) => bird::configuration(&model).map(|text| print!("{text}")),
+            Err(code) => return code,
+        },
+        Vip::Watch { socket, bird, directory } => watch::watch(&watch::Options {
+            socket: socket.clone(),
+            bird: bird.clone(),
+            directory: directory.clone(),
+        }),
+        Vip::Withdraw { bird } => watch::withdraw(bird),
         Vip::Check { name, serves, socket } => control::vip::check(socket, name, *serves),
         // keepalived speaks of instances alone: groups and their priorities are not ours.
         Vip::Notify { socket, name, role, kind: _, priority: _ } => control::vip::notify(socket, name, role),

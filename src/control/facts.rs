@@ -183,6 +183,7 @@ impl Control {
             maxpipes: u64::from(global.pipes_max) * cores,
             buffer_bytes: (u64::from(global.buffers_max) * cores * BUF_BYTES as u64, buffers),
             sandbox: self.process.sandbox.as_ref().map_or_else(|| "off".to_owned(), |(_, on)| on.to_string()),
+            vips: self.vip_roles(),
             node: global.node.clone(),
             description: global.description.clone(),
             stopping: self.live.process.stopping.load(Ordering::Relaxed),
@@ -195,6 +196,13 @@ impl Control {
             certificates: (expiry.certificates, expiry.expiring, expiry.expired),
             certificate_expiry_s: expiry.next_s.map_or(0, |left| u64::try_from(left).unwrap_or(0)),
         }
+    }
+
+    /// What is known of each address of several nodes.
+    fn vip_roles(&self) -> Vec<(String, &'static str)> {
+        let known = self.vips.borrow();
+        let role = |name: &str| known.get(name)?.role.map(|(role, _)| role.name());
+        self.model.vips.iter().map(|vip| (vip.name.clone(), role(&vip.name).unwrap_or("-"))).collect()
     }
 
     /// The limit of client connections in effect.

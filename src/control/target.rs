@@ -195,6 +195,8 @@ impl AdminTarget for Target {
                 changes: state.changes,
                 drain: state.drain,
                 lacks: lacks.map(|backend| self.control.model.backends[*backend].name.clone()),
+                announce: vip.announce,
+                addresses: vip.addresses.clone(),
             }
         };
         self.control.model.vips.iter().map(row).collect()

@@ -52,6 +52,8 @@ pub struct Model {
     pub userlists: Vec<http::Userlist>,
     /// Addresses that move between nodes (`[vip.NAME]`), in the order of the file.
     pub vips: Vec<vip::Vip>,
+    /// Routers that are told of them (`[bgp]`).
+    pub bgp: Option<vip::Bgp>,
     /// Gateways of uplinks (`[gateway.INTERFACE]`), in the order of the file.
     pub gateways: Vec<Gateway>,
 }

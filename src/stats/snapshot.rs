@@ -77,6 +77,8 @@ pub struct ProcessFacts {
     pub buffer_bytes: (u64, u64),
     /// What the process gave up; `off`: nothing.
     pub sandbox: String,
+    /// Addresses of several nodes, and what is known of each here: `MASTER`, `BACKUP`, `ANNOUNCED`.
+    pub vips: Vec<(String, &'static str)>,
     /// Name of this machine.
     pub node: String,
     /// Free text; no line if empty.

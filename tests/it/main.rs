@@ -39,6 +39,7 @@ mod relay;
 mod reload;
 mod reload_process;
 mod sandbox;
+mod scale_out;
 mod scenarios_checks;
 mod scenarios_rules;
 mod scenarios_tls;

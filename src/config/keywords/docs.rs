@@ -134,6 +134,12 @@ const HTTP_GROUPS: &[Group] = &[
         scopes: &[Scope::Vip],
     },
     Group {
+        title: "bgp",
+        text: "`[bgp]`: routers that are told of each `[vip.NAME]` with `announce = \"bgp\"`. `shardgate vip bird` makes BIRD's \
+               configuration of it; see [scale-out.md](scale-out.md).",
+        scopes: &[Scope::Bgp],
+    },
+    Group {
         title: "error pages and users",
         text: "`[http-errors.NAME]` and `[userlist.NAME]`.",
         scopes: &[Scope::HttpErrors, Scope::Userlist, Scope::User, Scope::Group],
@@ -251,6 +257,16 @@ fn snippet(scope: Scope, keyword: &Keyword) -> String {
         Scope::CaptureHeader => format!("[frontend.web]\ncapture.request-header = [{{ {example} }}]\n"),
         Scope::Ring => format!("[ring.requests]\n{example}\n"),
         Scope::Gateway => format!("[gateway.eth1]\n{example}\n"),
+        Scope::Bgp => {
+            let needs =
+                [("local-as", "local-as = 64512\n"), ("neighbors", "neighbors = \"10.0.0.1 64500\"\n")];
+            let missing = needs.iter().filter(|(key, _)| !example.starts_with(key)).map(|(_, line)| *line);
+            format!("[bgp]\n{}{example}\n", missing.collect::<String>())
+        }
+        Scope::Vip if example.starts_with("announce") => {
+            let bgp = "[bgp]\nlocal-as = 64512\nneighbors = \"10.0.0.1 64500\"\n";
+            format!("{bgp}[vip.web]\naddresses = \"192.0.2.10/32\"\n{example}\n")
+        }
         Scope::Vip => {
             let needs = [
                 ("addresses", "addresses = \"192.0.2.10/24\"\n"),

@@ -100,6 +100,8 @@ pub enum Scope {
     Vip,
     /// `[gateway.INTERFACE]`
     Gateway,
+    /// `[bgp]`
+    Bgp,
 }
 
 impl Scope {
@@ -153,6 +155,7 @@ impl Scope {
         Scope::Ring,
         Scope::Vip,
         Scope::Gateway,
+        Scope::Bgp,
     ];
 
     /// How the operator writes it.
@@ -206,6 +209,7 @@ impl Scope {
             Scope::Ring => "[ring.NAME]",
             Scope::Vip => "[vip.NAME]",
             Scope::Gateway => "[gateway.INTERFACE]",
+            Scope::Bgp => "[bgp]",
         }
     }
 

@@ -1,4 +1,4 @@
-//! The rows of `[vip.NAME]` and `[gateway.INTERFACE]`.
+//! The rows of `[vip.NAME]`, `[bgp]` and `[gateway.INTERFACE]`.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use super::Kind::*;
 use super::{Keyword, KeywordMode, Scope, Scopes};
 
 const GATEWAY: Scopes = Scopes::of(&[Scope::Gateway]);
+const BGP: Scopes = Scopes::of(&[Scope::Bgp]);
 const VIP: Scopes = Scopes::of(&[Scope::Vip]);
 
 keywords! {
@@ -16,10 +17,14 @@ keywords! {
     "The gateway of this interface, one address for each family.";
     "addresses = [\"198.51.100.1\", \"2001:db8::1\"]"
     "addresses" in VIP, Texts, default "", haproxy "";
-    "Addresses that one node has at a time, with prefix lengths. They move together.";
+    "Service addresses with prefix lengths. With VRRP one node has them at a time and they move together; with BGP all nodes have them.";
     "addresses = [\"192.0.2.10/24\", \"2001:db8::10/64\"]"
+    "announce" in VIP, OneOf(&["vrrp", "bgp"]), default "\"vrrp\"", haproxy "";
+    "How the network learns where the addresses are: one node has them (`vrrp`, by keepalived), or routers spread connections over all \
+     nodes that serve (`bgp`, by BIRD and `[bgp]`).";
+    "announce = \"bgp\""
     "interface" in VIP, Text, default "", haproxy "";
-    "Where the addresses are, and where VRRP is spoken.";
+    "Where the addresses are, and where VRRP is spoken. With BGP they are on `lo`.";
     "interface = \"eth0\""
     "virtual-router-id" in VIP, Integer(1, 255), default "", haproxy "";
     "Number of the VRRP instance: the same on all nodes, and of nobody else on that network.";
@@ -40,6 +45,23 @@ keywords! {
     "How long a node that comes back waits before it takes the addresses back.";
     "preempt-delay = \"30s\""
     "track" in VIP, Texts, default "none", haproxy "";
-    "Backends that must have a usable server. While one of them has none here, a node where they all have is preferred.";
+    "Backends that must have a usable server. While one of them has none here, a node where they all have is preferred (`vrrp`), or routers \
+     do not come here (`bgp`).";
     "track = \"app\""
+
+    "local-as" in BGP, Integer(1, 4_294_967_295), default "", haproxy "";
+    "Number of the autonomous system of the nodes, the same on all of them.";
+    "local-as = 64512"
+    "neighbors" in BGP, Texts, default "", haproxy "";
+    "Routers: address and number of the autonomous system. Each is told of the addresses of its own family.";
+    "neighbors = [\"10.0.0.1 64500\", \"2001:db8::1 64500\"]"
+    "router-id" in BGP, Text, default "an address of this machine", haproxy "";
+    "Tells nodes apart, in the form of an IPv4 address.";
+    "router-id = \"10.0.0.2\""
+    "hold-time" in BGP, Duration(Duration::from_secs(3)), default "\"9s\"", haproxy "";
+    "How long a node may be silent before routers take it for dead, in seconds; BFD is quicker.";
+    "hold-time = \"30s\""
+    "bfd" in BGP, Flag, default "false", haproxy "";
+    "Speak BFD with the routers: a node that is silent for 300 ms is taken for dead. The routers must speak it too.";
+    "bfd = true"
 }

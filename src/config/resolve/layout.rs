@@ -67,6 +67,7 @@ const SECTIONS: &[&str] = &[
     "ring",
     "vip",
     "gateway",
+    "bgp",
 ];
 
 /// What an absent section contains.
@@ -85,6 +86,7 @@ impl<'a> Layout<'a> {
         let (global_at, global) = single("global", Scope::Global);
         let (admin_at, admin) = single("admin", Scope::Admin);
         let (_, defaults) = single("defaults", Scope::Defaults);
+        let _ = single("bgp", Scope::Bgp);
         for entry in root.entries.iter().filter(|entry| !SECTIONS.contains(&entry.key.as_str())) {
             let help = suggest(&entry.key, SECTIONS.iter().copied());
             context.error(entry.key_span.start, format!("unknown section \"{}\"", entry.key), help);

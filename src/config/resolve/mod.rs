@@ -73,6 +73,7 @@ fn build(context: &Context<'_>, layout: &Layout<'_>) -> Model {
     let logging = logs.logging;
     let tables = layout.tables.clone();
     let vips = vip::vips(context, layout);
+    let bgp = vip::bgp(context, &vips);
     let gateways = gateway::gateways(context);
     let mut model = Model {
         global,
@@ -86,6 +87,7 @@ fn build(context: &Context<'_>, layout: &Layout<'_>) -> Model {
         logging,
         userlists,
         vips,
+        bgp,
         gateways,
     };
     model.number_rules();

@@ -1,6 +1,6 @@
-//! `[vip.NAME]`.
+//! `[vip.NAME]` and `[bgp]`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::layout::Layout;
@@ -9,9 +9,10 @@ use crate::config::file::{Data, Entry, Table};
 use crate::config::keywords::Scope;
 use crate::config::section::{Context, Section};
 use crate::config::units::Problem;
-use crate::model::vip::Vip;
+use crate::model::vip::{Announce, Bgp, Vip};
 
 const PRIORITY: u8 = 100;
+const HOLD_TIME: Duration = Duration::from_secs(9);
 const ADVERT_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) fn vips(context: &Context<'_>, layout: &Layout<'_>) -> Vec<Vip> {
@@ -24,6 +25,7 @@ pub(super) fn vips(context: &Context<'_>, layout: &Layout<'_>) -> Vec<Vip> {
         let vip = vip(context, layout, entry, table);
         if let Some(other) =
             vips.iter().find(|v| v.router_id == vip.router_id && v.interface == vip.interface)
+            && (other.announce, vip.announce) == (Announce::Vrrp, Announce::Vrrp)
         {
             let message =
                 format!("{} and {} have the same virtual-router-id and interface", other.name, vip.name);
@@ -43,8 +45,12 @@ fn vip<'a>(context: &'a Context<'a>, layout: &Layout<'_>, entry: &Entry, table: 
         let message = format!("\"{}\": letters, digits, -, _ and . only", entry.key);
         context.error(entry.key_span.start, message, Some(help));
     }
+    let announce = match section.string("announce").as_deref() {
+        Some("bgp") => Announce::Bgp,
+        _ => Announce::Vrrp,
+    };
     for key in ["addresses", "interface", "virtual-router-id"] {
-        if section.value(key).is_none() {
+        if section.value(key).is_none() && (key == "addresses" || announce == Announce::Vrrp) {
             context.error(entry.key_span.start, format!("vip {} has no {key}", entry.key), None);
         }
     }
@@ -76,6 +82,7 @@ fn vip<'a>(context: &'a Context<'a>, layout: &Layout<'_>, entry: &Entry, table: 
     let number = |key: &str| section.integer(key).and_then(|number| u8::try_from(number).ok());
     Vip {
         name: entry.key.clone(),
+        announce,
         addresses,
         interface: interface(&section),
         router_id: number("virtual-router-id").unwrap_or(1),
@@ -90,6 +97,65 @@ fn vip<'a>(context: &'a Context<'a>, layout: &Layout<'_>, entry: &Entry, table: 
         track,
         origin: section.origin(),
     }
+}
+
+/// `[bgp]`, which the addresses that it announces need.
+pub(super) fn bgp(context: &Context<'_>, vips: &[Vip]) -> Option<Bgp> {
+    let announced: Vec<&Vip> = vips.iter().filter(|vip| vip.announce == Announce::Bgp).collect();
+    let Some(entry) = context.file.root.entry("bgp") else {
+        if let Some(vip) = announced.first() {
+            let help = "add [bgp] with local-as and neighbors".to_owned();
+            context.error(
+                0,
+                format!("vip {} is announced by BGP and there is no [bgp]", vip.name),
+                Some(help),
+            );
+        }
+        return None;
+    };
+    let Data::Table(table) = &entry.value.data else { return None };
+    let at = entry.key_span.start;
+    let section = Section::new(context, Scope::Bgp, at, vec![table]);
+    let mut neighbors = Vec::new();
+    for (at, text) in section.texts("neighbors") {
+        match neighbor(&text.text) {
+            Ok(neighbor) => neighbors.push(neighbor),
+            Err(problem) => context.problem(at, problem),
+        }
+    }
+    for key in ["local-as", "neighbors"] {
+        if section.value(key).is_none() {
+            context.error(at, format!("[bgp] has no {key}"), None);
+        }
+    }
+    for vip in announced {
+        let is_told = |ip: &IpAddr| neighbors.iter().any(|(router, _)| router.is_ipv4() == ip.is_ipv4());
+        if let Some((ip, _)) = vip.addresses.iter().find(|(ip, _)| !is_told(ip)) {
+            let help = "add a router with an address of that family to neighbors".to_owned();
+            context.error(at, format!("vip {}: nobody is told of {ip}", vip.name), Some(help));
+        }
+    }
+    Some(Bgp {
+        local_as: section.integer("local-as").and_then(|number| u32::try_from(number).ok()).unwrap_or(0),
+        neighbors,
+        router_id: section.parsed("router-id", |text| {
+            text.parse::<Ipv4Addr>().map_err(|_| Problem::new(format!("\"{text}\" is no IPv4 address")))
+        }),
+        hold_time: section.duration("hold-time").unwrap_or(HOLD_TIME),
+        bfd: section.flag("bfd").unwrap_or(false),
+    })
+}
+
+/// `10.0.0.1 64500`
+fn neighbor(text: &str) -> Result<(IpAddr, u32), Problem> {
+    let wrong = || {
+        let help =
+            "write the address of the router and the number of its autonomous system: \"10.0.0.1 64500\"";
+        Problem::with_help(format!("\"{text}\" is no neighbor"), help)
+    };
+    let (address, remote_as) = text.split_once(' ').ok_or_else(wrong)?;
+    let remote_as = remote_as.trim().parse::<u32>().ok().filter(|number| *number > 0).ok_or_else(wrong)?;
+    Ok((address.parse().map_err(|_| wrong())?, remote_as))
 }
 
 /// A name that the kernel takes; anything else would end a line of the files that we make.

@@ -113,7 +113,7 @@ commands! {
     ["set" "table"] "set table <table> key <key> [data.<type> <value>]*" Admin stick::set, "make or change an entry of a stick table";
     ["set" "ssl" "cert"] "set ssl cert <name> <payload>" Admin certificates::set, "replace a certificate (or NAME.key, NAME.ocsp); served after commit";
     ["set" "timeout"]             "set timeout cli <delay>"             User     settings::set_timeout, "change how long this connection may stay quiet";
-    ["set" "vip"]                 "set vip <vip> state drain|ready"     Admin    vips::set, "ask for another node to have an address; role master|backup|fault|stop: what keepalived says";
+    ["set" "vip"]                 "set vip <vip> state drain|ready"     Admin    vips::set, "ask for another node to have an address; role ...: what keepalived and the watcher say";
     ["set" "weight"]              "set weight <bk>/<srv> <weight>[%]"   Admin    servers::set_weight, "change a server's weight";
     ["show" "acl"] "show acl [[@<ver>] <acl>]" Operator patterns::show_acl, "ACL files, or the patterns of one";
     ["show" "activity"]           "show activity"                       User     show::activity, "what each core does";
@@ -142,13 +142,13 @@ commands! {
     ["show" "servers" "conn"]     "show servers conn [<backend>]"       User     servers::show_conn, "connections to servers";
     ["show" "servers" "state"]    "show servers state [<backend>]"      User     servers::show_state, "states of servers in HAProxy's state file format";
     ["show" "sess"]               "show sess [<id>|all]"                Operator show::sessions, "live sessions";
-    ["show" "sources"] "show sources" Operator inspect::sources, "source ports: in use, in TIME_WAIT, free";
+    ["show" "sources"] "show sources" Operator inspect::sources, "source ports: in use, in TIME_WAIT, free, closed a second, seconds until none is free";
     ["show" "ssl" "cert"] "show ssl cert [[*]<name>]" Operator certificates::show, "certificates, or all about one; *: what is not committed";
     ["show" "ssl" "crt-list"] "show ssl crt-list [-n] [<list>]" Operator certificates::show_list, "lists of certificates (directories, frontend/bind), or the lines of one; -n: numbered";
     ["show" "stat"]               "show stat [<iid> <type> <sid>] [typed|json] [desc|up|no-maint|10s|1m|5m|start]* [at -<time>]" User show::stat, "counters of frontends, servers, backends; percentiles over the window (1m); at -15m: as they were";
     ["show" "table"] "show table [<table> [<filter>]*]" Operator stick::show, "stick tables, or the entries of one: all, or those of key <key> or data.<type> <op> <value>";
     ["show" "threads"] "show threads" Operator inspect::threads, "what the thread of each core does";
-    ["show" "vip"]                "show vip"                            User     vips::show, "addresses that move between nodes: what keepalived said, and whether this node serves";
+    ["show" "vip"]                "show vip"                            User     vips::show, "addresses of several nodes: who has them, and whether this node serves";
     ["show" "version"]            "show version"                        User     show::version, "the version";
     ["shutdown" "session"]        "shutdown session <id>"               Admin    frontends::shutdown_session, "end a session (see show sess)";
     ["shutdown" "sessions" "server"] "shutdown sessions server <bk>/<srv>" Admin servers::shutdown_sessions, "end all sessions of a server";

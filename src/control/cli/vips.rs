@@ -16,7 +16,9 @@ pub(super) fn set(call: &mut Call<'_>) -> Answer {
         _ => None,
     };
     let Some(order) = order else {
-        return Err("Require 'state drain|ready' or 'role master|backup|fault|stop'.".to_owned());
+        return Err(
+            "Require 'state drain|ready' or 'role master|backup|fault|stop|announced|withdrawn'.".to_owned()
+        );
     };
     let name = call.arg(0).to_owned();
     if !call.target.vips().iter().any(|row| row.name == name) {

@@ -43,6 +43,12 @@ pub struct Facts {
     pub keepalived_conf: Option<String>,
     /// Whether it runs.
     pub keepalived: bool,
+    /// What BIRD should read, or why that cannot be said; `None`: nothing is announced.
+    pub bird_wanted: Option<Result<String, String>>,
+    /// What it reads; `None`: there is no file.
+    pub bird_conf: Option<String>,
+    /// Whether it runs.
+    pub bird: bool,
     /// Capabilities in force of the process that runs.
     pub capabilities: Option<u64>,
     /// Whether the clock is kept right; `None`: it cannot be told.

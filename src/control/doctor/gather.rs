@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::facts::list;
 use super::{CertificateFact, Facts, Interrupt, Nic, sysctls};
 use crate::control::{ctl, gateways, load, resolve, transparent, vip};
+use crate::model::vip::Announce;
 use crate::model::{BindAddress, Model, ServerAddress};
 use crate::rt::{limits, machine};
 
@@ -23,6 +24,7 @@ pub(super) fn gather(model: &Model, socket: &Path) -> Facts {
     let interrupts = interrupt_names();
     let mut interfaces = entries(Path::new("/sys/class/net"));
     interfaces.sort();
+    let announces = model.vips.iter().any(|vip| vip.announce == Announce::Bgp);
     Facts {
         kernel: machine::kernel().unwrap_or_default(),
         ring: Some(machine::missing_operations()),
@@ -42,9 +44,13 @@ pub(super) fn gather(model: &Model, socket: &Path) -> Facts {
             false => transparent::installed(),
         },
         gateways_missing: gateways::missing(model),
-        keepalived_wanted: (!model.vips.is_empty()).then(|| vip::keepalived_here(model)),
+        keepalived_wanted: vip::needs_keepalived(model)
+            .then(|| vip::keepalived_here(model, Path::new(vip::watch::DIRECTORY))),
         keepalived_conf: fs::read_to_string(vip::KEEPALIVED_CONF).ok(),
         keepalived: runs("keepalived"),
+        bird_wanted: announces.then(|| vip::bird::configuration(model)),
+        bird_conf: fs::read_to_string(vip::bird::BIRD_CONF).ok(),
+        bird: runs("bird"),
         capabilities: running.and_then(capabilities_of),
         clock: machine::is_clock_synchronised().ok(),
         now: SystemTime::now()

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::{Area, Facts, Finding, Fix};
 use crate::base::id::ServerId;
 use crate::control::{transparent, vip};
+use crate::model::vip::{Announce, Vip};
 use crate::model::{BindAddress, Model, ServerAddress};
 use crate::policy::ports::{REUSE_AFTER, TIME_WAIT};
 
@@ -61,36 +62,62 @@ fn transparent(model: &Model, facts: &Facts, out: &mut Vec<Finding>) {
     }
 }
 
-/// keepalived against `[vip.NAME]`.
+/// keepalived and BIRD against `[vip.NAME]`.
 fn vips(model: &Model, facts: &Facts, out: &mut Vec<Finding>) {
-    let Some(wanted) = &facts.keepalived_wanted else { return };
-    let before = out.len();
-    let make = format!(
-        "`shardgate vip keepalived -c FILE > {} && systemctl reload-or-restart keepalived`",
-        vip::KEEPALIVED_CONF
-    );
-    for vip in model.vips.iter().filter(|vip| !facts.interfaces.contains(&vip.interface)) {
+    let speaks_vrrp = |vip: &&Vip| vip.announce == Announce::Vrrp;
+    for vip in model.vips.iter().filter(speaks_vrrp).filter(|vip| !facts.interfaces.contains(&vip.interface))
+    {
         let text = format!("{}: vip {}: there is no interface {}", vip.origin, vip.name, vip.interface);
         out.push(Finding::broken(Area::Vip, text));
     }
-    match (wanted, &facts.keepalived_conf) {
+    announcer(
+        Announcer { program: "keepalived", file: vip::KEEPALIVED_CONF, runs: facts.keepalived },
+        facts.keepalived_wanted.as_ref(),
+        facts.keepalived_conf.as_ref(),
+        out,
+    );
+    announcer(
+        Announcer { program: "bird", file: vip::bird::BIRD_CONF, runs: facts.bird },
+        facts.bird_wanted.as_ref(),
+        facts.bird_conf.as_ref(),
+        out,
+    );
+}
+
+/// A program that tells the network of addresses.
+struct Announcer {
+    program: &'static str,
+    file: &'static str,
+    runs: bool,
+}
+
+fn announcer(
+    of: Announcer,
+    wanted: Option<&Result<String, String>>,
+    found: Option<&String>,
+    out: &mut Vec<Finding>,
+) {
+    let Announcer { program, file, runs } = of;
+    let Some(wanted) = wanted else { return };
+    let before = out.len();
+    let make = format!("`shardgate vip {program} -c FILE > {file} && systemctl reload-or-restart {program}`");
+    match (wanted, found) {
         (Err(why), _) => out.push(Finding::broken(Area::Vip, why.clone())),
         (Ok(_), None) => {
-            out.push(Finding::broken(Area::Vip, format!("keepalived has no configuration: {make}")));
+            out.push(Finding::broken(Area::Vip, format!("{program} has no configuration: {make}")));
         }
         (Ok(wanted), Some(found)) if wanted != found => {
-            let text = format!("{} is not what this configuration says: {make}", vip::KEEPALIVED_CONF);
+            let text = format!("{file} is not what this configuration says: {make}");
             out.push(Finding::broken(Area::Vip, text));
         }
         (Ok(_), Some(_)) => {}
     }
-    if !facts.keepalived {
-        let text = "keepalived does not run: install it, `systemctl enable --now keepalived`";
+    if !runs {
+        let text = format!("{program} does not run: install it, `systemctl enable --now {program}`");
         out.push(Finding::broken(Area::Vip, text));
     }
     if out.len() == before {
-        let names: Vec<&str> = model.vips.iter().map(|vip| vip.name.as_str()).collect();
-        out.push(Finding::fine(Area::Vip, format!("keepalived runs and agrees on {}", names.join(", "))));
+        out.push(Finding::fine(Area::Vip, format!("{program} runs and agrees with the configuration")));
     }
 }
 

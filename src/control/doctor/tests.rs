@@ -258,6 +258,34 @@ fn transparent_mode_needs_its_rules() {
 }
 
 #[test]
+fn bird_must_agree_with_the_addresses() {
+    use Level::{Broken, Fine};
+    let config = format!(
+        "{CONFIG}\n[bgp]\nlocal-as = 64512\nneighbors = \"10.0.0.1 64500\"\n\
+         [vip.web]\naddresses = \"192.0.2.9/32\"\nannounce = \"bgp\"\n"
+    );
+    let good: fn(&mut Facts) = |f| {
+        f.bird_wanted = Some(Ok("x".to_owned()));
+        f.bird_conf = Some("x".to_owned());
+        f.bird = true;
+    };
+    let other: fn(&mut Facts) = |f| {
+        f.bird_wanted = Some(Ok("x".to_owned()));
+        f.bird_conf = Some("y".to_owned());
+        f.bird = true;
+    };
+    let stopped: fn(&mut Facts) = |f| f.bird_wanted = Some(Ok("x".to_owned()));
+    check(
+        &config,
+        &[
+            ("good", good, Fine, ""),
+            ("other", other, Broken, "is not what this configuration says"),
+            ("stopped", stopped, Broken, "bird does not run"),
+        ],
+    );
+}
+
+#[test]
 fn keepalived_must_agree_with_the_addresses() {
     use Level::{Broken, Fine};
     let config = format!(

@@ -47,6 +47,13 @@ pub(super) fn info_value<'a>(row: &InfoRow, snapshot: &'a Snapshot) -> Value<'a>
     (row.value)(snapshot)
 }
 
+/// `web=MASTER,mail=BACKUP`; the text form has semicolons for commas.
+fn vips(snapshot: &Snapshot) -> Value<'_> {
+    let one = |(name, role): &(String, &'static str)| format!("{name}={role}");
+    let all = snapshot.process.vips.iter().map(one).collect::<Vec<_>>().join(",");
+    if all.is_empty() { word("-") } else { Value::Text(Cow::Owned(all)) }
+}
+
 /// A word without spaces, colons or control characters, never empty.
 fn word(text: &str) -> Value<'_> {
     let odd = |c: char| c == ':' || c.is_whitespace() || c.is_control();
@@ -186,5 +193,6 @@ info! {
     "SslCertificatesExpiring" Gauge  Number |s| s.process.certificates.1.into(), "Certificates in the last quarter of their life, and in their last three weeks.";
     "SslCertificatesExpired" Gauge   Number |s| s.process.certificates.2.into(), "Certificates that have expired.";
     "SslNextExpiry_sec"   Duration   Number |s| s.process.certificate_expiry_s.into(), "Seconds until the first certificate expires; 0: one has, or there is none.";
+    "Vips"                State      Text   |s| vips(s), "Addresses of several nodes and the role of this one: MASTER, BACKUP, FAULT, ANNOUNCED, WITHDRAWN; -: nobody said.";
     "Sandbox"             State      Text   |s| word(&s.process.sandbox), "What the process gave up: seccomp, landlock, capabilities; off: nothing.";
 }

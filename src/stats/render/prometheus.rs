@@ -120,6 +120,7 @@ pub fn metrics(
 ) {
     if wanted.process {
         process(snapshot, out);
+        vips(snapshot, out);
         per_core(cores, out);
     }
     for object in [Object::Frontend, Object::Listener, Object::Backend, Object::Server] {
@@ -162,6 +163,18 @@ fn process(snapshot: &Snapshot, out: &mut String) {
     head("haproxy_process_build_info", "gauge", "Version.", out);
     let _ =
         writeln!(out, "haproxy_process_build_info{{version=\"{}\"}} 1", escaped(&snapshot.process.version));
+}
+
+/// Whether traffic for service addresses of several nodes comes here.
+fn vips(snapshot: &Snapshot, out: &mut String) {
+    if snapshot.process.vips.is_empty() {
+        return;
+    }
+    head("shardgate_vip_active", "gauge", "1 if this node has the address or announces it.", out);
+    for (name, role) in &snapshot.process.vips {
+        let active = u8::from(matches!(*role, "MASTER" | "ANNOUNCED"));
+        let _ = writeln!(out, "shardgate_vip_active{{vip=\"{}\",role=\"{role}\"}} {active}", escaped(name));
+    }
 }
 
 /// Whole numbers stay whole.

@@ -101,6 +101,7 @@ fn process() -> ProcessFacts {
         maxpipes: 64,
         buffer_bytes: (4 << 20, 2 << 20),
         sandbox: "off".to_owned(),
+        vips: vec![("web".to_owned(), "MASTER"), ("mail".to_owned(), "BACKUP")],
         node: "lb 1:a".to_owned(),
         description: String::new(),
         stopping: false,

@@ -1,5 +1,9 @@
 //! `shardgate vip`: keepalived's configuration from `[vip.NAME]`, and what keepalived runs: its track script and its notify
-//! hook, both clients of the admin socket. What the process knows about its addresses is [`Vips`].
+//! hook, both clients of the admin socket. What the process knows about its addresses is [`Vips`]. Addresses that all nodes have
+//! are BIRD's (`bird`); `watch` tells both what the process does.
+
+pub mod bird;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,7 +13,7 @@ use std::time::Duration;
 
 use crate::base::time::Now;
 use crate::control::ctl;
-use crate::model::vip::Vip;
+use crate::model::vip::{Announce, Vip};
 use crate::model::{AdminEndpoint, AdminLevel, Model};
 use crate::rt::machine;
 
@@ -18,7 +22,7 @@ pub const KEEPALIVED_CONF: &str = "/etc/keepalived/keepalived.conf";
 /// What a node that does not serve loses. More than priorities of nodes that are alike differ by.
 const PENALTY: u8 = 60;
 
-/// What keepalived last said of an address.
+/// What keepalived last said of an address, or the watcher of one that BIRD announces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
     /// This node has the addresses.
@@ -29,6 +33,10 @@ pub enum Role {
     Fault,
     /// keepalived stopped.
     Stop,
+    /// Routers are told to come here.
+    Announced,
+    /// They are not.
+    Withdrawn,
 }
 
 impl Role {
@@ -39,12 +47,14 @@ impl Role {
             Role::Backup => "BACKUP",
             Role::Fault => "FAULT",
             Role::Stop => "STOP",
+            Role::Announced => "ANNOUNCED",
+            Role::Withdrawn => "WITHDRAWN",
         }
     }
 
     /// In any case.
     pub fn parse(text: &str) -> Option<Role> {
-        let all = [Role::Master, Role::Backup, Role::Fault, Role::Stop];
+        let all = [Role::Master, Role::Backup, Role::Fault, Role::Stop, Role::Announced, Role::Withdrawn];
         all.into_iter().find(|role| role.name().eq_ignore_ascii_case(text))
     }
 }
@@ -78,17 +88,24 @@ pub struct VipRow {
     pub drain: bool,
     /// The first backend of `track` without a usable server.
     pub lacks: Option<String>,
+    /// Who announces it.
+    pub announce: Announce,
+    /// With prefix lengths.
+    pub addresses: Vec<(IpAddr, u8)>,
 }
 
 /// The table of `show vip`.
 pub(super) fn table(rows: &[VipRow]) -> String {
-    let mut out = "# name role seconds changes admin serves\n".to_owned();
+    let mut out = "# name role seconds changes admin serves announce addresses\n".to_owned();
     for row in rows {
         let role = row.role.map_or("-", Role::name);
         let admin = if row.drain { "drain" } else { "ready" };
         let serves = row.lacks.as_ref().map_or("yes".to_owned(), |backend| format!("no:{backend}"));
         // Writing to a string cannot fail.
-        let _ = writeln!(out, "{} {role} {} {} {admin} {serves}", row.name, row.since.as_secs(), row.changes);
+        let _ = write!(out, "{} {role} {} {} {admin} {serves}", row.name, row.since.as_secs(), row.changes);
+        let addresses: Vec<String> =
+            row.addresses.iter().map(|(ip, prefix)| format!("{ip}/{prefix}")).collect();
+        let _ = writeln!(out, " {} {}", row.announce.name(), addresses.join(","));
     }
     out
 }
@@ -97,9 +114,14 @@ pub(super) fn table(rows: &[VipRow]) -> String {
 ///
 /// # Errors
 /// What the configuration lacks for it.
-pub fn keepalived(model: &Model, program: &str, local: impl Fn(IpAddr) -> bool) -> Result<String, String> {
-    if model.vips.is_empty() {
-        return Err("there is no [vip.NAME] in this configuration".to_owned());
+pub fn keepalived(
+    model: &Model,
+    program: &str,
+    directory: &Path,
+    local: impl Fn(IpAddr) -> bool,
+) -> Result<String, String> {
+    if !needs_keepalived(model) {
+        return Err("there is no [vip.NAME] with announce = \"vrrp\" in this configuration".to_owned());
     }
     let socket = admin_socket(model)?;
     let mut out = "# Made by `shardgate vip keepalived`: change [vip.NAME] and make it again.\n".to_owned();
@@ -108,10 +130,26 @@ pub fn keepalived(model: &Model, program: &str, local: impl Fn(IpAddr) -> bool) 
         out,
         "global_defs {{\n  router_id {node}\n  vrrp_version 3\n  script_user root\n  enable_script_security\n}}\n"
     );
-    for vip in &model.vips {
+    for vip in model.vips.iter().filter(|vip| vip.announce == Announce::Vrrp) {
+        track_file(&mut out, &vip.name, directory);
         instance(&mut out, vip, program, socket, &local)?;
     }
     Ok(out)
+}
+
+/// Whether VRRP is spoken.
+pub fn needs_keepalived(model: &Model) -> bool {
+    model.vips.iter().any(|vip| vip.announce == Announce::Vrrp)
+}
+
+/// What `watch` writes: keepalived adds it to the priority the moment that it changes.
+fn track_file(out: &mut String, name: &str, directory: &Path) {
+    let file = directory.join(name);
+    let _ = write!(
+        out,
+        "\ntrack_file {name}_watch {{\n  file \"{}\"\n  weight 1\n  init_file 0\n}}\n",
+        file.display()
+    );
 }
 
 /// keepalived's words end at a space; a path with one cannot be given to it.
@@ -183,7 +221,7 @@ fn instance(
     }
     let _ = write!(
         out,
-        "  track_script {{\n    {name}_alive\n    {name}_serves\n  }}\n  notify \"{program} vip notify -s {socket}\"\n}}\n"
+        "  track_script {{\n    {name}_alive\n    {name}_serves\n  }}\n  track_file {{\n    {name}_watch\n  }}\n  notify \"{program} vip notify -s {socket}\"\n}}\n"
     );
     Ok(())
 }
@@ -192,10 +230,10 @@ fn instance(
 ///
 /// # Errors
 /// As [`keepalived`].
-pub fn keepalived_here(model: &Model) -> Result<String, String> {
+pub fn keepalived_here(model: &Model, directory: &Path) -> Result<String, String> {
     let program =
         std::env::current_exe().map_err(|e| format!("cannot tell the path of this program: {e}"))?;
-    keepalived(model, &program.display().to_string(), machine::is_local)
+    keepalived(model, &program.display().to_string(), directory, machine::is_local)
 }
 
 /// keepalived's track script: whether the process answers, and with `serves` whether this node is to have the address.
@@ -211,9 +249,9 @@ pub fn check(socket: &Path, name: &str, serves: bool) -> Result<(), String> {
         return Ok(());
     }
     match words[..] {
-        [_, _, _, "ready", "yes"] => Ok(()),
-        [_, _, _, "drain", _] => Err(format!("{name} is drained")),
-        [_, _, _, _, lacks] => Err(format!("{name} does not serve ({lacks})")),
+        [_, _, _, "ready", "yes", ..] => Ok(()),
+        [_, _, _, "drain", ..] => Err(format!("{name} is drained")),
+        [_, _, _, _, lacks, ..] => Err(format!("{name} does not serve ({lacks})")),
         _ => Err(format!("cannot read: {row}")),
     }
 }
@@ -256,11 +294,13 @@ mod tests {
              unicast-peers = [\"192.0.2.2\", \"192.0.2.3\"]\npreempt-delay = \"30s\"\ntrack = \"b\"",
         );
         let local: IpAddr = "192.0.2.2".parse().expect("literal");
-        let made = keepalived(&model, "/usr/bin/shardgate", |ip| ip == local).expect("made");
+        let made =
+            keepalived(&model, "/usr/bin/shardgate", Path::new("/run/v"), |ip| ip == local).expect("made");
         for expected in [
             "router_id lb1\n",
             "script \"/usr/bin/shardgate vip check web --serves -s /run/a.sock\"\n",
             "weight -60\n",
+            "track_file web_watch {\n  file \"/run/v/web\"\n  weight 1\n  init_file 0\n}\n",
             "vrrp_instance web {\n  state BACKUP\n  interface eth0\n  virtual_router_id 51\n  priority 150\n  advert_int 0.05\n  \
              preempt_delay 30\n  unicast_src_ip 192.0.2.2\n  unicast_peer {\n    192.0.2.3\n  }\n",
             "virtual_ipaddress {\n    192.0.2.10/24\n  }\n  virtual_ipaddress_excluded {\n    2001:db8::10/64\n  }\n",
@@ -268,13 +308,18 @@ mod tests {
         ] {
             assert!(made.contains(expected), "no {expected:?} in\n{made}");
         }
-        let neither = keepalived(&model, "shardgate", |_| false);
+        let neither = keepalived(&model, "shardgate", Path::new("/run/v"), |_| false);
         assert!(neither.as_ref().is_err_and(|e| e.contains("0 of unicast-peers")), "{neither:?}");
     }
 
     #[test]
     fn multicast_needs_no_addresses_of_nodes() {
-        let made = keepalived(&model("addresses = \"192.0.2.10/24\"\npreempt = false"), "x", |_| false);
+        let made = keepalived(
+            &model("addresses = \"192.0.2.10/24\"\npreempt = false"),
+            "x",
+            Path::new("/run/v"),
+            |_| false,
+        );
         let made = made.expect("made");
         assert!(
             !made.contains("unicast") && made.contains("\n  nopreempt\n") && !made.contains("excluded"),
