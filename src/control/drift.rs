@@ -3,24 +3,22 @@
 //! `state::overrides`'; this is where values are read and set.
 
 use std::cell::RefCell;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ahash::{AHashMap, AHashSet};
 
 use crate::base::id::{BackendId, FrontendId, ServerId};
-use crate::control::core::{Control, Notice};
+use crate::control::aims;
+use crate::control::core::Control;
 use crate::control::events::Level;
 use crate::control::resolve;
-use crate::control::servers::ServerState;
-use crate::control::state::file::StateFile;
-use crate::control::state::journal::{HealthRecord, Record, State};
+use crate::control::state::journal::Record;
 use crate::control::state::overrides::{Change, Configured, Field, Key, Override, shown};
 use crate::live::AdminState;
 use crate::model::{Model, ServerAddress};
-use crate::policy::health::State as Health;
 use crate::policy::pattern::{Line, PatternFile};
 use crate::proxy::message::ToCore;
 
@@ -136,12 +134,24 @@ impl<'a> Lookup<'a> {
                         Field::Maxconn => server.maxconn.unwrap_or(0).to_string(),
                         Field::State => if server.disabled { "maint" } else { "ready" }.to_owned(),
                         Field::Weight => server.weight.to_string(),
+                        more => match aims::configured(server, *more) {
+                            Some(value) => value,
+                            None => return Configured::NoObject,
+                        },
                     }))
                 }
             },
             Key::FrontendMaxconn(name) => match self.frontend(name) {
                 Some(id) => limit(self.model.frontends[id].maxconn),
                 None => Configured::NoObject,
+            },
+            Key::FrontendState(name) => match self.frontend(name) {
+                Some(_) => Configured::Value(Some(aims::ENABLED.to_owned())),
+                None => Configured::NoObject,
+            },
+            Key::VipState(name) => match self.model.vips.iter().any(|vip| vip.name == *name) {
+                true => Configured::Value(Some("ready".to_owned())),
+                false => Configured::NoObject,
             },
             Key::GlobalMaxconn => limit(self.model.global.maxconn),
             Key::GlobalRate => limit(self.model.global.rate_max),
@@ -205,6 +215,19 @@ impl Control {
             let named = if file.is_map { Key::Map(name, text) } else { Key::Acl(name, text) };
             self.note_override(named, configured.get(key).cloned(), after.get(key).cloned(), actor);
         }
+    }
+
+    /// `enable frontend`, `disable frontend`. False: it was so.
+    pub(super) fn set_frontend_enabled(&self, id: FrontendId, enabled: bool) -> bool {
+        let was_paused = self.live.frontends[id].paused.swap(!enabled, Ordering::SeqCst);
+        if was_paused != enabled {
+            return false;
+        }
+        let name = &self.model.frontends[id].name;
+        let word = if enabled { aims::ENABLED } else { aims::DISABLED };
+        self.say(Level::Notice, format!("frontend {name} was {word} from the admin socket"));
+        self.broadcast(|| ToCore::Room);
+        true
     }
 
     /// Whether the configured address of a server is overridden: then its name says nothing.
@@ -309,6 +332,7 @@ impl Control {
                             self.set_user_weight(id, weight);
                         }
                     }
+                    more => self.put_aim(id, *more, value),
                 }
             }
             Key::FrontendMaxconn(name) => {
@@ -316,6 +340,14 @@ impl Control {
                     self.live.frontends[id].connections.set_limit(limit());
                     self.broadcast(|| ToCore::Room);
                 }
+            }
+            Key::FrontendState(name) => {
+                if let Some(id) = lookup.frontend(name) {
+                    self.set_frontend_enabled(id, value != aims::DISABLED);
+                }
+            }
+            Key::VipState(name) => {
+                self.vips.borrow_mut().entry(name.clone()).or_default().drain = value == "drain";
             }
             Key::GlobalMaxconn => {
                 let budget = self.process.budget;
@@ -374,7 +406,7 @@ impl Control {
     }
 
     /// Ends overrides: the configured values hold again.
-    fn end_overrides(&self, keys: &[Key], why: &str) {
+    pub(super) fn end_overrides(&self, keys: &[Key], why: &str) {
         let lookup = self.lookup();
         let mut told = AHashMap::new();
         let mut files: AHashSet<(bool, String)> = AHashSet::new();
@@ -418,94 +450,6 @@ impl Control {
         if !over.is_empty() {
             self.end_overrides(&over, "its time is over");
         }
-    }
-
-    /// Starts with what another process remembered.
-    pub(super) fn resume(&self, state: State, origin: &str) {
-        {
-            let mut overrides = self.overrides.borrow_mut();
-            for one in state.overrides.into_values() {
-                overrides.note(one);
-            }
-        }
-        self.reapply(origin);
-        let lookup = self.lookup();
-        for record in state.health.into_values() {
-            if let Some(id) = lookup.server(&record.backend, &record.server)
-                && configured_address(&self.model.servers[id].address) == record.address
-            {
-                self.resume_health(id, &record);
-            }
-        }
-    }
-
-    fn resume_health(&self, id: ServerId, record: &HealthRecord) {
-        let is_down = {
-            let mut states = self.states.borrow_mut();
-            let Some(health) = &mut states.servers[id].health else { return };
-            health.resume(record.level, record.no_load);
-            health.state() != Health::Up
-        };
-        if is_down {
-            self.resume_down(id);
-        }
-    }
-
-    /// Everything that is to be remembered.
-    pub(super) fn all_records(&self) -> Vec<Record> {
-        let mut records: Vec<Record> = self.overrides.borrow().iter().cloned().map(Record::Set).collect();
-        records.extend(self.health_records());
-        records
-    }
-
-    /// The state file of a configuration, if it is another one now: what runs is written there, whatever stood in it.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub(super) fn next_state_file(&self, next: &Model) -> Result<Option<Option<StateFile>>, String> {
-        match &next.global.state_file {
-            same if *same == self.model.global.state_file => Ok(None),
-            None => Ok(Some(None)),
-            Some(path) => self.open_state_file(path, State::default()).map(|file| Some(Some(file))),
-        }
-    }
-
-    /// Goes on writing to a file that tells this.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub(super) fn open_state_file(&self, path: &Path, state: State) -> Result<StateFile, String> {
-        let events = self.notices.clone();
-        let complain = move |text| events.send(Notice::Said(text));
-        StateFile::open(path, state, complain)
-            .map_err(|e| format!("cannot write the state file {}: {e}", path.display()))
-    }
-
-    /// How all checked servers are.
-    pub(super) fn health_records(&self) -> Vec<Record> {
-        let states = self.states.borrow();
-        states.servers.iter().filter_map(|(id, state)| self.health_record(id, state)).collect()
-    }
-
-    /// How one server is, when it has changed.
-    pub(super) fn remember_health(&self, id: ServerId) {
-        if self.state_file.borrow().is_none() {
-            return;
-        }
-        let record = self.health_record(id, &self.states.borrow().servers[id]);
-        self.remember(record.into_iter().collect());
-    }
-
-    fn health_record(&self, id: ServerId, state: &ServerState) -> Option<Record> {
-        let (level, no_load) = state.health.as_ref()?.memory();
-        let server = &self.model.servers[id];
-        Some(Record::Health(HealthRecord {
-            backend: self.model.backends[server.backend].name.clone(),
-            server: server.name.clone(),
-            address: configured_address(&server.address),
-            level,
-            no_load,
-        }))
     }
 }
 

@@ -322,6 +322,9 @@ impl Control {
                 (ip, Some(port))
             }),
             cookie: server.http.cookie.clone(),
+            disabled: server.disabled,
+            tls: server.tls.is_some(),
+            asked: (state.checks_enabled, state.agent.as_ref().is_some_and(|agent| agent.enabled)),
         }
     }
 }

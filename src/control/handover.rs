@@ -35,6 +35,8 @@ impl States {
                 kept.health = renewed(after, kept.health.as_ref().filter(|_| !moved));
                 kept.last_check = kept.last_check.filter(|_| !moved && after.check.is_some());
             }
+            // Checks that come anew run.
+            kept.checks_enabled |= before.check.is_none();
             if before.agent != after.agent {
                 kept.agent = state.agent.take();
             }

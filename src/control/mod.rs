@@ -32,6 +32,7 @@ mod log_sets;
 mod log_sink;
 mod log_stream;
 mod logs;
+mod memory;
 mod notify;
 mod ocsp;
 mod origin;

@@ -95,6 +95,16 @@ fn keyword(one: &Override) -> Option<(&'static str, String)> {
         Key::Server(_, _, Field::State) if to == "drain" => return None,
         Key::Server(_, _, Field::State) => ("disabled", (to == "maint").to_string()),
         Key::Server(_, _, Field::Maxconn) | Key::FrontendMaxconn(_) | Key::GlobalMaxconn => ("maxconn", to),
+        Key::Server(_, _, field @ (Field::CheckAddr | Field::AgentAddr | Field::Fqdn)) => {
+            (field.keyword(), toml::Value::String(to).to_string())
+        }
+        Key::Server(_, _, Field::AgentSend) => {
+            ("agent-send", toml::Value::String(to.replace("\\n", "\n")).to_string())
+        }
+        Key::Server(_, _, field @ (Field::CheckPort | Field::AgentPort)) => (field.keyword(), to),
+        Key::Server(_, _, Field::Health | Field::Agent) | Key::FrontendState(_) | Key::VipState(_) => {
+            return None;
+        }
         Key::GlobalRate => ("maxconnrate", to),
         Key::GlobalTlsRate => ("maxsslrate", to),
         Key::Map(..) | Key::Acl(..) => return None,
@@ -105,7 +115,7 @@ fn keyword(one: &Override) -> Option<(&'static str, String)> {
 fn change<'a>(file: &'a File, one: &Override) -> (Option<Object<'a>>, String) {
     let object = match &one.key {
         Key::Server(backend, server, _) => places::server(file, backend, server),
-        Key::FrontendMaxconn(name) => places::frontend(file, name),
+        Key::FrontendMaxconn(name) | Key::FrontendState(name) => places::frontend(file, name),
         _ => Some(places::section(file, "global")),
     };
     let by = format!("by {} at {}", one.who, date(one.at));
@@ -186,10 +196,8 @@ pub(super) fn server(control: &Control, id: ServerId) -> String {
             Some(one) => format!("override: {}; {}", story(one), configured(keyword)),
             None if is_as_configured => configured(keyword),
             None if field == Field::Addr => {
-                let host = match &server.address {
-                    ServerAddress::Name { host, .. } => host.as_str(),
-                    _ => "",
-                };
+                let states = control.states.borrow();
+                let host = states.servers[id].aims.host(server).map_or("", |(host, _)| host);
                 format!("DNS: {host}; {}", configured(keyword))
             }
             None => format!("agent; {}", configured(keyword)),
@@ -197,7 +205,14 @@ pub(super) fn server(control: &Control, id: ServerId) -> String {
         line(if field == Field::State { "state" } else { keyword }, &value, &source);
     }
     line("status", &control.server_facts(id).status(), &judge(control, id));
-    let shown = ["address", "weight", "maxconn", "disabled"];
+    let mut shown = Field::ALL.map(Field::keyword).to_vec();
+    for field in Field::MORE {
+        if let Some(one) = control.overrides.borrow().get(&control.key(id, field)) {
+            let source = format!("override: {}; {}", story(one), configured(field.keyword()));
+            line(field.word(), one.to.as_deref().unwrap_or_default(), &source);
+            shown.push(field.keyword());
+        }
+    }
     for setting in settings.iter().filter(|setting| !shown.contains(&&*setting.keyword)) {
         line(&setting.keyword, &setting.value, &configured(&setting.keyword));
     }
@@ -222,7 +237,8 @@ fn effective(control: &Control, id: ServerId, field: Field) -> (&'static str, St
             let value = maxconn.map_or_else(|| "(no limit)".to_owned(), |maxconn| maxconn.to_string());
             ("maxconn", value, maxconn == server.maxconn)
         }
-        Field::State => {
+        // State; nobody asks for the others.
+        _ => {
             let state = live.admin();
             let configured = if server.disabled { AdminState::Maint } else { AdminState::Ready };
             ("disabled", state_word(state).to_owned(), state == configured)

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::base::id::{BackendId, FrontendId, IdRange, ServerId};
 use crate::base::limits::DESCRIPTORS_SHOWN_MAX;
 use crate::base::time::Now;
+use crate::control::aims;
 use crate::control::cli::{AdminTarget, Aim, Captured, HealthOrder, ResolvedName, VipOrder, Whose};
 use crate::control::core::Control;
 use crate::control::drift::Actor;
@@ -220,6 +220,10 @@ impl AdminTarget for Target {
         if let Some(said) = said {
             self.control.say(Level::Notice, format!("vip {name} is {said}"));
         }
+        if let VipOrder::Drain(drain) = order {
+            let to = if drain { "drain" } else { "ready" };
+            self.control.note_change(Key::VipState(name.to_owned()), Some(to.to_owned()), &self.actor);
+        }
     }
 
     fn actor(&mut self, who: &str, lifetime: Option<Duration>) {
@@ -277,11 +281,13 @@ impl AdminTarget for Target {
     }
 
     fn set_checks(&mut self, id: ServerId, enabled: bool) {
-        self.control.states.borrow_mut().servers[id].checks_enabled = enabled;
-        self.control.probes_changed();
+        let word = if enabled { aims::ENABLED } else { aims::DISABLED };
+        self.note(id, Field::Health, word);
+        self.control.put_aim(id, Field::Health, word);
     }
 
     fn set_agent_enabled(&mut self, id: ServerId, enabled: bool) {
+        self.note(id, Field::Agent, if enabled { aims::ENABLED } else { aims::DISABLED });
         self.control.set_agent_enabled(id, enabled);
     }
 
@@ -296,7 +302,15 @@ impl AdminTarget for Target {
     }
 
     fn set_aim(&mut self, id: ServerId, aim: Aim) {
+        for (field, to) in aim.changes(&self.control.model.servers[id]) {
+            self.note(id, field, to);
+        }
+        let is_name = matches!(aim, Aim::Fqdn(_));
         self.control.set_aim(id, aim);
+        if is_name {
+            // Who gives it a name wants the address of that name.
+            self.control.end_overrides(&[self.control.key(id, Field::Addr)], "another name was set");
+        }
     }
 
     fn set_server_maxconn(&mut self, id: ServerId, maxconn: Option<u32>) {
@@ -310,15 +324,10 @@ impl AdminTarget for Target {
     }
 
     fn set_frontend_enabled(&mut self, id: FrontendId, enabled: bool) -> bool {
-        let was_paused = self.control.live.frontends[id].paused.swap(!enabled, Ordering::SeqCst);
-        if was_paused != enabled {
-            return false;
-        }
-        let name = &self.control.model.frontends[id].name;
-        let word = if enabled { "enabled" } else { "disabled" };
-        self.control.say(Level::Notice, format!("frontend {name} was {word} from the admin socket"));
-        self.control.broadcast(|| ToCore::Room);
-        true
+        let word = if enabled { aims::ENABLED } else { aims::DISABLED };
+        let key = Key::FrontendState(self.control.model.frontends[id].name.clone());
+        self.control.note_change(key, Some(word.to_owned()), &self.actor);
+        self.control.set_frontend_enabled(id, enabled)
     }
 
     fn set_frontend_maxconn(&mut self, id: FrontendId, maxconn: Option<u32>) -> Option<u32> {

@@ -241,6 +241,12 @@ pub struct ServerFacts {
     pub agent_at: (Option<IpAddr>, Option<u16>),
     /// Its persistence cookie.
     pub cookie: Option<String>,
+    /// It is configured as disabled.
+    pub disabled: bool,
+    /// It is spoken to in TLS.
+    pub tls: bool,
+    /// Its checks run, and its agent is asked, unless the server is in maintenance.
+    pub asked: (bool, bool),
 }
 
 impl ServerFacts {

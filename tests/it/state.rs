@@ -1,11 +1,15 @@
 //! What outlives a reload and a restart: runtime changes as overrides, and the health of servers. The configuration wins over all
 //! of it.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::gate::Start;
-use crate::harness::peers::free_address;
+use crate::harness::peers::{Peer, free_address};
 use crate::harness::scenario::scenario;
 use crate::harness::{Origin, Shardgate, until};
 
@@ -340,4 +344,223 @@ fn the_address_of_a_name_is_the_resolvers_until_somebody_sets_another() {
     std::io::Read::read_exact(&mut gate.connect("fe"), &mut greeting).expect("the server greets");
     assert_eq!(&greeting, b"one");
     gate.finish();
+}
+
+#[test]
+fn whatever_is_changed_at_run_time_is_an_override() {
+    let origin = Origin::echo();
+    let dead = free_address().port();
+    let keywords = format!(
+        "check = true\ninter = \"50ms\"\nagent-check = true\nagent-inter = \"50ms\"\nagent-port = {dead}\nagent-send = \"one\\n\""
+    );
+    let named = format!("[backend.be.server.s2]\naddress = \"localhost:{}\"\n", origin.address.port());
+    let vip = "[vip.web]\naddresses = \"192.0.2.10/24\"\ninterface = \"lo\"\nvirtual-router-id = 51\npriority = 150\n";
+    let body = |keywords: &str| tcp(origin.address, keywords) + &named + vip;
+    let mut gate = with_state(&body(&keywords)).start();
+    for command in [
+        "disable frontend fe",
+        "disable health be/s1",
+        "set server be/s1 check-addr 127.0.0.2 port 7",
+        "disable agent be/s1",
+        "set server be/s1 agent-addr 127.0.0.3 port 8",
+        "set server be/s1 agent-send two\\\\n",
+        "set vip web state drain",
+        "set server be/s2 addr 192.0.2.1 port 80",
+    ] {
+        assert_eq!(
+            gate.ask(command).lines().filter(|line| line.contains(' ')).count(),
+            usize::from(command.contains("s2")),
+            "{command}"
+        );
+    }
+    // Who gives a server another name wants the address of that name.
+    gate.ask("set server be/s2 fqdn localhost.");
+    let drift = gate.ask("show drift");
+    let port = origin.address.port();
+    for line in [
+        "be/s1 health: enabled -> disabled by uid ",
+        "be/s1 check-addr: of the server -> 127.0.0.2 by uid ",
+        "be/s1 check-port: of the server -> 7 by uid ",
+        "be/s1 agent: enabled -> disabled by uid ",
+        "be/s1 agent-addr: of the server -> 127.0.0.3 by uid ",
+        &format!("be/s1 agent-port: {dead} -> 8 by uid "),
+        "be/s1 agent-send: one\\n -> two\\n by uid ",
+        &format!("be/s2 fqdn: localhost:{port} -> localhost.:{port} by uid "),
+        "frontend fe state: enabled -> disabled by uid ",
+        "vip web state: ready -> drain by uid ",
+    ] {
+        assert!(drift.lines().any(|l| l.starts_with(line)), "{line} in:\n{drift}");
+    }
+    assert!(!drift.contains("be/s2 addr"), "{drift}");
+    let shown = gate.ask("show server be/s1");
+    let line = shown.lines().find(|l| l.starts_with("agent-port")).unwrap_or_default();
+    assert!(
+        line.contains(" 8 ") && line.contains("override: ") && line.contains("shardgate.toml:"),
+        "{shown}"
+    );
+    wait_state(&gate, "agent-send");
+    wait_state(&gate, "frontend-state");
+    let state = |gate: &Shardgate| {
+        let text = gate.ask("show servers state be");
+        let row = text.lines().find(|l| l.contains(" s1 ")).expect("it is there").to_owned();
+        let fields: Vec<String> = row.split(' ').map(str::to_owned).collect();
+        // What is checked and asked, and where.
+        [13, 14, 21, 22, 23, 24].map(|at| fields[at].clone())
+    };
+    let there = ["2", "18", "7", "127.0.0.2", "127.0.0.3", "8"].map(str::to_owned);
+    assert_eq!(state(&gate), there);
+    gate.restart("KILL");
+    assert_eq!((gate.ask("show drift"), state(&gate)), (drift, there), "after a restart");
+    assert_eq!(gate.stat("fe/FRONTEND", "status"), "PAUSED");
+    assert!(gate.ask("show vip").contains(" drain "), "{}", gate.ask("show vip"));
+    // A reload that says something else of the agent takes that, and nothing else.
+    gate.reload(&body(&keywords.replace(&dead.to_string(), "9")));
+    gate.wait_log("override of be/s1 agent-port dropped: 8 by uid ");
+    assert_eq!(state(&gate), ["2", "18", "7", "127.0.0.2", "127.0.0.3", "9"].map(str::to_owned));
+    assert!(
+        gate.ask("adopt be/s1").contains("addr = \"127.0.0.2\"  # new; by uid "),
+        "{}",
+        gate.ask("adopt be/s1")
+    );
+    gate.ask("clear overrides");
+    assert_eq!(state(&gate), ["6", "22", "0", "-", "-", "9"].map(str::to_owned));
+    assert_eq!(gate.stat("fe/FRONTEND", "status"), "OPEN");
+    assert!(gate.ask("show vip").contains(" ready "), "{}", gate.ask("show vip"));
+    gate.reload(&body("weight = 1"));
+    gate.reload(&body(&keywords));
+    assert_eq!(gate.ask("show drift"), "Everything runs as configured.\n\n");
+    gate.finish();
+}
+
+#[test]
+fn what_an_agent_said_of_the_health_is_known_after_a_restart() {
+    let origin = Origin::echo();
+    let agent = Origin::new(|mut stream, _| drop(stream.write_all(b"down\n")));
+    let keywords =
+        format!("agent-check = true\nagent-inter = \"50ms\"\nagent-port = {}", agent.address.port());
+    let mut gate = with_state(&tcp(origin.address, &keywords)).start();
+    gate.wait_stat("be/s1", "status", "DOWN (agent)");
+    // Nobody says so again.
+    drop(agent);
+    gate.restart("TERM");
+    gate.wait_log("be/s1 is as before the restart");
+    assert_eq!(gate.stat("be/s1", "status"), "DOWN (agent)");
+    gate.ask("set server be/s1 agent up");
+    assert_eq!(gate.stat("be/s1", "status"), "no check");
+    gate.finish();
+}
+
+#[test]
+fn a_death_at_any_moment_of_writing_leaves_what_was_set_before() {
+    let origin = Origin::echo();
+    let mut gate = with_state(&tcp(origin.address, "maxconn = 5")).start();
+    let (mut known, mut next) = (5, 100);
+    for round in 0..12_usize {
+        let (socket, sent) = (gate.dir().join("admin.sock"), Arc::new(AtomicUsize::new(next)));
+        let last = sent.clone();
+        // Sets one value after another until nobody answers any more.
+        let operator = std::thread::spawn(move || -> std::io::Result<()> {
+            loop {
+                let mut stream = UnixStream::connect(&socket)?;
+                let value = last.fetch_add(1, Ordering::AcqRel) + 1;
+                stream.write_all(format!("set maxconn server be/s1 {value}\n").as_bytes())?;
+                stream.read_to_string(&mut String::new())?;
+            }
+        });
+        // Far enough that the file is written anew in some rounds.
+        let goal = next + 1 + round * 17;
+        until("changes", || sent.load(Ordering::Acquire) >= goal);
+        gate.signal("KILL");
+        // It ends with an error, as the process does.
+        let _ = operator.join().expect("it does not panic");
+        gate.restart("KILL");
+        let value: usize = gate.stat("be/s1", "slim").parse().expect("a number");
+        let sent = sent.load(Ordering::Acquire);
+        // At least what the process before had started with, at most what was said last, and nothing that nobody said.
+        assert!(
+            value >= known && value <= sent && (value == 5 || value > 100),
+            "{value} of {known}..={sent}"
+        );
+        assert_eq!(
+            gate.ask("show drift").lines().filter(|line| line.contains(" -> ")).count(),
+            usize::from(value != 5)
+        );
+        (known, next) = (value, sent);
+    }
+    gate.finish();
+}
+
+/// Rows of `show servers state` by server, without what differs from run to run: ids of backends and the time.
+fn rows(socket: &Path, backend: &str) -> BTreeMap<String, Vec<String>> {
+    let text = ask(socket, "show servers state");
+    let mut rows = BTreeMap::new();
+    for line in text.lines().filter(|line| line.split(' ').nth(1) == Some(backend)) {
+        let mut fields: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        (fields[0], fields[9]) = (String::new(), String::new());
+        for bits in [13, 14] {
+            // A check may be under way.
+            fields[bits] = (fields[bits].parse::<u32>().expect("a number") & !1).to_string();
+        }
+        rows.insert(fields[3].clone(), fields);
+    }
+    rows
+}
+
+fn ask(socket: &Path, command: &str) -> String {
+    let mut stream = UnixStream::connect(socket).expect("it listens");
+    stream.write_all(format!("{command}\n").as_bytes()).expect("accepted");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
+}
+
+#[test]
+fn the_state_of_servers_is_what_haproxy_says() {
+    let (origin, dead) = (Origin::echo(), free_address());
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (at, port) = (origin.address, dead.port());
+    let sections = |name: &str| {
+        format!(
+            "global\n stats socket {}/{name} level admin\nfrontend f\n mode tcp\n bind @ADDRESS@\n default_backend b\nbackend b\n mode tcp\n \
+             server up {at} weight 10 check inter 100ms rise 1 fall 1\n server dead {dead} check inter 100ms rise 1 fall 1\n \
+             server plain {at}\n server off {at} disabled check inter 100ms\n server drained {at} check inter 100ms\n \
+             server maint {at} check inter 100ms\n server quiet {at} check inter 100ms\n \
+             server agent {at} agent-check agent-port {port} agent-inter 100ms\n \
+             server mute {at} agent-check agent-port {port} agent-inter 100ms agent-addr 127.0.0.2\n \
+             server name localhost:{}\n server slow {at} check inter 100ms rise 1 fall 1 slowstart 1h\n \
+             server away {at} agent-check agent-port {port} agent-inter 100ms\n server follower {at} track b/maint\n",
+            dir.path().display(),
+            at.port()
+        )
+    };
+    let (theirs, ours) = (Peer::haproxy(&sections("theirs")), Peer::in_haproxys_place(&sections("ours")));
+    let sockets = ["theirs", "ours"].map(|name| dir.path().join(name));
+    let field = |socket: &Path, server: &str, at: usize| rows(socket, "b")[server][at].clone();
+    for socket in &sockets {
+        // Checks were made: all know what they think of the servers.
+        for server in ["up", "drained", "maint", "quiet", "slow"] {
+            until(server, || field(socket, server, 10) == "6");
+        }
+        until("dead", || field(socket, "dead", 5) == "0");
+        until("the name", || field(socket, "name", 5) == "2");
+        for command in [
+            "set server b/drained state drain",
+            "set server b/maint state maint",
+            "disable health b/quiet",
+            "disable agent b/mute",
+            "set server b/up weight 5",
+            "set server b/slow health down",
+            "set server b/away state maint",
+        ] {
+            ask(socket, command);
+        }
+        until("slow start", || field(socket, "slow", 5) == "1");
+    }
+    let [theirs_say, ours_say] = sockets.each_ref().map(|socket| rows(socket, "b"));
+    assert_eq!(ours_say, theirs_say);
+    let header = |socket: &Path| {
+        ask(socket, "show servers state").lines().take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(header(&sockets[1]), header(&sockets[0]));
+    drop((theirs, ours));
 }

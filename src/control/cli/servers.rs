@@ -264,43 +264,55 @@ pub(super) fn show_state(call: &mut Call<'_>) -> Answer {
     Ok(Reply::Text(out))
 }
 
-/// HAProxy's numbers: operational state 0 stopped, 2 running, 3 stopping; bits of the administrative state 1 maintenance,
-/// 2 inherited maintenance, 8 drain, 32 unresolved; check result 0 none, 2 failed, 3 passed; bits of the check state
-/// 2 configured, 4 enabled, 8 paused.
+/// HAProxy's numbers: operational state 0 stopped, 1 starting (slow start), 2 running, 3 stopping; bits of the administrative
+/// state 1 maintenance, 2 inherited maintenance, 4 configured maintenance, 8 drain, 32 unresolved; check result 0 none, 2 failed,
+/// 3 passed; bits of the check state 2 configured, 4 enabled, 8 paused, 16 it is an agent.
 fn push_state(out: &mut String, facts: &ServerFacts) {
     let admin = match &facts.admin {
         Admin::Ready => 0,
+        Admin::Maint if facts.disabled => 5,
         Admin::Maint => 1,
         Admin::MaintVia(_) => 2,
         Admin::Drain => 8,
         Admin::MaintResolution => 32,
     };
-    let (stopping, health) = match facts.health {
+    let (stopping, level) = match facts.health {
         Health::Checked { stopping, level, .. } => (stopping, level),
-        Health::Unchecked => (false, 0),
+        // HAProxy's counter stands at the default of `rise`.
+        Health::Unchecked => (false, 2),
     };
+    let is_maint = facts.admin.is_maint();
+    let level = if is_maint { 0 } else { level };
     let operational = match (facts.is_up(), stopping) {
         (false, _) => 0,
+        (true, false) if facts.throttle_percent.is_some() => 1,
         (true, false) => 2,
         (true, true) => 3,
+    };
+    // An agent is asked in maintenance too.
+    let check_bits = match (facts.asked.0, is_maint) {
+        (false, _) => 2,
+        (true, false) => 6,
+        (true, true) => 14,
     };
     let (status, result, state) = match &facts.check {
         None => (1, 0, 0),
         Some(check) => {
             let result = check.result.passed().map_or(0, |passed| if passed { 3 } else { 2 });
-            (check.result.number(), result, if facts.admin.is_maint() { 14 } else { 6 })
+            (check.result.number(), result, check_bits)
         }
     };
-    let address = if facts.ip.is_empty() { "-" } else { &facts.ip };
+    // Sockets of UNIX have none.
+    let address = if facts.ip.parse::<IpAddr>().is_err() { "-" } else { &facts.ip };
     let fqdn = facts.fqdn.as_deref().unwrap_or("-");
     let ip = |ip: Option<IpAddr>| ip.map_or("-".to_owned(), |ip| ip.to_string());
     let (check_ip, check_port) = (ip(facts.check_at.0), facts.check_at.1.unwrap_or(0));
     let (agent_ip, agent_port) = (ip(facts.agent_at.0), facts.agent_at.1.unwrap_or(0));
-    // Bits as those of the check, and 16: it is an agent.
-    let agent = if facts.agent.is_some() { 22 } else { 0 };
+    let agent = if facts.agent.is_some() { 18 + if facts.asked.1 { 4 } else { 0 } } else { 0 };
+    let tls = u8::from(facts.tls);
     let _ = writeln!(
         out,
-        "{address} {operational} {admin} {} {} {} {status} {result} {health} {state} {agent} 0 0 {fqdn} {} - 0 {check_port} {check_ip} {agent_ip} \
+        "{address} {operational} {admin} {} {} {} {status} {result} {level} {state} {agent} 0 0 {fqdn} {} - {tls} {check_port} {check_ip} {agent_ip} \
          {agent_port}",
         facts.user_weight,
         facts.initial_weight,

@@ -26,6 +26,9 @@ pub(in crate::control) struct HealthRecord {
     pub(in crate::control) level: u32,
     /// Its check asks for no new load.
     pub(in crate::control) no_load: bool,
+    /// Its agent said that it is down.
+    #[serde(default)]
+    pub(in crate::control) agent_down: bool,
 }
 
 /// One line.
@@ -147,6 +150,7 @@ mod tests {
             address: "10.0.0.1:80".into(),
             level: 0,
             no_load: false,
+            agent_down: false,
         }));
         state
     }

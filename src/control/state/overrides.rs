@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// What of a server can be changed at run time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(in crate::control) enum Field {
     /// `set server ... addr`.
     Addr,
@@ -19,11 +19,56 @@ pub(in crate::control) enum Field {
     State,
     /// `set weight`.
     Weight,
+    /// `enable health`, `disable health`.
+    Health,
+    /// `set server ... check-addr`.
+    CheckAddr,
+    /// `set server ... check-port`.
+    CheckPort,
+    /// `enable agent`, `disable agent`.
+    Agent,
+    /// `set server ... agent-addr`.
+    AgentAddr,
+    /// `set server ... agent-port`.
+    AgentPort,
+    /// `set server ... agent-send`.
+    AgentSend,
+    /// `set server ... fqdn`: the name, with the configured port.
+    Fqdn,
 }
 
 impl Field {
-    /// All of them, in the order in which they are shown.
+    /// Those that each server has, in the order in which they are shown.
     pub(in crate::control) const ALL: [Field; 4] = [Field::Addr, Field::Weight, Field::Maxconn, Field::State];
+
+    /// The others: shown where they were changed.
+    pub(in crate::control) const MORE: [Field; 8] = [
+        Field::Fqdn,
+        Field::Health,
+        Field::CheckAddr,
+        Field::CheckPort,
+        Field::Agent,
+        Field::AgentAddr,
+        Field::AgentPort,
+        Field::AgentSend,
+    ];
+
+    /// The keyword that says it in the configuration.
+    pub(in crate::control) fn keyword(self) -> &'static str {
+        match self {
+            Field::Addr | Field::Fqdn => "address",
+            Field::Maxconn => "maxconn",
+            Field::State => "disabled",
+            Field::Weight => "weight",
+            Field::Health => "check",
+            Field::CheckAddr => "addr",
+            Field::CheckPort => "port",
+            Field::Agent => "agent-check",
+            Field::AgentAddr => "agent-addr",
+            Field::AgentPort => "agent-port",
+            Field::AgentSend => "agent-send",
+        }
+    }
 
     /// As commands name it.
     pub(in crate::control) fn word(self) -> &'static str {
@@ -32,6 +77,14 @@ impl Field {
             Field::Maxconn => "maxconn",
             Field::State => "state",
             Field::Weight => "weight",
+            Field::Health => "health",
+            Field::CheckAddr => "check-addr",
+            Field::CheckPort => "check-port",
+            Field::Agent => "agent",
+            Field::AgentAddr => "agent-addr",
+            Field::AgentPort => "agent-port",
+            Field::AgentSend => "agent-send",
+            Field::Fqdn => "fqdn",
         }
     }
 }
@@ -44,6 +97,10 @@ pub(in crate::control) enum Key {
     Server(String, String, Field),
     /// The `maxconn` of a frontend.
     FrontendMaxconn(String),
+    /// `enable frontend`, `disable frontend`.
+    FrontendState(String),
+    /// `set vip ... state`.
+    VipState(String),
     /// The `maxconn` of the process.
     GlobalMaxconn,
     /// New connections of the process in each second.
@@ -67,7 +124,8 @@ impl Key {
             Key::Server(backend, server, _) => {
                 object.split_once('/') == Some((backend, server)) || named("backend", backend)
             }
-            Key::FrontendMaxconn(name) => named("frontend", name),
+            Key::FrontendMaxconn(name) | Key::FrontendState(name) => named("frontend", name),
+            Key::VipState(name) => named("vip", name),
             Key::GlobalMaxconn | Key::GlobalRate | Key::GlobalTlsRate => object == "global",
             Key::Map(file, _) => named("map", file),
             Key::Acl(file, _) => named("acl", file),
@@ -80,6 +138,8 @@ impl fmt::Display for Key {
         match self {
             Key::Server(backend, server, field) => write!(f, "{backend}/{server} {}", field.word()),
             Key::FrontendMaxconn(name) => write!(f, "frontend {name} maxconn"),
+            Key::FrontendState(name) => write!(f, "frontend {name} state"),
+            Key::VipState(name) => write!(f, "vip {name} state"),
             Key::GlobalMaxconn => f.write_str("global maxconn"),
             Key::GlobalRate => f.write_str("global maxconnrate"),
             Key::GlobalTlsRate => f.write_str("global maxsslrate"),
