@@ -41,6 +41,7 @@ mod reload_process;
 mod sandbox;
 mod scale_out;
 mod scenarios_checks;
+mod scenarios_reload;
 mod scenarios_rules;
 mod scenarios_tls;
 mod source;

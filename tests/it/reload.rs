@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::harness::http::{http_gate, ok, sections};
+use crate::harness::http::{Wire, http_gate, ok, sections};
 use crate::harness::peers::free_address;
 use crate::harness::{Origin, Shardgate, bytes, connect, until};
 
@@ -395,5 +395,63 @@ fn plan_tells_of_files_idle_connections_and_sessions() {
     assert!(dropped.len() == 1 && dropped[0].starts_with("drops override be/s1 addr: "), "{text}");
     assert!(dropped[0].ends_with(&format!(": the file says {}", other.address)), "{text}");
     drop(kept);
+    gate.finish();
+}
+
+#[test]
+fn who_waits_to_be_accepted_by_a_bind_that_goes_is_served() {
+    let origin = Origin::http_named("one");
+    let body = |more: &str, name: &str| {
+        sections(&origin, more, "", "").replace("[frontend.fe]", &format!("[frontend.{name}]"))
+    };
+    let mut gate = Shardgate::with(&body("maxconn = 1", "fe")).defaults("mode = \"http\"").start();
+    let address = gate.address("fe");
+    let mut first = gate.wire("fe");
+    assert_eq!(first.get("/").text(), "one");
+    // There is room for one: the others wait in the accept queue.
+    let mut waiting: Vec<Wire> = (0..6).map(|_| Wire::new(connect(address))).collect();
+    for wire in &mut waiting {
+        wire.send("GET /waited HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    assert_eq!(gate.stat("fe/FRONTEND", "scur"), "1");
+    gate.reload(&body("", "other"));
+    for wire in &mut waiting {
+        let response = wire.response("GET");
+        assert_eq!((response.status(), response.text()), (200, "one".to_owned()));
+    }
+    until("the bind to close", || TcpStream::connect(address).is_err());
+    drop((first, waiting));
+    gate.finish();
+}
+
+#[test]
+fn counters_and_histograms_of_what_stays_go_on() {
+    let origin = Origin::http_named("one");
+    let body = |before: &str, weight: u32| {
+        format!("{before}{}", sections(&origin, "", "", &format!("weight = {weight}")))
+    };
+    let mut gate = Shardgate::with(&body("", 1)).defaults("mode = \"http\"").start();
+    let mut wire = gate.wire("fe");
+    for _ in 0..5 {
+        assert_eq!(wire.get("/").status(), 200);
+    }
+    let counts = |gate: &Shardgate| {
+        let columns = ["stot", "hrsp_2xx", "lbtot", "bin", "bout", "reuse", "connect"];
+        let latency = gate.ask("show latency be/s1 start");
+        let totals: Vec<String> =
+            latency.lines().filter(|line| line.contains("total")).map(str::to_owned).collect();
+        (columns.map(|column| gate.stat("be/s1", column)), totals)
+    };
+    until("the last response to be counted", || gate.count("be/s1", "hrsp_2xx") == 5);
+    until("it in the histogram", || {
+        counts(&gate).1.iter().any(|line| line.split_whitespace().any(|word| word == "5"))
+    });
+    let before = counts(&gate);
+    // Others take their ids, and a value of the server itself is another one.
+    gate.reload(&body("[backend.a.server.x]\naddress = \"127.0.0.1:1\"\n", 7));
+    assert_eq!(counts(&gate), before);
+    assert_eq!(wire.get("/").status(), 200);
+    assert_eq!(gate.count("be/s1", "connect"), 1, "it goes over the connection that was there");
+    drop(wire);
     gate.finish();
 }
