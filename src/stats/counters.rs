@@ -10,6 +10,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::base::id::{BackendId, FrontendId, Id, IdVec, ListenerId, ServerId};
 use crate::base::time::Now;
+use crate::stats::COUNTED;
 use crate::stats::process::{CORE_CELLS, CoreStat};
 use crate::stats::table::{Object, Stat, Store, cell_count, cell_index};
 
@@ -100,6 +101,9 @@ impl<K: Kind> Cells<K> {
     #[inline]
     pub fn add(&self, stat: Stat, n: u64) {
         debug_assert!(matches!(stat.row().store, Store::Count), "{stat:?} is not a counter");
+        if !COUNTED {
+            return;
+        }
         let cell = self.cell(stat);
         cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);
     }
@@ -114,6 +118,9 @@ impl<K: Kind> Cells<K> {
     #[inline]
     pub fn enter(&self, stat: Stat) {
         debug_assert!(matches!(stat.row().store, Store::Level), "{stat:?} is not a level");
+        if !COUNTED {
+            return;
+        }
         let cell = self.cell(stat);
         let now = cell.load(Relaxed).wrapping_add(1);
         cell.store(now, Relaxed);
@@ -129,6 +136,9 @@ impl<K: Kind> Cells<K> {
     #[inline]
     pub fn leave(&self, stat: Stat) {
         debug_assert!(matches!(stat.row().store, Store::Level), "{stat:?} is not a level");
+        if !COUNTED {
+            return;
+        }
         let cell = self.cell(stat);
         cell.store(cell.load(Relaxed).wrapping_sub(1), Relaxed);
     }
@@ -137,6 +147,9 @@ impl<K: Kind> Cells<K> {
     #[inline]
     pub fn time(&self, stat: Stat, us: u64) {
         debug_assert!(matches!(stat.row().store, Store::TimeTotal), "{stat:?} is not a duration");
+        if !COUNTED {
+            return;
+        }
         let cell = self.cell(stat);
         cell.store(cell.load(Relaxed).wrapping_add(us), Relaxed);
         let samples = self.samples_cell(stat);
@@ -219,6 +232,13 @@ impl CoreCells {
     /// Adds to a counter.
     #[inline]
     pub fn add(&self, stat: CoreStat, n: u64) {
+        if !COUNTED {
+            return;
+        }
+        self.change(stat, n);
+    }
+    #[inline]
+    fn change(&self, stat: CoreStat, n: u64) {
         let cell = &self.block[stat as usize];
         cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);
     }
@@ -230,12 +250,12 @@ impl CoreCells {
     /// Raises a level by one.
     #[inline]
     pub fn enter(&self, stat: CoreStat) {
-        self.add(stat, 1);
+        self.change(stat, 1);
     }
     /// Lowers a level by one.
     #[inline]
     pub fn leave(&self, stat: CoreStat) {
-        self.add(stat, u64::MAX);
+        self.change(stat, u64::MAX);
     }
     /// Replaces a level that its owner knows as a whole (buffers in use).
     #[inline]
@@ -278,6 +298,9 @@ pub struct RuleCells {
 impl RuleCells {
     /// The rule applied.
     pub fn hit(&self, now: Now) {
+        if !COUNTED {
+            return;
+        }
         self.hits.store(self.hits.load(Relaxed).wrapping_add(1), Relaxed);
         self.last.store(now.0, Relaxed);
     }

@@ -15,3 +15,7 @@ pub mod snapshot;
 pub mod status;
 pub mod table;
 pub mod timers;
+
+/// Whether data cores count: always, but in a binary that is built to measure what that costs. What is decided by (levels of
+/// a core) is kept even then.
+const COUNTED: bool = !cfg!(feature = "uncounted");
