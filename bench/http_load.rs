@@ -180,7 +180,9 @@ impl HttpLoad {
         {
             self.conns[at].due = self.late.pop_front();
             self.conns[at].unsent = true;
-            self.step(at)?;
+            if let Err(e) = self.step(at) {
+                self.fail(at, e)?;
+            }
         }
         Ok(())
     }
@@ -253,8 +255,14 @@ impl HttpLoad {
                 Err(e) => return Err(e),
             }
         };
+        if ended && self.mode == Mode::Rate && conn.due.is_none() && conn.received.is_empty() {
+            // A proxy may close what is idle; whoever has something to send connects again.
+            self.idle.retain(|one| *one != at);
+            self.conns[at] = open(&self.poll, self.options.target, at)?;
+            return Ok(());
+        }
         let complete = is_complete(&conn.received)?;
-        if ended && !(complete && self.mode == Mode::Conn) {
+        if ended && !(complete && self.mode != Mode::Idle) {
             return Err(ErrorKind::UnexpectedEof.into());
         }
         if !complete || (self.mode == Mode::Conn && !ended) {
@@ -264,7 +272,7 @@ impl HttpLoad {
         if let Some(due) = conn.due.take() {
             self.tally.done(due);
         }
-        if self.mode == Mode::Conn {
+        if self.mode == Mode::Conn || ended {
             self.conns[at] = open(&self.poll, self.options.target, at)?;
         } else {
             self.idle.push_back(at);

@@ -2,8 +2,8 @@
 //!
 //! `bench-load SCENARIO --target ADDR [--connections N] [--seconds S] [--warmup S] [--watch PID,PID]`
 //!
-//! Scenarios: `small` (exchanges of 64 to 100 bytes on long connections), `conn` (connect, one exchange, wait for the end),
-//! `bulk` and `bulk-up` (bytes), `idle` (connections that stay open), `verify` (checksums; run before measuring), and those
+//! Scenarios: `small` (exchanges of 64 to 100 bytes on long connections), `websocket` (the same after an upgrade), `conn`
+//! (connect, one exchange, wait for the end), `bulk` and `bulk-up` (bytes), `idle` (connections that stay open), `verify` (checksums; run before measuring), and those
 //! of HTTP in `http_load`: `http-conn`, `http-idle`, `http-rate` with `--path P` and `--rate N`, and those of TLS in `tls_load`:
 //! `tls-full`, `tls-resumed`, `tls-idle`.
 //! CPU of the watched processes is read in the same instant in which the units are counted, so the two belong together.
@@ -21,7 +21,7 @@ mod tls_load;
 mod verify;
 mod watch;
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -49,6 +49,8 @@ const IDLE_BATCH: usize = 256;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Scenario {
     Small,
+    /// Small exchanges after an upgrade.
+    WebSocket,
     Conn,
     Bulk,
     BulkUp,
@@ -99,6 +101,7 @@ fn main() -> io::Result<()> {
     }
     let scenario = match scenario.as_str() {
         "small" => Scenario::Small,
+        "websocket" => Scenario::WebSocket,
         "conn" => Scenario::Conn,
         "bulk" => Scenario::Bulk,
         "bulk-up" => Scenario::BulkUp,
@@ -122,7 +125,7 @@ fn usage(why: &str) -> io::Error {
     io::Error::new(
         ErrorKind::InvalidInput,
         format!(
-            "{why}; bench-load small|conn|bulk|bulk-up|idle|http-*|tls-*|verify-* --target ADDR [--connections N] [--seconds S] [--warmup S] [--watch PIDS]"
+            "{why}; bench-load small|websocket|conn|bulk|bulk-up|idle|http-*|tls-*|verify-* --target ADDR [--connections N] [--seconds S] [--warmup S] [--watch PIDS]"
         ),
     )
 }
@@ -288,7 +291,9 @@ impl Load {
     }
 
     fn open(&self, at: usize) -> io::Result<Conn> {
-        let mut stream = TcpStream::connect(self.options.target)?;
+        let upgraded = self.scenario == Scenario::WebSocket;
+        let mut stream =
+            if upgraded { upgrade(self.options.target)? } else { TcpStream::connect(self.options.target)? };
         self.poll.registry().register(&mut stream, Token(at), Interest::READABLE | Interest::WRITABLE)?;
         let mut conn = Conn {
             stream,
@@ -322,7 +327,7 @@ impl Load {
             }
         }
         let turn = match self.scenario {
-            Scenario::Small | Scenario::Conn | Scenario::Idle => {
+            Scenario::Small | Scenario::WebSocket | Scenario::Conn | Scenario::Idle => {
                 conn.small(self.scenario, &self.pattern, &mut self.scratch)?
             }
             Scenario::Bulk => conn.bulk_down(&mut self.scratch, &mut self.tally.units)?,
@@ -336,7 +341,7 @@ impl Load {
                 conn.command(self.scenario)?;
                 self.ready.push(at);
             }
-            (Turn::Done, Scenario::Small) => {
+            (Turn::Done, Scenario::Small | Scenario::WebSocket) => {
                 self.tally.done(conn.started);
                 conn.begin(self.scenario);
                 conn.send_small(&self.pattern)?;
@@ -351,6 +356,27 @@ impl Load {
         }
         Ok(())
     }
+}
+
+/// A connection on which the server speaks WebSocket. One after the other: there are few, and they are not what is measured.
+fn upgrade(target: SocketAddr) -> io::Result<TcpStream> {
+    let mut stream = std::net::TcpStream::connect(target)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.write_all(
+        b"GET /ws HTTP/1.1\r\nHost: bench\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    )?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    if !head.starts_with(b"HTTP/1.1 101 ") {
+        return Err(io::Error::new(ErrorKind::InvalidData, String::from_utf8_lossy(&head).into_owned()));
+    }
+    stream.set_nonblocking(true)?;
+    Ok(TcpStream::from_std(stream))
 }
 
 fn report(tally: &Tally, seconds: f64, used: &Usage, rss_kib: u64, rss_before_kib: Option<u64>) {
@@ -395,7 +421,9 @@ impl Conn {
     /// Sets the next exchange up; nothing is sent yet.
     fn begin(&mut self, scenario: Scenario) {
         (self.to_send, self.to_receive) = match scenario {
-            Scenario::Small | Scenario::Conn | Scenario::Idle => (self.size as u64, self.size as u64),
+            Scenario::Small | Scenario::WebSocket | Scenario::Conn | Scenario::Idle => {
+                (self.size as u64, self.size as u64)
+            }
             Scenario::Bulk => (0, BULK_BYTES),
             Scenario::BulkUp => (BULK_BYTES, DIGEST_BYTES as u64),
         };

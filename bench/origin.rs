@@ -4,7 +4,8 @@
 //! - `echo`: returns every byte; closes after the client did.
 //! - `conn`: reads one message, answers it and closes first, so that TIME_WAIT stays off the proxy's source ports.
 //! - `bulk`: sends or swallows as many bytes as a command asks for (`common::encode_command`).
-//! - `http`: keep-alive HTTP/1.1; `GET /N` answers with N bytes, `POST` swallows the body and answers 200.
+//! - `http`: keep-alive HTTP/1.1; `GET /N` answers with N bytes, `POST` swallows the body and answers 200; after an upgrade to
+//!   WebSocket it returns every byte.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -350,6 +351,10 @@ impl Conn {
         };
         head.clear();
         match request {
+            Request::Upgrade => {
+                self.out.extend_from_slice(UPGRADE_ANSWER);
+                self.state = State::Echo;
+            }
             Request::Post { length: 0 } => self.out.extend_from_slice(POST_ANSWER),
             Request::Post { length } => *body_left = length,
             Request::Get { bytes } => {
@@ -366,6 +371,10 @@ impl Conn {
     }
 }
 
+/// The answer to the key that the load generator sends (RFC 6455 1.3).
+const UPGRADE_ANSWER: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 const POST_ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const GET_ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\nServer: origin\r\nContent-Type: text/plain\r\nContent-Length: ";
@@ -376,10 +385,11 @@ enum Flush {
     TurnOver,
 }
 
-/// The two requests that the load generators send.
+/// The requests that the load generators send.
 enum Request {
     Get { bytes: u64 },
     Post { length: u64 },
+    Upgrade,
 }
 
 impl Request {
@@ -396,6 +406,9 @@ impl Request {
                 .and_then(|h| std::str::from_utf8(h.value).ok()?.trim().parse().ok())
                 .ok_or_else(bad)?;
             return Ok(Self::Post { length });
+        }
+        if request.headers.iter().any(|h| h.name.eq_ignore_ascii_case("upgrade")) {
+            return Ok(Self::Upgrade);
         }
         // The last path segment says how many bytes; anything else gets the small answer.
         let path = request.path.unwrap_or("/").split('?').next().unwrap_or("/");

@@ -68,14 +68,22 @@ def programs(out, args):
     }
 
 
-def measuring_core():
-    return str(min(1, os.cpu_count() - 1))
+def measuring_core(scenario):
+    """The load generator's core: behind those of the proxy, or core 1 where there are not enough."""
+    cpus = os.cpu_count()
+    return str(scenario.cores if cpus > scenario.cores else min(1, cpus - 1))
+
+
+def origin_core(scenario):
+    """A core of its own where there is one."""
+    own = scenario.cores + 1
+    return str(own) if os.cpu_count() > own else measuring_core(scenario)
 
 
 @contextlib.contextmanager
-def origin(tools):
+def origin(tools, scenario):
     process = subprocess.Popen(
-        ["taskset", "-c", measuring_core(), tools["origin"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ["taskset", "-c", origin_core(scenario), tools["origin"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
         line = process.stdout.readline()
@@ -87,7 +95,7 @@ def origin(tools):
 
 @contextlib.contextmanager
 def running(proxy, scenario, tools, origin_port, args):
-    """The proxy with its configuration filled in; yields its port and the ids of its processes."""
+    """The proxy with its configuration filled in; yields its port, the ids of its processes and its directory."""
     with tempfile.TemporaryDirectory(prefix="shardgate-bench-") as directory:
         port = free_port()
         values = {
@@ -97,6 +105,7 @@ def running(proxy, scenario, tools, origin_port, args):
             "THREADS": scenario.cores,
             "CORES": json.dumps(list(range(scenario.cores))),
             "CONTROL_CORE": 0,
+            "SERVERS": servers(proxy.program) if proxy.program != "floor" else "",
             "RULES": rules(proxy.program) if proxy.program != "floor" else "",
             **proxy.values,
         }
@@ -112,7 +121,8 @@ def running(proxy, scenario, tools, origin_port, args):
         # A program by path (`--peer`) goes by the proxy's name.
         program = tools.get(proxy.name, tools[proxy.program])
         command = {
-            "haproxy": [program, "-db", "-f", config],
+            # Only a master can reload.
+            "haproxy": [program, *(["-W"] if scenario.aside == "reload" else []), "-db", "-f", config],
             "nginx": [program, "-p", directory, "-c", config],
             "shardgate": [program, "run", "-c", config],
             "floor": [program, str(scenario.cores), f"127.0.0.1:{port}", f"127.0.0.1:{origin_port}"],
@@ -121,7 +131,8 @@ def running(proxy, scenario, tools, origin_port, args):
             process = subprocess.Popen(["taskset", "-c", cores, *command], stdout=log, stderr=log)
             try:
                 wait_until(lambda: answers(port), process, lambda: log_text(log), proxy)
-                yield port, [process.pid, *children(process.pid)]
+                # Workers of a program that reloads come and go; `aside` counts what they use.
+                yield port, [process.pid] if scenario.aside == "reload" else [process.pid, *children(process.pid)], directory
             finally:
                 process.send_signal(signal.SIGTERM if proxy.program != "haproxy" else signal.SIGINT)
                 try:
@@ -139,6 +150,19 @@ def rules(program):
         "shardgate": '  {{ deny = {{ status = 403 }}, if = "{{ path_beg /deny/{n}/ }}" }},\n',
     }[program]
     return "".join(line.format(n=n) for n in range(200))
+
+
+def servers(program):
+    """5,000 servers that nobody uses, in two backends."""
+    head, line = {
+        "haproxy": ("\nbackend many{n}\n", "    server s{n} 127.1.{high}.{low}:80\n"),
+        "nginx": ("", ""),
+        "shardgate": ("\n[backend.many{n}.server]\n", 's{n} = {{ address = "127.1.{high}.{low}:80" }}\n'),
+    }[program]
+    return "".join(
+        (head.format(n=n // 2500) if n % 2500 == 0 else "") + line.format(n=n, high=n // 250, low=n % 250 + 1)
+        for n in range(5000)
+    )
 
 
 def write_maps(directory):

@@ -13,7 +13,7 @@ from .lab import ROOT, measuring_core
 
 
 def measure(scenario, port, pids, tools, args):
-    pin = ["taskset", "-c", measuring_core()]
+    pin = ["taskset", "-c", measuring_core(scenario)]
     if scenario.load == "wrk":
         return measure_wrk(pin, scenario, port, pids, args)
     if scenario.load == "h2load":

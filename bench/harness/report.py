@@ -6,6 +6,8 @@ import statistics
 import time
 from pathlib import Path
 
+from . import aside
+
 
 def show(name, scenario, proxies, records, smoke):
     """One line per proxy: medians over the rounds, the ratio of CPU per unit to the best peer's, and what it costs above
@@ -17,6 +19,9 @@ def show(name, scenario, proxies, records, smoke):
         show_idle(rows)
     else:
         show_work(rows, scenario)
+    for proxy in proxies:
+        if line := aside.note(proxy.name, [r for r in records if r["proxy"] == proxy.name]):
+            print(f"  {line}")
 
 
 def show_idle(rows):

@@ -21,7 +21,7 @@ class Scenario:
     """What is measured.
 
     `load` names the generator: `wrk`, `h2load`, or a scenario of bench-load. `options` go to the generator as they are.
-    `scheme` is the URL's for wrk, h2load and curl.
+    `scheme` is the URL's for wrk, h2load and curl. `aside` is what goes on meanwhile: `poll` or `reload`, see `aside.py`.
     """
 
     title: str
@@ -37,6 +37,7 @@ class Scenario:
     script: str = ""
     options: tuple = ()
     scheme: str = "http"
+    aside: str = ""
 
 
 def proxies(stem, *more, **values):
@@ -78,13 +79,19 @@ def h2(title, connections, streams, who=H2, **more):
 def rate(number, connections, **more):
     """Requests at a fixed rate, whatever the answers take: latency counts from when a request was due."""
     options = ("--rate", str(number))
-    return http(f"{number} requests/s over {connections} connections", connections, "http-rate", options=options, **more)
+    meanwhile = ", a reload twice a second" if more.get("aside") == "reload" else ""
+    title = f"{number} requests/s over {connections} connections{meanwhile}"
+    return http(title, connections, "http-rate", options=options, **more)
 
 
 def https(title, connections, load="wrk", who=ECDSA, **more):
     """TLS 1.3 with AES-128-GCM and X25519 for all."""
     return http(title, connections, load, who, scheme="https", **more)
 
+
+WEBSOCKET = tuple(Proxy("nginx", "nginx", "nginx-websocket.conf") if p.program == "nginx" else p for p in HTTP)
+# 5,000 servers beside the one that is used. nginx has no statistics of servers.
+MANY = tuple(p for p in proxies("http-many") if p.program != "nginx")
 
 SCENARIOS = {
     "tcp-small": tcp("64..100 byte exchanges on 64 long connections", "echo", "small", 64),
@@ -110,6 +117,10 @@ SCENARIOS = {
     "h2s-100k": h2("HTTP/2 over TLS, GET 100 kB, 8 connections with 8 streams each", 8, 8, H2S, path="/100000"),
     "h2-idle": http("1000 HTTP/2 connections after a request each, memory", 1000, "h2-idle", H2, unit="connection"),
     "http1-rules": http("200 conditions and a 10,000-entry map", 64, who=RULES, script="rules.lua"),
+    "http1-websocket": http("messages of 64..100 bytes each way after an upgrade, 64 connections", 64, "websocket", who=WEBSOCKET, unit="message"),
+    "stats-quiet": http("5,000 servers configured, nobody asks for statistics", 64, who=MANY),
+    "stats-polled": http("5,000 servers configured, `show stat` ten times a second", 64, who=MANY, aside="poll"),
+    "reload": rate(2000, 64, who=proxies("http"), aside="reload"),
     "http1-mostly-idle-1000": rate(1000, 1000),
     "http1-mostly-idle-8000": rate(2000, 8000),
     "http1-rate-1": rate(1, 1),
