@@ -1,5 +1,5 @@
-//! The origin of the benchmarks: one thread, one epoll, four ports. It prints them as `echo=N conn=N bulk=N http=N` and serves
-//! until its standard input ends, so it never outlives the script that started it. It measures nothing.
+//! The origin of the benchmarks: one thread, one epoll, four ports, and a port of UDP that swallows log lines on a thread of
+//! its own, as a syslog server would. It prints them as `echo=N conn=N bulk=N http=N log=N` and serves until its standard input ends, so it never outlives the script that started it. It measures nothing.
 //!
 //! - `echo`: returns every byte; closes after the client did.
 //! - `conn`: reads one message, answers it and closes first, so that TIME_WAIT stays off the proxy's source ports.
@@ -16,7 +16,7 @@
 mod common;
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
@@ -46,15 +46,21 @@ const TURN_BYTES: usize = 1024 * 1024;
 
 fn main() -> io::Result<()> {
     let mut server = Server::new()?;
+    let log = UdpSocket::bind("127.0.0.1:0")?;
     println!(
-        "{}",
+        "{} log={}",
         SERVICES
             .iter()
             .zip(&server.listeners)
             .map(|((_, name), l)| Ok(format!("{name}={}", l.local_addr()?.port())))
             .collect::<io::Result<Vec<_>>>()?
-            .join(" ")
+            .join(" "),
+        log.local_addr()?.port()
     );
+    std::thread::spawn(move || {
+        let mut line = [0; 65536];
+        while log.recv(&mut line).is_ok() {}
+    });
     // The script holds the other end of standard input: its end is the signal to go.
     std::thread::spawn(|| {
         let _ = io::stdin().read_to_end(&mut Vec::new());

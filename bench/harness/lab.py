@@ -94,14 +94,15 @@ def origin(tools, scenario):
 
 
 @contextlib.contextmanager
-def running(proxy, scenario, tools, origin_port, args):
+def running(proxy, scenario, tools, ports, args):
     """The proxy with its configuration filled in; yields its port, the ids of its processes and its directory."""
     with tempfile.TemporaryDirectory(prefix="shardgate-bench-") as directory:
         port = free_port()
         values = {
             "DIR": directory,
             "PORT": port,
-            "ORIGIN": origin_port,
+            "ORIGIN": ports[scenario.service],
+            "LOG": ports["log"],
             "THREADS": scenario.cores,
             "CORES": json.dumps(list(range(scenario.cores))),
             "CONTROL_CORE": 0,
@@ -125,7 +126,7 @@ def running(proxy, scenario, tools, origin_port, args):
             "haproxy": [program, *(["-W"] if scenario.aside == "reload" else []), "-db", "-f", config],
             "nginx": [program, "-p", directory, "-c", config],
             "shardgate": [program, "run", "-c", config],
-            "floor": [program, str(scenario.cores), f"127.0.0.1:{port}", f"127.0.0.1:{origin_port}"],
+            "floor": [program, str(scenario.cores), f"127.0.0.1:{port}", f"127.0.0.1:{ports[scenario.service]}"],
         }[proxy.program]
         with open(Path(directory) / "log", "w+") as log:
             process = subprocess.Popen(["taskset", "-c", cores, *command], stdout=log, stderr=log)

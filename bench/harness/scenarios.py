@@ -60,6 +60,12 @@ H2 = proxies("h2")
 H2S = proxies("h2-tls")
 ECDSA = proxies("https", CERTIFICATE="ecdsa")
 RSA = proxies("https", CERTIFICATE="rsa")
+# A line for each request as a datagram to a syslog server, beside the same without: what counts is how much it adds.
+LOG = (
+    *proxies("http")[:2],
+    Proxy("shardgate-log", "shardgate", "shardgate-http-log.toml"),
+    Proxy("haproxy-log", "haproxy", "haproxy-http-log.cfg"),
+)
 
 
 def tcp(title, service, load, connections, unit="exchange", per=1, who=TCP, **more):
@@ -121,6 +127,7 @@ SCENARIOS = {
     "stats-quiet": http("5,000 servers configured, nobody asks for statistics", 64, who=MANY),
     "stats-polled": http("5,000 servers configured, `show stat` ten times a second", 64, who=MANY, aside="poll"),
     "reload": rate(2000, 64, who=proxies("http"), aside="reload"),
+    "http1-log": http("GET 100 bytes, keep-alive, 64 connections, with and without httplog to UDP syslog", 64, who=LOG),
     "http1-mostly-idle-1000": rate(1000, 1000),
     "http1-mostly-idle-8000": rate(2000, 8000),
     "http1-rate-1": rate(1, 1),

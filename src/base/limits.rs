@@ -227,6 +227,9 @@ pub const LOG_RECORDS_MAX: usize = 256;
 /// How long lines may gather before the control core sends them: the first line after a rest goes at once.
 pub const LOG_GATHER: Duration = Duration::from_millis(5);
 
+/// From so many lines at once on they go to a UDP target sorted by length: only a busy log is worth it.
+pub const LOG_SORT_MIN: usize = 32;
+
 /// Bytes that wait for a syslog stream that is slow or not there.
 pub const LOG_STREAM_BYTES: usize = 1024 * 1024;
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rtrb::{Consumer, RingBuffer};
 
-use crate::base::limits::{LOG_GATHER, LOG_RETRY, LOG_RING_BYTES};
+use crate::base::limits::{LOG_GATHER, LOG_RETRY, LOG_RING_BYTES, LOG_SORT_MIN};
 use crate::base::time::Now;
 use crate::control::events::Level;
 use crate::control::log_ring::EventRing;
@@ -23,7 +23,7 @@ use crate::control::log_sets::{Change, Resolved};
 use crate::control::log_sink::LogSink;
 use crate::control::log_stream::LogStream;
 use crate::model::log::{Framing, Header, LogSet, Logging, Output, Ring, Target};
-use crate::policy::log::{Dates, printable};
+use crate::policy::log::{Dates, number_to, printable};
 use crate::proxy::log::{ENTRY_HEADER, LogSetup};
 use crate::rt::{self, Datagrams, StartError};
 
@@ -377,16 +377,22 @@ impl About<'_> {
                 Ok(())
             }
             Header::Local | Header::Rfc3164 => {
-                let _ = write!(out, "<{priority}>");
+                out.push(b'<');
+                number_to(priority.into(), out);
+                out.push(b'>');
                 dates.syslog(self.time, out);
                 let hostname = match self.target.format {
                     Header::Local => hostname,
                     _ => hostname.or(Some(machine)),
                 };
-                match hostname {
-                    Some(hostname) => write!(out, " {hostname} {tag}[{pid}]: "),
-                    None => write!(out, " {tag}[{pid}]: "),
+                if let Some(hostname) = hostname {
+                    out.push(b' ');
+                    out.extend_from_slice(hostname.as_bytes());
                 }
+                for text in [" ", tag, "[", pid, "]: "] {
+                    out.extend_from_slice(text.as_bytes());
+                }
+                Ok(())
             }
             Header::Rfc5424 => {
                 let _ = write!(out, "<{priority}>1 ");
@@ -447,26 +453,37 @@ impl Outlet {
 
     /// Sends datagrams. A UNIX socket may have been made anew by a syslog server that was restarted.
     fn send(&mut self) -> u64 {
+        let (batch, ends) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.ends));
+        let mut slices: Vec<IoSlice<'_>> = lines(&batch, &ends).map(IoSlice::new).collect();
+        // Many at once: those of one length go together, which is far cheaper. Datagrams have no order to keep, and the lines
+        // of one core still have theirs within each length.
+        if matches!(self.kind, Kind::Udp(_)) && slices.len() >= LOG_SORT_MIN {
+            slices.sort_by_key(|line| line.len());
+        }
+        let dropped = self.send_slices(&slices);
+        drop(slices);
+        (self.batch, self.ends) = (batch, ends);
+        dropped
+    }
+
+    fn send_slices(&mut self, slices: &[IoSlice<'_>]) -> u64 {
         let mut at = 0;
         let mut dropped = 0;
         let mut fresh = false;
-        while at < self.ends.len() {
+        while at < slices.len() {
             let Some(socket) = &self.socket else {
                 if fresh || !self.connect() {
-                    return dropped + (self.ends.len() - at) as u64;
+                    return dropped + (slices.len() - at) as u64;
                 }
                 fresh = true;
                 continue;
             };
-            let start = if at == 0 { 0 } else { self.ends[at - 1] };
-            let slices: Vec<IoSlice<'_>> =
-                lines_from(&self.batch, &self.ends[at..], start).map(IoSlice::new).collect();
-            let (sent, error) = socket.send(&slices);
+            let (sent, error) = socket.send(&slices[at..]);
             at += sent;
             let Some(error) = error else { continue };
             match error.kind() {
                 // The receiver is slow: it does not get the rest of this batch.
-                std::io::ErrorKind::WouldBlock => return dropped + (self.ends.len() - at) as u64,
+                std::io::ErrorKind::WouldBlock => return dropped + (slices.len() - at) as u64,
                 std::io::ErrorKind::ConnectionRefused
                 | std::io::ErrorKind::ConnectionReset
                 | std::io::ErrorKind::NotConnected
@@ -504,10 +521,7 @@ impl Outlet {
 
 /// The lines of a batch.
 fn lines<'a>(batch: &'a [u8], ends: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
-    lines_from(batch, ends, 0)
-}
-
-fn lines_from<'a>(batch: &'a [u8], ends: &'a [usize], mut start: usize) -> impl Iterator<Item = &'a [u8]> {
+    let mut start = 0;
     ends.iter().map(move |end| {
         let line = &batch[start..*end];
         start = *end;

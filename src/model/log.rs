@@ -135,10 +135,14 @@ pub struct FrontendLog {
     pub structured: Option<LogFormat>,
     /// What the line of a connection says that failed before its first request (`error-log-format`).
     pub error: Option<LogFormat>,
+    /// What it says where a PROXY header or a handshake failed; `None`: the same as any other.
+    pub refused: Option<LogFormat>,
     /// Values of these formats that have to be kept while their message is there.
     pub keep: Vec<Keep>,
     /// Whether one of them reads levels of sessions.
     pub reads_levels: bool,
+    /// One of them reads our own address towards the server, which the kernel has to be asked for.
+    pub reads_source: bool,
     /// No line for connections without a byte (`dontlognull`).
     pub dontlognull: bool,
     /// No line for what went well (`dontlog-normal`).

@@ -111,6 +111,8 @@ pub enum Failure {
     EmptyResponse,
     /// The response is not HTTP.
     JunkResponse,
+    /// The server closed or reset in the middle of the head of a response.
+    CutResponse,
     /// No response within `timeout server`.
     ResponseTimeout,
     /// TLS early data was rejected.
@@ -222,7 +224,7 @@ fn kind(failure: Failure) -> RetryOn {
             RetryOn::CONN_FAILURE
         }
         Failure::EmptyResponse => RetryOn::EMPTY_RESPONSE,
-        Failure::JunkResponse => RetryOn::JUNK_RESPONSE,
+        Failure::JunkResponse | Failure::CutResponse => RetryOn::JUNK_RESPONSE,
         Failure::ResponseTimeout => RetryOn::RESPONSE_TIMEOUT,
         Failure::EarlyDataRejected => RetryOn::EARLY_DATA_REJECTED,
         Failure::Status(status) => RetryOn::status_set(status),
@@ -331,6 +333,7 @@ mod tests {
         for failure in [
             Failure::EmptyResponse,
             Failure::JunkResponse,
+            Failure::CutResponse,
             Failure::ResponseTimeout,
             Failure::EarlyDataRejected,
             Failure::Status(503),

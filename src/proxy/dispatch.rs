@@ -229,7 +229,8 @@ pub(super) async fn queue_for(
     let priority = session.priority();
     let ask = queue::Ask { backend, server: Some(server), deadline, priority };
     let settings = &session.core.model.backends[backend];
-    let outcome = rt::select(queue::wait(&session.core, ask), left(session, settings)).await;
+    let outcome =
+        rt::select(queue::wait(&session.core, ask, placed(session, true)), left(session, settings)).await;
     session.info.time(|t| t.queued(started, rt::now()));
     let rt::Either::First(outcome) = outcome else {
         return Err(End::new(Side::Client, Phase::Queue, Kind::Abort));
@@ -239,6 +240,15 @@ pub(super) async fn queue_for(
         Waited::Again => Ok(None),
         Waited::Timeout => Err(End::new(Side::Server, Phase::Queue, Kind::Timeout)),
         Waited::Full => Err(End::new(Side::Proxy, Phase::Queue, Kind::QueueFull)),
+    }
+}
+
+/// Notes the place in the queue of a server or of the backend, as logs tell it (`%sq`, `%bq`).
+fn placed(session: &Session, of_server: bool) -> impl FnOnce(u32) {
+    move |place| {
+        let (server, backend) = session.info.queued_before.get();
+        let places = if of_server { (server + place, backend) } else { (server, backend + place) };
+        session.info.queued_before.set(places);
     }
 }
 
@@ -282,7 +292,11 @@ pub(super) async fn take_slot(
         info.phase.set(Phase::Queue);
         info.server.set(wanted);
         let asked = rt::now();
-        let outcome = rt::select(queue::wait(core, place(wanted)), left(session, settings)).await;
+        let outcome = rt::select(
+            queue::wait(core, place(wanted), placed(session, wanted.is_some())),
+            left(session, settings),
+        )
+        .await;
         info.time(|t| t.queued(asked, rt::now()));
         let rt::Either::First(outcome) = outcome else {
             return Err(End::new(Side::Client, Phase::Queue, Kind::Abort));

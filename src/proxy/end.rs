@@ -112,6 +112,7 @@ impl End {
             (K::Killed, _, P::Connect) => "KC",
             (K::Killed, _, P::Queue) => "KQ",
             (K::Killed, _, P::Inspect) => "KR",
+            (K::Intercepted, _, P::Headers) => "LH",
             (K::Intercepted, ..) => "LR",
             (K::Handshake, ..) => "PR",
             (K::Malformed, S::Client, _) => "PR",

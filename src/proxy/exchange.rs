@@ -27,6 +27,7 @@ use crate::proxy::h2_stream;
 use crate::proxy::http::Stop;
 use crate::proxy::idle::{self, PoolId, Upstream, Wire};
 use crate::proxy::idle_share;
+use crate::proxy::log;
 use crate::proxy::observe;
 use crate::proxy::pad::Pad;
 use crate::proxy::queue::Slot;
@@ -214,7 +215,7 @@ fn given_up(failure: Failure) -> Stop {
         Failure::ConnectRefused | Failure::ConnectTimeout | Failure::NoSourcePort | Failure::NoResources => {
             (503, dispatch::given_up(failure))
         }
-        Failure::EmptyResponse => (502, server(Phase::Headers, Kind::Abort)),
+        Failure::EmptyResponse | Failure::CutResponse => (502, server(Phase::Headers, Kind::Abort)),
         Failure::JunkResponse => (502, server(Phase::Headers, Kind::Malformed)),
         Failure::ResponseTimeout => (504, server(Phase::Headers, Kind::Timeout)),
         Failure::EarlyDataRejected | Failure::Status(_) => (502, server(Phase::Headers, Kind::Abort)),
@@ -225,7 +226,11 @@ fn given_up(failure: Failure) -> Stop {
 /// A slot of the server that is wanted, or of the one that balancing chooses.
 async fn take_slot(session: &Session, job: &Job, tried: &Tried) -> Result<Slot, Stop> {
     let (core, info) = (&session.core, &session.info);
-    let unavailable = |end| Stop::Reply { status: 503, end };
+    let unavailable = |end: End| match (end.side, end.kind) {
+        // Nobody is there who would read it.
+        (Side::Client, Kind::Abort) => Stop::End(end),
+        _ => Stop::Reply { status: 503, end },
+    };
     if let Some(server) = wanted(session, job, tried) {
         if let Some(slot) = Slot::try_take(core, job.backend, server) {
             return Ok(slot);
@@ -362,6 +367,10 @@ async fn attempt(
     let settings = &session.core.model.backends[job.backend];
     info.phase.set(Phase::Headers);
     up.uses += 1;
+    log::on_connected(session, || match &up.wire {
+        Wire::Conn(conn) => conn.local_addr(),
+        Wire::Stream(stream) => stream.local_addr(),
+    });
     let started = rt::now();
     let request = mem::take(&mut pad.out);
     session.count_request_out(request.len() as u64, job.backend, up.server);
@@ -383,7 +392,7 @@ async fn attempt(
     loop {
         let arrived = Waiting { session, client, up, upload, started, backend: job.backend };
         if let Err(failed) = arrived.head(settings, &options, &mut pad.response).await {
-            if matches!(failed, Failed::Server(Failure::JunkResponse)) {
+            if matches!(failed, Failed::Server(Failure::JunkResponse | Failure::CutResponse)) {
                 capture_response(session, up, &options);
             }
             return Err(failed);
@@ -565,7 +574,7 @@ fn poll_head(
         match received {
             Ok(Some(buf)) => up.link.input.push(buf),
             // It said something and not all of it: that is not the quiet close of an idle connection.
-            Ok(None) | Err(_) if !up.link.input.is_empty() => return Poll::Ready(Err(Failure::JunkResponse)),
+            Ok(None) | Err(_) if !up.link.input.is_empty() => return Poll::Ready(Err(Failure::CutResponse)),
             Ok(None) | Err(_) => return Poll::Ready(Err(Failure::EmptyResponse)),
         }
     }

@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 
 use crate::base::id::{BackendId, FrontendId, IdRange, ServerId};
 use crate::policy::sample::{
-    Auth, ConnFacts, Expr, Facts, FirstBytes, Live, Named, Recorded, Scratch, ServerLevels, TimerName,
-    TlsAnswer, TlsFetch, UserlistId, Value, VariableId, Variables,
+    Auth, ConnError, ConnFacts, Expr, Facts, FirstBytes, Live, Named, Recorded, Scratch, ServerLevels,
+    TimerName, TlsAnswer, TlsFetch, UserlistId, Value, VariableId, Variables,
 };
 use crate::policy::stick::{Entry, Read};
 use crate::proto::headers::HeadView;
@@ -108,6 +108,9 @@ impl Facts for SessionFacts<'_> {
     }
     fn timer(&self, name: TimerName) -> Option<u64> {
         log::timer(self.session, name)
+    }
+    fn conn_error(&self) -> ConnError {
+        self.session.info.error.get()
     }
     fn is_tls(&self) -> bool {
         self.session.info.conn().tls().is_some()

@@ -345,6 +345,7 @@ pub(super) async fn request(session: &Session, client: &mut Client) -> Result<bo
             if let Some(delay) = delay
                 && session.core.trace.get().is_none()
             {
+                log::on_own_answer(session, status);
                 // Whoever leaves meanwhile needs no answer.
                 if !client.hold(session, rt::now() + delay).await {
                     return Err(end);

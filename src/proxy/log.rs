@@ -16,10 +16,10 @@ use crate::model::Mode;
 use crate::model::log::{CaptureSlot, FrontendLog};
 use crate::policy::http_action::LogLevel;
 use crate::policy::log::{Captured, Dates, EndWords, Levels, Line, Memory, Moment, Span, Timers};
-use crate::policy::sample::{FirstBytes, Live, Recorded, TimerName};
+use crate::policy::sample::{ConnError, FirstBytes, Live, Recorded, TimerName};
 use crate::proto::headers::HeadView;
 use crate::proto::http::{Known, Name, StatusCode};
-use crate::proxy::end::{End, Kind, Side};
+use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::facts::Message;
 use crate::proxy::message::ToControl;
 use crate::proxy::session::Session;
@@ -55,6 +55,7 @@ pub(super) struct LogWriter {
     records: RefCell<Vec<Box<Record>>>,
     lines: Cell<u64>,
     hostname: String,
+    pid: u32,
 }
 
 struct Buffers {
@@ -76,6 +77,7 @@ impl LogWriter {
             records: RefCell::default(),
             lines: Cell::new(0),
             hostname: rt::machine::hostname(),
+            pid: std::process::id(),
         }
     }
 
@@ -100,6 +102,8 @@ pub(super) struct Record {
     response_captures: Vec<Span>,
     cookies: [Span; 2],
     kept: Vec<Span>,
+    /// Our own address towards the server, where a format reads it.
+    source: Addr,
     /// -1: no response.
     status: i32,
     level: Option<LogLevel>,
@@ -118,7 +122,7 @@ impl Record {
         self.kept.clear();
         (self.request, self.sent, self.host, self.unique_id) = (None, None, None, None);
         (self.cookies, self.level, self.is_written) = ([None; 2], None, false);
-        (self.status, self.persist) = (-1, *b"--");
+        (self.status, self.persist, self.source) = (-1, *b"--", Addr::Unknown);
     }
 
     fn add(&mut self, bytes: &[u8]) -> Span {
@@ -254,6 +258,20 @@ pub(super) fn on_answer(session: &Session, view: HeadView<'_>, unique_id: &[u8])
     keep(session, record, Moment::Response, message);
 }
 
+/// There is a connection to the server. Asking for its address is a system call, made only for formats that read it.
+pub(super) fn on_connected(session: &Session, address: impl FnOnce() -> Addr) {
+    let Some(log) = &session.frontend().log else { return };
+    if !log.reads_source {
+        return;
+    }
+    if session.info.record.borrow().is_none() {
+        begin(session);
+    }
+    if let Some(record) = session.info.record.borrow_mut().as_deref_mut() {
+        record.source = address();
+    }
+}
+
 /// What the response does about the persistence cookie: HAProxy's fourth letter.
 pub(super) fn on_cookie(session: &Session, letter: u8) {
     if let Some(record) = session.info.record.borrow_mut().as_deref_mut() {
@@ -356,7 +374,7 @@ pub(super) fn early(session: &Session) {
     }
 }
 
-const NORMAL: End = End::new(Side::Client, crate::proxy::end::Phase::Data, Kind::Normal);
+const NORMAL: End = End::new(Side::Client, Phase::Data, Kind::Normal);
 
 /// The request is over.
 pub(super) fn finish(session: &Session, end: End) {
@@ -378,17 +396,22 @@ pub(super) fn finish(session: &Session, end: End) {
 pub(super) fn finish_connection(session: &Session, end: End, status: u16) {
     let Some(log) = &session.frontend().log else { return };
     // As with HAProxy, connection rules refuse without a word.
-    let is_silent = end.kind == Kind::DeniedConnection || log.dontlognull && session.info.bytes_in.get() == 0;
+    let error = session.info.error.get();
+    let is_null = match error {
+        ConnError::None => session.info.bytes_in.get() == 0,
+        error => error.is_null(),
+    };
+    let is_silent = end.kind == Kind::DeniedConnection || log.dontlognull && is_null;
     let is_http = session.frontend().mode == Mode::Http;
     if is_silent || log.asap && !is_http && session.info.timings.get().is_connected {
         return;
     }
     if is_http {
         begin(session);
-        on_own_answer(session, status);
+        on_own_answer(session, if error == ConnError::None { status } else { 0 });
         return finish(session, end);
     }
-    write(session, log, end, Form { is_early: false, is_bad: end.kind == Kind::ProxyHeader });
+    write(session, log, end, Form { is_early: false, is_bad: error != ConnError::None });
 }
 
 /// What kind of line.
@@ -411,11 +434,18 @@ fn is_error(end: End, status: i32, retries: u32, redispatched: bool) -> bool {
 fn write(session: &Session, log: &FrontendLog, end: End, form: Form) {
     let info = &session.info;
     let core = &session.core;
-    let none = Record { status: -1, persist: *b"--", ..Record::default() };
+    let none;
     let record = session.info.record.borrow();
-    let record = record.as_deref().unwrap_or(&none);
+    let record = match record.as_deref() {
+        Some(record) => record,
+        None => {
+            none = Record { status: -1, persist: *b"--", ..Record::default() };
+            &none
+        }
+    };
     let (retries, redispatched) = (info.retries.get(), info.redispatched.get());
-    let is_error = is_error(end, record.status, retries, redispatched);
+    let status = status(session, record, end);
+    let is_error = is_error(end, status, retries, redispatched);
     if log.dontlog_normal && !is_error {
         return;
     }
@@ -444,7 +474,11 @@ fn write(session: &Session, log: &FrontendLog, end: End, form: Form) {
             structured.write(&line, facts, &mut memory, entry);
         }
         structured_len = entry.len() - ENTRY_HEADER;
-        let format = log.error.as_ref().filter(|_| form.is_bad).unwrap_or(&log.line);
+        let special = match info.error.get() {
+            ConnError::None => log.error.as_ref().filter(|_| form.is_bad),
+            _ => log.refused.as_ref(),
+        };
+        let format = special.unwrap_or(&log.line);
         format.write(&line, facts, &mut memory, entry);
     });
     seal(entry, core.first_log_set + log.set, level, structured_len, now);
@@ -452,6 +486,15 @@ fn write(session: &Session, log: &FrontendLog, end: End, form: Form) {
         Some(true) => core.tell(ToControl::Logs),
         Some(false) => {}
         None => core.shard().core.count(CoreStat::DroppedLogs),
+    }
+}
+
+/// The status of a line. As with HAProxy it is 400 for a client that left before the response.
+fn status(session: &Session, record: &Record, end: End) -> i32 {
+    let has_left = (end.side, end.phase, end.kind) == (Side::Client, Phase::Headers, Kind::Abort);
+    match record.status {
+        -1 if has_left && session.frontend().mode == Mode::Http => 400,
+        status => status,
     }
 }
 
@@ -473,14 +516,15 @@ fn line<'a>(session: &'a Session, record: &'a Record, (end, form): (End, Form), 
     let facts = info.conn_facts();
     let timers = timers(session, end, record.status, form);
     let backend = info.backend.get();
+    let failed = info.error.get() != ConnError::None;
     let bytes = |total: u64, before: u64| if form.is_bad { 0 } else { total.saturating_sub(before) };
     Line {
         accepted: now.saturating_sub(Duration::from_micros(timers.total)),
         hostname: &core.log.hostname,
-        pid: std::process::id(),
+        pid: core.log.pid,
         client: facts.src,
         local: facts.dst,
-        source: Addr::Unknown,
+        source: record.source,
         remote: info.server.get().map_or(Addr::Unknown, |server| core.address(server)),
         frontend: &frontend.name,
         is_tls: info.conn().tls().is_some(),
@@ -488,11 +532,18 @@ fn line<'a>(session: &'a Session, record: &'a Record, (end, form): (End, Form), 
         backend: backend.map_or(&frontend.name, |id| &core.model.backends[id].name),
         server: info.server.get().map(|id| core.model.servers[id].name.as_str()),
         timers,
-        status: record.status,
+        status: status(session, record, end),
         bytes_out: bytes(info.bytes_out.get(), record.bytes_before.1),
         bytes_in: bytes(info.bytes_in.get(), record.bytes_before.0),
         is_early: form.is_early,
-        end: EndWords { letters: end.code(), name: end.name(), by: end.by() },
+        origin: match form {
+            Form { is_early: true, .. } => "txn_response",
+            _ if failed => "sess_killed",
+            Form { is_bad: true, .. } => "sess_error",
+            _ => "txn_close",
+        },
+        // A PROXY header that did not come is the proxy's verdict in HAProxy's eyes.
+        end: EndWords { letters: if failed { "PR" } else { end.code() }, name: end.name(), by: end.by() },
         cookie: record.persist,
         retries: info.retries.get(),
         redispatched: info.redispatched.get(),
@@ -546,7 +597,10 @@ fn timers(session: &Session, end: End, status: i32, form: Form) -> Timers {
     let never = matches!(end.kind, Kind::Unrouted | Kind::Tarpit) || end.kind == Kind::Denied && status < 0;
     let idle = is_http.then(|| us(t.began.since(t.opened)).saturating_sub(handshake));
     let or_zero = |micros: crate::proxy::timings::Micros| Some(micros.us().map_or(0, u64::from));
-    let is_answered = t.answered.is_some();
+    // A response that rules replaced was never there.
+    let replaced =
+        end.phase == Phase::Headers && matches!(end.kind, Kind::DeniedResponse | Kind::Intercepted);
+    let is_answered = t.answered.is_some() && !replaced;
     Timers {
         handshake: Some(handshake),
         idle,
@@ -566,7 +620,6 @@ fn timers(session: &Session, end: End, status: i32, form: Form) -> Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::end::Phase;
 
     #[test]
     fn errors_are_what_haproxy_calls_errors() {

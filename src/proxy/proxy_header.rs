@@ -4,8 +4,10 @@ use crate::base::limits::PROXY_HEADER_BYTES_MAX;
 use crate::base::net::Addr;
 use crate::base::time::Now;
 use crate::model::{Bind, SendProxy};
-use crate::policy::sample::ConnFacts;
-use crate::proto::proxy_header::{self, Command, ProxyHeader, V2_BYTES_MIN, V2Fields, V2Ssl};
+use crate::policy::sample::{ConnError, ConnFacts};
+use crate::proto::proxy_header::{
+    self, Command, ProxyHeader, ProxyHeaderError, V2_BYTES_MIN, V2Fields, V2Ssl,
+};
 use crate::proto::{Parsed, client_hello};
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::first_bytes::FirstBuf;
@@ -21,11 +23,20 @@ pub(super) async fn receive(session: &Session, first: &mut FirstBuf) -> Result<(
         return Ok(());
     }
     let deadline: Option<Now> = session.frontend().timeout_client.map(|t| info.started + t);
+    let failed = |error: ConnError, end: End| {
+        info.error.set(error);
+        end
+    };
     loop {
+        // What came already makes it a header that was cut short, whatever cut it.
+        let is_cut = !first.bytes().is_empty();
+        let cut_or = |error| if is_cut { ConnError::ProxyTruncated } else { error };
         let received = rt::with_deadline(info.conn().recv(), deadline).await;
         let timeout = End::new(Side::Client, Phase::Inspect, Kind::Timeout);
-        let data = received.map_err(|_| timeout)?.map_err(|e| End::io(Side::Client, Phase::Inspect, &e))?;
-        first.push(data.ok_or(BAD)?);
+        let data = received
+            .map_err(|_| failed(cut_or(ConnError::ProxyTimeout), timeout))?
+            .map_err(|e| failed(cut_or(ConnError::ProxyAbort), End::io(Side::Client, Phase::Inspect, &e)))?;
+        first.push(data.ok_or_else(|| failed(cut_or(ConnError::ProxyEmpty), BAD))?);
         match proxy_header::parse(first.bytes()) {
             Ok(Parsed::Complete { value, len }) => {
                 let facts = facts_of(&value, info.conn_facts());
@@ -34,7 +45,8 @@ pub(super) async fn receive(session: &Session, first: &mut FirstBuf) -> Result<(
                 return Ok(());
             }
             Ok(Parsed::Partial) if first.bytes().len() < PROXY_HEADER_BYTES_MAX => {}
-            Ok(Parsed::Partial) | Err(_) => return Err(BAD),
+            Err(ProxyHeaderError::Signature { .. }) => return Err(failed(ConnError::ProxyMissing, BAD)),
+            Ok(Parsed::Partial) | Err(_) => return Err(failed(ConnError::ProxyBad, BAD)),
         }
     }
 }

@@ -164,8 +164,8 @@ pub(super) struct Ask {
     pub(super) priority: Priority,
 }
 
-/// Waits for a slot of one server, or of any.
-pub(super) async fn wait(core: &Rc<Core>, ask: Ask) -> Waited {
+/// Waits for a slot of one server, or of any. `placed` learns how many were in the queue then, this one included.
+pub(super) async fn wait(core: &Rc<Core>, ask: Ask, placed: impl FnOnce(u32)) -> Waited {
     let Ask { backend, server, deadline, .. } = ask;
     let place = match Place::take(core, ask) {
         Ok(place) => place,
@@ -174,6 +174,10 @@ pub(super) async fn wait(core: &Rc<Core>, ask: Ask) -> Waited {
             return Waited::Full;
         }
     };
+    placed(match server {
+        Some(server) => core.live.servers[server].queued.load(Ordering::Relaxed),
+        None => core.live.backends[backend].queued.load(Ordering::Relaxed),
+    });
     // A slot may have become free before this waiter was in the queue.
     let candidates = core.model.backends[backend].servers;
     for id in candidates.iter().filter(|id| server.is_none_or(|s| s == *id)) {

@@ -13,6 +13,7 @@ use h2::Reason;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 
 use crate::base::id::ServerId;
+use crate::base::net::Addr;
 use crate::base::time::Now;
 use crate::policy::retry::Failure;
 use crate::proto::h1::body::BodyDecoder;
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     uses: Cell<u32>,
     is_over: Cell<bool>,
     quiet_since: Cell<Now>,
+    /// Our own address.
+    local: Addr,
 }
 
 impl Shared {
@@ -152,6 +155,13 @@ pub(super) struct ServerStream {
     pub(super) unprocessed: bool,
 }
 
+impl ServerStream {
+    /// Our own address towards the server.
+    pub(super) fn local_addr(&self) -> Addr {
+        self.lease.shared.local
+    }
+}
+
 /// A connection with room, if there is one.
 pub(super) fn take(core: &Core, pool: PoolId) -> Option<ServerStream> {
     let shared = core.pools.borrow_mut().shared(pool, |shared| shared.has_room())?;
@@ -173,6 +183,7 @@ pub(super) async fn open(
         .initial_window_size(settings.server_window)
         .initial_connection_window_size(settings.server_rxbuf)
         .max_header_list_size(u32::try_from(crate::base::limits::HEAD_BYTES_MAX).unwrap_or(u32::MAX));
+    let local = conn.local_addr();
     let io = H2Conn::new(Owned { conn, _port: port }, Input::Empty);
     // It sends the preface and waits for nothing.
     let (send, connection) = builder.handshake::<_, Bytes>(io).await.map_err(|_| Failure::EmptyResponse)?;
@@ -184,6 +195,7 @@ pub(super) async fn open(
         uses: Cell::new(0),
         is_over: Cell::new(false),
         quiet_since: Cell::new(rt::now()),
+        local,
     });
     let of_task = Rc::downgrade(&shared);
     rt::spawn(async move {

@@ -11,7 +11,7 @@ use crate::base::net::Addr;
 use crate::base::time::Now;
 use crate::model::{Bind, Frontend, Mode};
 use crate::policy::rule::{Rule, TcpAction, Verdict};
-use crate::policy::sample::{ConnFacts, Expr, FirstBytes, VariableId, Variables};
+use crate::policy::sample::{ConnError, ConnFacts, Expr, FirstBytes, VariableId, Variables};
 use crate::proxy::client_h1::Client;
 use crate::proxy::core::{Core, CoreBase};
 use crate::proxy::end::{self, End, Kind, Path, Phase, Side};
@@ -48,7 +48,7 @@ pub(super) struct Info {
     pub(super) retries: Cell<u32>,
     /// One of the attempts went to another server.
     pub(super) redispatched: Cell<bool>,
-    /// How many waited before it for the server and in the whole backend.
+    /// Its places in the queues of the server and of the backend; 0: it did not wait.
     pub(super) queued_before: Cell<(u32, u32)>,
     /// Of the stream in hand.
     pub(super) timings: Cell<Timings>,
@@ -57,6 +57,8 @@ pub(super) struct Info {
     killed: Cell<bool>,
     /// Between two requests: nobody misses it when the core drains.
     pub(super) resting: Cell<bool>,
+    /// What went wrong before anything was served.
+    pub(super) error: Cell<ConnError>,
     waker: RefCell<Option<Waker>>,
     /// Addresses of the connection itself.
     peer: OnceCell<Box<ConnFacts>>,
@@ -97,6 +99,7 @@ impl Info {
             record: RefCell::default(),
             killed: Cell::new(false),
             resting: Cell::new(false),
+            error: Cell::default(),
             waker: RefCell::new(None),
             peer: OnceCell::new(),
             proxied: OnceCell::new(),

@@ -45,6 +45,7 @@ pub(super) async fn serve(session: &Session, mut first: FirstBuf) -> Result<End,
 
     let info = &session.info;
     info.phase.set(Phase::Data);
+    log::on_connected(session, || server.conn.local_addr());
     log::early(session);
     let setup = relay::Setup {
         client: info.conn(),

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::base::id::{BackendId, ServerId};
 use crate::model::Mode;
-use crate::policy::sample::{DnPart, Kind as ValueKind, TlsAnswer, TlsFetch};
+use crate::policy::sample::{ConnError, DnPart, Kind as ValueKind, TlsAnswer, TlsFetch};
 use crate::proxy::core::Core;
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::first_bytes::FirstBuf;
@@ -37,6 +37,7 @@ pub(super) async fn accept(session: &Session, first: &mut FirstBuf) -> Result<()
         Ok(Err(failure)) => failure,
         Err(rt::Elapsed) => {
             count_failed(session, Stat::TlsTimeouts);
+            session.info.error.set(ConnError::TlsTimeout);
             return Err(BROKEN);
         }
     };
@@ -47,6 +48,7 @@ pub(super) async fn accept(session: &Session, first: &mut FirstBuf) -> Result<()
         Failure::Tls(rustls) => failed_by(rustls),
     };
     count_failed(session, reason);
+    session.info.error.set(error_of(&failure));
     if let Failure::NotTls(bytes) = failure
         && session.frontend().mode == Mode::Http
         && looks_like_http(&bytes)
@@ -107,6 +109,18 @@ fn failed_by(error: &rustls::Error) -> Stat {
     }
 }
 
+/// What logs call it.
+fn error_of(failure: &Failure) -> ConnError {
+    use rustls::{CertificateError, Error as E};
+    match failure {
+        Failure::Closed => ConnError::TlsEmpty,
+        Failure::Io(_) => ConnError::TlsAbort,
+        Failure::Tls(E::InvalidCertificate(CertificateError::UnknownIssuer)) => ConnError::TlsIssuer,
+        Failure::Tls(E::InvalidCertificate(_) | E::InvalidCertRevocationList(_)) => ConnError::TlsCertificate,
+        Failure::Tls(_) | Failure::NotTls(_) | Failure::UnknownName(_) => ConnError::TlsHandshake,
+    }
+}
+
 /// Whether the bytes are the beginning of a request in plain text.
 fn looks_like_http(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().take(16).all(|b| b.is_ascii_graphic() || b" \r\n".contains(b))
@@ -146,6 +160,7 @@ pub(super) fn answer(facts: &tls::Facts, fetch: &TlsFetch, out: &mut Vec<u8>) ->
         TlsFetch::IsResumed => Some(TlsAnswer::Bool(facts.is_resumed())),
         TlsFetch::HasEarly => Some(TlsAnswer::Bool(facts.is_early())),
         TlsFetch::HasCertificate => Some(TlsAnswer::Bool(!facts.chain().is_empty())),
+        TlsFetch::NoError => Some(TlsAnswer::Int(0)),
         TlsFetch::Verify => Some(TlsAnswer::Int(facts.problem().into())),
         TlsFetch::Shown(fetch) => certificate(facts.shown()?, fetch, out),
         _ => certificate(facts.chain(), fetch, out),

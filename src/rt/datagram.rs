@@ -1,5 +1,7 @@
-//! Datagrams that nobody waits for: log lines to a syslog server. Batches go out in one system call.
+//! Datagrams that nobody waits for: log lines to a syslog server. Batches go out in one system call; over UDP neighbours of
+//! one length go as one message that the kernel cuts, which costs a fraction of as many datagrams.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -15,6 +17,8 @@ const SEND_BUFFER: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Datagrams {
     socket: OwnedFd,
+    /// The kernel and the way to the receiver cut messages into datagrams, as far as is known.
+    segments: Cell<bool>,
 }
 
 impl Datagrams {
@@ -26,7 +30,7 @@ impl Datagrams {
         let any: SocketAddr = if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
         let socket = UdpSocket::bind(any)?;
         socket.connect(to)?;
-        Ok(Datagrams::over(socket.into()))
+        Ok(Datagrams::over(socket.into(), true))
     }
 
     /// To a UNIX socket.
@@ -36,13 +40,13 @@ impl Datagrams {
     pub fn unix(to: &Path) -> io::Result<Datagrams> {
         let socket = UnixDatagram::unbound()?;
         socket.connect(to)?;
-        Ok(Datagrams::over(socket.into()))
+        Ok(Datagrams::over(socket.into(), false))
     }
 
-    fn over(socket: OwnedFd) -> Datagrams {
+    fn over(socket: OwnedFd, segments: bool) -> Datagrams {
         // What the kernel grants is enough.
         let _ = socket2::SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER);
-        Datagrams { socket }
+        Datagrams { socket, segments: Cell::new(segments) }
     }
 
     /// Sends what the kernel takes without waiting. An error is that of the datagram behind those that went out, except
@@ -51,13 +55,17 @@ impl Datagrams {
         let mut sent = 0;
         let mut refused = false;
         while sent < datagrams.len() {
-            match sys::send_datagrams(self.socket.as_raw_fd(), &datagrams[sent..]) {
+            match sys::send_datagrams(self.socket.as_raw_fd(), &datagrams[sent..], self.segments.get()) {
                 Ok(0) => break,
                 Ok(count) => {
                     sent += count;
                     refused = false;
                 }
                 Err(e) if e.kind() == io::ErrorKind::ConnectionRefused && !refused => refused = true,
+                // No such option, no checksums in hardware, or longer than the way takes: one by one it may go.
+                Err(e) if self.segments.get() && e.kind() != io::ErrorKind::WouldBlock => {
+                    self.segments.set(false)
+                }
                 Err(e) => return (sent, Some(e)),
             }
         }
@@ -76,6 +84,7 @@ mod tests {
         receiver.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
         let sender = Datagrams::udp(receiver.local_addr().expect("bound")).expect("connected");
         let texts: Vec<String> = (0..150).map(|n| format!("line {n}")).collect();
+        assert!(sender.segments.get());
         let slices: Vec<IoSlice<'_>> = texts.iter().map(|text| IoSlice::new(text.as_bytes())).collect();
         let (sent, error) = sender.send(&slices);
         assert_eq!((sent, error.is_none()), (150, true));

@@ -29,6 +29,7 @@ mod http_rules;
 mod http_splice;
 mod limits;
 mod listen;
+mod log_lines;
 mod logs;
 mod manager;
 mod pair;

@@ -281,6 +281,8 @@ const FETCHES: &[FetchInfo] = &[
     plain("dst", Ip, Connection, "Address that the client connected to.", |_| Ok(Fetch::Dst)),
     plain("dst_port", Int, Connection, "Port that the client connected to.", |_| Ok(Fetch::DstPort)),
     plain("dst_is_local", Bool, Connection, "Whether that address belongs to this machine.", |_| Ok(Fetch::DstIsLocal)),
+    plain("fc_err", Int, Connection, "What went wrong with the client connection before anything was served on it, by HAProxy's number; 0: nothing.", |_| Ok(Fetch::ConnError)),
+    plain("fc_err_str", Str, Connection, "The same in words.", |_| Ok(Fetch::ConnErrorText)),
     plain("fc_rcvd_proxy", Bool, Connection, "Whether the client sent a PROXY header.", |_| Ok(Fetch::RcvdProxy)),
     plain("fc_pp_authority", Str, Connection, "The authority of the PROXY header: the host name the client asked for.", |_| {
         Ok(Fetch::PpAuthority)

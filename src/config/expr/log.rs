@@ -13,6 +13,15 @@ pub const TCPLOG: &str = "%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts %ac/%fc/%bc/
 pub const HTTPLOG: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc \
                            %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r";
 
+/// `option httpslog`.
+pub const HTTPSLOG: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc \
+                            %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r \
+                            %[fc_err]/%[ssl_fc_err,hex]/%[ssl_c_err]/%[ssl_c_ca_err]/%[ssl_fc_is_resumed] \
+                            %[ssl_fc_sni]/%sslv/%sslc";
+
+/// What HAProxy writes of a connection whose PROXY header or handshake failed.
+pub const REFUSED: &str = "%ci:%cp [%t] %f/%[so_name]: %[fc_err_str]";
+
 /// `option httplog clf`.
 pub const CLF: &str = "%{+Q}o %{-Q}ci - - [%trg] %r %ST %B \"\" \"\" %cp %ms %ft %b %s %TR %Tw %Tc %Tr %Ta \
                        %tsc %ac %fc %bc %sc %rc %sq %bq %CC %CS %hrl %hsl";

@@ -52,6 +52,8 @@ pub(super) const TLS_FETCHES: &[FetchInfo] = &[
     plain("ssl_c_used", Bool, Connection, "Whether the client showed a certificate.", |_| Ok(Fetch::Tls(T::HasCertificate))),
     plain("ssl_c_verify", Int, Connection, "0: what the client showed was verified, or it showed nothing. With `crt-ignore-err` what is wrong with it, by OpenSSL's number.", |_| Ok(Fetch::Tls(T::Verify))),
     plain("ssl_c_err", Int, Connection, "As `ssl_c_verify`.", |_| Ok(Fetch::Tls(T::Verify))),
+    plain("ssl_c_ca_err", Int, Connection, "0: what is wrong with a certificate is told by `ssl_c_err`.", |_| Ok(Fetch::Tls(T::NoError))),
+    plain("ssl_fc_err", Int, Connection, "0: a connection that carries requests has no error. See `fc_err` for handshakes that failed.", |_| Ok(Fetch::Tls(T::NoError))),
     plain("ssl_c_s_dn", Str, Connection, "Subject of the client's certificate, as `/C=FR/CN=name`; with an attribute, as (cn), its value alone; with (,0,rfc2253) as `CN=name,C=FR`.", |a| -> Built { Ok(Fetch::Tls(T::Subject(dn(a)?))) }).args(DN),
     plain("ssl_c_i_dn", Str, Connection, "Issuer of the client's certificate; see `ssl_c_s_dn`.", |a| -> Built { Ok(Fetch::Tls(T::Issuer(dn(a)?))) }).args(DN),
     plain("ssl_c_notbefore", Str, Connection, "Since when the client's certificate is valid, as YYMMDDhhmmssZ; with (iso) as YYYY-MM-DDThh:mm:ssZ.", |a| -> Built { Ok(Fetch::Tls(T::NotBefore(is_iso(a)?))) }).args("[iso]"),

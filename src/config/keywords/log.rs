@@ -43,14 +43,14 @@ keywords! {
     "log-tag" in FRONTEND_DEFAULTS, Text, default "that of `[global]`", haproxy "log-tag";
     "Program name in the syslog headers of this frontend.";
     "log-tag = \"www\""
-    "log-format" in FRONTEND_DEFAULTS, Text, default "\"json\"", haproxy "log-format, option httplog, option tcplog";
-    "What a line says. A name of a preset: \"json\" (named fields), \"httplog\", \"tcplog\", \"clf\" (byte for byte those of HAProxy); or a format with the [variables of log formats](EXPRESSIONS.md), `%[EXPRESSION]`, and names for JSON: `%{+json}o %(status)ST %(client)ci`. What a peer sent is escaped in each of them.";
+    "log-format" in FRONTEND_DEFAULTS, Text, default "\"json\"", haproxy "log-format, option httplog, option httpslog, option tcplog";
+    "What a line says. A name of a preset: \"json\" (named fields), \"httplog\", \"httpslog\", \"tcplog\", \"clf\" (byte for byte those of HAProxy); or a format with the [variables of log formats](EXPRESSIONS.md), `%[EXPRESSION]`, and names for JSON: `%{+json}o %(status)ST %(client)ci`. What a peer sent is escaped in each of them.";
     "log-format = \"%ci:%cp [%tr] %ft %b/%s %ST %B %{+Q}r\""
     "log-format-sd" in FRONTEND_DEFAULTS, Text, default "none", haproxy "log-format-sd";
     "Structured data for targets with format \"rfc5424\".";
     "log-format-sd = \"[shardgate@0 status=\\\"%ST\\\" host=\\\"%{+E}HH\\\"]\""
     "error-log-format" in FRONTEND_DEFAULTS, Text, default "`log-format`", haproxy "error-log-format";
-    "What the line of a connection says that ends before a whole request, by mistake of its client.";
+    "What the line of a connection says that ends before a whole request, by mistake of its client. Without it the line of a failed TLS handshake or PROXY header is `ADDRESS [DATE] FRONTEND/BIND: WHY` as with HAProxy, or the object of a JSON format.";
     "error-log-format = \"%ci:%cp [%t] %ft %tsc\""
     "dontlognull" in FRONTEND_DEFAULTS, Flag, default "false", haproxy "option dontlognull";
     "Leave connections without any byte out of the log: port scans, checks of another load balancer.";

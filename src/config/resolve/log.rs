@@ -84,10 +84,17 @@ impl Logs {
         let line = format("log-format", Some("json"))?;
         let structured = format("log-format-sd", None);
         let error = format("error-log-format", None);
+        // As with HAProxy such a connection has a line of its own kind, unless `error-log-format` says what it is.
+        let refused = match &error {
+            None if line.is_text() => Some(language.log_preset(expr::REFUSED, &mut keep, variables)),
+            error => error.clone(),
+        };
         let reads_levels = [Some(&line), structured.as_ref(), error.as_ref()]
             .into_iter()
             .flatten()
             .any(LogFormat::reads_levels);
+        let reads_source =
+            [Some(&line), structured.as_ref()].into_iter().flatten().any(LogFormat::reads_source);
         if mode == Mode::Tcp && !keep.is_empty() {
             let help =
                 "here there are only connections and bytes; use it in a frontend of HTTP mode".to_owned();
@@ -99,8 +106,10 @@ impl Logs {
             line,
             structured,
             error,
+            refused,
             keep,
             reads_levels,
+            reads_source,
             dontlognull: flag("dontlognull"),
             dontlog_normal: flag("dontlog-normal"),
             separate_errors: flag("log-separate-errors"),
@@ -323,7 +332,7 @@ fn compile(
     let preset = match word {
         "json" => Some(expr::json_preset(mode == Mode::Http)),
         "tcplog" => Some(expr::TCPLOG.to_owned()),
-        "httplog" | "clf" if mode == Mode::Tcp => {
+        "httplog" | "httpslog" | "clf" if mode == Mode::Tcp => {
             let own = section.own().is_some_and(|own| own.at(key).is_some());
             if own {
                 let help = "use \"tcplog\" or \"json\"".to_owned();
@@ -333,6 +342,7 @@ fn compile(
             Some(expr::TCPLOG.to_owned())
         }
         "httplog" => Some(expr::HTTPLOG.to_owned()),
+        "httpslog" => Some(expr::HTTPSLOG.to_owned()),
         "clf" => Some(expr::CLF.to_owned()),
         _ => None,
     };

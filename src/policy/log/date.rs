@@ -21,6 +21,9 @@ pub struct Dates {
     /// The last text of [`Dates::log`].
     second: i64,
     text: [u8; 20],
+    /// The last text of [`Dates::syslog`].
+    syslog_second: i64,
+    syslog_text: [u8; 15],
 }
 
 /// A day and a time.
@@ -56,7 +59,15 @@ fn two(n: i64) -> [u8; 2] {
 impl Dates {
     /// With this zone for local time.
     pub fn new(zone: Zone) -> Dates {
-        Dates { zone, slot: i64::MIN, offset: 0, second: i64::MIN, text: [0; 20] }
+        Dates {
+            zone,
+            slot: i64::MIN,
+            offset: 0,
+            second: i64::MIN,
+            text: [0; 20],
+            syslog_second: i64::MIN,
+            syslog_text: [0; 15],
+        }
     }
 
     fn offset(&mut self, seconds: i64) -> i32 {
@@ -105,6 +116,10 @@ impl Dates {
     /// `Nov  1 04:47:10`, in local time: the date of RFC 3164.
     pub fn syslog(&mut self, time: Duration, out: &mut Vec<u8>) {
         let seconds = seconds(time);
+        if seconds == self.syslog_second {
+            return out.extend_from_slice(&self.syslog_text);
+        }
+        let from = out.len();
         let civil = Civil::at(seconds + i64::from(self.offset(seconds)));
         out.extend_from_slice(MONTHS[civil.month]);
         out.push(b' ');
@@ -113,6 +128,9 @@ impl Dates {
         out.push(day[1]);
         out.push(b' ');
         clock(civil.second_of_day, out);
+        if let Ok(text) = out[from..].try_into() {
+            (self.syslog_text, self.syslog_second) = (text, seconds);
+        }
     }
 
     /// `2026-11-21T04:47:10.123456+00:00`: RFC 3339 in local time, the date of RFC 5424.

@@ -73,6 +73,7 @@ pub enum Field {
     Uri,
     Version,
     Hostname,
+    Origin,
     Pid,
     UniqueId,
     SessionNumber,
@@ -121,6 +122,7 @@ fields! {
     "HUF" FullUrl text "scheme, host and target of the request (not HAProxy's)"
     "HV" Version text "version of the request"
     "ID" UniqueId text "id of the request (`unique-id-format`)"
+    "OG" Origin text "when the line was written: txn_response (`logasap`), txn_close, sess_error (no whole request), sess_killed (PROXY header or handshake failed)"
     "SR" SentRequest text "request line as it went to the server (not HAProxy's)"
     "ST" Status number "status of the response"
     "T" DateUniversal text "date of the accept, universal time"
@@ -150,7 +152,7 @@ fields! {
     "bc" BackendSessions number "sessions of the backend"
     "bi" SourceIp text "our address towards the server"
     "bp" SourcePort number "our port towards the server"
-    "bq" BackendQueue number "requests before this one in the queue of the backend"
+    "bq" BackendQueue number "place of the request in the queue of the backend; 0: it did not wait there"
     "ci" ClientIp text "address of the client"
     "cp" ClientPort number "port of the client"
     "f" Frontend text "name of the frontend"
@@ -172,7 +174,7 @@ fields! {
     "sc" ServerSessions number "sessions of the server"
     "si" ServerIp text "address of the server"
     "sp" ServerPort number "port of the server"
-    "sq" ServerQueue number "requests before this one in the queue of the server"
+    "sq" ServerQueue number "place of the request in the queue of the server; 0: it did not wait there"
     "sslc" TlsCipher text "cipher of the client's TLS connection"
     "sslv" TlsVersion text "version of the client's TLS connection"
     "t" AcceptDate text "date of the accept, with milliseconds"
@@ -187,6 +189,11 @@ impl Field {
     /// The row of a name.
     pub fn find(name: &str) -> Option<&'static FieldInfo> {
         FIELDS.iter().find(|info| info.name == name)
+    }
+
+    /// Whether it reads our own address towards the server.
+    pub(super) fn reads_source(self) -> bool {
+        matches!(self, Field::SourceIp | Field::SourcePort)
     }
 
     /// Whether it reads levels of sessions, which are summed over cores.

@@ -83,6 +83,16 @@ impl LogFormat {
         self.fields().any(Field::reads_levels)
     }
 
+    /// Whether it reads our own address towards the server.
+    pub fn reads_source(&self) -> bool {
+        self.fields().any(Field::reads_source)
+    }
+
+    /// Whether a line is text and no object.
+    pub fn is_text(&self) -> bool {
+        self.encoding == Encoding::Plain
+    }
+
     /// The variables in it.
     pub fn fields(&self) -> impl Iterator<Item = Field> {
         self.parts.iter().filter_map(|part| match part {
@@ -244,9 +254,25 @@ enum Item<'a> {
     Missing,
 }
 
-fn number_to(number: i64, out: &mut Vec<u8>) {
-    // Writing to a vector does not fail.
-    let _ = write!(out, "{number}");
+/// Appends a number in decimal. A line has some twenty of them, nearly all of one digit, which the general way of `write!`
+/// makes the dearest part of it.
+pub fn number_to(number: i64, out: &mut Vec<u8>) {
+    let mut rest = number.unsigned_abs();
+    if number < 0 {
+        out.push(b'-');
+    }
+    if rest < 10 {
+        out.push(b'0' + u8::try_from(rest).unwrap_or(0));
+        return;
+    }
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    while rest > 0 {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+    }
+    out.extend_from_slice(&digits[at..]);
 }
 
 fn ms(us: Option<u64>) -> i64 {
@@ -397,6 +423,7 @@ impl Plain<'_, '_> {
             Field::SentRequest => self.url(line.sent),
             Field::HostHeader => self.url(line.host),
             Field::FullUrl => self.full_url(),
+            Field::Origin => self.own(line.origin.as_bytes()),
             Field::Hostname => self.own(line.hostname.as_bytes()),
             Field::UniqueId => self.url(line.unique_id),
             Field::TlsVersion => self.own(line.tls.map_or("", |tls| tls.0).as_bytes()),
@@ -430,11 +457,11 @@ impl Plain<'_, '_> {
                 | Field::LineNumber
         );
         // Writing to a vector does not fail.
-        let _ = match (self.flags.hex && is_hex, field) {
-            (false, _) => write!(self.out, "{value}"),
-            (true, Field::Milliseconds) => write!(self.out, "{value:02X}"),
-            (true, _) => write!(self.out, "{value:04X}"),
-        };
+        match (self.flags.hex && is_hex, field) {
+            (false, _) => number_to(value, self.out),
+            (true, Field::Milliseconds) => drop(write!(self.out, "{value:02X}")),
+            (true, _) => drop(write!(self.out, "{value:04X}")),
+        }
     }
 
     /// Names of ours.
@@ -472,6 +499,15 @@ impl Plain<'_, '_> {
                 IpAddr::V4(ip) => hex(&ip.octets()),
                 IpAddr::V6(ip) => hex(&ip.octets()),
             };
+        }
+        if let (IpAddr::V4(ip), false) = (ip, self.flags.quote) {
+            for (index, octet) in ip.octets().into_iter().enumerate() {
+                if index > 0 {
+                    self.out.push(b'.');
+                }
+                number_to(octet.into(), self.out);
+            }
+            return;
         }
         Value::Ip(ip).with_text(|bytes| text(Some(bytes), self.flags, Map::Value, self.raw, self.out));
     }

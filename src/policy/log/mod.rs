@@ -10,7 +10,7 @@ mod format;
 pub use date::{Dates, Zone};
 pub use escape::printable;
 pub use field::{FIELDS, Field, FieldInfo};
-pub use format::{Encoding, Keep, LogFormat, Memory, Moment, Name, Part};
+pub use format::{Encoding, Keep, LogFormat, Memory, Moment, Name, Part, number_to};
 
 use std::time::Duration;
 
@@ -53,6 +53,8 @@ pub struct Line<'a> {
     pub bytes_in: u64,
     /// The line is written before the stream is over (`logasap`): times and bytes are marked with `+`.
     pub is_early: bool,
+    /// When the line is written, in HAProxy's words (`%OG`).
+    pub origin: &'static str,
     /// Why it is over.
     pub end: EndWords,
     /// What the persistence cookie came to: two letters, `-` for nothing.
@@ -61,7 +63,7 @@ pub struct Line<'a> {
     pub retries: u32,
     /// One of them went to another server.
     pub redispatched: bool,
-    /// How many were served before it in the queues of server and backend.
+    /// Its places in the queues of server and backend.
     pub queued_before: (u32, u32),
     /// Levels of sessions.
     pub levels: Levels,

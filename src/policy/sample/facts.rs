@@ -26,6 +26,77 @@ pub struct ConnFacts {
     pub pp_unique_id: Option<Vec<u8>>,
 }
 
+/// What went wrong with a connection before anything was served on it: HAProxy's numbers and words (`fc_err`,
+/// `fc_err_str`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ConnError {
+    /// Nothing.
+    #[default]
+    None,
+    /// The client left before its PROXY header.
+    ProxyEmpty,
+    /// The connection broke while the PROXY header was due.
+    ProxyAbort,
+    /// The PROXY header did not come in time.
+    ProxyTimeout,
+    /// Only a part of it came.
+    ProxyTruncated,
+    /// What came is something else.
+    ProxyMissing,
+    /// It is one, but not a valid one.
+    ProxyBad,
+    /// The client left during the TLS handshake.
+    TlsEmpty,
+    /// The connection broke during the handshake.
+    TlsAbort,
+    /// The handshake took too long.
+    TlsTimeout,
+    /// Nobody we trust issued the client's certificate.
+    TlsIssuer,
+    /// The client's certificate is not good.
+    TlsCertificate,
+    /// Anything else about the handshake.
+    TlsHandshake,
+}
+
+impl ConnError {
+    /// HAProxy's number.
+    pub fn code(self) -> u8 {
+        self.info().0
+    }
+
+    /// HAProxy's words.
+    pub fn text(self) -> &'static str {
+        self.info().1
+    }
+
+    /// Whether the client said nothing that would be worth a line (`dontlognull`).
+    pub fn is_null(self) -> bool {
+        use ConnError::*;
+        matches!(self, ProxyEmpty | ProxyAbort | ProxyTimeout | TlsEmpty | TlsAbort | TlsTimeout)
+    }
+
+    fn info(self) -> (u8, &'static str) {
+        match self {
+            ConnError::None => (0, "Success"),
+            ConnError::ProxyEmpty => (11, "Connection closed while waiting for PROXY protocol header"),
+            ConnError::ProxyAbort => (12, "Connection error while waiting for PROXY protocol header"),
+            ConnError::ProxyTimeout => (13, "Timeout while waiting for PROXY protocol header"),
+            ConnError::ProxyTruncated => (14, "Truncated PROXY protocol header received"),
+            ConnError::ProxyMissing => {
+                (15, "Received something which does not look like a PROXY protocol header")
+            }
+            ConnError::ProxyBad => (16, "Received an invalid PROXY protocol header"),
+            ConnError::TlsEmpty => (24, "Connection closed during SSL handshake"),
+            ConnError::TlsAbort => (25, "Connection error during SSL handshake"),
+            ConnError::TlsTimeout => (26, "Timeout during SSL handshake"),
+            ConnError::TlsIssuer => (30, "SSL client CA chain cannot be verified"),
+            ConnError::TlsCertificate => (31, "SSL client certificate not trusted"),
+            ConnError::TlsHandshake => (34, "SSL handshake failure"),
+        }
+    }
+}
+
 /// A frontend, backend, bind or server as statistics name it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Named<'a> {
@@ -78,6 +149,10 @@ pub trait Facts {
     /// Whether the client connection is TLS that ends here (`ssl_fc`).
     fn is_tls(&self) -> bool {
         false
+    }
+    /// What went wrong with the client connection before anything was served on it.
+    fn conn_error(&self) -> ConnError {
+        ConnError::None
     }
     /// An answer about the client's TLS connection; text goes to `out`.
     fn tls(&self, fetch: &TlsFetch, out: &mut Vec<u8>) -> Option<TlsAnswer> {

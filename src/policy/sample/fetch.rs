@@ -37,6 +37,10 @@ pub enum Fetch {
     DstIsLocal,
     /// `fc_rcvd_proxy`.
     RcvdProxy,
+    /// `fc_err`.
+    ConnError,
+    /// `fc_err_str`.
+    ConnErrorText,
     /// `fc_pp_authority`.
     PpAuthority,
     /// `fc_pp_unique_id`.
@@ -316,6 +320,8 @@ impl Fetch {
             Fetch::IsTls => Some(Value::Bool(facts.is_tls())),
             Fetch::UniqueId => facts.unique_id().map(Value::Str),
             Fetch::RcvdProxy => Some(Value::Bool(conn.rcvd_proxy)),
+            Fetch::ConnError => number(facts.conn_error().code().into()),
+            Fetch::ConnErrorText => text(facts.conn_error().text()),
             Fetch::PpAuthority => conn.pp_authority.as_deref().map(Value::Str),
             Fetch::PpUniqueId => conn.pp_unique_id.as_deref().map(Value::Str),
             Fetch::FrontendNumber => number(facts.frontend().number),

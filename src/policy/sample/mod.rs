@@ -13,7 +13,7 @@ mod variables;
 
 pub use eval::{Cursor, Expr, Sample, Scratch};
 pub use facts::{
-    Auth, ConnFacts, Facts, FirstBytes, Live, Named, Recorded, ServerLevels, TimerName, UserlistId,
+    Auth, ConnError, ConnFacts, Facts, FirstBytes, Live, Named, Recorded, ServerLevels, TimerName, UserlistId,
 };
 pub(crate) use fetch::stick_value;
 pub use fetch::{Fetch, LengthOffset, Literal, TimeUnit};

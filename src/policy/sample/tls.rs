@@ -23,6 +23,8 @@ pub enum TlsFetch {
     HasCertificate,
     /// `ssl_c_verify` and `ssl_c_err`: what is wrong with the client's certificate.
     Verify,
+    /// `ssl_c_ca_err` and `ssl_fc_err`: 0 on every connection with TLS.
+    NoError,
     /// `ssl_c_s_dn`.
     Subject(DnPart),
     /// `ssl_c_i_dn`.

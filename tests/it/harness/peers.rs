@@ -61,10 +61,14 @@ impl Peer {
 
     fn with_cfg(command: &mut Command, sections: &str) -> Self {
         let (address, dir) = (free_address(), directory());
-        let text = format!(
-            "defaults\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n{}",
-            sections.replace("@ADDRESS@", &address.to_string())
-        );
+        let sections = sections.replace("@ADDRESS@", &address.to_string());
+        // A file that begins with `global` is whole.
+        let text = match sections.starts_with("global") {
+            true => sections,
+            false => {
+                format!("defaults\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n{sections}")
+            }
+        };
         let file = write(dir.path(), "haproxy.cfg", &text);
         Self::spawn(command.arg(file), address, dir)
     }

@@ -52,6 +52,7 @@ fn line() -> Line<'static> {
         bytes_out: 1234,
         bytes_in: 99,
         is_early: false,
+        origin: "txn_close",
         end: EndWords { letters: "--", name: "normal", by: "client" },
         cookie: *b"VN",
         retries: 1,
