@@ -30,6 +30,7 @@ mod http_splice;
 mod limits;
 mod listen;
 mod log_lines;
+mod log_targets;
 mod logs;
 mod manager;
 mod pair;
