@@ -230,6 +230,24 @@ pub const LOG_GATHER: Duration = Duration::from_millis(5);
 /// From so many lines at once on they go to a UDP target sorted by length: only a busy log is worth it.
 pub const LOG_SORT_MIN: usize = 32;
 
+/// Spans that wait for a collector; the default of OpenTelemetry's batch processor, as are the next three.
+pub const SPAN_QUEUE: usize = 2048;
+
+/// Spans of one request to a collector.
+pub const SPAN_BATCH: usize = 512;
+
+/// How long spans gather.
+pub const SPAN_GATHER: Duration = Duration::from_secs(1);
+
+/// How long a collector may take.
+pub const SPAN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a batch is sent before it is given up.
+pub const SPAN_ATTEMPTS: usize = 3;
+
+/// Longest span, in bytes: attributes are bounded by the head of the request, escaped.
+pub const SPAN_BYTES: u32 = 60_000;
+
 /// Bytes that wait for a syslog stream that is slow or not there.
 pub const LOG_STREAM_BYTES: usize = 1024 * 1024;
 

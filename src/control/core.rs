@@ -373,6 +373,12 @@ impl Control {
         self.tend_ocsp(now);
         self.events.tick();
         self.cells.core.set(CoreStat::DroppedLogs, self.log.dropped() + self.logs.dropped());
+        let dropped = self.collector.borrow().process_sums().get(CoreStat::DroppedLogs);
+        if let Some(lines) = self.logs.untold(dropped, now) {
+            let text =
+                format!("{lines} log lines were dropped: a target takes them too slowly or is not there");
+            self.events.say(Level::Warning, text);
+        }
         worker::publish_runtime(&self.cells.core);
     }
 

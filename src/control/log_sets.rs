@@ -9,6 +9,7 @@ use ahash::{AHashMap, AHashSet};
 
 use crate::control::log_sink::LogSink;
 use crate::control::logs::{Kind, Opened, Outlet, Outlets, State};
+use crate::control::otlp::Collector;
 use crate::model::LogTarget;
 use crate::model::log::{LogSet, Logging, Output, Ring};
 use crate::rt::StartError;
@@ -21,7 +22,9 @@ impl Resolved {
     /// Looks up all that a model names.
     pub(super) fn of(logging: &Logging) -> Resolved {
         let addresses = logging.outputs.iter().filter_map(|output| match output {
-            Output::Udp(address) | Output::Tcp { address, .. } => Some(address),
+            Output::Udp(address) | Output::Tcp { address, .. } | Output::Spans { address, .. } => {
+                Some(address)
+            }
             _ => None,
         });
         Resolved(Arc::new(addresses.map(|address| (address.clone(), resolve(address))).collect()))
@@ -78,6 +81,12 @@ fn open(output: &Output, rings: &[Ring], resolved: &Resolved) -> Result<Opened, 
         Output::Udp(address) => Opened::Udp(resolved.get(address)?),
         Output::Tcp { address, framing } => Opened::Stream(resolved.get(address)?, *framing),
         Output::Unix(path) => Opened::Unix(path.clone()),
+        Output::Spans { address, path, service } => Opened::Spans(Collector {
+            address: resolved.get(address)?,
+            host: address.clone(),
+            path: path.clone(),
+            service: service.clone(),
+        }),
         Output::Ring(index) => Opened::Ring(rings[*index].clone()),
     })
 }
@@ -139,7 +148,7 @@ impl Outlets {
         for (at, outlet) in state.outlets.iter_mut().enumerate().filter(|(at, _)| !used.contains(at)) {
             debug_assert!(!used.contains(&at));
             if let Some(gone) = outlet.take() {
-                self.dropped.set(self.dropped.get() + gone.dropped_by_sink());
+                self.dropped.set(self.dropped.get() + gone.dropped_by_itself());
             }
         }
     }

@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use rtrb::{Consumer, RingBuffer};
 
-use crate::base::limits::{LOG_GATHER, LOG_RETRY, LOG_RING_BYTES, LOG_SORT_MIN};
+use crate::base::limits::{LOG_GATHER, LOG_REPEAT, LOG_RETRY, LOG_RING_BYTES, LOG_SORT_MIN};
 use crate::base::time::Now;
 use crate::control::events::Level;
 use crate::control::log_ring::EventRing;
 use crate::control::log_sets::{Change, Resolved};
 use crate::control::log_sink::LogSink;
 use crate::control::log_stream::LogStream;
+use crate::control::otlp::{Collector, SpanExporter};
 use crate::model::log::{Framing, Header, LogSet, Logging, Output, Ring, Target};
 use crate::policy::log::{Dates, number_to, printable};
 use crate::proxy::log::{ENTRY_HEADER, LogSetup};
@@ -46,6 +47,7 @@ pub(super) enum Opened {
     Unix(PathBuf),
     Stream(SocketAddr, Framing),
     Ring(Ring),
+    Spans(Collector),
 }
 
 /// The same on the control core.
@@ -55,6 +57,7 @@ pub(super) enum Kind {
     Unix(PathBuf),
     Stream(LogStream),
     Ring(Rc<EventRing>),
+    Spans(SpanExporter),
 }
 
 impl From<Opened> for Kind {
@@ -64,6 +67,7 @@ impl From<Opened> for Kind {
             Opened::Udp(address) => Kind::Udp(address),
             Opened::Unix(path) => Kind::Unix(path),
             Opened::Stream(address, framing) => Kind::Stream(LogStream::start(address, framing)),
+            Opened::Spans(collector) => Kind::Spans(SpanExporter::start(collector)),
             Opened::Ring(ring) => Kind::Ring(Rc::new(EventRing::new(ring))),
         }
     }
@@ -99,6 +103,8 @@ pub(super) struct Outlets {
     running: Cell<bool>,
     /// Lines that no target took.
     pub(super) dropped: Cell<u64>,
+    /// How many dropped lines the log spoke of, and when it did.
+    told: Cell<(u64, Now)>,
 }
 
 pub(super) struct State {
@@ -147,6 +153,7 @@ impl Outlets {
             }),
             running: Cell::new(false),
             dropped: Cell::new(0),
+            told: Cell::default(),
         };
         if let Some(change) = logs.change {
             outlets.add(change);
@@ -157,7 +164,19 @@ impl Outlets {
     /// Lines that no target took.
     pub(super) fn dropped(&self) -> u64 {
         let state = self.state.borrow();
-        self.dropped.get() + state.outlets.iter().flatten().map(Outlet::dropped_by_sink).sum::<u64>()
+        self.dropped.get() + state.outlets.iter().flatten().map(Outlet::dropped_by_itself).sum::<u64>()
+    }
+
+    /// Lines dropped since somebody was told of them, if it is time to tell: not before [`LOG_REPEAT`] is over.
+    pub(super) fn untold(&self, dropped: u64, now: Now) -> Option<u64> {
+        let (told, since) = self.told.get();
+        let is_due = told == 0 || now.since(since) >= LOG_REPEAT;
+        let fresh = dropped.saturating_sub(told);
+        if fresh == 0 || !is_due {
+            return None;
+        }
+        self.told.set((dropped, now));
+        Some(fresh)
     }
 
     /// A core has lines.
@@ -415,10 +434,11 @@ impl Kind {
 }
 
 impl Outlet {
-    /// Lines that a sink dropped: it counts them itself.
-    pub(super) fn dropped_by_sink(&self) -> u64 {
+    /// Lines that those dropped who count them themselves.
+    pub(super) fn dropped_by_itself(&self) -> u64 {
         match &self.kind {
             Kind::Sink(sink) => sink.dropped(),
+            Kind::Spans(exporter) => exporter.dropped(),
             _ => 0,
         }
     }
@@ -440,6 +460,9 @@ impl Outlet {
             Kind::Udp(_) | Kind::Unix(_) => self.send(),
             Kind::Stream(stream) => {
                 lines(&self.batch, &self.ends).filter(|line| !stream.push(line)).count() as u64
+            }
+            Kind::Spans(exporter) => {
+                lines(&self.batch, &self.ends).filter(|span| !exporter.push(span)).count() as u64
             }
             Kind::Ring(ring) => {
                 lines(&self.batch, &self.ends).for_each(|line| ring.push(line));

@@ -36,6 +36,7 @@ mod memory;
 mod notify;
 mod ocsp;
 mod origin;
+mod otlp;
 pub mod plan;
 mod probe;
 mod reload;

@@ -38,6 +38,15 @@ pub enum Output {
     },
     /// A ring buffer, by its position.
     Ring(usize),
+    /// Spans for an OpenTelemetry collector.
+    Spans {
+        /// `host:port`.
+        address: String,
+        /// The path of the URL.
+        path: String,
+        /// `service.name`.
+        service: String,
+    },
 }
 
 /// How messages of a stream are told apart (RFC 6587).
@@ -151,6 +160,17 @@ pub struct FrontendLog {
     pub separate_errors: bool,
     /// The line is written as soon as the response begins (`logasap`).
     pub asap: bool,
+}
+
+/// The traces of a frontend.
+#[derive(Clone, Debug)]
+pub struct FrontendTrace {
+    /// Position of its collector in [`Logging::sets`]; `None`: it records nothing and passes on what clients say.
+    pub set: Option<u16>,
+    /// Traces that begin here are recorded if the last 56 bits of their id are below it.
+    pub threshold: u64,
+    /// What a span says.
+    pub attributes: LogFormat,
 }
 
 /// What is kept of requests and responses for logs and for `capture.*`.

@@ -201,6 +201,8 @@ pub struct Frontend {
     pub splice: Splice,
     /// Its log; `None`: it has none.
     pub log: Option<Box<log::FrontendLog>>,
+    /// Its traces; `None`: it leaves them alone.
+    pub trace: Option<Box<log::FrontendTrace>>,
     /// What is kept of requests and responses.
     pub captures: Box<log::Captures>,
     /// What it does with requests; there exactly in HTTP mode.

@@ -13,6 +13,7 @@ pub mod http;
 pub mod proxy_header;
 pub mod rdp;
 pub mod target;
+pub mod trace_context;
 pub mod websocket;
 
 mod reader;

@@ -32,7 +32,7 @@ use crate::proxy::http::{Made, Stop, Turn, backend_http, http_of, pages};
 use crate::proxy::http_rules::{Halt, Pause, Route, Subject, Walk};
 use crate::proxy::pad::{Memory, Pad};
 use crate::proxy::session::Session;
-use crate::proxy::{dispatch, http_insert, http_location, http_wait, log, reply, statistics};
+use crate::proxy::{dispatch, http_insert, http_location, http_wait, log, reply, statistics, trace};
 use crate::rt;
 use crate::stats::process::CoreStat;
 use crate::stats::table::Stat;
@@ -99,6 +99,7 @@ pub(super) fn judge(
     })?;
     let view = pad.request.view(bytes);
     log::on_request(session, view, bytes, client.stream.is_some());
+    trace::begin(session, view);
     if let Some(stream) = &client.stream
         && decision.framing == Framing::None
         && view.method() != Method::Connect
@@ -427,9 +428,10 @@ impl Planning<'_> {
             client_cert::forward(self.session, request, self.bytes, text)?;
         }
         match &http.unique_id_header {
-            Some(name) if !unique_id.is_empty() => request.edit(self.bytes).set_as(name, unique_id),
-            _ => Ok(()),
+            Some(name) if !unique_id.is_empty() => request.edit(self.bytes).set_as(name, unique_id)?,
+            _ => {}
         }
+        trace::insert(self.session, request.edit(self.bytes))
     }
 
     /// The key of hashing algorithms.

@@ -15,14 +15,16 @@ use crate::base::net::Addr;
 use crate::model::Mode;
 use crate::model::log::{CaptureSlot, FrontendLog};
 use crate::policy::http_action::LogLevel;
-use crate::policy::log::{Captured, Dates, EndWords, Levels, Line, Memory, Moment, Span, Timers};
+use crate::policy::log::{Captured, Dates, EndWords, Levels, Line, LogFormat, Memory, Moment, Span, Timers};
 use crate::policy::sample::{ConnError, FirstBytes, Live, Recorded, TimerName};
 use crate::proto::headers::HeadView;
 use crate::proto::http::{Known, Name, StatusCode};
+use crate::proxy::core::Core;
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::facts::Message;
 use crate::proxy::message::ToControl;
 use crate::proxy::session::Session;
+use crate::proxy::trace::{self, Traced};
 use crate::rt;
 use crate::stats::process::CoreStat;
 
@@ -112,6 +114,8 @@ pub(super) struct Record {
     is_written: bool,
     /// Bytes of the connection before this request.
     bytes_before: (u64, u64),
+    /// Its place in a trace.
+    pub(super) trace: Option<Traced>,
 }
 
 impl Record {
@@ -121,7 +125,7 @@ impl Record {
         self.response_captures.clear();
         self.kept.clear();
         (self.request, self.sent, self.host, self.unique_id) = (None, None, None, None);
-        (self.cookies, self.level, self.is_written) = ([None; 2], None, false);
+        (self.cookies, self.level, self.is_written, self.trace) = ([None; 2], None, false, None);
         (self.status, self.persist, self.source) = (-1, *b"--", Addr::Unknown);
     }
 
@@ -154,7 +158,7 @@ impl Record {
 /// A request begins: there is a record if anybody will read it.
 pub(super) fn begin(session: &Session) {
     let frontend = session.frontend();
-    if frontend.log.is_none() && frontend.captures.is_empty() {
+    if frontend.log.is_none() && frontend.captures.is_empty() && frontend.trace.is_none() {
         return;
     }
     let pooled = session.core.log.records.borrow_mut().pop();
@@ -385,6 +389,9 @@ pub(super) fn finish(session: &Session, end: End) {
     {
         write(session, log, end, Form { is_early: false, is_bad });
     }
+    if let Some(record) = session.info.record.borrow().as_deref().filter(|_| !is_bad) {
+        trace::finish(session, record, end, unix_now());
+    }
     let mut records = session.core.log.records.borrow_mut();
     if let Some(record) = session.info.record.borrow_mut().take().filter(|_| records.len() < LOG_RECORDS_MAX)
     {
@@ -457,7 +464,7 @@ fn write(session: &Session, log: &FrontendLog, end: End, form: Form) {
     };
     let lines = core.log.lines.get() + 1;
     core.log.lines.set(lines);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = unix_now();
     let mut line = line(session, record, (end, form), now);
     line.numbers = (info.id, lines);
     if log.reads_levels {
@@ -482,11 +489,44 @@ fn write(session: &Session, log: &FrontendLog, end: End, form: Form) {
         format.write(&line, facts, &mut memory, entry);
     });
     seal(entry, core.first_log_set + log.set, level, structured_len, now);
+    send(core, entry);
+}
+
+fn send(core: &Core, entry: &[u8]) {
     match core.log.push(entry) {
         Some(true) => core.tell(ToControl::Logs),
         Some(false) => {}
         None => core.shard().core.count(CoreStat::DroppedLogs),
     }
+}
+
+fn unix_now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// What a line of a whole request would say.
+pub(super) fn line_of<'a>(session: &'a Session, record: &'a Record, end: End, now: Duration) -> Line<'a> {
+    line(session, record, (end, Form { is_early: false, is_bad: false }), now)
+}
+
+/// Writes something else than a line: these bytes, and what a format says of a request.
+pub(super) fn hand_over(
+    session: &Session,
+    (set, head): (u16, &[u8]),
+    (format, line): (&LogFormat, &Line<'_>),
+    now: Duration,
+) {
+    let core = &session.core;
+    let mut buffers = core.log.memory.borrow_mut();
+    let Buffers { dates, text, entry } = &mut *buffers;
+    entry.clear();
+    entry.resize(ENTRY_HEADER, 0);
+    entry.extend_from_slice(head);
+    session.with_facts(FirstBytes { data: &[], complete: true }, Message::default(), |facts, scratch| {
+        format.write(line, facts, &mut Memory { scratch, dates, text }, entry);
+    });
+    seal(entry, core.first_log_set + set, INFO, 0, now);
+    send(core, entry);
 }
 
 /// The status of a line. As with HAProxy it is 400 for a client that left before the response.
@@ -556,6 +596,7 @@ fn line<'a>(session: &'a Session, record: &'a Record, (end, form): (End, Form), 
         response_captures: responses(session, record, form),
         cookies: record.cookies.map(|span| record.get(span)),
         unique_id: record.get(record.unique_id),
+        trace: record.trace.map(|traced| traced.header()),
         numbers: (0, 0),
         kept: Captured { text: &record.text, spans: &record.kept },
     }

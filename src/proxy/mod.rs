@@ -55,5 +55,6 @@ pub mod stick_admin;
 mod tcp;
 pub mod timings;
 mod tls;
+pub mod trace;
 mod tuning;
 pub mod worker;

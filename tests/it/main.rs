@@ -59,6 +59,7 @@ mod tls_early;
 mod tls_live;
 mod tls_peers;
 mod tools;
+mod traces;
 mod transparent;
 mod trial;
 mod upgrade;

@@ -31,12 +31,23 @@ const JSON: &str = "%{+json}o %(time)TI %(frontend)f %(backend)b %(server)s %(cl
                     %(client.port)cp %(server.address)si %(server.port)sp %(bytes.in)U %(bytes.out)B \
                     %(time.queue_us)Twu %(time.connect_us)Tcu %(time.response_us)Tru %(time.transfer_us)Tdu \
                     %(time.total_us)Tau %(end)EC %(end.by)EB %(end.code)tsc %(retries)rc \
-                    %(tls.version)sslv %(tls.cipher)sslc";
+                    %(tls.version)sslv %(tls.cipher)sslc %(tls.server_name)[ssl_fc_sni] \
+                    %(tls.client.subject)[ssl_c_s_dn]";
 
 /// What it has in HTTP mode besides.
 const JSON_HTTP: &str = "%(url.full)HUF %(host)HH %(method)HM %(protocol)HV %(status)ST %(request)r \
                          %(upstream.request)SR %(time.request_us)TRu %(unique_id)ID \
-                         %(user_agent)[req.hdr(user-agent)]";
+                         %(user_agent)[req.hdr(user-agent)] %(trace_id)tid %(span_id)sid";
+
+/// What a span says: names of OpenTelemetry's semantic conventions where there is one.
+pub const SPAN: &str = "%{+json}o %(http.request.method)HM %(url.full)HUF %(http.response.status_code)ST \
+                        %(server.address)HH %(client.address)ci %(client.port)cp \
+                        %(network.protocol.version)HV %(tls.protocol.version)sslv %(http.request.size)U \
+                        %(http.response.size)B %(shardgate.frontend)f %(shardgate.backend)b \
+                        %(shardgate.server)s %(shardgate.server.address)si %(shardgate.server.port)sp \
+                        %(shardgate.end)EC %(shardgate.end.by)EB %(shardgate.end.code)tsc \
+                        %(shardgate.retries)rc %(shardgate.queue_us)Twu %(shardgate.connect_us)Tcu \
+                        %(shardgate.response_us)Tru %(shardgate.transfer_us)Tdu";
 
 /// The text of `log-format = "json"`.
 pub fn json_preset(is_http: bool) -> String {

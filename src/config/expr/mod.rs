@@ -31,7 +31,7 @@ pub use condition::PREDEFINED;
 pub use converters::ConverterInfo;
 pub use fetches::{FetchInfo, Needs, all as fetches};
 pub use format::FORMAT_VARIABLES;
-pub use log::{CLF, HTTPLOG, HTTPSLOG, REFUSED, TCPLOG, json_preset};
+pub use log::{CLF, HTTPLOG, HTTPSLOG, REFUSED, SPAN, TCPLOG, json_preset};
 pub use reference::reference;
 
 /// What is wrong with an expression or a condition.

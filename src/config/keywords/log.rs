@@ -102,6 +102,19 @@ keywords! {
     /// Keywords about captures, of HTTP mode.
     HTTP_KEYWORDS, mode Http;
 
+    "trace.context" in FRONTEND_DEFAULTS, Flag, default "false", haproxy "";
+    "Give each request its place in a trace (W3C Trace Context): a `traceparent` of the client goes to the server as it is, and where there is none, or one that is no good, a trace begins.";
+    "trace.context = true"
+    "trace.to" in FRONTEND_DEFAULTS, Text, default "none", haproxy "";
+    "Record a span of each request and send it to this OpenTelemetry collector (OTLP over HTTP). Servers hear of that span as their parent; `trace.context` is implied.";
+    "trace.to = \"http://127.0.0.1:4318/v1/traces\""
+    "trace.sample" in FRONTEND_DEFAULTS, Text, default "\"100%\"", haproxy "";
+    "Share of the traces that begin here and are recorded. Who comes with a trace has decided already.";
+    "trace.to = \"http://127.0.0.1:4318\"\ntrace.sample = \"0.5%\""
+    "trace.service" in FRONTEND_DEFAULTS, Text, default "\"shardgate\"", haproxy "";
+    "`service.name` of the spans.";
+    "trace.to = \"http://127.0.0.1:4318\"\ntrace.service = \"edge\""
+
     "capture.request-header" in FRONTEND, Tables(Scope::CaptureHeader), default "", haproxy "capture request header";
     "Request headers to keep for `%hr` and `capture.req.hdr`: the last value of each name, as the client sent it.";
     "capture.request-header = [{ name = \"Host\", len = 32 }, { name = \"User-Agent\", len = 200 }]"

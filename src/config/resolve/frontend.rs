@@ -49,6 +49,7 @@ pub(super) fn frontend(
         default_backend: default_backend(layout, proxy),
         splice: backend::splice(section),
         log: logs.frontend(section, &language, mode, variables),
+        trace: logs.trace(section, &language, mode, variables),
         captures,
         http,
     }

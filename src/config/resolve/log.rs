@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::language::Language;
 use super::layout::Layout;
+use crate::base::limits::SPAN_BYTES;
 use crate::config::diag::suggest;
 use crate::config::expr;
 use crate::config::file::{Data, Table};
@@ -126,7 +127,35 @@ impl Logs {
             Data::Boolean(true) => global.targets.clone(),
             _ => self.targets(section, Some(&global)),
         };
-        let set = LogSet { tag: tag.unwrap_or_else(|| global.tag.clone()), targets, ..global };
+        self.add(LogSet { tag: tag.unwrap_or_else(|| global.tag.clone()), targets, ..global })
+    }
+
+    /// The traces of a frontend.
+    pub(super) fn trace(
+        &mut self,
+        section: &Section<'_>,
+        language: &Language<'_>,
+        mode: Mode,
+        variables: &mut VariableTable,
+    ) -> Option<Box<FrontendTrace>> {
+        let to = section.parsed("trace.to", collector);
+        let threshold = section.parsed("trace.sample", share).unwrap_or(SAMPLE_ALL);
+        let is_wanted = to.is_some() || section.flag("trace.context").unwrap_or(false);
+        if mode == Mode::Tcp || !is_wanted {
+            return None;
+        }
+        let service = section.string("trace.service").unwrap_or_else(|| TAG.to_owned());
+        let set = to.and_then(|(address, path)| {
+            let output = self.output(Output::Spans { address, path, service: service.clone() });
+            let targets = vec![plain_target(output, Header::Raw, SPAN_BYTES)];
+            self.add(LogSet { tag: service, hostname: None, targets })
+        });
+        let attributes = language.log_preset(expr::SPAN, &mut Vec::new(), variables);
+        Some(Box::new(FrontendTrace { set, threshold, attributes }))
+    }
+
+    /// The place of a set; the same ones share it.
+    fn add(&mut self, set: LogSet) -> Option<u16> {
         let found = self.logging.sets.iter().position(|other| *other == set);
         let index = found.unwrap_or_else(|| {
             self.logging.sets.push(set);
@@ -244,6 +273,45 @@ impl Logs {
 
 fn plain_target(output: usize, format: Header, len: u32) -> Target {
     Target { output, format, facility: FACILITY, level: 7, minlevel: 0, len, sample: None }
+}
+
+/// Address and path of `http://host:port/path`.
+fn collector(url: &str) -> Result<(String, String), Problem> {
+    const FORM: &str = "write \"http://127.0.0.1:4318/v1/traces\"";
+    if url.starts_with("https://") {
+        let help = "send to a collector on this machine, which passes on over TLS";
+        return Err(Problem::with_help("spans go to collectors over plain HTTP alone", help));
+    }
+    let wrong = || Problem::with_help(format!("\"{url}\" is no URL of a collector"), FORM);
+    let rest = url.strip_prefix("http://").ok_or_else(wrong)?;
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    if !has_port || !is_plain(path) {
+        return Err(wrong());
+    }
+    let address = host_and_port(host).map_err(|_| wrong())?;
+    Ok((address, if path.is_empty() { "/v1/traces".to_owned() } else { path.to_owned() }))
+}
+
+/// All of 56 bits.
+const SAMPLE_ALL: u64 = 1 << 56;
+
+/// `12.5%` of [`SAMPLE_ALL`].
+fn share(text: &str) -> Result<u64, Problem> {
+    let wrong =
+        || Problem::with_help(format!("\"{text}\" is no share"), "write a percentage: \"100%\", \"0.1%\"");
+    let number = text.strip_suffix('%').ok_or_else(wrong)?;
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let are_digits = |text: &str| (1..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    if !are_digits(whole) || !are_digits(part) {
+        return Err(wrong());
+    }
+    let whole: u64 = whole.parse().map_err(|_| wrong())?;
+    let part: u64 = format!("{part:0<4}").parse().map_err(|_| wrong())?;
+    let millionths = whole * 10_000 + part;
+    let share = u128::from(SAMPLE_ALL) * u128::from(millionths) / 1_000_000;
+    u64::try_from(share).ok().filter(|_| millionths <= 1_000_000).ok_or_else(wrong)
 }
 
 /// `host:port`; the port of syslog where there is none.

@@ -149,3 +149,16 @@ fn users_get_the_groups_of_both_sides_and_hide_their_hashes() {
     assert_eq!(user.groups, ["ops".into(), "admins".into()]);
     assert!(!format!("{:?}", model.userlists).contains("$6$"));
 }
+
+/// The examples of the page about logs are whole but for what they are not about.
+#[test]
+fn the_examples_about_logs_are_right() {
+    let page = include_str!("../../../docs/LOGGING.md");
+    let blocks: Vec<&str> =
+        page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() > 5, "{page}");
+    for block in blocks {
+        let defaults = DEFAULTS.split("[frontend").next().expect("it begins with them");
+        clean(&format!("{defaults}{block}\n{SERVER}"));
+    }
+}

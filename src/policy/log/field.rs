@@ -76,6 +76,8 @@ pub enum Field {
     Origin,
     Pid,
     UniqueId,
+    TraceId,
+    SpanId,
     SessionNumber,
     LineNumber,
     TlsCipher,
@@ -173,11 +175,13 @@ fields! {
     "s" Server text "name of the server"
     "sc" ServerSessions number "sessions of the server"
     "si" ServerIp text "address of the server"
+    "sid" SpanId text "id of the span that the server hears of (`trace.context`; not HAProxy's)"
     "sp" ServerPort number "port of the server"
     "sq" ServerQueue number "place of the request in the queue of the server; 0: it did not wait there"
     "sslc" TlsCipher text "cipher of the client's TLS connection"
     "sslv" TlsVersion text "version of the client's TLS connection"
     "t" AcceptDate text "date of the accept, with milliseconds"
+    "tid" TraceId text "id of the trace of the request (`trace.context`; not HAProxy's)"
     "tr" RequestDate text "date of the first byte of the request, with milliseconds"
     "trg" RequestDateUniversal text "the same in universal time"
     "trl" RequestDateLocal text "the same in local time"

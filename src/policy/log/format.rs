@@ -426,6 +426,8 @@ impl Plain<'_, '_> {
             Field::Origin => self.own(line.origin.as_bytes()),
             Field::Hostname => self.own(line.hostname.as_bytes()),
             Field::UniqueId => self.url(line.unique_id),
+            Field::TraceId => self.url(line.trace.as_ref().map(|header| &header[3..35])),
+            Field::SpanId => self.url(line.trace.as_ref().map(|header| &header[36..52])),
             Field::TlsVersion => self.own(line.tls.map_or("", |tls| tls.0).as_bytes()),
             Field::TlsCipher => self.own(line.tls.map_or("", |tls| tls.1).as_bytes()),
             numeric => self.number(numeric),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{World, scope, variables};
 use crate::base::net::Addr;
-use crate::config::expr::{Acls, CLF, Context, ExprError, HTTPLOG, TCPLOG, json_preset, parse_log_format};
+use crate::config::expr::{Acls, CLF, Context, ExprError, HTTPLOG, HTTPSLOG, REFUSED, SPAN, TCPLOG};
+use crate::config::expr::{json_preset, parse_log_format};
 use crate::policy::log::{
     Captured, Dates, EndWords, FIELDS, Levels, Line, LogFormat, Memory, Moment, Span, Timers,
 };
@@ -65,6 +66,7 @@ fn line() -> Line<'static> {
         request_captures: Captured { text: b"one|{\"\n\xff", spans: &SPANS },
         response_captures: Captured { text: b"", spans: &[] },
         cookies: [Some(b"S=1"), None],
+        trace: None,
         unique_id: None,
         numbers: (7, 8),
         kept: Captured { text: b"", spans: &[] },
@@ -155,6 +157,14 @@ fn objects_have_the_named_items() {
         "BF617318C8616D634745546178F6616E39012BFF"
     );
     assert_eq!(plain("%{+cbor,+bin}o %(s)ST"), "bf617318c8ff");
+}
+
+#[test]
+fn the_other_presets_need_no_message() {
+    for text in [HTTPSLOG, REFUSED, SPAN] {
+        let (_, keep) = compile(text).expect("our own");
+        assert!(keep.is_empty(), "{text}");
+    }
 }
 
 #[test]
