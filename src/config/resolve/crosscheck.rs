@@ -32,7 +32,10 @@ pub(super) fn crosscheck(
                 || frontend
                     .http
                     .as_ref()
-                    .is_some_and(|http| http.rules.request.iter().any(|r| answers(&r.action)));
+                    // The statistics page needs nobody to pass requests on to.
+                    .is_some_and(|http| {
+                        http.stats.is_some() || http.rules.request.iter().any(|r| answers(&r.action))
+                    });
         // A misspelt keyword was reported and may be the one that is missing here.
         let wanted = proxy.section.value("default-backend").is_some() || proxy.section.has_unknown_keys();
         if frontend.default_backend.is_none() && !routes && !wanted {
