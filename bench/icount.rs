@@ -28,7 +28,8 @@ Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0 Safari/537.36\
 application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\nAccept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br\r\n\
 Referer: https://www.example.com/app/76/\r\nConnection: keep-alive\r\nCookie: session=0123456789abcdef; theme=dark\r\n\
 Upgrade-Insecure-Requests: 1\r\nSec-Fetch-Dest: document\r\nSec-Fetch-Mode: navigate\r\nCache-Control: max-age=0\r\n\r\n";
-const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Tue, 01 Jan 2030 00:00:00 GMT\r\nContent-Type: text/html\r\n\
+const RESPONSE: &[u8] =
+    b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Tue, 01 Jan 2030 00:00:00 GMT\r\nContent-Type: text/html\r\n\
 Content-Length: 4096\r\nConnection: keep-alive\r\nETag: \"5f-1000\"\r\nCache-Control: max-age=60\r\n\r\n";
 
 /// What each case is, in the order of perf/RESULTS.md.
@@ -160,7 +161,8 @@ fn condition(rounds: u32) {
 
 fn map(rounds: u32) {
     compiled(|scope| {
-        let expr = parse_expr("str(host7777.example.com/app7777/x),map_beg(routes,none)", scope).expect("compiles");
+        let expr =
+            parse_expr("str(host7777.example.com/app7777/x),map_beg(routes,none)", scope).expect("compiles");
         let (request, mut scratch) = (arrived(), Scratch::default());
         for _ in 0..rounds {
             assert!(expr.eval(black_box(&request), &mut scratch).value.is_some());
@@ -208,7 +210,8 @@ impl ServerView for Servers {
 }
 
 fn balance(algorithm: Algorithm, rounds: u32) {
-    let hash_type = HashType { method: HashMethod::Consistent, function: HashFunction::Sdbm, avalanche: true };
+    let hash_type =
+        HashType { method: HashMethod::Consistent, function: HashFunction::Sdbm, avalanche: true };
     let setup = Setup {
         servers: IdRange::new(ServerId(0)..ServerId(16)),
         allbackups: false,

@@ -23,6 +23,7 @@ use ahash::AHashMap;
 use crossbeam::utils::CachePadded;
 
 use crate::base::id::{BackendId, CoreId, FrontendId, IdRange, IdVec, ListenerId, ServerId, ServerKey};
+use crate::base::shared;
 use crate::base::time::Now;
 use crate::model::{Model, ServerAddress};
 use crate::policy::admission::{Queue, default_fullconn, dynamic_maxconn};
@@ -99,6 +100,7 @@ impl Level {
 
     /// The same with another limit.
     fn try_enter_below(&self, limit: u32) -> bool {
+        shared::wrote();
         if limit == NO_LIMIT {
             self.now.fetch_add(1, Ordering::SeqCst);
             return true;
@@ -109,11 +111,13 @@ impl Level {
 
     /// Raises it whatever the limit says (persistence that must be honoured).
     pub fn enter(&self) {
+        shared::wrote();
         self.now.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Lowers it by one.
     pub fn leave(&self) {
+        shared::wrote();
         let before = self.now.fetch_sub(1, Ordering::SeqCst);
         debug_assert!(before > 0, "left a level that was not entered");
     }
@@ -172,6 +176,7 @@ impl RateLimit {
         let second = (now.0 / SECOND) & u64::from(u32::MAX);
         let count = |window: u64| if window >> 32 == second { window & u64::from(u32::MAX) } else { 0 };
         let step = |window| (count(window) < limit).then(|| second << 32 | (count(window) + 1));
+        shared::wrote();
         let taken = self.window.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step);
         taken.map(drop).map_err(|_| Now((now.0 / SECOND + 1) * SECOND))
     }
@@ -202,6 +207,7 @@ pub const SESSION_BLOCK: u64 = 4096;
 impl ProcessLive {
     /// The first of [`SESSION_BLOCK`] session numbers that are the caller's alone.
     pub fn take_session_block(&self) -> u64 {
+        shared::wrote();
         self.session_block.fetch_add(SESSION_BLOCK, Ordering::Relaxed)
     }
 }
@@ -300,6 +306,7 @@ impl BackendLive {
     /// The queue. Hold it shortly: no IO, no waiting.
     #[allow(clippy::disallowed_types, reason = "see the module's documentation")]
     pub fn queue(&self) -> MutexGuard<'_, Queue<Waiting>> {
+        shared::wrote();
         // A panic while it was held leaves a queue that is consistent between its methods.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

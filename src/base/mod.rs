@@ -5,4 +5,5 @@ pub mod limits;
 pub mod net;
 pub mod rate;
 pub mod rng;
+pub mod shared;
 pub mod time;

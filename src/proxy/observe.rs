@@ -6,6 +6,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::base::id::ServerId;
+use crate::base::shared;
 use crate::proxy::core::Core;
 use crate::proxy::message::ToControl;
 
@@ -34,9 +35,13 @@ fn note(core: &Core, server: ServerId, error_limit: u32, good: bool) {
     let errors = &core.live.servers[server].errors;
     if good {
         if errors.load(Ordering::Relaxed) != 0 {
+            shared::wrote();
             errors.store(0, Ordering::Relaxed);
         }
-    } else if errors.fetch_add(1, Ordering::Relaxed) + 1 >= error_limit {
+        return;
+    }
+    shared::wrote();
+    if errors.fetch_add(1, Ordering::Relaxed) + 1 >= error_limit {
         errors.store(0, Ordering::Relaxed);
         core.tell(ToControl::ErrorLimit(core.live.servers[server].clone()));
     }

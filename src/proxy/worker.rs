@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::id::CoreId;
+use crate::base::shared;
 use crate::proxy::core::{CoreBase, Generation};
 use crate::proxy::log::LogSetup;
 use crate::proxy::message::{ToControl, ToCore};
@@ -162,6 +163,7 @@ pub fn publish_runtime(cells: &CoreCells) {
     cells.set(CoreStat::Tasks, rt::limits::tasks());
     cells.set(CoreStat::Buffers, rt::limits::buffers_used());
     cells.set(CoreStat::BufferWaits, rt::limits::buffers_exhausted());
+    cells.set(CoreStat::SharedWrites, shared::writes());
     cells.set(CoreStat::Panics, rt::limits::panics());
 }
 

@@ -13,6 +13,7 @@ use std::task::{Poll, Waker};
 use crossbeam::queue::SegQueue;
 
 use super::sys;
+use crate::base::shared;
 
 /// Wakes a core from any thread.
 #[derive(Debug)]
@@ -44,6 +45,7 @@ impl CoreWaker {
 
     /// Makes the core look at its mailboxes.
     pub(super) fn wake(&self) {
+        shared::wrote();
         // Pairs with `prepare_to_sleep`: of "mail is set" and "asleep is set" one side sees the other's.
         self.mail.store(true, Ordering::SeqCst);
         if self.asleep.load(Ordering::SeqCst) {

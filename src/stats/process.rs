@@ -54,6 +54,7 @@ core_table! {
     HandoversOut       "handover_out"     false "Connections given to another core.";
     HandoversIn        "handover_in"      false "Connections taken from another core.";
     IdleGiven          "idle_given"       false "Idle server connections given to another core that had none.";
+    SharedWrites       "shared_writes"    false "Writes to memory that other cores write too: limits of several cores, queues, mailboxes.";
     Messages           "messages"         false "Mailbox messages received.";
     ServerConnections  "server_conn_cur"  true  "Connections to servers: in use, being opened, idle.";
     Buffers            "buf_cur"          true  "Receive buffers in use.";

@@ -46,6 +46,7 @@ mod scenarios_checks;
 mod scenarios_reload;
 mod scenarios_rules;
 mod scenarios_tls;
+mod shared;
 mod source;
 mod state;
 mod stats;
