@@ -27,6 +27,7 @@ mod http_checks;
 mod http_idle;
 mod http_rules;
 mod http_splice;
+mod image;
 mod limits;
 mod listen;
 mod log_lines;
