@@ -184,11 +184,14 @@ fn section_5_1_frames_for_streams_that_are_closed() {
         client.send(kind, flags, 1, &payload);
         client.expect_goaway(STREAM_CLOSED);
     }
-    // The client reset it itself: what was on its way is ignored.
+    // The client reset it itself, and says more.
     let mut client = Frames::client(&gate, "fe");
     client.post(1, "/");
     client.reset(1, CANCEL);
     client.send(DATA, END_STREAM, 1, b"x");
+    assert!(client.expect_reset(1, STREAM_CLOSED));
+    client.send(HEADERS, END_STREAM | END_HEADERS, 1, &block(&[("x", "y")]));
+    assert!(client.expect_reset(1, STREAM_CLOSED));
     works(&mut client, 3);
     drop(client);
     gate.finish();

@@ -360,12 +360,16 @@ impl Connection {
             None => match self.streams.gone(head.stream) {
                 Gone::Idle | Gone::Skipped => return Err(Fault(Code::PROTOCOL_ERROR)),
                 Gone::Closed => return Err(Fault(Code::STREAM_CLOSED)),
+                Gone::Left => self.say_closed(head.stream),
                 Gone::Reset => {}
             },
             Some(found) => {
                 let stream = self.streams.get(found);
-                if stream.reset.is_some() {
+                if let Some(reset) = stream.reset {
                     key = None;
+                    if matches!(reset, Reset::Remote(_)) {
+                        self.say_closed(head.stream);
+                    }
                 } else if stream.is_received {
                     self.stream_error(found, Code::STREAM_CLOSED);
                     key = None;
@@ -488,6 +492,11 @@ impl Connection {
             Gone::Idle => Ok(self.request(id, ends, fields)),
             Gone::Closed => Err(Fault(Code::STREAM_CLOSED)),
             Gone::Skipped => Err(Fault(Code::PROTOCOL_ERROR)),
+            Gone::Left => {
+                self.say_closed(id);
+                self.memory = fields;
+                Ok(None)
+            }
             Gone::Reset => {
                 self.count_glitch();
                 self.memory = fields;
@@ -499,7 +508,7 @@ impl Connection {
     fn request(&mut self, id: u32, ends: bool, fields: Fields) -> Option<Request> {
         self.streams.last = id;
         if self.goaway.is_some_and(|last| id > last) {
-            self.streams.note_gone(id, true);
+            self.streams.note_gone(id, Some(Reset::Local(Code::REFUSED_STREAM)));
             self.memory = fields;
             return None;
         }
@@ -512,14 +521,14 @@ impl Connection {
                 self.count_glitch();
             }
             frame::write_reset(id, Code::REFUSED_STREAM, &mut self.out);
-            self.streams.note_gone(id, true);
+            self.streams.note_gone(id, Some(Reset::Local(Code::REFUSED_STREAM)));
             self.memory = fields;
             return None;
         }
         let length = length_of(&fields);
         if length.is_err() || (ends && length.is_ok_and(|length| length.is_some_and(|length| length > 0))) {
             frame::write_reset(id, Code::PROTOCOL_ERROR, &mut self.out);
-            self.streams.note_gone(id, true);
+            self.streams.note_gone(id, Some(Reset::Local(Code::REFUSED_STREAM)));
             self.count_glitch();
             self.memory = fields;
             return None;
@@ -537,8 +546,12 @@ impl Connection {
 
     fn trailers(&mut self, key: Key, ends: bool, fields: Fields) {
         let stream = self.streams.get(key);
-        if stream.reset.is_some() {
+        if let Some(reset) = stream.reset {
+            let id = stream.id;
             self.memory = fields;
+            if matches!(reset, Reset::Remote(_)) {
+                self.say_closed(id);
+            }
         } else if stream.is_received {
             self.stream_error(key, Code::STREAM_CLOSED);
         } else if !ends || fields.is_cut() || fields.iter().any(|(name, _)| name.starts_with(b":")) {
@@ -548,6 +561,12 @@ impl Connection {
             stream.trailers = Some(Box::new(fields));
             self.end_received(key);
         }
+    }
+
+    /// A client goes on with a stream that it reset itself (RFC 7540 5.1).
+    fn say_closed(&mut self, id: u32) {
+        self.count_glitch();
+        frame::write_reset(id, Code::STREAM_CLOSED, &mut self.out);
     }
 
     /// An error of one stream, which the client made.

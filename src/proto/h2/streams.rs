@@ -5,11 +5,14 @@ use std::task::Waker;
 
 use ahash::AHashMap;
 
-use crate::proto::h2::frame::Code;
+use crate::proto::h2::frame::{Code, MAX_31};
 use crate::proto::h2::hpack::Fields;
 
 /// Streams that are over and still told apart: a peer may have sent for them before it knew.
 const GONE_KEPT: usize = 128;
+
+/// Marks the number of a stream that its peer reset.
+const BY_PEER: u32 = 1 << 31;
 
 /// Names a stream of a connection as long as its owner holds it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,8 +82,10 @@ pub(super) enum Gone {
     Idle,
     /// Both sides had said everything.
     Closed,
-    /// It was reset, or nobody knows any more: what comes for it is ignored.
+    /// We reset it, or nobody knows any more: what comes for it is ignored.
     Reset,
+    /// The peer reset it itself, and says nothing more on it.
+    Left,
     /// A smaller number than one that was used, and never used itself.
     Skipped,
 }
@@ -91,7 +96,8 @@ pub(super) struct Streams {
     slots: Vec<Slot>,
     free: Option<u32>,
     by_id: AHashMap<u32, u32>,
-    /// The numbers of those that are gone, the last one at the back. Numbers are odd: the low bit is clear if one was reset.
+    /// The numbers of those that are gone, the last one at the back. Numbers are odd and have 31 bits: the low bit is clear if
+    /// one was reset, and the high bit is set if the peer did that.
     gone: VecDeque<u32>,
     /// The largest number that was dropped from `gone`.
     forgotten: u32,
@@ -154,7 +160,8 @@ impl Streams {
         if id > self.last {
             return Gone::Idle;
         }
-        match self.gone.iter().rev().find(|gone| **gone | 1 == id) {
+        match self.gone.iter().rev().find(|gone| (**gone & MAX_31) | 1 == id) {
+            Some(gone) if gone & 1 == 0 && gone & BY_PEER != 0 => Gone::Left,
             Some(gone) if gone & 1 == 0 => Gone::Reset,
             Some(_) => Gone::Closed,
             None if id <= self.forgotten => Gone::Reset,
@@ -169,7 +176,7 @@ impl Streams {
         self.free = Some(key.0);
         self.by_id.remove(&stream.id);
         self.held -= 1;
-        self.note_gone(stream.id, stream.reset.is_some());
+        self.note_gone(stream.id, stream.reset);
         if self.held == 0 {
             // A connection that is quiet costs little.
             self.slots = Vec::new();
@@ -180,13 +187,17 @@ impl Streams {
     }
 
     /// Remembers a number whose stream is over.
-    pub(super) fn note_gone(&mut self, id: u32, is_reset: bool) {
+    pub(super) fn note_gone(&mut self, id: u32, reset: Option<Reset>) {
         if self.gone.len() == GONE_KEPT
             && let Some(oldest) = self.gone.pop_front()
         {
-            self.forgotten = self.forgotten.max(oldest | 1);
+            self.forgotten = self.forgotten.max((oldest & MAX_31) | 1);
         }
-        self.gone.push_back(if is_reset { id & !1 } else { id });
+        self.gone.push_back(match reset {
+            None => id,
+            Some(Reset::Local(_)) => id & !1,
+            Some(Reset::Remote(_)) => (id & !1) | BY_PEER,
+        });
     }
 
     /// All streams.
@@ -226,8 +237,11 @@ mod tests {
     #[test]
     fn what_is_long_over_is_not_told_apart() {
         let mut streams = Streams { last: 1001, ..Streams::default() };
-        (0..=500).for_each(|n| streams.note_gone(2 * n + 1, false));
+        (0..=500).for_each(|n| streams.note_gone(2 * n + 1, None));
         assert_eq!(streams.gone.len(), GONE_KEPT);
+        streams.note_gone(1003, Some(Reset::Remote(Code::CANCEL)));
+        streams.last = 1003;
+        assert_eq!(streams.gone(1003), Gone::Left);
         assert_eq!((streams.gone(1), streams.gone(1001)), (Gone::Reset, Gone::Closed));
     }
 }
