@@ -294,6 +294,12 @@ pub mod machine {
         sys::lower_priority();
     }
 
+    /// The time, for a process without cores and their clock: a client of the admin socket.
+    #[allow(clippy::disallowed_methods, reason = "the one place where a client reads the clock")]
+    pub fn clock() -> std::time::Instant {
+        std::time::Instant::now()
+    }
+
     /// Its host name.
     pub fn hostname() -> String {
         sys::hostname()

@@ -18,6 +18,7 @@ use crate::control::ctl;
 use crate::control::hangup;
 use crate::control::top::sample::{Sample, Series, Watch};
 use crate::control::top::screen::{Effect, Screen};
+use crate::rt::machine::clock;
 
 /// Between two questions.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -63,11 +64,6 @@ pub fn run(socket: &Path) -> Result<(), String> {
     let result = show(&mut terminal, first, &orders, &finds);
     ratatui::restore();
     result.map_err(|e| format!("the terminal: {e}"))
-}
-
-#[allow(clippy::disallowed_methods, reason = "a client: a process of its own, without a core and its clock")]
-fn clock() -> Instant {
-    Instant::now()
 }
 
 /// Asks again and again, and sends commands in between.
