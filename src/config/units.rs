@@ -161,16 +161,12 @@ pub fn server_address(text: &str) -> Result<ServerAddress, Problem> {
             format!("write the port of the server: \"{text}:80\""),
         ));
     };
-    let number = port.parse::<u16>().ok().filter(|port| *port != 0);
+    let is_any = ip(host).is_some_and(|address| address.is_unspecified());
+    // Where the client wanted to go, as HAProxy does it: its port, too, if there is none here.
+    let number = port.parse::<u16>().ok().filter(|port| *port != 0 || is_any);
     let port = number
         .ok_or_else(|| Problem::new(format!("\"{text}\": \"{port}\" is not a port from 1 to 65535")))?;
     if let Some(address) = ip(host) {
-        if address.is_unspecified() {
-            return Err(Problem::with_help(
-                format!("\"{text}\" is the address of no server"),
-                "write the address to connect to, for example 127.0.0.1",
-            ));
-        }
         return Ok(ServerAddress::Ip(SocketAddr::new(address, port)));
     }
     if is_host_name(host) {

@@ -156,6 +156,18 @@ fn find_bind(model: &Model, frontend: Option<&str>, parsed: &Parsed) -> Result<L
     if !of_port.is_empty() || (frontend.is_none() && parsed.port.is_some()) {
         candidates = of_port;
     }
+    // The address that the client wants, where several binds have the port: its own bind before that of all addresses.
+    if let Some(wanted) = parsed.destination {
+        let ip_of = |id: &ListenerId| match model.binds[*id].address {
+            BindAddress::Ip(address) => Some(address.ip()),
+            _ => None,
+        };
+        if candidates.iter().any(|id| ip_of(id) == Some(wanted)) {
+            candidates.retain(|id| ip_of(id) == Some(wanted));
+        } else if candidates.iter().any(|id| ip_of(id).is_some_and(|ip| ip.is_unspecified())) {
+            candidates.retain(|id| ip_of(id).is_some_and(|ip| ip.is_unspecified()));
+        }
+    }
     let with_tls = |id: &ListenerId| model.binds[*id].tls.is_some() == parsed.is_tls;
     if candidates.iter().any(with_tls) {
         candidates.retain(with_tls);

@@ -134,6 +134,10 @@ fn with_port(proxy: &Proxy<'_, '_>, address: &str) -> Result<String, Outcome> {
     if is_number(port) {
         return Ok(plain.to_owned());
     }
+    // The port goes with the address: both are what the client wanted.
+    if matches!(host, "0.0.0.0" | "*" | "::" | "[::]") && port.is_empty() {
+        return Ok(if host.contains(':') { "[::]:0" } else { "0.0.0.0:0" }.to_owned());
+    }
     let host =
         if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
     let ports = ports_leading_to(proxy);

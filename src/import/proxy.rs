@@ -151,6 +151,25 @@ fn mode_of(section: &Section, sections: &[Section], variables: &Variables<'_>) -
     mode.and_then(|d| d.words.get(1)).is_some_and(|mode| variables.expand(mode) == "http")
 }
 
+/// Whether all backends of a frontend in TCP mode are in HTTP mode: HAProxy goes over to HTTP then, once one is chosen.
+fn leads_to_http(section: &Section, sections: &[Section], variables: &Variables<'_>) -> bool {
+    let inherited = inherited(sections, section);
+    let names = inherited
+        .iter()
+        .chain(&section.directives)
+        .filter(|d| matches!(d.words[0].as_str(), "use_backend" | "default_backend"));
+    let mut backends = names.map(|d| {
+        let name = d.words.get(1).map(|name| variables.expand(name)).unwrap_or_default();
+        sections.iter().find(|s| matches!(s.kind.as_str(), "backend" | "listen") && s.name == name)
+    });
+    let mut any = false;
+    let all = backends.all(|backend| {
+        any = true;
+        backend.is_some_and(|backend| mode_of(backend, sections, variables))
+    });
+    any && all
+}
+
 fn proxy(given: Given<'_, '_>, section: &Section, shared: Option<usize>, report: &mut Report) -> Vec<Table> {
     let Given { sections, variables, globals } = given;
     let scope = match section.kind.as_str() {
@@ -172,7 +191,8 @@ fn proxy(given: Given<'_, '_>, section: &Section, shared: Option<usize>, report:
         );
         return Vec::new();
     }
-    let http = mode_of(section, sections, variables);
+    let own_http = mode_of(section, sections, variables);
+    let http = own_http || (scope == Scope::Frontend && leads_to_http(section, sections, variables));
     let table = Table::new(&[&section.kind, &section.name], section.place, section.comments.clone());
     let mut proxy = Proxy {
         scope,
@@ -185,7 +205,13 @@ fn proxy(given: Given<'_, '_>, section: &Section, shared: Option<usize>, report:
         variables,
         globals,
     };
-    report.add(section.place, &format!("{} {}", section.kind, section.name), State::Exact, "");
+    let (state, how) = match http == own_http {
+        true => (State::Exact, ""),
+        false => {
+            (State::Approximate, "its backends are in HTTP mode, so it is as well, from the first byte on")
+        }
+    };
+    report.add(section.place, &format!("{} {}", section.kind, section.name), state, how);
     if !section.rest.is_empty() {
         // `listen NAME ADDRESS` of old.
         let words: Vec<String> =
@@ -203,6 +229,9 @@ fn proxy(given: Given<'_, '_>, section: &Section, shared: Option<usize>, report:
     }
     for directive in &section.directives {
         proxy.directive(directive, report);
+    }
+    if http != own_http {
+        proxy.table.set(&["mode"], Val::text("http"), section.place, &[]);
     }
     proxy.finish()
 }
@@ -239,7 +268,22 @@ impl Proxy<'_, '_> {
             _ => ('L', "a listen section"),
         };
         if !sections.contains(letter) {
-            return Outcome::Wrong(format!("{keyword} cannot stand in {kind}"));
+            // HAProxy refuses these, and leaves the others out with a warning.
+            let is_refused = self.scope == Scope::Defaults
+                || [
+                    "server",
+                    "default-server",
+                    "server-template",
+                    "use-server",
+                    "use_backend",
+                    "default_backend",
+                ]
+                .contains(keyword)
+                || keyword.starts_with("tcp-");
+            return match is_refused {
+                true => Outcome::Wrong(format!("{keyword} cannot stand in {kind}")),
+                false => Outcome::Ignored(format!("{kind} has no such thing; HAProxy leaves it out, too")),
+            };
         }
         match fate {
             Fate::Ignored(why) => return Outcome::Ignored((*why).to_owned()),

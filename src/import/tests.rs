@@ -192,7 +192,7 @@ fn what_is_wrong_is_said_at_its_line() {
         ("listen a\n bnd :80", 2, "did you mean \"bind\"?"),
         ("listen a\n bind :80\n server s 192.0.2.1:80 chekc", 3, "did you mean \"check\"?"),
         ("listen a\n bind :80\n server s 192.0.2.1:80 maxconn x", 3, "\"x\" is no number"),
-        ("backend a\n bind :80", 2, "bind cannot stand in a backend"),
+        ("backend a\n use_backend b if TRUE", 2, "use_backend cannot stand in a backend"),
         ("listen a\n bind 'x", 2, "not closed"),
         (".if 1\nlisten a\n bind :1", 1, "no .endif"),
         ("listen a\n mode http\n http-request deny when x", 3, "\"when\" is no option of deny"),

@@ -407,6 +407,8 @@ impl Core {
             settings.send_proxy.is_some() || settings.source_is_client || settings.sni.is_some();
         let target = match (&settings.address, address) {
             _ if is_personal => return None,
+            // Each client may want to go somewhere else.
+            (_, Some(address)) if address.ip().is_unspecified() => return None,
             (ServerAddress::Unix(path), _) => PoolTarget::Unix(path.clone()),
             (ServerAddress::Abstract(name), _) => PoolTarget::Abstract(name.clone()),
             (_, address) => PoolTarget::Ip(address?),

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use crate::base::id::{BackendId, ServerId};
+use crate::base::net::Addr;
 use crate::base::time::Now;
 use crate::model::{Backend, ServerAddress};
 use crate::policy::balance::{Algorithm, Tried, hash_key, source_key};
@@ -364,7 +365,7 @@ pub(super) async fn attempt(
     shard.servers[server].count(Stat::Connects);
     let timeout = session.timeout(TimeoutName::Connect, settings.timeout_connect);
     let deadline = timeout.map(|t| rt::now() + t);
-    let target = core.target(backend, server);
+    let target = aim(session, core.target(backend, server));
     let client = session.with_conn(|facts| facts.src.ip());
     let result = rt::with_deadline(open(core, server, target, client), deadline).await;
     let failure = match result {
@@ -451,6 +452,17 @@ impl From<io::Error> for OpenError {
         }
         if rt::error::is_shortage(&error) { OpenError::Shortage(error) } else { OpenError::Refused }
     }
+}
+
+/// Where the client wanted to go, if the address of the server leaves it open (0.0.0.0).
+fn aim(session: &Session, target: Target) -> Target {
+    let open = target.address.filter(|address| address.ip().is_unspecified());
+    let Some(open) = open else { return target };
+    let Addr::Ip(wanted) = session.with_conn(|facts| facts.dst) else {
+        return Target { address: None, ..target };
+    };
+    let port = if open.port() == 0 { wanted.port() } else { open.port() };
+    Target { address: Some(SocketAddr::new(wanted.ip(), port)), ..target }
 }
 
 /// The address of the client as one to connect from (`source = "client"`); the kernel chooses the port.

@@ -10,6 +10,7 @@ mod checks;
 mod close;
 mod config;
 mod content;
+mod corpus;
 mod demo;
 mod dispatch;
 mod doctor;

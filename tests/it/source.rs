@@ -103,3 +103,18 @@ fn a_list_of_sources_has_ports_where_one_address_has_none() {
         "{rows}"
     );
 }
+
+#[test]
+fn a_server_without_an_address_is_where_the_client_wants_to_go() {
+    let origin = Origin::http_named("there");
+    let body = "[frontend.fe]\nbind = \"127.0.0.1:0\"\ndefault-backend = \"be\"\n\
+         rules = [{ set-dst = \"url_ip\" }, { set-dst-port = \"url_port\" }, { set-uri = \"%[pathq]\" }]\n\
+         [backend.be]\nserver.hop = { address = \"0.0.0.0:0\" }\n";
+    let gate = Shardgate::with(body).defaults("mode = \"http\"").start();
+    let mut wire = gate.wire("fe");
+    let address = origin.address;
+    wire.send(format!("GET http://{address}/x HTTP/1.1\r\nHost: {address}\r\n\r\n"));
+    assert_eq!(wire.response("GET").text(), "there");
+    drop(wire);
+    gate.finish();
+}

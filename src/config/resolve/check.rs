@@ -53,6 +53,17 @@ pub(super) fn check(
     });
     let port = section.count("port").and_then(|port| u16::try_from(port).ok());
     let elsewhere = elsewhere(address, port, traffic.address);
+    if let ServerAddress::Ip(server) = traffic.address
+        && server.ip().is_unspecified()
+        && address.is_none()
+    {
+        let help = "add addr, and port if the server has none, or leave check out".to_owned();
+        section.error(
+            "check",
+            "this server is wherever clients want to go: there is nothing to check",
+            Some(help),
+        );
+    }
     let explicit = section.flag("check-send-proxy");
     if elsewhere && traffic.send_proxy.is_some() && explicit.is_none() {
         let help = "a server can look up and still refuse the traffic: remove port and addr to check the way of the \
