@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use shardgate::control::explain::Question;
 use shardgate::control::vip::{bird, watch};
-use shardgate::control::{self, ctl, ctl_prompt, load};
+use shardgate::control::{self, ctl, ctl_prompt, load, replay};
 use shardgate::model::Model;
 
 /// `show generations` tells what a generation holds.
@@ -117,6 +117,22 @@ enum Command {
         /// Admin socket
         #[arg(short, long, value_name = "SOCKET", default_value = ctl::DEFAULT_SOCKET)]
         socket: PathBuf,
+    },
+    /// Put the requests of an access log to a configuration, and say which of them it would treat differently
+    ///
+    /// Reads `log-format = "json"`, and HAProxy's httplog and tcplog. Nothing is sent anywhere. Exits with 0 if all are treated
+    /// as the log says, 2 if some are not.
+    Replay {
+        /// The log; `-`: standard input
+        log: PathBuf,
+        #[command(flatten)]
+        source: Source,
+        /// Which captured request header of httplog is Host
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        host_capture: usize,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Look at this machine with a configuration in mind, and say what to change
     ///
@@ -314,6 +330,9 @@ fn main() -> ExitCode {
         Command::Gateways { action } => gateways(&action),
         Command::Vip { action } => vip(&action),
         Command::Assets { directory } => exit(assets(&directory).map_err(|e| e.to_string())),
+        Command::Replay { log, source, host_capture, json } => {
+            replay(&source, &log, replay::Options { host_capture }, json)
+        }
         Command::Import { files, output } => import(&files, output.as_deref()),
         Command::Top { socket } => top(&socket),
         Command::Ctl { socket, commands } => control_client(&socket, &commands),
@@ -377,6 +396,30 @@ fn explain(source: &Source, mut question: Question, body: Option<&Path>, json: b
             ExitCode::FAILURE
         }
     }
+}
+
+fn replay(source: &Source, log: &Path, options: replay::Options, json: bool) -> ExitCode {
+    let model = match load(source) {
+        Ok((model, ..)) => model,
+        Err(code) => return code,
+    };
+    let file = || std::fs::File::open(log).map_err(|e| format!("cannot read {}: {e}", log.display()));
+    let replayed = match log.as_os_str() == "-" {
+        true => replay::run(model, std::io::stdin().lock(), options),
+        false => file().and_then(|file| replay::run(model, std::io::BufReader::new(file), options)),
+    };
+    let replayed = match replayed {
+        Ok(replayed) => replayed,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(&replayed).unwrap_or_default()),
+        false => print!("{}", replayed.text()),
+    }
+    ExitCode::from(if replayed.different == 0 { 0 } else { 2 })
 }
 
 /// Loads a configuration and prints what there is to say about it; the model, the number of warnings and the text.

@@ -59,7 +59,7 @@ pub fn run(model: Model, question: &Question, json: bool) -> Result<String, Stri
     let ask = ask(&model, bind, &parsed)?;
     let heading = heading(&model, bind, question, &ask);
     let is_tls = model.binds[bind].tls.is_some();
-    let mut explained = on_a_core(model, ask)?;
+    let mut explained = on_a_core(model, vec![ask])?.pop().ok_or("the core ended early")?;
     if is_tls {
         explained.notes.push("TLS is left out: what reads it (ssl_fc and its like) sees none".to_owned());
     }
@@ -67,6 +67,23 @@ pub fn run(model: Model, question: &Question, json: bool) -> Result<String, Stri
         return serde_json::to_string_pretty(&explained).map(|text| text + "\n").map_err(|e| e.to_string());
     }
     Ok(heading + &text(&explained))
+}
+
+/// Explains what a configuration would do with each of many, or why it cannot be told.
+///
+/// # Errors
+/// This machine cannot run a core.
+pub fn run_all(model: Model, questions: &[Question]) -> Result<Vec<Result<Explained, String>>, String> {
+    let asked: Vec<Result<Ask, String>> = questions
+        .iter()
+        .map(|question| {
+            let parsed = parse(question)?;
+            ask(&model, find_bind(&model, question.frontend.as_deref(), &parsed)?, &parsed)
+        })
+        .collect();
+    let mut explained = on_a_core(model, asked.iter().flatten().cloned().collect())?.into_iter();
+    let early = || Err("the core ended early".to_owned());
+    Ok(asked.into_iter().map(|ask| ask.and_then(|_| explained.next().map_or_else(early, Ok))).collect())
 }
 
 fn parse(question: &Question) -> Result<Parsed, String> {
@@ -205,8 +222,8 @@ fn ask(model: &Model, bind: ListenerId, parsed: &Parsed) -> Result<Ask, String> 
     })
 }
 
-/// Runs a core of its own for one question.
-fn on_a_core(mut model: Model, ask: Ask) -> Result<Explained, String> {
+/// Runs a core of its own for some questions.
+fn on_a_core(mut model: Model, asks: Vec<Ask>) -> Result<Vec<Explained>, String> {
     let cpus = rt::machine::cpus().map_err(|e| format!("cannot read the CPU affinity: {e}"))?;
     let cpu = *cpus.first().ok_or("no CPU is allowed to this process")?;
     // TLS is not spoken here: what is asked is what is inside.
@@ -234,7 +251,7 @@ fn on_a_core(mut model: Model, ask: Ask) -> Result<Explained, String> {
     let mut cores = Cores::new();
     cores
         .start(core, move || async move {
-            let explained = explain(setup, log, ask).await;
+            let explained = explain(setup, log, asks).await;
             // Only this task sets it, once.
             let _ = told.set(explained.map_err(|e| e.to_string()));
         })

@@ -40,6 +40,7 @@ mod otlp;
 pub mod plan;
 mod probe;
 mod reload;
+pub mod replay;
 mod resolve;
 mod run;
 mod sandbox;

@@ -42,6 +42,7 @@ mod queue;
 mod relay;
 mod reload;
 mod reload_process;
+mod replay;
 mod sandbox;
 mod scale_out;
 mod scenarios_checks;

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::id::ListenerId;
@@ -19,8 +20,6 @@ use crate::rt::{self, Conn};
 
 /// How long the client waits for an answer: longer than anything in the proxy but its own timeouts.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is looked whether the client is done.
-const LOOK: Duration = Duration::from_millis(1);
 /// Bytes of an answer that are shown.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
 
@@ -37,13 +36,34 @@ pub struct Ask {
     pub bytes: Vec<u8>,
 }
 
-/// Serves what is asked, up to the choice of a server, with the settings of a core that nobody else uses.
+/// Serves what is asked, one after the other, up to the choice of a server, with the settings of a core that nobody else uses.
 ///
 /// # Errors
-/// No sockets or no thread for the client.
-pub async fn explain(setup: Setup, log: LogSetup, ask: Ask) -> io::Result<Explained> {
+/// No sockets or no thread for a client.
+pub async fn explain(setup: Setup, log: LogSetup, asks: Vec<Ask>) -> io::Result<Vec<Explained>> {
     let Setup { core, generation, inbox, peers, control } = setup;
     let base = CoreBase::start(core, peers, control, log, generation);
+    let inbox = inbox.receiver();
+    // Threads that check passwords answer by mail.
+    let mail = async {
+        loop {
+            handle(&base, inbox.recv().await);
+        }
+    };
+    let all = async {
+        let mut explained = Vec::with_capacity(asks.len());
+        for ask in asks {
+            explained.push(one(&base, ask).await?);
+        }
+        Ok(explained)
+    };
+    match rt::select(Box::pin(all), Box::pin(mail)).await {
+        rt::Either::First(explained) => explained,
+        rt::Either::Second(never) => never,
+    }
+}
+
+async fn one(base: &Rc<CoreBase>, ask: Ask) -> io::Result<Explained> {
     let trace = base.trace.get_or_init(Trace::default);
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
@@ -60,18 +80,11 @@ pub async fn explain(setup: Setup, log: LogSetup, ask: Ask) -> io::Result<Explai
         std::thread::Builder::new().name("explain".to_owned()).spawn(move || client(theirs, &sent))?;
     let current = base.current();
     listener::enter_anyway(&current, bind);
-    let inbox = inbox.receiver();
-    // Threads that check passwords answer by mail.
-    let mail = async {
-        loop {
-            handle(&base, inbox.recv().await);
-        }
-    };
     let conn = Conn::from_fd(OwnedFd::from(ours));
-    rt::select(Box::pin(session::explain(&current, bind, conn, peer)), mail).await;
+    session::explain(&current, bind, conn, peer).await;
     // The ring closes the socket, so it has to turn while the client reads to the end.
     while !client.is_finished() {
-        rt::sleep_until(rt::now() + LOOK).await;
+        rt::yield_now().await;
     }
     let received = client.join().unwrap_or_default();
     let (lists, decision) = trace.take();
