@@ -6,7 +6,12 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
 
-use shardgate::proto::fuzz::TARGETS;
+use shardgate::{import, proto};
+
+/// Those of all layers.
+fn targets() -> impl Iterator<Item = (&'static str, proto::fuzz::Body)> {
+    proto::fuzz::TARGETS.iter().chain(import::fuzz::TARGETS).copied()
+}
 
 /// SplitMix64: enough to choose mutations, and the same everywhere.
 struct Random(u64);
@@ -81,7 +86,7 @@ fn corpora_and_their_mutations_hold_the_properties() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
     let seed = number_of("FUZZ_SEED", 1);
     let rounds = number_of("FUZZ_ROUNDS", 2000);
-    for (target, body) in TARGETS {
+    for (target, body) in targets() {
         let mut paths: Vec<_> = fs::read_dir(root.join(target))
             .unwrap_or_else(|e| panic!("target {target} has a corpus: {e}"))
             .map(|entry| entry.expect("entry is readable").path())
@@ -122,7 +127,7 @@ fn every_corpus_and_every_target_file_has_a_body() {
             .map(|entry| entry.expect("entry is readable").file_name().to_string_lossy().into_owned())
             .collect();
         names.sort();
-        let mut expected: Vec<String> = TARGETS.iter().map(|(name, _)| format!("{name}{ending}")).collect();
+        let mut expected: Vec<String> = targets().map(|(name, _)| format!("{name}{ending}")).collect();
         expected.sort();
         assert_eq!(names, expected, "{directory}");
     }

@@ -22,7 +22,7 @@ pub(super) type Row = (&'static str, &'static str, Fate);
 /// Keywords of proxies, the longer before the shorter that it begins with.
 pub(super) const PROXY: &[Row] = &[
     ("acl", "DFLB", Mapped),
-    ("appsession", "LB", No("cookie with prefix or insert does what appsession was for")),
+    ("appsession", "LB", Mapped),
     (
         "backlog",
         "DFL",
@@ -234,7 +234,9 @@ pub(super) const PROXY: &[Row] = &[
     (
         "option nolinger",
         "DFLB",
-        Ignored("connections are closed in order: a reset would truncate what is on its way"),
+        Near(
+            "left out: it cuts off what a slow client has not read yet, so that large pages arrive truncated",
+        ),
     ),
     ("option originalto", "DFLB", Mapped),
     (
@@ -400,7 +402,11 @@ pub(super) const GLOBAL: &[Row] = &[
     ("cpu-policy", "", Ignored("each data core has its own CPU; see cores")),
     ("cpu-set", "", Ignored("each data core has its own CPU; see cores")),
     ("crt-base", "", Mapped),
-    ("daemon", "", Ignored("the service manager starts the process with the rights it needs")),
+    (
+        "daemon",
+        "",
+        Ignored("heeded under the name haproxy; `shardgate run` stays where the service manager started it"),
+    ),
     ("debug", "", Ignored("it tunes how HAProxy works inside")),
     ("default-path", "", Mapped),
     ("description", "", Mapped),
@@ -476,7 +482,11 @@ pub(super) const GLOBAL: &[Row] = &[
     ("ocsp-update.maxdelay", "", Ignored("certificates' status comes from the file beside them")),
     ("ocsp-update.mindelay", "", Ignored("certificates' status comes from the file beside them")),
     ("ocsp-update.mode", "", Ignored("certificates' status comes from the file beside them")),
-    ("pidfile", "", Ignored("the service manager starts the process with the rights it needs")),
+    (
+        "pidfile",
+        "",
+        Ignored("heeded under the name haproxy; service managers know the number of the process"),
+    ),
     ("pp2-never-send-local", "", Ignored("it tunes how HAProxy works inside")),
     ("prealloc-fd", "", Ignored("the process uses all the files that its limit allows")),
     ("presetenv", "", Mapped),

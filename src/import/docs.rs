@@ -67,6 +67,7 @@ fn is_translated(keyword: &str) -> bool {
 }
 
 const OWN: &[&str] = &[
+    "appsession",
     "block",
     "capture cookie",
     "capture request header",

@@ -1,5 +1,6 @@
 //! `global`: the process and its admin sockets.
 
+use super::ProcessSettings;
 use super::coverage::{self, Fate};
 use super::proxy::{Outcome, split, tell, unknown};
 use super::report::Report;
@@ -39,6 +40,19 @@ impl Globals {
         }
         globals
     }
+}
+
+/// What the process is told about itself.
+pub(super) fn process(sections: &[Section], variables: &Variables<'_>) -> ProcessSettings {
+    let mut settings = ProcessSettings::default();
+    for d in sections.iter().filter(|s| s.kind == "global").flat_map(|s| &s.directives) {
+        match d.words.as_slice() {
+            [word] if word == "daemon" => settings.daemon = true,
+            [word, path] if word == "pidfile" => settings.pid_file = Some(variables.expand(path).into()),
+            _ => {}
+        }
+    }
+    settings
 }
 
 /// Directives that hold for every bind with `ssl`, and the option of a bind that each is.
@@ -141,11 +155,17 @@ fn set(table: &mut Table, key: &str, value: Val, d: &Directive) -> Outcome {
 /// `stats socket PATH [mode M] [level L] ...`.
 fn stats_socket(admin: &mut Table, words: &[String], d: &Directive) -> Outcome {
     let [path, options @ ..] = words else { return Outcome::Wrong("a path is missing".to_owned()) };
-    let path = path.strip_prefix("unix@").unwrap_or(path);
-    if !path.starts_with('/') {
-        return Outcome::No("admin sockets are UNIX sockets with a path in this version".to_owned());
+    let path = ["unix@", "ipv4@", "ipv6@", "tcp@", "tcp4@", "tcp6@"]
+        .iter()
+        .find_map(|prefix| path.strip_prefix(prefix))
+        .unwrap_or(path);
+    if path.contains("abns") || path.starts_with("sockpair@") {
+        return Outcome::No(
+            "an admin socket has a path, an address of the loopback network or fd@N".to_owned(),
+        );
     }
-    let mut entries = vec![("path".to_owned(), Val::text(path))];
+    let key = if path.starts_with('/') { "path" } else { "address" };
+    let mut entries = vec![(key.to_owned(), Val::text(path))];
     let mut near = None;
     let mut words = options.iter();
     while let Some(word) = words.next() {

@@ -39,6 +39,11 @@ pub(super) fn rule(words: &[String]) -> Result<(bool, Vec<String>), String> {
             }
             vec!["del-header".to_owned(), name]
         }
+        ("rep" | "irep", [pattern, replacement]) if !is_response && of_request_line(pattern).is_some() => {
+            let flags = if keyword.contains('i') { "(?i)" } else { "" };
+            let (pattern, replacement) = request_line(pattern, replacement)?;
+            vec!["replace-uri".to_owned(), format!("{flags}^{pattern}"), replacement.replace('%', "%%")]
+        }
         ("rep" | "irep", [pattern, replacement]) => {
             let (name, pattern) = header_of(pattern)
                 .ok_or("it rewrites the request line: write set-path, replace-path or set-method")?;
@@ -59,6 +64,50 @@ pub(super) fn rule(words: &[String]) -> Result<(bool, Vec<String>), String> {
     };
     rule.extend(condition.iter().cloned());
     Ok((is_response, rule))
+}
+
+/// A pattern over the request line that begins with a group for the method: the rest, which is about the URI, and whether the space
+/// behind the method is in the group.
+fn of_request_line(pattern: &str) -> Option<(&str, bool)> {
+    let inside = pattern.strip_prefix("^(")?;
+    let (method, rest) = inside.split_once(')')?;
+    // Nothing but a class or words: a colon in what it does not mean keeps headers out.
+    let is_method = matches!(
+        method.trim_end(),
+        "[^ :]*" | "[^ ]*" | "[^ :]+" | "[^ ]+" | "\\w+" | "\\w*" | "[A-Z]*" | "[A-Z]+" | ".*" | ".*?"
+    ) || method.trim_end().bytes().all(|b| b.is_ascii_uppercase() || b == b'|');
+    match (is_method, method.ends_with(' ')) {
+        (true, true) => Some((rest, true)),
+        (true, false) => Some((rest.strip_prefix(' ')?, false)),
+        _ => None,
+    }
+}
+
+/// The same as a pattern over the URI and its replacement: the group of the method goes, the others move up.
+fn request_line(pattern: &str, replacement: &str) -> Result<(String, String), String> {
+    let advice =
+        "it changes more of the request line than the URI: write set-path, replace-path or set-method";
+    let (uri, has_space) = of_request_line(pattern).ok_or(advice)?;
+    let kept = if has_space { "\\1" } else { "\\1 " };
+    let new = replacement.strip_prefix(kept).ok_or(advice)?;
+    // The version stays behind what the last group took.
+    let uri = uri.strip_suffix('$').unwrap_or(uri);
+    if uri.contains(' ') || new.contains(' ') || new.contains("\\1") || new.contains("\\0") {
+        return Err(advice.to_owned());
+    }
+    let mut moved = String::new();
+    let mut chars = new.chars().peekable();
+    while let Some(c) = chars.next() {
+        match (c, chars.peek().and_then(|next| next.to_digit(10))) {
+            ('\\', Some(number)) => {
+                chars.next();
+                // 1 was refused above.
+                moved.push_str(&format!("\\{}", number.saturating_sub(1)));
+            }
+            (c, _) => moved.push(c),
+        }
+    }
+    Ok((uri.to_owned(), moved))
 }
 
 /// A pattern over a whole header line that begins with a literal name: the name, and the pattern for the value.
@@ -91,13 +140,16 @@ mod tests {
                 "rspirep|^Location: http://(.*)|Location: https://\\1",
                 "replace-header|Location|(?i)^http://(.*)|https://\\1",
             ),
+            ("reqrep|^([^ :]*) /static/(.*)|\\1 /\\2", "replace-uri|^/static/(.*)|/\\1"),
+            ("reqirep|^(\\w+ )https:/(/.*)$|\\1http:/\\2", "replace-uri|(?i)^https:/(/.*)|http:/\\1"),
         ] {
             let (is_response, rule) = rule(&words(old)).expect(old);
             assert_eq!(rule.join("|"), new);
             assert_eq!(is_response, old.starts_with("rsp"));
         }
         for old in [
-            "reqrep|^([^\\ ]*)\\ /a(.*)|\\1 /b\\2",
+            "reqrep|^([^ ]*) /a(.*)|GET /b\\2",
+            "reqrep|^([^ ]*) /a(.*) HTTP/1.0|\\1 /b\\2 HTTP/1.1",
             "reqdel|^(X-A|X-B):",
             "reqadd|nothing",
             "reqdel",

@@ -8,6 +8,7 @@ mod checks;
 mod condition;
 mod coverage;
 mod docs;
+pub mod fuzz;
 mod global;
 mod legacy;
 mod options;
@@ -26,6 +27,8 @@ mod words;
 pub use docs::markdown;
 pub use report::{Note, Report, State};
 
+use std::path::PathBuf;
+
 use crate::config::{Diagnostic, Env, Severity};
 use source::Place;
 use words::Variables;
@@ -37,7 +40,18 @@ pub struct Imported {
     pub toml: String,
     /// What became of each directive.
     pub report: Report,
+    /// What it says about the process, for whoever takes HAProxy's place.
+    pub process: ProcessSettings,
     origins: Vec<Place>,
+}
+
+/// What `global` says about how the process starts.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct ProcessSettings {
+    /// `daemon`: it goes into the background.
+    pub daemon: bool,
+    /// `pidfile`.
+    pub pid_file: Option<PathBuf>,
 }
 
 /// Translates HAProxy's configuration files, names and texts, read in order as one.
@@ -47,7 +61,8 @@ pub fn import(files: &[(String, String)], env: &Env) -> Imported {
     let sections = source::read(files, &mut variables, &mut report);
     let writer = proxy::translate(&sections, &variables, &mut report);
     report.finish();
-    Imported { toml: writer.text, report, origins: writer.origins }
+    let process = global::process(&sections, &variables);
+    Imported { toml: writer.text, report, process, origins: writer.origins }
 }
 
 /// Whether a condition of `-cc` holds.

@@ -339,6 +339,8 @@ impl Proxy<'_, '_> {
                 Ok(None) => Outcome::Wrong("stats admin needs a condition".to_owned()),
                 Err(message) => Outcome::Wrong(message),
             },
+            "appsession" if !self.http => Outcome::Ignored("only HTTP mode looks at it".to_owned()),
+            "appsession" => stick::appsession(self, d),
             "stick-table" => stick::table(self, d),
             "stick on" | "stick match" | "stick store-request" | "stick store-response" => stick::stick(self, d),
             "balance" => self.balance(d),

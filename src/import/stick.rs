@@ -64,6 +64,55 @@ pub(super) fn table(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
     }
 }
 
+/// `appsession COOKIE len LENGTH timeout TIME [request-learn] [prefix] [mode ...]` of HAProxy 1.5 and before, as its manual says to
+/// write it since: the server of a session is remembered under the cookie that the application sets.
+pub(super) fn appsession(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
+    let mut words = d.words[1..].iter();
+    let Some(cookie) = words.next() else {
+        return Outcome::Wrong("appsession needs the name of a cookie".to_owned());
+    };
+    let (mut len, mut expire) = (32, None);
+    let mut learns = false;
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "request-learn" => learns = true,
+            "prefix" | "mode" => return Outcome::No("it also looks for the session in the URL, or for a part of the cookie: write a stick-table with stick on url_param()".to_owned()),
+            "len" => match words.next().and_then(|len| proxy.variables.expand(len).parse::<i64>().ok()) {
+                Some(number) => len = number,
+                None => return Outcome::Wrong("len needs a number".to_owned()),
+            },
+            "timeout" => match words.next() {
+                Some(time) => expire = Some(unit("expire", time)),
+                None => return Outcome::Wrong("timeout needs a time".to_owned()),
+            },
+            _ => return Outcome::Wrong(format!("\"{word}\" is no option of appsession")),
+        }
+    }
+    let Some(expire) = expire else { return Outcome::Wrong("appsession needs a timeout".to_owned()) };
+    if proxy.table.get(&["stick-table"]).is_some() {
+        return Outcome::No(
+            "the section has a stick-table already: give appsession's cookie a backend of its own".to_owned(),
+        );
+    }
+    let table = vec![
+        ("type".to_owned(), Val::text("string")),
+        ("len".to_owned(), Val::Int(len)),
+        ("size".to_owned(), Val::text(SESSIONS)),
+        ("expire".to_owned(), Val::Text(expire)),
+    ];
+    proxy.table.set(&["stick-table"], Val::Table(table), d.place, &d.comments);
+    let verb = if learns { "on" } else { "match" };
+    for (verb, key) in
+        [(verb, format!("req.cook({cookie})")), ("store-response", format!("res.cook({cookie})"))]
+    {
+        proxy.table.push("stick", Val::Table(vec![(verb.to_owned(), Val::Text(key))]), d.place, &[]);
+    }
+    Outcome::Near(format!("a stick-table remembers {SESSIONS} sessions; the oldest make room for new ones"))
+}
+
+/// Sessions that a table made of `appsession` remembers, which had no bound of its own.
+const SESSIONS: &str = "100k";
+
 /// A time without unit is milliseconds in both; a size without one is a number.
 fn unit(word: &str, value: &str) -> String {
     match value.bytes().all(|b| b.is_ascii_digit()) && word == "expire" {
