@@ -28,27 +28,36 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: u32 = 64;
 
+/// What the command line says about admin sockets.
+#[derive(Clone, Default, Debug)]
+pub struct Settings {
+    /// Sockets beside those of the configuration, which a reload leaves alone.
+    pub more: Vec<AdminSocket>,
+    /// Take the place of another process that listens at a path: it was asked to leave.
+    pub replace: bool,
+}
+
 /// Looks, before anything is started, whether the admin sockets can be made.
 ///
 /// # Errors
 /// Another process listens on one, or something else than a socket has its name.
-pub(super) fn check_sockets(model: &Model, legacy: &Legacy) -> Result<(), StartError> {
-    for socket in &model.global.admin {
+pub(super) fn check_sockets(model: &Model, legacy: &Legacy, settings: &Settings) -> Result<(), StartError> {
+    for socket in model.global.admin.iter().chain(&settings.more) {
         if let AdminEndpoint::Unix(path) = &socket.at
             && !legacy.has_admin(path)
         {
-            check(path).map_err(|e| refused(socket, &e))?;
+            check(path, settings.replace).map_err(|e| refused(socket, &e))?;
         }
     }
     Ok(())
 }
 
-fn check(path: &Path) -> io::Result<()> {
+fn check(path: &Path, replace: bool) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(meta) if !meta.file_type().is_socket() => {
             Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file exists and is not a socket"))
         }
-        Ok(_) if UnixStream::connect(path).is_ok() => {
+        Ok(_) if !replace && UnixStream::connect(path).is_ok() => {
             Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"))
         }
         Ok(_) => Ok(()),
@@ -145,24 +154,28 @@ pub(super) fn open_new(
     legacy: &mut Legacy,
 ) -> Result<Vec<Opened>, StartError> {
     let listens = |socket: &&AdminSocket| base.admin_gates.borrow().iter().any(|gate| gate.at == socket.at);
-    model
-        .global
-        .admin
-        .iter()
+    // Once it serves it takes nobody's place any more.
+    let replace = base.process.admin.replace && base.admin_gates.borrow().is_empty();
+    wanted(base, model)
         .filter(|socket| !listens(socket))
-        .map(|socket| open_one(socket, legacy.admin(&socket.at)))
+        .map(|socket| open_one(socket, legacy.admin(&socket.at), replace))
         .collect()
 }
 
+/// The sockets of a configuration and those of the command line.
+fn wanted<'a>(base: &'a ControlBase, model: &'a Model) -> impl Iterator<Item = &'a AdminSocket> {
+    model.global.admin.iter().chain(&base.process.admin.more)
+}
+
 /// `there`: it listens already, for the process before.
-fn open_one(socket: &AdminSocket, there: Option<OwnedFd>) -> Result<Opened, StartError> {
+fn open_one(socket: &AdminSocket, there: Option<OwnedFd>, replace: bool) -> Result<Opened, StartError> {
     let wrong = |e: io::Error| refused(socket, &e);
     let is_inherited = there.is_some();
     let (fd, file) = match &socket.at {
         AdminEndpoint::Unix(path) => {
             let fd = match there {
                 Some(fd) => set_mode(path, socket.mode).map(|()| fd),
-                None => open(path, socket.mode),
+                None => open(path, socket.mode, replace),
             };
             let fd = fd.map_err(wrong)?;
             (fd, Some(identity(path).map_err(wrong)?))
@@ -171,6 +184,9 @@ fn open_one(socket: &AdminSocket, there: Option<OwnedFd>) -> Result<Opened, Star
             let options = ListenOptions { backlog: BACKLOG, ..ListenOptions::default() };
             let fd = there.map_or_else(|| rt::listen(Endpoint::Ip(*address), options), Ok);
             (fd.map_err(wrong)?, None)
+        }
+        AdminEndpoint::Fd(fd) => {
+            (rt::listen(Endpoint::Fd(*fd), ListenOptions::default()).map_err(wrong)?, None)
         }
     };
     let copy = rt::share(&fd).map_err(wrong)?;
@@ -193,7 +209,7 @@ fn open_one(socket: &AdminSocket, there: Option<OwnedFd>) -> Result<Opened, Star
 pub(super) fn serve_all(base: &Rc<ControlBase>, model: &Model, opened: Vec<Opened>) {
     let mut gates = base.admin_gates.borrow_mut();
     gates.retain(|gate| {
-        let stays = model.global.admin.iter().any(|socket| socket.at == gate.at);
+        let stays = wanted(base, model).any(|socket| socket.at == gate.at);
         if !stays {
             gate.close();
             gate.remove_file();
@@ -201,7 +217,7 @@ pub(super) fn serve_all(base: &Rc<ControlBase>, model: &Model, opened: Vec<Opene
         stays
     });
     for gate in gates.iter() {
-        let Some(socket) = model.global.admin.iter().find(|socket| socket.at == gate.at) else { continue };
+        let Some(socket) = wanted(base, model).find(|socket| socket.at == gate.at) else { continue };
         gate.level.set(socket.level);
         if let AdminEndpoint::Unix(path) = &socket.at
             && gate.mode.replace(socket.mode) != socket.mode
@@ -223,6 +239,7 @@ pub(super) fn name(at: &AdminEndpoint) -> String {
     match at {
         AdminEndpoint::Unix(path) => format!("unix@{}", path.display()),
         AdminEndpoint::Tcp(address) => address.to_string(),
+        AdminEndpoint::Fd(fd) => format!("fd@{fd}"),
     }
 }
 
@@ -231,8 +248,8 @@ fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
 }
 
 /// Makes the socket under another name first, so that its permissions are right from the moment when it can be found.
-fn open(path: &Path, mode: u32) -> io::Result<OwnedFd> {
-    check(path)?;
+fn open(path: &Path, mode: u32, replace: bool) -> io::Result<OwnedFd> {
+    check(path, replace)?;
     let mut name = path.to_owned().into_os_string();
     name.push("~");
     let temporary = PathBuf::from(name);
@@ -310,8 +327,12 @@ async fn serve(control: Rc<ControlBase>, conn: Conn, level: AdminLevel) {
         match next {
             Next::Read => {
                 let received = rt::with_deadline(conn.recv(), Some(rt::now() + session.timeout())).await;
-                let Ok(Ok(Some(bytes))) = received else { return };
-                session.handle_input(&bytes);
+                match received {
+                    Ok(Ok(Some(bytes))) => session.handle_input(&bytes),
+                    // Who sent a line and half-closed wants the answer.
+                    Ok(Ok(None)) if session.handle_end() => {}
+                    _ => return,
+                }
             }
             Next::Do(job) => {
                 let outcome = perform(&control, Some(&conn), job).await;
@@ -428,15 +449,18 @@ mod tests {
     fn a_socket_appears_with_its_permissions_and_replaces_a_dead_one() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("admin.sock");
-        let first = open(&path, 0o640).expect("made");
+        let first = open(&path, 0o640, false).expect("made");
         let meta = std::fs::symlink_metadata(&path).expect("there");
         assert_eq!(meta.permissions().mode() & 0o777, 0o640);
-        let taken = open(&path, 0o640).expect_err("somebody listens there");
+        let taken = open(&path, 0o640, false).expect_err("somebody listens there");
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
         let before = identity(&path).expect("there");
         drop(first);
-        let _second = open(&path, 0o640).expect("the dead one is replaced");
-        assert_ne!(identity(&path).expect("there"), before);
+        let _second = open(&path, 0o640, false).expect("the dead one is replaced");
+        let second = identity(&path).expect("there");
+        assert_ne!(second, before);
+        let _third = open(&path, 0o640, true).expect("the living one is replaced as well");
+        assert_ne!(identity(&path).expect("there"), second);
         assert_eq!(
             std::fs::read_dir(directory.path()).expect("readable").count(),
             1,
@@ -449,7 +473,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("precious");
         std::fs::write(&path, "data").expect("writable");
-        assert!(open(&path, 0o600).is_err_and(|e| e.kind() == io::ErrorKind::AlreadyExists));
+        assert!(open(&path, 0o600, false).is_err_and(|e| e.kind() == io::ErrorKind::AlreadyExists));
         assert_eq!(std::fs::read_to_string(&path).expect("still there"), "data");
     }
 }

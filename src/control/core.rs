@@ -128,6 +128,8 @@ pub(super) struct Process {
     pub(super) web_socket: String,
     /// The configuration that it was started with.
     pub(super) config: Option<Config>,
+    /// What the command line says about admin sockets.
+    pub(super) admin: admin::Settings,
     /// UNIX time of the start.
     pub(super) started: Duration,
     /// From the start to the first accept.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::control::{self, load};
 use crate::import;
+use crate::model::{AdminEndpoint, AdminLevel, AdminSocket};
 use crate::rt::{Signal, send_signal};
 
 /// The version of HAProxy whose language and answers these are.
@@ -28,6 +29,16 @@ struct Arguments {
     version: u8,
     quiet: bool,
     daemon: bool,
+    /// `-W`, `-Ws`: it has a master, so to say.
+    worker: bool,
+    /// `-d`, `-db`, `-Ws`: it stays in the foreground whatever the configuration says.
+    foreground: bool,
+    /// `-dW`: warnings are errors.
+    strict: bool,
+    /// `-S`: admin sockets beside those of the configuration.
+    masters: Vec<String>,
+    /// `-x`: it takes the place of the process that listens there.
+    takes_over: bool,
     /// `-Ws`: SIGINT is how the unit stops it, and 130 how it leaves.
     master: bool,
     pid_file: Option<PathBuf>,
@@ -85,14 +96,21 @@ fn parse(words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "-vv" => out.version = 2,
             "-q" => out.quiet = true,
             "-D" => out.daemon = true,
-            "-W" => {}
-            "-Ws" => out.master = true,
+            "-W" => out.worker = true,
+            "-Ws" => (out.worker, out.foreground, out.master) = (true, true, true),
+            "-d" | "-db" => out.foreground = true,
+            "-dW" => out.strict = true,
             "-p" => out.pid_file = Some(value("a file")?.into()),
             "-C" => out.directory = Some(value("a directory")?.into()),
             "-n" => out.maxconn = Some(number(&value("a number")?)?),
-            // Names of peers, memory, connections of a proxy, the socket of a master: nothing here uses them. The socket that
-            // listening sockets came over is not needed either: both processes listen until the old one is asked to finish.
-            "-L" | "-m" | "-N" | "-S" | "-x" | "-o" => drop(value("a value")?),
+            "-S" => out.masters.push(value("a socket")?),
+            // Listening sockets need not come over it: both processes listen until the old one is asked to finish.
+            "-x" => {
+                value("a socket")?;
+                out.takes_over = true;
+            }
+            // The name among peers, a bound for memory, connections of each proxy: nothing here uses them.
+            "-L" | "-m" | "-N" | "-o" => drop(value("a value")?),
             "-V" | "-G" => {}
             "-sf" | "-st" => {
                 while let Some(pid) = words.peek().and_then(|next| next.parse().ok()) {
@@ -101,7 +119,7 @@ fn parse(words: impl Iterator<Item = String>) -> Result<Arguments, String> {
                 }
             }
             "--" => out.files.extend(words.by_ref().map(PathBuf::from)),
-            // -d, -db, -dM, ... are for debugging HAProxy itself.
+            // -dM, -dr, -dS, ... are for debugging HAProxy itself.
             debug if debug.starts_with("-d") => {}
             _ => return Err(format!("haproxy: there is no option {word}")),
         }
@@ -130,6 +148,7 @@ fn print_version(with_features: bool) {
 
 fn serve(arguments: &Arguments, words: &[OsString]) -> ExitCode {
     let source = load::Source::Haproxy(arguments.files.clone());
+    let asks = load::process(&arguments.files);
     let load::Loaded { model, diagnostics, text } = match source.load() {
         Ok(loaded) => loaded,
         Err(message) => {
@@ -142,21 +161,41 @@ fn serve(arguments: &Arguments, words: &[OsString]) -> ExitCode {
         diagnostics.iter().filter(|d| d.is_error() || !arguments.quiet).for_each(|d| eprintln!("{d}"));
     }
     let Some(mut model) = model else { return ExitCode::FAILURE };
+    if arguments.strict && !diagnostics.is_empty() {
+        eprintln!("error: there are warnings, and -dW takes them for errors");
+        return ExitCode::FAILURE;
+    }
     if arguments.check {
+        if let Err(reasons) = load::certificates(&model, None) {
+            reasons.to_string().lines().for_each(|reason| eprintln!("error: {reason}"));
+            return ExitCode::FAILURE;
+        }
         if !arguments.quiet {
+            load::shared_addresses(&model).iter().for_each(|warning| eprintln!("{warning}"));
             println!("Configuration file is valid");
         }
         return ExitCode::SUCCESS;
     }
-    if arguments.daemon && !is_daemon {
+    let asks = asks.unwrap_or_default();
+    if !is_daemon && (arguments.daemon || asks.daemon && !arguments.foreground) {
         return daemon(words).unwrap_or_else(|error| {
             eprintln!("error: cannot start in the background: {error}");
             ExitCode::FAILURE
         });
     }
+    let more = match arguments.masters.iter().map(|text| master_socket(text)).collect() {
+        Ok(more) => more,
+        Err(message) => {
+            eprintln!("error: {message}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let admin = control::AdminSettings { more, replace: arguments.takes_over || !arguments.old.is_empty() };
     model.global.maxconn = arguments.maxconn.or(model.global.maxconn);
-    if let Some(path) = &arguments.pid_file
-        && let Err(error) = std::fs::write(path, format!("{}\n", std::process::id()))
+    // Of the two the command line wins; HAProxy writes none of its own accord in the foreground.
+    let own = asks.pid_file.filter(|_| is_daemon || arguments.worker);
+    if let Some(path) = arguments.pid_file.clone().or(own)
+        && let Err(error) = std::fs::write(&path, format!("{}\n", std::process::id()))
     {
         eprintln!("error: cannot write {}: {error}", path.display());
         return ExitCode::FAILURE;
@@ -170,6 +209,7 @@ fn serve(arguments: &Arguments, words: &[OsString]) -> ExitCode {
             warnings,
             config: Some(control::Config { source, text }),
             on_ready: Some(Box::new(ready)),
+            admin,
             ..Default::default()
         },
     );
@@ -178,6 +218,39 @@ fn serve(arguments: &Arguments, words: &[OsString]) -> ExitCode {
         true => ExitCode::from(130),
         false => code,
     }
+}
+
+/// `-S PATH[,mode,BITS][,level,LEVEL]`: the socket of HAProxy's master, an admin socket here.
+fn master_socket(text: &str) -> Result<AdminSocket, String> {
+    let mut words = text.split(',');
+    let path = words.next().unwrap_or_default();
+    let path = path.strip_prefix("unix@").unwrap_or(path);
+    let fd = path.strip_prefix("fd@").and_then(|number| number.parse().ok());
+    let at = match fd {
+        Some(fd) => AdminEndpoint::Fd(fd),
+        None if path.starts_with('/') => AdminEndpoint::Unix(path.into()),
+        None => return Err(format!("-S takes the path of a socket, and \"{path}\" does not start with /")),
+    };
+    let mut socket = AdminSocket { at, mode: 0o600, level: AdminLevel::Admin };
+    while let Some(word) = words.next() {
+        let value = words.next().unwrap_or_default();
+        match (word, value) {
+            ("mode", bits) => {
+                let mode = u32::from_str_radix(bits, 8).ok().filter(|mode| *mode <= 0o777);
+                socket.mode = mode.ok_or_else(|| format!("-S: \"{bits}\" is no file mode"))?;
+            }
+            ("level", "user") => socket.level = AdminLevel::User,
+            ("level", "operator") => socket.level = AdminLevel::Operator,
+            ("level", "admin") => {}
+            ("user" | "uid" | "group" | "gid", _) => {
+                return Err(format!(
+                    "-S: the socket belongs to the user of the process, {word} cannot change that"
+                ));
+            }
+            _ => return Err(format!("-S: \"{word}\" is no option of the socket")),
+        }
+    }
+    Ok(socket)
 }
 
 /// Asks a process to finish what it has, or to end now. One that is gone already needs nothing.
@@ -253,6 +326,14 @@ mod tests {
         let old = parsed("-D -f a -sf 12 13 -n 100 -st 14 -- b c").expect("a restart");
         assert_eq!(old.old, [(12, false), (13, false), (14, true)]);
         assert_eq!((old.maxconn, old.files.len(), old.daemon), (Some(100), 3, true));
+        let master = parsed("-W -S /run/m.sock,mode,660,level,user -x /run/a.sock -f a").expect("a master");
+        assert!(master.worker && master.takes_over && !master.daemon && !master.foreground);
+        let socket = master_socket(&master.masters[0]).expect("a socket");
+        assert_eq!((socket.mode, socket.level), (0o660, AdminLevel::User));
+        assert_eq!(master_socket("fd@4").expect("a socket").at, AdminEndpoint::Fd(4));
+        for text in ["run/m.sock", "/run/m,mode,9", "/run/m,colour,red", "127.0.0.1:1"] {
+            assert!(master_socket(text).is_err(), "{text}");
+        }
         for text in ["", "-c", "-f", "-x", "-n x -f a", "--help", "-Z -f a"] {
             assert!(parsed(text).is_err(), "{text}");
         }

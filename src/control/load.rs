@@ -1,15 +1,17 @@
 //! Configuration files of this machine: reads them and gives `config` what it may know about the machine. What is in them is
 //! decided there. `shardgate check`, `run` and reload call it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::base::limits::{CONFIG_FILE_BYTES_MAX, PATTERN_FILE_BYTES_MAX};
 use crate::config::{self, Diagnostic, Env};
 use crate::import::{self, Imported};
-use crate::model::Model;
+use crate::model::{Model, Server, ServerAddress};
 use crate::rt::{StartError, machine};
 use crate::tls;
 
@@ -132,6 +134,11 @@ pub fn import(paths: &[PathBuf]) -> Result<Imported, String> {
     Ok(import::import(&files, &env(PathBuf::new(), Vec::new())))
 }
 
+/// What HAProxy's configuration says about the process itself; `None`: a file cannot be read.
+pub fn process(paths: &[PathBuf]) -> Option<import::ProcessSettings> {
+    import(paths).ok().map(|imported| imported.process)
+}
+
 /// Whether a condition of HAProxy's `.if` holds on this machine.
 ///
 /// # Errors
@@ -212,6 +219,45 @@ pub fn certificates(model: &Model, before: Option<&tls::Store>) -> Result<Arc<tl
     Ok(store)
 }
 
+/// Servers of different names that are one machine, looked up now: what names hide, `shardgate check` says.
+pub fn shared_addresses(model: &Model) -> Vec<String> {
+    use std::net::ToSocketAddrs;
+    same_machine(model, |host| {
+        // A name that is not known now may be known when it is needed.
+        (host, 0)
+            .to_socket_addrs()
+            .map(|found| found.map(|address| address.ip()).collect())
+            .unwrap_or_default()
+    })
+}
+
+fn same_machine(model: &Model, look_up: impl Fn(&str) -> Vec<IpAddr>) -> Vec<String> {
+    let mut known: BTreeMap<&str, Vec<IpAddr>> = BTreeMap::new();
+    let mut seen: BTreeMap<SocketAddr, (&str, &Server)> = BTreeMap::new();
+    let mut out = Vec::new();
+    let name_of = |server: &Server| format!("{}/{}", model.backends[server.backend].name, server.name);
+    for server in model.servers.values() {
+        let ServerAddress::Name { host, port } = &server.address else { continue };
+        let addresses = known.entry(host.as_str()).or_insert_with(|| look_up(host)).clone();
+        for address in addresses.into_iter().map(|ip| SocketAddr::new(ip, *port)) {
+            match seen.get(&address) {
+                Some((other, there)) if *other != host.as_str() => {
+                    out.push(format!(
+                        "warning: {} ({host}) and {} ({other}) are both {address}: one machine under two names, of which one may \
+                         be up while the other is down (give both one name, and the host to their checks)",
+                        name_of(server),
+                        name_of(there)
+                    ));
+                    break;
+                }
+                Some(_) => {}
+                None => drop(seen.insert(address, (host.as_str(), server))),
+            }
+        }
+    }
+    out
+}
+
 fn env(base: PathBuf, cpus: Vec<usize>) -> Env {
     Env {
         base: base.clone(),
@@ -250,6 +296,25 @@ mod tests {
             .expect("writable");
         let (model, diagnostics) = load(&path).expect("readable");
         assert!(model.is_some(), "{diagnostics:?}");
+    }
+
+    #[test]
+    fn names_that_are_one_machine_are_said() {
+        let text = format!(
+            "{APP}[backend.cms]\nserver.a = {{ address = \"cms.web1:80\" }}\nserver.b = {{ address = \"cms.web2:80\" }}\n\
+             [backend.admin]\nserver.a = {{ address = \"admin.web1:80\" }}\nserver.b = {{ address = \"admin.web1:81\" }}\n"
+        );
+        let (model, diagnostics) = from_text("x.toml", &text).expect("readable");
+        let model = model.unwrap_or_else(|| panic!("{diagnostics:?}"));
+        let said = same_machine(&model, |host| {
+            let last = if host.ends_with("web1") { 1 } else { 2 };
+            vec![IpAddr::from([172, 16, 0, last])]
+        });
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(
+            said[0].contains("admin/a (admin.web1) and cms/a (cms.web1) are both 172.16.0.1:80"),
+            "{said:?}"
+        );
     }
 
     #[test]

@@ -58,6 +58,7 @@ mod watchdog;
 mod web;
 mod weights;
 
+pub use admin::Settings as AdminSettings;
 pub use core::{Companion, Config};
 pub use demo::demo;
 pub use run::{OnReady, Options, run};

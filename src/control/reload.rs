@@ -164,15 +164,15 @@ fn drain(base: &ControlBase, number: u32) -> String {
     String::new()
 }
 
-/// SIGHUP: the log says what came of it.
-pub(super) fn by_signal(base: &Rc<ControlBase>) {
+/// SIGHUP or SIGUSR2, `who`: the log says what came of it.
+pub(super) fn by_signal(base: &Rc<ControlBase>, who: &'static str) {
     if base.process.config.is_none() {
         return;
     }
     let base = base.clone();
     rt::spawn(async move {
         // It says so itself.
-        let _ = reload(&base, "SIGHUP", None).await;
+        let _ = reload(&base, who, None).await;
     });
 }
 
@@ -301,7 +301,7 @@ async fn attempt(
         return Err(vec!["the process is stopping".to_owned()]);
     }
     if let Some((allowed, _)) = &base.process.sandbox
-        && let Some(missing) = sandbox::misses(allowed, &sandbox::needs(&model))
+        && let Some(missing) = sandbox::misses(allowed, &sandbox::needs(&model, &base.process.admin.more))
     {
         return Err(vec![format!("error: the sandbox of this process does not allow {missing}: restart it")]);
     }

@@ -46,6 +46,8 @@ pub struct Options {
     pub on_ready: Option<OnReady>,
     /// The admin socket of a process to take over from.
     pub takeover: Option<PathBuf>,
+    /// What the command line says about admin sockets.
+    pub admin: admin::Settings,
 }
 
 /// See [`Options::on_ready`].
@@ -73,7 +75,7 @@ fn serve(mut model: Model, options: Options) -> Result<(), StartError> {
         let what = what.to_owned();
         move |e: std::io::Error| StartError(format!("{what}: {e}"))
     };
-    let sandbox = enter_sandbox(&model)?;
+    let sandbox = enter_sandbox(&model, &options.admin)?;
     let signals = Signals::install().map_err(wrong("cannot set up signals"))?;
     let log = LogSink::open(&model.global.log).map_err(wrong("cannot open the log"))?;
     let open_files = rt::limits::raise_open_files().map_err(wrong("cannot raise the limit of open files"))?;
@@ -82,7 +84,7 @@ fn serve(mut model: Model, options: Options) -> Result<(), StartError> {
     let tls = load::certificates(&model, None)?;
     let booted = rt::boot(specs(&model))?;
     let mut legacy = Legacy::find(options.takeover.as_deref())?;
-    admin::check_sockets(&model, &legacy)?;
+    admin::check_sockets(&model, &legacy, &options.admin)?;
     let opened = listeners::open_all(&model, &model.global.cores, |_| true, &mut legacy)?;
     let memory = remembered(&model)?;
     log.install(log_sink::is_terminal(&model.global.log));
@@ -101,6 +103,7 @@ fn serve(mut model: Model, options: Options) -> Result<(), StartError> {
         sandbox,
         web_socket,
         config: options.config,
+        admin: options.admin,
         started: began.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
         boot_time: began.elapsed().unwrap_or(Duration::ZERO),
     };
@@ -112,11 +115,11 @@ fn serve(mut model: Model, options: Options) -> Result<(), StartError> {
 }
 
 /// Before anything is opened: what works at the start works after a reload.
-fn enter_sandbox(model: &Model) -> Result<Option<(Needs, InForce)>, StartError> {
+fn enter_sandbox(model: &Model, admin: &admin::Settings) -> Result<Option<(Needs, InForce)>, StartError> {
     if !model.global.sandbox {
         return Ok(None);
     }
-    let needs = sandbox::needs(model);
+    let needs = sandbox::needs(model, &admin.more);
     match rt::sandbox::enter(&needs) {
         Ok(in_force) => Ok(Some((needs, in_force))),
         Err(e) => Err(StartError(format!("cannot enter the sandbox: {e}; sandbox = false runs without it"))),

@@ -4,15 +4,15 @@
 use std::path::{Path, PathBuf};
 
 use crate::model::log::Output;
-use crate::model::{AdminEndpoint, BindAddress, LogTarget, Model};
+use crate::model::{AdminEndpoint, AdminSocket, BindAddress, LogTarget, Model};
 use crate::rt::sandbox::Needs;
 
-/// What this configuration needs.
-pub(super) fn needs(model: &Model) -> Needs {
+/// What this configuration needs, and `more` admin sockets.
+pub(super) fn needs(model: &Model, more: &[AdminSocket]) -> Needs {
     let mut files: Vec<&Path> = Vec::new();
-    files.extend(model.global.admin.iter().filter_map(|socket| match &socket.at {
+    files.extend(model.global.admin.iter().chain(more).filter_map(|socket| match &socket.at {
         AdminEndpoint::Unix(path) => Some(path.as_path()),
-        AdminEndpoint::Tcp(_) => None,
+        AdminEndpoint::Tcp(_) | AdminEndpoint::Fd(_) => None,
     }));
     files.extend(model.binds.values().filter_map(|bind| match &bind.address {
         BindAddress::Unix(path) => Some(path.as_path()),
@@ -64,7 +64,7 @@ mod tests {
              [frontend.f]\nbind = [{bind}]\ndefault-backend = \"b\"\n"
         );
         let (model, diagnostics) = load::from_text("test", &text).expect("the machine can be looked at");
-        needs(&model.unwrap_or_else(|| panic!("{diagnostics:?}")))
+        needs(&model.unwrap_or_else(|| panic!("{diagnostics:?}")), &[])
     }
 
     #[test]

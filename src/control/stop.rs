@@ -61,7 +61,7 @@ enum Step {
 impl Phase {
     fn on_signal(&mut self, signal: Signal, cores: &[CoreId], hard_stop: Option<Now>, now: Now) -> Step {
         match (&self, signal) {
-            (_, Signal::Hangup) => Step::Wait,
+            (_, Signal::Hangup | Signal::User2) => Step::Wait,
             (Phase::Running, _) => {
                 *self = Phase::Draining { left: cores.to_vec(), deadline: hard_stop };
                 Step::Drain
@@ -127,7 +127,7 @@ pub(super) async fn wait_for_cores(
                 return Err(StartError("stopped while starting".to_owned()));
             }
             Notice::Said(text) => control.say(Level::Warning, text),
-            Notice::Signal(Signal::Hangup)
+            Notice::Signal(Signal::Hangup | Signal::User2)
             | Notice::Drained(_)
             | Notice::Resolved(_)
             | Notice::HandedOver
@@ -179,10 +179,10 @@ pub(super) async fn supervise(base: &Rc<ControlBase>, notices: &Receiver<Notice>
                 phase.on_signal(Signal::Terminate, &cores, hard_stop, now)
             }
             Ok(Notice::Signal(signal)) => {
-                if signal == Signal::Hangup {
+                if let Signal::Hangup | Signal::User2 = signal {
                     control.log.reopen();
                     control.logs.reopen();
-                    reload::by_signal(base);
+                    reload::by_signal(base, if signal == Signal::User2 { "SIGUSR2" } else { "SIGHUP" });
                 }
                 let hard_stop = control.model.global.hard_stop_after.map(|after| now + after);
                 phase.on_signal(signal, &cores, hard_stop, now)

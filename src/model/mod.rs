@@ -139,6 +139,8 @@ pub enum AdminEndpoint {
     Unix(PathBuf),
     /// TCP on an address of the loopback network: what is said there is neither encrypted nor authenticated.
     Tcp(std::net::SocketAddr),
+    /// A listening socket that the parent left open.
+    Fd(i32),
 }
 
 impl std::fmt::Display for AdminEndpoint {
@@ -146,6 +148,7 @@ impl std::fmt::Display for AdminEndpoint {
         match self {
             AdminEndpoint::Unix(path) => write!(f, "{}", path.display()),
             AdminEndpoint::Tcp(address) => write!(f, "{address}"),
+            AdminEndpoint::Fd(fd) => write!(f, "fd@{fd}"),
         }
     }
 }

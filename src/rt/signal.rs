@@ -20,6 +20,8 @@ pub enum Signal {
     Hangup,
     /// SIGUSR1.
     User1,
+    /// SIGUSR2: read the configuration again, as HAProxy's master does.
+    User2,
 }
 
 /// Signals blocked for the whole process and delivered here.
@@ -28,11 +30,12 @@ pub struct Signals {
     fd: OwnedFd,
 }
 
-const WATCHED: [(i32, Signal); 4] = [
+const WATCHED: [(i32, Signal); 5] = [
     (libc::SIGTERM, Signal::Terminate),
     (libc::SIGINT, Signal::Interrupt),
     (libc::SIGHUP, Signal::Hangup),
     (libc::SIGUSR1, Signal::User1),
+    (libc::SIGUSR2, Signal::User2),
 ];
 
 /// Sends a signal to another process.

@@ -1,21 +1,23 @@
 //! The same haproxy.cfg in HAProxy and here: requests to both, and what comes back and what the origin received must be alike.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use crate::harness::gate::binary;
 use crate::harness::http::{Message, Wire, ok};
 use crate::harness::peers::{Peer, free_address};
-use crate::harness::{Origin, connect, until};
+use crate::harness::{Origin, PATIENCE, connect, until};
 
 /// What can be seen of one exchange, with what may differ taken out: names of headers in lower case, in the order of their names, and no body
 /// of a proxy's own.
 fn seen(response: &Message) -> Vec<String> {
     let status = response.status();
     let mut lines = vec![status.to_string()];
+    // HAProxy leaves nocache out where a response has neither a validator nor an age.
     let skipped = ["content-length", "cache-control", "content-type", "connection"];
     let is_own = response.header("x-origin").is_none();
-    lines.extend(head_lines(&response.head, if is_own { &skipped } else { &skipped[..1] }));
+    lines.extend(head_lines(&response.head, if is_own { &skipped } else { &skipped[..2] }));
     if !is_own {
         let text = response.text();
         lines.push(text.lines().next().unwrap_or_default().to_owned());
@@ -37,7 +39,7 @@ fn head_lines(head: &str, skipped: &[&str]) -> Vec<String> {
 }
 
 /// Origins that answer with the request they received.
-fn mirror(name: &'static str) -> Origin {
+pub(crate) fn mirror(name: &'static str) -> Origin {
     Origin::http(move |request| {
         let answer = ok(&request.head);
         answer
@@ -50,7 +52,7 @@ fn mirror(name: &'static str) -> Origin {
 }
 
 /// Sends each request to both, on connections of their own, and compares.
-fn compare(sections: &str, requests: &[String]) {
+pub(crate) fn compare(sections: &str, requests: &[String]) {
     let theirs = Peer::haproxy(sections);
     let ours = Peer::in_haproxys_place(sections);
     let mut different = Vec::new();
@@ -77,7 +79,7 @@ fn compare(sections: &str, requests: &[String]) {
 }
 
 /// Every combination of these request lines and header sets.
-fn requests(lines: &[&str], headers: &[&str]) -> Vec<String> {
+pub(crate) fn requests(lines: &[&str], headers: &[&str]) -> Vec<String> {
     let both = lines.iter().flat_map(|line| headers.iter().map(move |header| (line, header)));
     both.map(|(line, header)| {
         let host = if header.contains("Host:") { "" } else { "Host: www.example.com\r\n" };
@@ -320,6 +322,128 @@ fn a_daemon_serves_when_the_command_returns_and_takes_over_from_another() {
     until("the first one is gone", || !first.runs());
     assert!(second.runs());
     assert_eq!(read_to_end(address), "one");
+}
+
+/// The lines of a section that relays to an origin, and what stands before it.
+fn relay_cfg(global: &str, bind: &str, origin: &Origin) -> String {
+    format!(
+        "global\n{global}\ndefaults\n timeout connect 1s\n timeout client 9s\n timeout server 9s\nlisten a\n bind {bind}\n server s {}\n",
+        origin.address
+    )
+}
+
+#[test]
+fn the_configuration_may_ask_for_the_background_and_old_sockets_are_taken_over() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let address = free_address();
+    let config = dir.path().join("haproxy.cfg");
+    let origin = Origin::named("one");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let global = format!(" daemon\n pidfile {}\n stats socket {} level admin", path("pid"), path("admin"));
+    std::fs::write(&config, relay_cfg(&global, &address.to_string(), &origin)).expect("our own directory");
+    let start = |more: &[&str]| {
+        let mut command = as_haproxy(dir.path());
+        command.args(["-q", "-f"]).arg(&config).args(more);
+        assert!(command.status().expect("the binary runs").success());
+        let pid = std::fs::read_to_string(dir.path().join("pid")).expect("it wrote its number");
+        Daemon(pid.trim().parse().expect("a number"))
+    };
+    let first = start(&[]);
+    let ask = |text: &str| {
+        let mut socket = UnixStream::connect(path("admin")).expect("it listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        socket.write_all(text.as_bytes()).expect("it reads");
+        socket.shutdown(std::net::Shutdown::Write).expect("it is connected");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("it answers");
+        answer
+    };
+    // One line, with and without its end, and the client half-closes.
+    for line in ["show info\n", "show info"] {
+        let answer = ask(line);
+        assert!(answer.contains(&format!("\nPid: {}\n", first.0)), "{answer}");
+    }
+    let master = path("master");
+    let second = start(&[
+        "-x",
+        &path("admin"),
+        "-S",
+        &format!("{master},level,operator"),
+        "-sf",
+        &first.0.to_string(),
+    ]);
+    assert!(ask("show info\n").contains(&format!("\nPid: {}\n", second.0)));
+    until("the first one is gone", || !first.runs());
+    assert!(ask("show info\n").contains(&format!("\nPid: {}\n", second.0)), "its socket is still there");
+    assert!(std::path::Path::new(&master).exists());
+    assert_eq!(read_to_end(address), "one");
+}
+
+#[test]
+fn sockets_of_the_parent_serve_and_sigusr2_reads_the_files_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = dir.path().join("haproxy.cfg");
+    let (one, two) = (Origin::named("one"), Origin::named("two"));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a local address");
+    let address = listener.local_addr().expect("bound");
+    let admin = free_address();
+    let global = format!(" stats socket ipv4@{admin} level admin");
+    let write = |origin: &Origin| {
+        std::fs::write(&config, relay_cfg(&global, "\"fd@${FE}\"", origin)).expect("our own directory");
+    };
+    write(&one);
+    // The socket comes as standard input, because that is what can be handed over without unsafe code.
+    as_haproxy(dir.path());
+    let mut child = Command::new("sh")
+        .args(["-c", "exec 3<&0 </dev/null; export FE=3; exec \"$@\"", "sh"])
+        .arg(dir.path().join("haproxy"))
+        .args(["-W", "-db", "-f"])
+        .arg(&config)
+        .stdin(std::os::fd::OwnedFd::from(listener))
+        .spawn()
+        .expect("the binary runs");
+    let guard = Daemon(child.id());
+    until("it answers", || std::net::TcpStream::connect(admin).is_ok());
+    assert_eq!(read_to_end(address), "one");
+    write(&two);
+    let signal = |name: &str| {
+        let status = Command::new("kill").args([name, &guard.0.to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    };
+    signal("-USR2");
+    until("the new configuration serves", || read_to_end(address) == "two");
+    signal("-INT");
+    assert_eq!(child.wait().expect("our own child").code(), Some(0));
+}
+
+#[test]
+fn an_admin_socket_may_come_from_the_parent() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = dir.path().join("haproxy.cfg");
+    let origin = Origin::named("one");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a local address");
+    let admin = listener.local_addr().expect("bound");
+    let text = relay_cfg(" stats socket \"fd@${CLI}\" level admin", &free_address().to_string(), &origin);
+    std::fs::write(&config, text).expect("our own directory");
+    as_haproxy(dir.path());
+    let mut child = Command::new("sh")
+        .args(["-c", "exec 3<&0 </dev/null; export CLI=3; exec \"$@\"", "sh"])
+        .arg(dir.path().join("haproxy"))
+        .args(["-Ws", "-f"])
+        .arg(&config)
+        .stdin(std::os::fd::OwnedFd::from(listener))
+        .spawn()
+        .expect("the binary runs");
+    let guard = Daemon(child.id());
+    let mut client = connect(admin);
+    client.write_all(b"show cli sockets").expect("it is connected");
+    client.shutdown(std::net::Shutdown::Write).expect("it is connected");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("it answers");
+    assert!(answer.contains("fd@3 admin all"), "{answer}");
+    let status = Command::new("kill").args(["-INT", &guard.0.to_string()]).status();
+    assert!(status.expect("kill runs").success());
+    assert_eq!(child.wait().expect("our own child").code(), Some(130));
 }
 
 fn read_to_end(address: std::net::SocketAddr) -> String {

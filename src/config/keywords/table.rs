@@ -111,7 +111,7 @@ keywords! {
     "Path of the socket.";
     "path = \"/run/shardgate/admin.sock\""
     "address" in ADMIN_SOCKET, Text, default "", haproxy "stats socket";
-    "Address and port to listen on instead of a path; of the loopback network, since nothing there is encrypted or authenticated: every user of this machine can connect.";
+    "Address and port to listen on instead of a path; of the loopback network, since nothing there is encrypted or authenticated: every user of this machine can connect. `fd@3`: a listening socket that the parent process left open as descriptor 3.";
     "address = \"127.0.0.1:9999\""
     "mode" in ADMIN_SOCKET, FileMode, default "\"600\"", haproxy "mode";
     "Permission bits of the socket file, in octal.";

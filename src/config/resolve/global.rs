@@ -155,7 +155,7 @@ fn admin_sockets(admin: &Section<'_>) -> Vec<AdminSocket> {
         .collect();
     for table in admin.tables("socket", Scope::AdminSocket) {
         let path = table.string("path").map(|path| AdminEndpoint::Unix(path.into()));
-        let tcp = table.parsed("address", tcp_address).map(AdminEndpoint::Tcp);
+        let tcp = table.parsed("address", admin_address);
         let key = if path.is_some() { "path" } else { "address" };
         let at = match (path, tcp) {
             (Some(at), None) | (None, Some(at)) => at,
@@ -192,10 +192,17 @@ fn admin_sockets(admin: &Section<'_>) -> Vec<AdminSocket> {
     sockets.into_iter().map(|(_, socket)| socket).collect()
 }
 
-/// An address of this machine's loopback network. Others could read along and give orders: there is no TLS here.
-fn tcp_address(text: &str) -> Result<SocketAddr, Problem> {
+/// An inherited socket, or an address of this machine's loopback network. Others could read along and give orders: there is no
+/// TLS here.
+fn admin_address(text: &str) -> Result<AdminEndpoint, Problem> {
+    if let Some(number) = text.strip_prefix("fd@") {
+        let fd = number.parse().ok().filter(|fd| *fd >= 0);
+        return fd
+            .map(AdminEndpoint::Fd)
+            .ok_or_else(|| Problem::new(format!("\"{text}\" is no inherited socket: write fd@3")));
+    }
     match text.parse::<SocketAddr>() {
-        Ok(address) if address.ip().is_loopback() => Ok(address),
+        Ok(address) if address.ip().is_loopback() => Ok(AdminEndpoint::Tcp(address)),
         Ok(address) => Err(Problem::with_help(
             format!("an admin socket must not listen on {address}: whoever reaches it could give orders"),
             "write an address of the loopback network, \"127.0.0.1:9999\", and reach it through an SSH tunnel",

@@ -152,6 +152,15 @@ impl AdminSession {
         self.input.extend_from_slice(bytes);
     }
 
+    /// The client will send no more. Whether a last line without its end is left to be run.
+    pub fn handle_end(&mut self) -> bool {
+        let is_line = self.pending.is_none() && self.taken < self.input.len();
+        if is_line {
+            self.input.push(b'\n');
+        }
+        is_line
+    }
+
     /// What came of the job that [`poll`](Self::poll) asked for; [`poll`](Self::poll) goes on from there.
     pub fn handle_outcome(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);

@@ -127,7 +127,7 @@ pub(super) fn cli_sockets(call: &mut Call<'_>) -> Answer {
     for socket in &call.target.model().global.admin {
         let kind = match &socket.at {
             AdminEndpoint::Unix(_) => "unix@",
-            AdminEndpoint::Tcp(_) => "",
+            AdminEndpoint::Tcp(_) | AdminEndpoint::Fd(_) => "",
         };
         let _ = writeln!(out, "{kind}{} {} all", socket.at, level_name(socket.level));
     }

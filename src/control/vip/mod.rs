@@ -157,7 +157,7 @@ fn admin_socket(model: &Model) -> Result<&str, String> {
     let unix = model.global.admin.iter().filter(|socket| socket.level == AdminLevel::Admin);
     let mut path = unix.filter_map(|socket| match &socket.at {
         AdminEndpoint::Unix(path) => path.to_str(),
-        AdminEndpoint::Tcp(_) => None,
+        AdminEndpoint::Tcp(_) | AdminEndpoint::Fd(_) => None,
     });
     path.find(|path| !path.contains([' ', '"', '\n'])).ok_or_else(|| {
         "keepalived's scripts ask the admin socket and there is none: add [admin] with socket = \
