@@ -256,13 +256,13 @@ fn binds_have_their_tls_in_a_table() {
 fn servers_have_their_tls_in_a_table() {
     let toml = clean(&format!(
         "global\n ca-base /etc/ca\n{TIMEOUTS} default-server verify required ca-file all.pem\nlisten a\n mode http\n bind :80\n \
-         server s1 192.0.2.1:443 ssl sni str(app.internal) crt client.pem check\n server s2 192.0.2.2:443 ssl verify none alpn http/1.1\n \
+         server s1 192.0.2.1:443 ssl sni str(app.internal) crt client.pem check\n server s2 127.0.0.2:443 ssl verify none alpn http/1.1\n \
          server s3 192.0.2.3:80\n"
     ));
     for line in [
         "server.s1 = { address = \"192.0.2.1:443\", check = true, tls = { verify = \"required\", ca-file = [\"/etc/ca/all.pem\"], sni = \
          \"app.internal\", certificate = \"client.pem\" } }",
-        "server.s2 = { address = \"192.0.2.2:443\", tls = { ca-file = [\"/etc/ca/all.pem\"], verify = \"none\", alpn = [\"http/1.1\"] } }",
+        "server.s2 = { address = \"127.0.0.2:443\", tls = { ca-file = [\"/etc/ca/all.pem\"], verify = \"none\", alpn = [\"http/1.1\"] } }",
         "server.s3 = { address = \"192.0.2.3:80\" }",
     ] {
         assert!(toml.contains(line), "{line}\n{toml}");

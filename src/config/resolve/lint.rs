@@ -1,6 +1,9 @@
 //! What is right by the rules and probably not meant: rules that never run, conditions that deny less than they seem to, names that nothing
 //! uses, checks beside the traffic. Warnings only, each with an example of what it comes to; looks only at files without errors.
 
+mod secrets;
+mod suspect;
+
 use std::collections::BTreeMap;
 
 use super::layout::{Layout, Proxy};
@@ -23,13 +26,17 @@ pub(super) fn lint(context: &Context<'_>, layout: &Layout<'_>, model: &Model) {
             let rules = proxy.section.tables(key, scope);
             let rules: Vec<Entry<'_>> = rules.iter().filter_map(Entry::of).collect();
             unreachable(context, &rules);
+            suspect::rules(context, proxy, &rules);
             rules.iter().for_each(|rule| negations(context, proxy, rule));
         }
         acls(context, proxy);
+        suspect::acls(context, proxy);
+        secrets::proxy(context, proxy, model);
         patience(context, proxy, model);
     }
     backends(context, layout);
     checks(context, layout, model);
+    secrets::servers(context, layout, model);
 }
 
 /// A rule as it stands in the file.
