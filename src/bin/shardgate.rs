@@ -10,6 +10,7 @@ use std::sync::Arc;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use shardgate::control::explain::Question;
+use shardgate::control::explain_states::States;
 use shardgate::control::vip::{bird, watch};
 use shardgate::control::{self, ctl, ctl_prompt, load, replay};
 use shardgate::model::Model;
@@ -93,7 +94,10 @@ enum Command {
     /// Nothing is sent to a server. The request goes the way that one of a client would go, up to the choice of a server.
     Explain {
         #[command(flatten)]
-        source: Source,
+        source: Explained,
+        /// Which [node.NAME] of the configuration is this machine; without it the host name says
+        #[arg(long, value_name = "NAME")]
+        node: Option<String>,
         /// 'GET https://host/path', or 'tcp 203.0.113.7:5000 -> :443'
         request: String,
         /// Header of the request, 'name: value'; several times for several
@@ -102,6 +106,12 @@ enum Command {
         /// Address of the client
         #[arg(long, value_name = "IP")]
         src: Option<IpAddr>,
+        /// Name that the client asks for in its TLS handshake; the host of the URL without it
+        #[arg(long, value_name = "NAME")]
+        sni: Option<String>,
+        /// File with the certificate that the client shows, and its key
+        #[arg(long, value_name = "PEM")]
+        client_cert: Option<PathBuf>,
         /// File with the body of the request, or with the first bytes of a TCP connection
         #[arg(long, value_name = "FILE")]
         body: Option<PathBuf>,
@@ -283,6 +293,21 @@ struct Source {
     node: Option<String>,
 }
 
+/// Where the configuration is that explains.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Explained {
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// HAProxy's configuration file, or a directory with *.cfg; several are read as one
+    #[arg(short = 'f', long = "haproxy", value_name = "HAPROXY_CFG")]
+    haproxy: Vec<PathBuf>,
+    /// Admin socket of a running process: what it runs explains, with its servers as they are now
+    #[arg(short, long, value_name = "SOCKET")]
+    socket: Option<PathBuf>,
+}
+
 /// Where the configuration is.
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
@@ -316,9 +341,12 @@ fn main() -> ExitCode {
             let generation = generation.map(|number| number.to_string()).unwrap_or_default();
             order(&socket, format!("rollback {generation}").trim_end())
         }
-        Command::Explain { source, request, headers, src, body, frontend, json } => {
-            let question = Question { request, headers, source: src, frontend, body: Vec::new() };
-            explain(&source, question, body.as_deref(), json)
+        Command::Explain { source, node, request, headers, src, sni, client_cert, body, frontend, json } => {
+            if let Some(node) = &node {
+                load::name_node(node);
+            }
+            let question = Question { request, headers, source: src, frontend, sni, ..Question::default() };
+            explain(&source, question, (body.as_deref(), client_cert.as_deref()), json)
         }
         Command::Doctor { source, apply, sysctl_file, socket } => match load(&source) {
             Ok((model, ..)) => {
@@ -372,21 +400,16 @@ fn check(source: &Source) -> ExitCode {
         }
         return ExitCode::FAILURE;
     }
+    control::load::shared_addresses(&model).iter().for_each(|warning| eprintln!("{warning}"));
     println!("Configuration file is valid");
     ExitCode::SUCCESS
 }
 
-fn explain(source: &Source, mut question: Question, body: Option<&Path>, json: bool) -> ExitCode {
-    let model = match load(source) {
-        Ok((model, ..)) => model,
-        Err(code) => return code,
-    };
-    let read = |path: &Path| std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()));
-    let explained = body.map_or(Ok(Vec::new()), read).and_then(|body| {
-        question.body = body;
-        control::explain::run(model, &question, json)
-    });
-    match explained {
+/// The body of a request, and the certificate of its client.
+type Sent<'a> = (Option<&'a Path>, Option<&'a Path>);
+
+fn explain(source: &Explained, question: Question, files: Sent<'_>, json: bool) -> ExitCode {
+    match explained(source, question, files, json) {
         Ok(text) => {
             print!("{text}");
             ExitCode::SUCCESS
@@ -396,6 +419,37 @@ fn explain(source: &Source, mut question: Question, body: Option<&Path>, json: b
             ExitCode::FAILURE
         }
     }
+}
+
+/// What is explained; files: the body and the certificate of the client.
+fn explained(
+    source: &Explained,
+    mut question: Question,
+    (body, certificate): Sent<'_>,
+    json: bool,
+) -> Result<String, String> {
+    let (model, states) = match &source.socket {
+        Some(socket) => {
+            let (text, states) = control::explain_states::running(socket)?;
+            let (model, diagnostics) = load::from_text("running", &text)?;
+            let errors: Vec<String> =
+                diagnostics.iter().filter(|d| d.is_error()).map(ToString::to_string).collect();
+            let model = model.ok_or_else(|| {
+                format!("what runs there is not what would load here:\n{}", errors.join("\n"))
+            })?;
+            (model, states)
+        }
+        None => {
+            let files = Files { config: source.config.clone(), haproxy: source.haproxy.clone() };
+            let (model, ..) =
+                load(&Source { files, node: None }).map_err(|_| "the configuration is wrong".to_owned())?;
+            (model, States::default())
+        }
+    };
+    let read = |path: &Path| std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()));
+    question.body = body.map(read).transpose()?.unwrap_or_default();
+    question.client_certificate = certificate.map(read).transpose()?;
+    control::explain::run(model, &states, &question, json)
 }
 
 fn replay(source: &Source, log: &Path, options: replay::Options, json: bool) -> ExitCode {

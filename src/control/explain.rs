@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::base::id::{CoreId, ListenerId};
 use crate::base::net::Addr;
+use crate::control::explain_states::States;
 use crate::control::load;
 use crate::control::logs::Logs;
 use crate::live::Live;
@@ -15,8 +16,9 @@ use crate::proxy::core::Generation;
 use crate::proxy::explain::{Ask, Explained, Outcome, RuleSeen, explain};
 use crate::proxy::password::Passwords;
 use crate::proxy::worker::Setup;
-use crate::rt::{self, CoreSpec, Cores};
+use crate::rt::{self, CoreSpec, Cores, StartError};
 use crate::stats::counters::{Origins, Shard};
+use crate::tls::{self, Asker};
 
 /// Receive buffers of the core that explains.
 const BUFFERS: u16 = 16;
@@ -36,6 +38,10 @@ pub struct Question {
     pub frontend: Option<String>,
     /// The body.
     pub body: Vec<u8>,
+    /// The name that the client asks for in its TLS handshake; the host of the URL unless given.
+    pub sni: Option<String>,
+    /// The certificate that the client shows, with its key, PEM.
+    pub client_certificate: Option<Vec<u8>>,
 }
 
 /// What a question comes to on the wire.
@@ -47,22 +53,47 @@ struct Parsed {
     destination: Option<IpAddr>,
     source: SocketAddr,
     bytes: Vec<u8>,
+    /// The host of the URL.
+    host: Option<String>,
 }
 
 /// Explains what a configuration would do, as text or as JSON.
 ///
 /// # Errors
 /// The question cannot be read, no bind is meant, or this machine cannot run a core.
-pub fn run(model: Model, question: &Question, json: bool) -> Result<String, String> {
+pub fn run(model: Model, states: &States, question: &Question, json: bool) -> Result<String, String> {
+    let mut model = model;
     let parsed = parse(question)?;
     let bind = find_bind(&model, question.frontend.as_deref(), &parsed)?;
-    let ask = ask(&model, bind, &parsed)?;
+    let mut ask = ask(&model, bind, &parsed)?;
     let heading = heading(&model, bind, question, &ask);
-    let is_tls = model.binds[bind].tls.is_some();
-    let mut explained = on_a_core(model, vec![ask])?.pop().ok_or("the core ended early")?;
-    if is_tls {
-        explained.notes.push("TLS is left out: what reads it (ssl_fc and its like) sees none".to_owned());
+    let mut notes = Vec::new();
+    let store = if model.binds[bind].tls.is_some() {
+        load::certificates(&model, None)
+    } else {
+        leave_tls(&mut model)
+    };
+    let store = match store {
+        Ok(store) => store,
+        Err(error) => {
+            let text = format!("TLS is left out, what reads it (ssl_fc and its like) sees none: {error}");
+            notes.push(text.trim_end().to_owned());
+            leave_tls(&mut model).map_err(|e| e.to_string())?
+        }
+    };
+    let is_http = model.frontends[model.binds[bind].frontend].mode == Mode::Http;
+    let name = question.sni.clone().or(parsed.host).unwrap_or_else(|| "127.0.0.1".to_owned());
+    if model.binds[bind].tls.is_some() {
+        ask.tls = Some((Asker::new(&name, is_http, question.client_certificate.as_deref())?, name));
+    } else if let Some(sni) = question.sni.as_deref().filter(|_| notes.is_empty()) {
+        if is_http {
+            return Err(format!("{} does not speak TLS: nobody asks it for {sni}", model.binds[bind].name));
+        }
+        // TLS goes through to the server, and rules may look at its first bytes.
+        ask.bytes = [Asker::new(sni, false, None)?.hello()?, ask.bytes].concat();
     }
+    let mut explained = on_a_core(model, store, states, vec![ask])?.pop().ok_or("the core ended early")?;
+    explained.notes.extend(notes);
     if json {
         return serde_json::to_string_pretty(&explained).map(|text| text + "\n").map_err(|e| e.to_string());
     }
@@ -81,7 +112,11 @@ pub fn run_all(model: Model, questions: &[Question]) -> Result<Vec<Result<Explai
             ask(&model, find_bind(&model, question.frontend.as_deref(), &parsed)?, &parsed)
         })
         .collect();
-    let mut explained = on_a_core(model, asked.iter().flatten().cloned().collect())?.into_iter();
+    let mut model = model;
+    // Handshakes would take most of the time, and a log does not know what was said in them.
+    let store = leave_tls(&mut model).map_err(|e| e.to_string())?;
+    let asks = asked.iter().flatten().cloned().collect();
+    let mut explained = on_a_core(model, store, &States::default(), asks)?.into_iter();
     let early = || Err("the core ended early".to_owned());
     Ok(asked.into_iter().map(|ask| ask.and_then(|_| explained.next().map_or_else(early, Ok))).collect())
 }
@@ -95,6 +130,7 @@ fn parse(question: &Question) -> Result<Parsed, String> {
         destination: None,
         source: SocketAddr::new(source, CLIENT_PORT),
         bytes: question.body.clone(),
+        host: None,
     };
     let words: Vec<&str> = question.request.split_whitespace().collect();
     match words.as_slice() {
@@ -132,6 +168,8 @@ fn http(method: &str, url: &str, question: &Question, parsed: &mut Parsed) -> Re
     let slash = if path.starts_with('/') { "" } else { "/" };
     let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
     parsed.port = port.map(|p| p.parse().map_err(|_| format!("\"{p}\" is no port"))).transpose()?;
+    let host = port.map_or(authority, |port| &authority[..authority.len() - port.len() - 1]);
+    parsed.host = Some(host.trim_start_matches('[').trim_end_matches(']').to_owned());
     let mut head = format!("{method} {slash}{path} HTTP/1.1\r\n");
     let has = |name: &str| {
         let names = question.headers.iter().filter_map(|line| line.split_once(':'));
@@ -219,18 +257,27 @@ fn ask(model: &Model, bind: ListenerId, parsed: &Parsed) -> Result<Ask, String> 
         peer: ConnFacts { src: peer, dst, ..ConnFacts::default() },
         proxied: trusted.map(|_| (src, dst)),
         bytes: parsed.bytes.clone(),
+        tls: None,
     })
 }
 
-/// Runs a core of its own for some questions.
-fn on_a_core(mut model: Model, asks: Vec<Ask>) -> Result<Vec<Explained>, String> {
-    let cpus = rt::machine::cpus().map_err(|e| format!("cannot read the CPU affinity: {e}"))?;
-    let cpu = *cpus.first().ok_or("no CPU is allowed to this process")?;
-    // TLS is not spoken here: what is asked is what is inside.
+/// Makes all binds plain: what is asked is what is inside.
+fn leave_tls(model: &mut Model) -> Result<Arc<tls::Store>, StartError> {
     for bind in model.binds.values_mut() {
         bind.tls = None;
     }
-    let tls = load::certificates(&model, None).map_err(|e| e.to_string())?;
+    load::certificates(model, None)
+}
+
+/// Runs a core of its own for some questions.
+fn on_a_core(
+    model: Model,
+    tls: Arc<tls::Store>,
+    states: &States,
+    asks: Vec<Ask>,
+) -> Result<Vec<Explained>, String> {
+    let cpus = rt::machine::cpus().map_err(|e| format!("cannot read the CPU affinity: {e}"))?;
+    let cpu = *cpus.first().ok_or("no CPU is allowed to this process")?;
     let spec = CoreSpec { name: "explain".to_owned(), cpu, buffers: BUFFERS };
     let core = rt::boot(vec![spec]).map_err(|e| e.to_string())?.remove(0);
     let (inbox, control) = (core.mailbox(), core.mailbox());
@@ -239,6 +286,7 @@ fn on_a_core(mut model: Model, asks: Vec<Ask>) -> Result<Vec<Explained>, String>
     let log = logs.remove(0);
     let shards: Arc<[Shard]> = [Shard::default().next(&Origins::none(model.sizes()))].into();
     let live = Live::new(&model, model.global.maxconn.unwrap_or(u32::MAX - 1));
+    states.apply(&model, &live);
     let setup = Setup {
         core: CoreId(0),
         generation: Generation { model: Arc::new(model), live, shards, tls, first_log_set: 0, passwords },
@@ -282,6 +330,22 @@ fn heading(model: &Model, bind: ListenerId, question: &Question, ask: &Ask) -> S
 fn text(explained: &Explained) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
+    if let Some(tls) = &explained.tls {
+        let name = &tls.name;
+        let _ = match (&tls.certificate, &tls.error) {
+            (_, Some(error)) => writeln!(out, "TLS for {name}: {error}"),
+            (Some(certificate), _) => {
+                let (alpn, end) =
+                    (tls.alpn.as_deref().unwrap_or("none"), tls.not_after.as_deref().unwrap_or("?"));
+                writeln!(
+                    out,
+                    "TLS for {name}: certificate {certificate} until {end}, {} {}, ALPN {alpn}",
+                    tls.protocol, tls.cipher
+                )
+            }
+            (None, None) => writeln!(out, "TLS for {name}: no certificate"),
+        };
+    }
     for list in &explained.lists {
         let _ = writeln!(out, "\n{} {}", list.of, list.list);
         list.rules.iter().for_each(|rule| push_rule(&mut out, rule));

@@ -16,6 +16,7 @@ pub mod doctor;
 mod drift;
 mod events;
 pub mod explain;
+pub mod explain_states;
 mod facts;
 pub mod gateways;
 mod gather;

@@ -106,10 +106,10 @@ impl Connector {
 
 /// Verifies the certificate of a server, for the name that is configured, or not at all.
 #[derive(Debug)]
-struct Verifier {
-    inner: Option<Arc<WebPkiServerVerifier>>,
-    name: Option<ServerName<'static>>,
-    provider: Arc<CryptoProvider>,
+pub(super) struct Verifier {
+    pub(super) inner: Option<Arc<WebPkiServerVerifier>>,
+    pub(super) name: Option<ServerName<'static>>,
+    pub(super) provider: Arc<CryptoProvider>,
 }
 
 impl ServerCertVerifier for Verifier {

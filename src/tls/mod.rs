@@ -1,6 +1,7 @@
 //! Layer 4: TLS with rustls on both sides. A [`Transport`] is a connection, plain or TLS; [`accept`] makes it TLS; [`Store`] holds
 //! certificates, [`Binds`] is what a core answers with. Nothing here knows of sessions, rules or statistics.
 
+mod ask;
 mod cert;
 mod client;
 mod desk;
@@ -22,6 +23,7 @@ mod transport;
 mod trust;
 mod x509;
 
+pub use ask::{Asker, Shown};
 pub use cert::{CertError, Certificate, KeyType};
 pub use client::{Connector, Servers};
 pub use desk::{Desk, Done, Order};

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::harness::gate::binary;
 use crate::harness::http::{Message, Wire, ok};
 use crate::harness::scenario::scenario;
+use crate::harness::tls::Ca;
 use crate::harness::{Origin, Shardgate};
 
 /// Answers with its name and the head that it got.
@@ -195,5 +196,101 @@ fn a_question_without_a_bind_is_refused() {
     }
     let (good, text) = run(&gate, &["--frontend", "fe", "tcp 203.0.113.7:5000 -> :443"]);
     assert!(good && text.contains("s1: balance roundrobin"), "{text}");
+    gate.finish();
+}
+
+fn ask(arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(binary()).arg("explain").args(arguments).output().expect("it runs");
+    let text = if output.status.success() { output.stdout } else { output.stderr };
+    (output.status.success(), String::from_utf8(text).expect("text"))
+}
+
+#[test]
+fn hands_are_shaken_as_with_a_client() {
+    let ca = Ca::new();
+    let (site, shop) =
+        (ca.bundle("site.pem", &["www.example.com"]), ca.bundle("shop.pem", &["shop.example.com"]));
+    let jane = ca.bundle("jane.pem", &["jane"]);
+    let file = ca.write(
+        "shardgate.toml",
+        &format!(
+            r#"
+[defaults]
+mode = "http"
+timeout = {{ client = "30s", connect = "5s", server = "30s" }}
+[frontend.secure]
+bind = [{{ address = "127.0.0.1:443", tls = {{ certificates = ["{}", "{}"], verify = "optional", ca-file = ["{}"] }} }}]
+rules = [
+  {{ deny = true, if = "{{ path_beg /admin }} !{{ ssl_c_used }}" }},
+  {{ set-header = {{ name = "X-Who", value = "%[ssl_c_s_dn(cn)] at %[ssl_fc_sni]" }}, if = "{{ ssl_c_used }}" }},
+]
+default-backend = "app"
+[frontend.through]
+mode = "tcp"
+bind = "127.0.0.1:8443"
+inspect-delay = "5s"
+rules = [{{ use-backend = "shop", if = "{{ req.ssl_sni shop.example.com }}" }}]
+default-backend = "rest"
+[backend.app]
+server.s1 = {{ address = "127.0.0.1:9" }}
+[backend.shop]
+mode = "tcp"
+server.s1 = {{ address = "127.0.0.1:9" }}
+[backend.rest]
+mode = "tcp"
+server.s1 = {{ address = "127.0.0.1:9" }}
+"#,
+            site.display(),
+            shop.display(),
+            ca.path("ca.pem").display()
+        ),
+    );
+    let config = file.to_str().expect("a path");
+    let jane = jane.to_str().expect("a path");
+    for (arguments, expected) in [
+        (&["GET https://shop.example.com/"][..], "certificate /CN=shop.example.com until "),
+        (
+            &["GET https://shop.example.com/", "--sni", "www.example.com"],
+            "TLS for www.example.com: certificate /CN=www.example.com",
+        ),
+        (&["GET https://www.example.com/admin"], "HTTP/1.1 403"),
+        (&["GET https://www.example.com/admin", "--client-cert", jane], "X-Who: jane at www.example.com"),
+        (&["tcp 203.0.113.7:5000 -> :8443", "--sni", "shop.example.com"], "backend shop"),
+        (&["tcp 203.0.113.7:5000 -> :8443", "--sni", "www.example.com"], "backend rest"),
+    ] {
+        let (good, text) = ask(&[&["-c", config], arguments].concat());
+        assert!(good && text.contains(expected), "{arguments:?}: {text}");
+    }
+    let (good, text) = ask(&["-c", config, "GET https://www.example.com/", "--client-cert", config]);
+    assert!(!good && text.contains("needs its key"), "{text}");
+    // Without the files the rest is explained all the same.
+    std::fs::remove_file(&site).expect("our own file");
+    let (good, text) = ask(&["-c", config, "GET https://www.example.com/"]);
+    assert!(good && text.contains("backend app") && text.contains("TLS is left out"), "{text}");
+}
+
+#[test]
+fn a_running_process_explains_with_its_servers_as_they_are() {
+    let (a, b) = (mirror("a"), mirror("b"));
+    let gate = Shardgate::start(&format!(
+        "[frontend.fe]\nmode = \"http\"\nbind = \"127.0.0.1:0\"\ndefault-backend = \"be\"\n[backend.be]\nmode = \"http\"\n\
+         server.a = {{ address = \"{}\" }}\nserver.b = {{ address = \"{}\" }}\n",
+        a.address, b.address
+    ));
+    let socket = gate.dir().join("admin.sock");
+    let socket = socket.to_str().expect("a path");
+    gate.ask("disable server be/a");
+    gate.ask("set weight be/b 7");
+    let (good, text) = ask(&["-s", socket, "GET http://h/", "--frontend", "fe", "--json"]);
+    let value: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e} {good}: {text}"));
+    let servers = &value["decision"]["servers"];
+    assert_eq!(
+        (&servers[0]["state"], &value["decision"]["server"]),
+        (&"maint".into(), &"b".into()),
+        "{text}"
+    );
+    assert_eq!(servers[1]["weight"], 7.0, "{text}");
+    let (good, text) = ask(&["-s", "/nonexistent/socket", "GET http://h/"]);
+    assert!(!good && text.contains("cannot connect"), "{text}");
     gate.finish();
 }

@@ -15,6 +15,25 @@ pub use trace::{ListSeen, Outcome, RuleSeen, TestSeen};
 
 use serde::Serialize;
 
+/// The handshake of the client as it was seen.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct TlsSeen {
+    /// The name that the client asked for.
+    pub name: String,
+    /// Subject of the certificate that it was shown.
+    pub certificate: Option<String>,
+    /// Until when that is valid.
+    pub not_after: Option<String>,
+    /// `TLSv1.3`.
+    pub protocol: String,
+    /// The suite.
+    pub cipher: String,
+    /// The protocol that ALPN chose.
+    pub alpn: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
 /// Everything that was seen.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Explained {
@@ -22,6 +41,8 @@ pub struct Explained {
     pub lists: Vec<ListSeen>,
     /// Where it goes; `None`: to no server.
     pub decision: Option<Decision>,
+    /// What TLS came to; `None`: the bind is plain.
+    pub tls: Option<TlsSeen>,
     /// What the client gets from the proxy itself: the head, and the beginning of the body.
     pub answer: Option<String>,
     /// What else there is to know.

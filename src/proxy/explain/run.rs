@@ -12,11 +12,12 @@ use crate::base::net::Addr;
 use crate::policy::sample::ConnFacts;
 use crate::proto::proxy_header::{self, V2_BYTES_MIN, V2Fields};
 use crate::proxy::core::CoreBase;
-use crate::proxy::explain::{Explained, Trace};
+use crate::proxy::explain::{Explained, TlsSeen, Trace};
 use crate::proxy::log::LogSetup;
 use crate::proxy::worker::{Setup, handle};
 use crate::proxy::{listener, session};
 use crate::rt::{self, Conn};
+use crate::tls::{Asker, Shown};
 
 /// How long the client waits for an answer: longer than anything in the proxy but its own timeouts.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,6 +35,8 @@ pub struct Ask {
     pub proxied: Option<(Addr, Addr)>,
     /// What is sent.
     pub bytes: Vec<u8>,
+    /// How the client shakes hands, and the name that it asks for; `None`: it does not speak TLS.
+    pub tls: Option<(Asker, String)>,
 }
 
 /// Serves what is asked, one after the other, up to the choice of a server, with the settings of a core that nobody else uses.
@@ -67,17 +70,19 @@ async fn one(base: &Rc<CoreBase>, ask: Ask) -> io::Result<Explained> {
     let trace = base.trace.get_or_init(Trace::default);
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
-    let Ask { bind, peer, proxied, bytes } = ask;
-    let mut sent = Vec::new();
+    let Ask { bind, peer, proxied, bytes, tls } = ask;
+    let mut header = Vec::new();
     if let Some((source, destination)) = proxied {
-        sent.resize(V2_BYTES_MIN, 0);
-        let len = proxy_header::encode_v2(&source, &destination, &V2Fields::default(), &mut sent)
+        header.resize(V2_BYTES_MIN, 0);
+        let len = proxy_header::encode_v2(&source, &destination, &V2Fields::default(), &mut header)
             .map_err(|_| io::Error::other("the PROXY header is too long"))?;
-        sent.truncate(len);
+        header.truncate(len);
     }
-    sent.extend_from_slice(&bytes);
-    let client =
-        std::thread::Builder::new().name("explain".to_owned()).spawn(move || client(theirs, &sent))?;
+    let thread = std::thread::Builder::new().name("explain".to_owned());
+    let client = thread.spawn(move || match tls {
+        None => (None, client(theirs, &[header, bytes].concat())),
+        Some((asker, name)) => client_of_tls(theirs, &header, &bytes, &asker, name),
+    })?;
     let current = base.current();
     listener::enter_anyway(&current, bind);
     let conn = Conn::from_fd(OwnedFd::from(ours));
@@ -86,11 +91,36 @@ async fn one(base: &Rc<CoreBase>, ask: Ask) -> io::Result<Explained> {
     while !client.is_finished() {
         rt::yield_now().await;
     }
-    let received = client.join().unwrap_or_default();
+    let (tls, received) = client.join().unwrap_or_default();
     let (lists, decision) = trace.take();
     let answer = Some(received).filter(|bytes| !bytes.is_empty());
     let answer = answer.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    Ok(Explained { lists, decision, answer, notes: Vec::new() })
+    Ok(Explained { lists, decision, tls, answer, notes: Vec::new() })
+}
+
+/// The same over TLS, behind a PROXY header in the clear.
+fn client_of_tls(
+    mut socket: UnixStream,
+    header: &[u8],
+    bytes: &[u8],
+    asker: &Asker,
+    name: String,
+) -> (Option<TlsSeen>, Vec<u8>) {
+    let _ = socket.set_read_timeout(Some(PATIENCE));
+    let _ = socket.write_all(header);
+    let talked = asker.talk(&mut socket, bytes, ANSWER_BYTES_MAX, |socket| {
+        let _ = socket.shutdown(Shutdown::Write);
+    });
+    match talked {
+        Ok((shown, received)) => {
+            let (certificate, not_after) = shown.certificate().unzip();
+            let Shown { protocol, cipher, alpn, .. } = shown;
+            (Some(TlsSeen { name, certificate, not_after, protocol, cipher, alpn, error: None }), received)
+        }
+        Err(error) => {
+            (Some(TlsSeen { name, error: Some(error.to_string()), ..TlsSeen::default() }), Vec::new())
+        }
+    }
 }
 
 /// Sends and receives until the proxy closes. Whatever fails, the proxy has seen what it has seen.
