@@ -388,7 +388,7 @@ impl Web {
     }
 }
 
-/// Metrics for the parameters of a target: `scope` (several; `*`), `no-maint`, `extra-counters`.
+/// Metrics for the parameters of a target: `scope` (several; `*`), `no-maint`, `extra-counters`, `metrics`.
 async fn metrics(web: &Web, target: &str) -> String {
     let query = target.split_once('?').map_or("", |(_, query)| query);
     let mut wanted = Wanted::USUAL;
@@ -430,7 +430,26 @@ async fn metrics(web: &Web, target: &str) -> String {
     if wanted.process && control.model.servers.values().any(|server| !server.source.is_empty()) {
         push_source_ports(&gather::sources(&web.base).await, &mut out);
     }
-    out
+    let chosen = query.split('&').filter_map(|part| part.strip_prefix("metrics="));
+    chosen.fold(out, |out, names| only(&out, names))
+}
+
+/// The metrics that are named (`a,b`), or all but some (`-a,-b`): a name stands in the comments before its samples.
+fn only(text: &str, names: &str) -> String {
+    let names = names.replace("%2C", ",").replace("%2c", ",");
+    let (without, with): (Vec<&str>, Vec<&str>) =
+        names.split(',').filter(|name| !name.is_empty()).partition(|name| name.starts_with('-'));
+    let is_wanted = |name: &str| {
+        (with.is_empty() || with.contains(&name)) && !without.iter().any(|one| one[1..] == *name)
+    };
+    let mut keep = true;
+    let lines = text.lines().filter(|line| {
+        if let Some(name) = line.strip_prefix("# ").and_then(|comment| comment.split(' ').nth(1)) {
+            keep = is_wanted(name);
+        }
+        keep
+    });
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// The ledger of source ports: how many are used, in TIME_WAIT and free.
@@ -500,6 +519,22 @@ async fn live(web: &Rc<Web>, conn: &Conn, request: &Request) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metrics_can_be_chosen_by_name() {
+        let text = "# HELP a An a.\n# TYPE a gauge\na{x=\"1\"} 1\n# HELP b A b.\n# TYPE b histogram\nb_bucket{le=\"1\"} 2\nb_sum 2\n";
+        let at = text.find("# HELP b").expect("it is there");
+        for (names, expected) in [
+            ("a", &text[..at]),
+            ("-b", &text[..at]),
+            ("b,c", &text[at..]),
+            ("a%2Cb", text),
+            ("", text),
+            ("c", ""),
+        ] {
+            assert_eq!(only(text, names), expected, "{names}");
+        }
+    }
 
     #[test]
     fn live_pages_give_way_to_the_rest_of_the_control_core() {
