@@ -409,6 +409,7 @@ pub(super) async fn perform(control: &Rc<ControlBase>, conn: Option<&Conn>, job:
         Job::TakeOver(Takeover::Done) => {
             control.say(Level::Notice, "another process has taken over".to_owned());
             control.hand_over();
+            control.current().leave_state_file();
             Outcome::Text(takeover::leaving())
         }
         Job::ShutdownSession(id) => {

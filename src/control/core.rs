@@ -28,7 +28,7 @@ use crate::control::reload::{Loaded, Reload};
 use crate::control::resolve::{Name, Names, Resolved};
 use crate::control::servers::States;
 use crate::control::state::file::StateFile;
-use crate::control::state::overrides::Overrides;
+use crate::control::state::overrides::{Override, Overrides};
 use crate::control::takeover::Legacy;
 use crate::control::trial::Trial;
 use crate::control::vip::Vips;
@@ -189,6 +189,8 @@ pub(super) struct ControlBase {
     pub(super) vips: RefCell<Vips>,
     /// What runs otherwise than configured.
     pub(super) overrides: RefCell<Overrides>,
+    /// What the last switch dropped of it.
+    pub(super) dropped: RefCell<Vec<Override>>,
     /// Remembers it.
     pub(super) state_file: RefCell<Option<StateFile>>,
     /// Admin sockets that listen.
@@ -311,6 +313,7 @@ impl Control {
             admin_connections: Cell::new(0),
             vips: RefCell::default(),
             overrides: RefCell::new(Overrides::new(OVERRIDES_MAX)),
+            dropped: RefCell::default(),
             state_file: RefCell::default(),
             admin_gates: RefCell::default(),
             passwords: RefCell::new(passwords),

@@ -253,6 +253,7 @@ impl Control {
             let hold: Vec<Override> = hold.into_iter().cloned().collect();
             (hold, stale.into_iter().map(|(one, says)| (one.clone(), says)).collect::<Vec<_>>())
         };
+        *self.dropped.borrow_mut() = stale.iter().map(|(one, _)| one.clone()).collect();
         let mut told = AHashMap::new();
         for (one, says) in stale {
             self.overrides.borrow_mut().remove(&one.key);

@@ -1,15 +1,22 @@
 //! What a process hands to the next one by its state file: overrides, which `drift` puts back in place, and the health of servers.
 
+use std::io;
 use std::path::Path;
 
 use crate::base::id::ServerId;
 use crate::control::core::{Control, Notice};
 use crate::control::drift::configured_address;
+use crate::control::events::Level;
 use crate::control::servers::ServerState;
-use crate::control::state::file::StateFile;
+use crate::control::state::file::{self, StateFile};
 use crate::control::state::journal::{HealthRecord, Record, State};
+use crate::control::state::overrides::{Change, Override};
 use crate::model::Model;
 use crate::policy::health::{self, Health};
+
+fn unwritable(path: &Path, e: &io::Error) -> String {
+    format!("cannot write the state file {}: {e}", path.display())
+}
 
 impl Control {
     /// Starts with what another process remembered.
@@ -50,6 +57,22 @@ impl Control {
         }
     }
 
+    /// Back to the configuration before: overrides that the one on trial had no use for hold again.
+    pub(super) fn restore(&self, dropped: Vec<Override>) {
+        for one in dropped {
+            let is_there = self.overrides.borrow().get(&one.key).is_some();
+            if is_there {
+                continue;
+            }
+            let noted = self.overrides.borrow_mut().note(one);
+            if let Change::Set(one) = noted {
+                self.say(Level::Notice, format!("override of {} holds again", one.key));
+                self.remember(vec![Record::Set(one)]);
+            }
+        }
+        self.reapply("");
+    }
+
     /// Everything that is to be remembered.
     pub(super) fn all_records(&self) -> Vec<Record> {
         let mut records: Vec<Record> = self.overrides.borrow().iter().cloned().map(Record::Set).collect();
@@ -57,15 +80,62 @@ impl Control {
         records
     }
 
-    /// The state file of a configuration, if it is another one now: what runs is written there, whatever stood in it.
+    /// Whether the state file of a configuration can be written, if it is another one than now.
     ///
     /// # Errors
-    /// It cannot be written.
-    pub(super) fn next_state_file(&self, next: &Model) -> Result<Option<Option<StateFile>>, String> {
+    /// It cannot.
+    pub(super) fn try_state_file(&self, next: &Model) -> Result<(), String> {
         match &next.global.state_file {
-            same if *same == self.model.global.state_file => Ok(None),
-            None => Ok(Some(None)),
-            Some(path) => self.open_state_file(path, State::default()).map(|file| Some(Some(file))),
+            Some(path) if next.global.state_file != self.model.global.state_file => {
+                file::probe(path).map_err(|e| unwritable(path, &e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// After a switch: what runs is written to the state file of this configuration, whatever stood in it.
+    pub(super) fn change_state_file(&self, before: &Model) {
+        let path = &self.model.global.state_file;
+        if *path == before.global.state_file {
+            return;
+        }
+        self.write_state_file();
+    }
+
+    /// Writes everything to the state file, whatever stood in it.
+    fn write_state_file(&self) {
+        let mut state = State::default();
+        self.all_records().into_iter().for_each(|record| state.take(record));
+        // What the one before has still to write comes first.
+        drop(self.state_file.take());
+        let path = self.model.global.state_file.as_ref();
+        let opened = path.map(|path| self.open_state_file(path, state));
+        let file = opened.transpose().unwrap_or_else(|why| {
+            self.say(Level::Alert, format!("{why}: runtime changes are forgotten with this process"));
+            None
+        });
+        *self.state_file.borrow_mut() = file;
+    }
+
+    /// Another process is about to read the state file.
+    pub(super) fn show_state_file(&self) {
+        self.remember(self.health_records());
+        if let Some(file) = &*self.state_file.borrow() {
+            file.flush();
+        }
+    }
+
+    /// Another process goes on with the state file.
+    pub(super) fn leave_state_file(&self) {
+        if let Some(file) = self.state_file.take() {
+            file.leave();
+        }
+    }
+
+    /// The process before writes no more: the file is as this one has it, whatever the other one did last.
+    pub(super) fn own_state_file(&self) {
+        if self.model.global.state_file.is_some() {
+            self.write_state_file();
         }
     }
 
@@ -76,8 +146,7 @@ impl Control {
     pub(super) fn open_state_file(&self, path: &Path, state: State) -> Result<StateFile, String> {
         let events = self.notices.clone();
         let complain = move |text| events.send(Notice::Said(text));
-        StateFile::open(path, state, complain)
-            .map_err(|e| format!("cannot write the state file {}: {e}", path.display()))
+        StateFile::open(path, state, complain).map_err(|e| unwritable(path, &e))
     }
 
     /// How all checked servers are.

@@ -319,14 +319,11 @@ async fn run(
     tls: Arc<tls::Store>,
     log_names: &Resolved,
 ) -> Result<u32, Refused> {
-    let state_file = base.current().next_state_file(&model).map_err(|why| vec![format!("error: {why}")])?;
+    base.current().try_state_file(&model).map_err(|why| vec![format!("error: {why}")])?;
     resolve::prepare(base, &model).await;
+    let before = base.current().model.clone();
     let number = switch(base, model, tls, log_names).await?;
-    if let Some(next) = state_file {
-        *base.state_file.borrow_mut() = next;
-        let control = base.current();
-        control.remember(control.all_records());
-    }
+    base.current().change_state_file(&before);
     Ok(number)
 }
 

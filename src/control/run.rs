@@ -272,7 +272,10 @@ fn start_threads(
 fn replace(control: &Control, legacy: Legacy) {
     match legacy.finish() {
         Ok(None) => {}
-        Ok(Some(_)) => control.say(Level::Notice, "the process before has handed over and leaves".to_owned()),
+        Ok(Some(_)) => {
+            control.own_state_file();
+            control.say(Level::Notice, "the process before has handed over and leaves".to_owned());
+        }
         Err(e) => control.say(Level::Alert, format!("the process before may go on, stop it by hand: {e}")),
     }
 }

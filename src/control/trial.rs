@@ -14,6 +14,7 @@ use crate::control::core::{Control, ControlBase};
 use crate::control::events::Level;
 use crate::control::generations::{Attempt, Outcome};
 use crate::control::reload;
+use crate::control::state::overrides::Override;
 use crate::model::Model;
 use crate::policy::abort::{Condition, Readings};
 use crate::policy::health::State;
@@ -53,6 +54,8 @@ pub(super) struct Trial {
     pub(super) until: Now,
     terms: Terms,
     before: Before,
+    /// Overrides that had no place in it.
+    dropped: Vec<Override>,
 }
 
 impl Before {
@@ -86,7 +89,7 @@ pub(super) fn begin(base: &Rc<ControlBase>, number: u32, terms: Terms, before: B
         units::show_duration(terms.patience)
     );
     base.say(Level::Notice, said.clone());
-    *base.trial.borrow_mut() = Some(Trial { number, until, terms, before });
+    *base.trial.borrow_mut() = Some(Trial { number, until, terms, before, dropped: base.dropped.take() });
     rt::spawn(watch(base.clone(), number));
     said
 }
@@ -169,7 +172,9 @@ pub(super) async fn back(base: &Rc<ControlBase>, who: &str) -> Result<Vec<String
         return Err(vec!["no configuration is on trial".to_owned()]);
     };
     let number = reload::run_again(base, Model::clone(&before.model), before.tls).await?;
-    *base.trial.borrow_mut() = None;
+    if let Some(trial) = base.trial.take() {
+        base.current().restore(trial.dropped);
+    }
     let said = format!("generation {number} runs: back to generation {} ({who})", before.number);
     base.say(Level::Notice, said.clone());
     let outcome = Outcome::Ran(number);

@@ -152,3 +152,26 @@ fn a_wrong_trial_is_explained() {
     assert!(gate.ask("show generations").contains("\n1 current "));
     gate.finish();
 }
+
+#[test]
+fn overrides_that_a_trial_drops_hold_again_when_it_fails() {
+    let origin = Origin::http_named("one");
+    let body = |weight: u32| sections(&origin, "", "", &format!("weight = {weight}\nmaxconn = 5"));
+    let gate = Shardgate::with(&body(10)).defaults("mode = \"http\"").start();
+    gate.ask("set weight be/s1 50; set maxconn server be/s1 7");
+    let drift = gate.ask("show drift");
+    gate.rewrite(&body(20));
+    order(&gate, &["reload", "--confirm", "1h"]).expect("it runs");
+    assert_eq!((gate.stat("be/s1", "weight"), gate.stat("be/s1", "slim")), ("20".to_owned(), "7".to_owned()));
+    order(&gate, &["rollback"]).expect("back at once");
+    assert_eq!(gate.stat("be/s1", "weight"), "50");
+    assert_eq!(gate.ask("show drift"), drift);
+    gate.wait_log("override of be/s1 weight holds again");
+    // What is confirmed is for good.
+    order(&gate, &["reload", "--confirm", "1h"]).expect("it runs");
+    order(&gate, &["confirm"]).expect("it is on trial");
+    gate.rewrite(&body(10));
+    gate.try_reload().expect("it is good");
+    assert_eq!(gate.stat("be/s1", "weight"), "10");
+    gate.finish();
+}

@@ -173,3 +173,28 @@ fn a_socket_of_the_service_manager_serves_the_bind_with_its_address() {
     }
     gate.finish();
 }
+
+#[test]
+fn the_state_file_goes_to_the_process_that_takes_over() {
+    let origin = Origin::echo();
+    let body = relay(origin.address, "weight = 10\nmaxconn = 5\n");
+    let mut gate = Shardgate::with(&body).global("state-file = \"@DIR@/state\"").start();
+    // The process before lives on with this session.
+    let mut kept = gate.connect("fe");
+    kept.write_all(b"x").expect("sent");
+    kept.read_exact(&mut [0]).expect("the echo");
+    gate.ask("set weight be/s1 50");
+    let old = gate.take_over();
+    assert_eq!(gate.ask("get weight be/s1"), "50 (initial 10)\n\n");
+    gate.ask("set maxconn server be/s1 7");
+    let state = gate.dir().join("state");
+    let text = || std::fs::read_to_string(&state).unwrap_or_default();
+    eventually("it on disk", || text().contains("\"maxconn\"").then_some(()));
+    drop(kept);
+    leaves(old);
+    assert!(text().contains("\"maxconn\"") && text().contains("\"weight\""), "{}", text());
+    gate.restart("KILL");
+    assert_eq!(gate.ask("get weight be/s1"), "50 (initial 10)\n\n");
+    assert_eq!(gate.stat("be/s1", "slim"), "7");
+    gate.finish();
+}

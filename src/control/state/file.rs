@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -28,6 +30,24 @@ enum Task {
 pub(in crate::control) struct StateFile {
     tasks: Option<Sender<Task>>,
     thread: Option<JoinHandle<()>>,
+    /// Another process writes to the path now.
+    is_anothers: Arc<AtomicBool>,
+}
+
+/// Whether there can be such a file. What is there is not touched.
+///
+/// # Errors
+/// There cannot. A full disk is none.
+pub(in crate::control) fn probe(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let temporary = beside(path);
+    match OpenOptions::new().create(true).append(true).open(&temporary) {
+        Err(e) if is_mistake(e.kind()) => Err(e),
+        Err(_) => Ok(()),
+        Ok(_) => fs::remove_file(&temporary),
+    }
 }
 
 /// Reads a file; none is an empty one. Returns the lines that are of no use, too.
@@ -58,6 +78,8 @@ impl StateFile {
             result => result,
         };
         let (tasks, orders) = mpsc::channel();
+        let is_anothers = Arc::new(AtomicBool::new(false));
+        let is_over = is_anothers.clone();
         let mut said = false;
         if let Err(e) = &file {
             said = true;
@@ -73,6 +95,9 @@ impl StateFile {
                     true => orders.recv_timeout(Duration::from_secs(1)),
                     false => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 };
+                if is_over.load(Ordering::Acquire) {
+                    return;
+                }
                 let mut waiting = Vec::new();
                 let result = match task {
                     Ok(task) => {
@@ -101,7 +126,7 @@ impl StateFile {
                 }
             }
         })?;
-        Ok(StateFile { tasks: Some(tasks), thread: Some(thread) })
+        Ok(StateFile { tasks: Some(tasks), thread: Some(thread), is_anothers })
     }
 
     /// Remembers these, soon.
@@ -111,6 +136,16 @@ impl StateFile {
         {
             // It ends with the process alone.
             let _ = tasks.send(Task::Append(records));
+        }
+    }
+
+    /// Another process goes on with the file: from now on nothing is written, and the path is left alone.
+    pub(in crate::control) fn leave(mut self) {
+        self.is_anothers.store(true, Ordering::Release);
+        self.tasks = None;
+        if let Some(thread) = self.thread.take() {
+            // It may be in the middle of writing.
+            let _ = thread.join();
         }
     }
 
@@ -198,11 +233,16 @@ impl Writer {
     }
 }
 
-/// Puts a complete new file in place of the old one: a crash leaves one or the other.
-fn rewrite(path: &Path, state: &State) -> io::Result<File> {
+/// Where the next file is written.
+fn beside(path: &Path) -> PathBuf {
     let mut name = path.to_owned().into_os_string();
     name.push("~");
-    let temporary = PathBuf::from(name);
+    PathBuf::from(name)
+}
+
+/// Puts a complete new file in place of the old one: a crash leaves one or the other.
+fn rewrite(path: &Path, state: &State) -> io::Result<File> {
+    let temporary = beside(path);
     // Who may read it sees addresses and names of the inside.
     let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o640).open(&temporary)?;
     file.write_all(state.encode().as_bytes())?;
@@ -241,6 +281,54 @@ mod tests {
         assert_eq!(last, Some((STATE_LINES_SPARE * 3).to_string()));
         let lines = fs::read_to_string(&path).expect("readable").lines().count();
         assert!(lines <= STATE_LINES_SPARE + 4, "{lines} lines");
+    }
+
+    #[test]
+    fn half_a_new_file_beside_it_is_of_no_account() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("state");
+        let file = StateFile::open(&path, State::default(), |_| {}).expect("writable");
+        file.append(vec![set(1)]);
+        drop(file);
+        let whole = fs::read(&path).expect("readable");
+        for cut in 0..whole.len() {
+            // A process was killed while it wrote the file anew.
+            fs::write(beside(&path), &whole[..cut]).expect("writable");
+            let (state, torn) = read(&path).expect("readable");
+            assert!(torn.is_empty() && state.len() == 1, "cut at {cut}");
+            drop(StateFile::open(&path, state, |_| {}).expect("writable"));
+            assert_eq!(fs::read(&path).expect("readable"), whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_tried_without_touching_what_is_there() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("state");
+        fs::write(&path, "precious").expect("writable");
+        assert!(probe(&path).is_ok() && probe(&dir.path().join("nowhere/state")).is_err());
+        assert!(probe(dir.path()).is_err(), "it is a directory");
+        assert_eq!(fs::read(&path).expect("readable"), b"precious");
+        assert!(!beside(&path).exists());
+    }
+
+    #[test]
+    fn who_leaves_the_file_to_another_process_writes_no_more() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("state");
+        let old = StateFile::open(&path, State::default(), |_| {}).expect("writable");
+        old.append(vec![set(1)]);
+        old.flush();
+        let (state, _) = read(&path).expect("readable");
+        for n in 0..3 * STATE_LINES_SPARE {
+            old.append(vec![set(1000 + n)]);
+        }
+        old.leave();
+        let new = StateFile::open(&path, state, |_| {}).expect("writable");
+        new.append(vec![set(2)]);
+        new.flush();
+        let (state, _) = read(&path).expect("readable");
+        assert_eq!(state.overrides.get(&Key::GlobalRate).and_then(|one| one.to.as_deref()), Some("2"));
     }
 
     #[test]
