@@ -56,3 +56,28 @@ fn a_process_in_the_sandbox_serves_and_reloads() {
     echo(&gate);
     gate.finish();
 }
+
+#[test]
+fn a_process_in_the_sandbox_hands_over_to_another_in_its_own() {
+    let origin = Origin::echo();
+    let global = "sandbox = true\nstate-file = \"@DIR@/state\"";
+    let mut gate = Shardgate::with(&gate::relay(origin.address, "")).global(global).start();
+    let address = gate.address("fe");
+    let old = gate.take_over();
+    assert_eq!(gate.address("fe"), address, "it is the same port");
+    assert_eq!(gate.info("Sandbox"), "seccomp+landlock+capabilities");
+    let mut stream = gate.connect("fe");
+    stream.write_all(b"hello").expect("written");
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).expect("answered");
+    assert_eq!(&answer, b"hello");
+    assert_eq!(old.wait().code(), Some(0), "it leaves when the other one serves");
+    drop(stream);
+    // What both of them write is inside.
+    gate.ask("set maxconn frontend fe 77");
+    until("the change to be remembered", || {
+        std::fs::read(gate.dir().join("state"))
+            .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("77"))
+    });
+    gate.finish();
+}
