@@ -466,3 +466,43 @@ fn slot(table: &Section<'_>) -> Option<CaptureSlot> {
     };
     Some(CaptureSlot { name: Some(name.into_bytes().into()), len })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn collectors_are_http_urls_with_a_port() {
+        for (url, expected) in [
+            ("http://127.0.0.1:4318/v1/traces", Some(("127.0.0.1:4318", "/v1/traces"))),
+            ("http://collector:4318", Some(("collector:4318", "/v1/traces"))),
+            ("http://[::1]:80/", Some(("[::1]:80", "/"))),
+            ("http://collector/v1/traces", None),
+            ("https://collector:4318", None),
+            ("collector:4318", None),
+            ("http://collector:4318/a b", None),
+            ("http://col\r\nlector:4318", None),
+        ] {
+            let found = collector(url).ok();
+            let found = found.as_ref().map(|(address, path)| (address.as_str(), path.as_str()));
+            assert_eq!(found, expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn shares_are_percentages() {
+        for (text, expected) in [
+            ("100%", Some(SAMPLE_ALL)),
+            ("50%", Some(SAMPLE_ALL / 2)),
+            ("0%", Some(0)),
+            ("0.0001%", Some(SAMPLE_ALL / 1_000_000)),
+            ("100.0001%", None),
+            ("0.00001%", None),
+            ("-1%", None),
+            ("0.5", None),
+            ("%", None),
+        ] {
+            assert_eq!(share(text).ok(), expected, "{text}");
+        }
+    }
+}
