@@ -213,6 +213,8 @@ fn a_server_that_was_down_is_down_after_a_restart_until_its_check_passes() {
     until("a check", || {
         gate.stat("be/s2", "status") == "DOWN" && gate.stat("be/s1", "check_status") == "L4OK"
     });
+    // A process that is killed knows what it had written by then.
+    wait_state(&gate, "\"server\":\"s2\"");
     for signal in ["KILL", "TERM"] {
         let ups = gate.log().matches("be/s2 is UP").count();
         gate.restart(signal);
