@@ -288,7 +288,10 @@ fn wait_until_ready(socket: &UnixDatagram, child: &mut Child) -> io::Result<Exit
     loop {
         let mut message = [0; 64];
         match socket.recv(&mut message) {
-            Ok(len) if message[..len].starts_with(b"READY=1") => return Ok(ExitCode::SUCCESS),
+            // Its number stands in front.
+            Ok(len) if message[..len].split(|b| *b == b'\n').any(|line| line == b"READY=1") => {
+                return Ok(ExitCode::SUCCESS);
+            }
             Ok(_) => {}
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
             Err(error) => return Err(error),
