@@ -124,6 +124,9 @@ pub const H2_OTHER_FRAMES_MAX: u32 = 1000;
 /// How long a connection of HTTP/2 that we said goodbye to is waited for once its streams are over.
 pub const H2_GOODBYE: Duration = Duration::from_secs(2);
 
+/// How long a connection of HTTP/2 must have been without a stream to be sent away when a newer configuration runs.
+pub const H2_SETTLED: Duration = Duration::from_secs(1);
+
 /// Idle server connections that a core keeps towards one place, whatever `pool-max-conn` allows: descriptors are shared by
 /// all pools, and more connections than this are not needed for any load that one core can serve.
 pub const IDLE_PER_POOL_MAX: usize = 1024;

@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::base::limits::{BUF_BYTES, H2_DRIBBLES_MAX, H2_GOODBYE};
+use crate::base::limits::{BUF_BYTES, H2_DRIBBLES_MAX, H2_GOODBYE, H2_SETTLED};
 use crate::base::time::Now;
 use crate::policy::flood::{Flood, FloodGuard};
 use crate::proto::h2::connection::{Connection, Limits, Request};
@@ -246,18 +246,24 @@ impl Serving<'_> {
         loop {
             let http = http_of(self.session.frontend());
             let since = self.open.quiet_since.get();
-            let deadline = match self.leaving {
+            let limit = match self.leaving {
                 Some(leaving) => Some(leaving.max(since) + H2_GOODBYE),
                 None if self.requests == 0 => http.timeout_request.map(|t| since + t),
                 None => http.timeout_keep_alive.map(|t| since + t),
             };
+            // One that rests keeps no old generation. A client that is only between two requests is not sent away: a GOAWAY
+            // costs it a connection, and some clients the requests that they meant to send.
+            let is_stale = self.leaving.is_none() && self.session.core.is_stale();
+            let settled = is_stale.then(|| since + H2_SETTLED);
+            let deadline = limit.into_iter().chain(settled).min();
             if self.patience.poll(cx, deadline).is_pending() {
                 return Poll::Pending;
             }
             if self.leaving.is_some() {
                 return Poll::Ready(Ok(DONE));
             }
-            if !self.guard.has_begun() {
+            let has_settled = settled.is_some_and(|at| at <= rt::now());
+            if !has_settled && !self.guard.has_begun() {
                 return Poll::Ready(Err(End::new(Side::Client, Phase::Inspect, Kind::Timeout)));
             }
             self.leave();
@@ -273,12 +279,9 @@ impl Serving<'_> {
         self.shared.drive(|connection| connection.leave());
     }
 
-    /// Whether no more requests are wanted of it: because of its age, or of a newer generation. That one has the streams of
-    /// a connection that is busy; one that is not keeps no old generation.
+    /// Whether no more requests are wanted of it at once. A newer generation is no reason: it has the next streams.
     fn is_outdated(&self) -> bool {
-        let core = &self.session.core;
-        let is_idle = self.open.streams.get() == 0;
-        core.draining.get() || self.is_worn_out() || self.session.is_orphan() || (core.is_stale() && is_idle)
+        self.session.core.draining.get() || self.is_worn_out() || self.session.is_orphan()
     }
 
     fn is_worn_out(&self) -> bool {

@@ -1,5 +1,5 @@
 //! `shardgate vip`: keepalived's configuration from `[vip.NAME]`, and what keepalived runs: its track script and its notify
-//! hook, both clients of the admin socket. What the process knows about its addresses is [`Vips`]. Addresses that all nodes have
+//! hook, both clients of the admin socket. What the process knows about its addresses is `Vips`. Addresses that all nodes have
 //! are BIRD's (`bird`); `watch` tells both what the process does.
 
 pub mod bird;
