@@ -51,7 +51,7 @@ const IN_ARENA: u32 = 1 << 31;
 impl Text {
     /// A piece of the message. Heads are bounded far below 2^31 bytes, so that the casts keep the value.
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // bounded by HeadLimits, checked in `Head::begin`
+    #[allow(clippy::cast_possible_truncation, reason = "bounded by HeadLimits, checked in `Head::begin`")]
     pub(crate) fn of_input(start: usize, end: usize) -> Text {
         debug_assert!(start <= end && end < IN_ARENA as usize);
         Text { start: start as u32, len: (end - start) as u32 }

@@ -16,29 +16,22 @@ fn activity(gate: &Shardgate, name: &str) -> u64 {
 /// Shared writes while `work` runs, which completes at least `completions` operations. What the cores publish of themselves is
 /// late by up to a tick, so the last few may be missing: a bound holds, an exact number does not.
 fn writes_of(gate: &Shardgate, completions: u64, work: impl FnOnce()) -> u64 {
-    gate.wait_quiet();
     let (before, done) = (activity(gate, "shared_writes"), activity(gate, "completions"));
     work();
     until("the work is counted", || activity(gate, "completions") >= done + completions);
     activity(gate, "shared_writes") - before
 }
 
+/// Those of [`REQUESTS`] requests of one connection. A request takes four operations: received, sent to the server, received from
+/// it, sent. When half of them are published, so are the writes of half of the requests.
 fn requests(gate: &Shardgate) -> u64 {
     let mut client = gate.wire("fe");
     client.get("/");
-    writes_of_open(gate, || {
+    writes_of(gate, 2 * REQUESTS, || {
         for _ in 0..REQUESTS {
             client.get("/");
         }
     })
-}
-
-/// A request takes four operations: received, sent to the server, received from it, sent. Half of them are enough to be sure.
-fn writes_of_open(gate: &Shardgate, work: impl FnOnce()) -> u64 {
-    let (before, done) = (activity(gate, "shared_writes"), activity(gate, "completions"));
-    work();
-    until("the work is counted", || activity(gate, "completions") >= done + 2 * REQUESTS);
-    activity(gate, "shared_writes") - before
 }
 
 #[test]
