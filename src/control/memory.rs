@@ -19,17 +19,19 @@ fn unwritable(path: &Path, e: &io::Error) -> String {
 }
 
 impl Control {
-    /// Starts with what another process remembered.
-    pub(super) fn resume(&self, state: State, origin: &str) {
-        {
-            let mut overrides = self.overrides.borrow_mut();
-            for one in state.overrides.into_values() {
-                overrides.note(one);
-            }
+    /// Knows what another process remembered; commands of operators see and replace it from now on.
+    pub(super) fn recall(&self, overrides: impl IntoIterator<Item = Override>) {
+        let mut known = self.overrides.borrow_mut();
+        for one in overrides {
+            known.note(one);
         }
+    }
+
+    /// Once the names of servers are known as far as they will be: puts in place what was recalled, from `origin`.
+    pub(super) fn resume(&self, health: impl IntoIterator<Item = HealthRecord>, origin: &str) {
         self.reapply(origin);
         let lookup = self.lookup();
-        for record in state.health.into_values() {
+        for record in health {
             if let Some(id) = lookup.server(&record.backend, &record.server)
                 && configured_address(&self.model.servers[id].address) == record.address
             {

@@ -14,7 +14,7 @@ use crate::control::listeners::{self, Opened};
 use crate::control::log_sink::{self, LogSink};
 use crate::control::logs::Logs;
 use crate::control::notify::{self, notify};
-use crate::control::state::journal::State;
+use crate::control::state::journal::{HealthRecord, State};
 use crate::control::takeover::Legacy;
 use crate::control::{admin, checks, core, descriptors, load, resolve, sandbox, state, stop, watchdog, web};
 use crate::live::{BindState, Live};
@@ -137,9 +137,10 @@ fn remembered(model: &Model) -> Result<Memory, StartError> {
     Ok(Some((path, state, torn)))
 }
 
-/// Goes on from what another process remembered.
-fn resume(control: &Control, memory: Memory) -> Result<(), StartError> {
-    let Some((path, state, torn)) = memory else { return Ok(()) };
+/// Knows what another process remembered, and goes on with its file. Called before an operator can say a word: whatever is changed
+/// from then on is remembered, even while names are still looked up.
+fn recall(control: &Control, memory: Memory) -> Result<Option<(String, Vec<HealthRecord>)>, StartError> {
+    let Some((path, state, torn)) = memory else { return Ok(None) };
     let name = path.display();
     if !torn.is_empty() {
         let text = format!("{name}: lines {torn:?} are torn or were edited, and count for nothing");
@@ -147,8 +148,8 @@ fn resume(control: &Control, memory: Memory) -> Result<(), StartError> {
     }
     let file = control.open_state_file(&path, state.clone()).map_err(StartError)?;
     *control.state_file.borrow_mut() = Some(file);
-    control.resume(state, &format!("from {name}"));
-    Ok(())
+    control.recall(state.overrides.into_values());
+    Ok(Some((format!("from {name}"), state.health.into_values().collect())))
 }
 
 fn specs(model: &Model) -> Vec<CoreSpec> {
@@ -304,14 +305,18 @@ async fn control(mut start: Start) -> Result<(), StartError> {
     rt::spawn(core::read_signals(base.clone(), signals));
     rt::spawn(core::read_mail(base.clone(), inbox));
     let mut result = stop::wait_for_cores(&base, &notices).await;
+    let mut recalled = None;
     if result.is_ok() {
-        result = admin::listen_all(&control, &mut legacy).and_then(|()| web::start(control.base()));
+        result = admin::listen_all(&control, &mut legacy)
+            .and_then(|()| web::start(control.base()))
+            .and_then(|()| recall(&control, memory))
+            .map(|known| recalled = known);
     }
     if result.is_ok() {
         resolve::start(&control, &notices).await;
-        result = resume(&control, memory);
-    }
-    if result.is_ok() {
+        if let Some((origin, health)) = recalled {
+            control.resume(health, &origin);
+        }
         if let Some(companion) = companion {
             companion(&control.addresses.borrow().values().cloned().collect::<Vec<_>>());
         }

@@ -434,6 +434,29 @@ fn whatever_is_changed_at_run_time_is_an_override() {
     gate.finish();
 }
 
+/// A machine whose name server never answers.
+const NO_NAMES: &str = "ip link set lo up && ip link add mute type veth peer name end && ip link set mute up && \
+                        ip link set end up && ip addr add 192.0.2.2/24 dev mute && \
+                        ip neigh add 192.0.2.1 lladdr 02:00:00:00:00:01 dev mute && mount -t tmpfs tmpfs /mnt && \
+                        echo nameserver 192.0.2.1 > /mnt/names && mount --bind /mnt/names /etc/resolv.conf && exec \"$@\"";
+
+#[test]
+fn what_is_changed_while_the_start_waits_for_names_is_remembered() {
+    let server = free_address();
+    let named = "[backend.be.server.s2]\naddress = \"name.example:80\"\n";
+    let start = with_state(&(tcp(server, "weight = 10\n") + named));
+    let mut gate = start.through(&["unshare", "--net", "--mount", "sh", "-c", NO_NAMES, "sh"]).start();
+    gate.ask("set weight be/s1 50");
+    wait_state(&gate, "weight");
+    gate.wait_log("ready: ");
+    let log = gate.log();
+    let at = |text: &str| log.find(text).unwrap_or_else(|| panic!("{text} in:\n{log}"));
+    assert!(at("set weight be/s1 50") < at("ready: "), "names were waited for:\n{log}");
+    assert_eq!(gate.stat("be/s1", "weight"), "50");
+    gate.restart("KILL");
+    gate.wait_stat("be/s1", "weight", "50");
+}
+
 #[test]
 fn what_an_agent_said_of_the_health_is_known_after_a_restart() {
     let origin = Origin::echo();
