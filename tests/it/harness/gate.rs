@@ -234,6 +234,7 @@ impl Shardgate {
 
     /// Ends it with a signal, which it may not survive, and starts it again with what is in its configuration file now.
     pub(crate) fn restart(&mut self, signal: &str) {
+        let before = self.log().matches(" ready: ").count();
         self.signal(signal);
         self.wait_exit();
         let mut log = fs::OpenOptions::new();
@@ -247,6 +248,10 @@ impl Shardgate {
             .spawn()
             .expect("the binary runs");
         self.wait_ready();
+        // It answers before everything is as the process before had it, while names are looked up.
+        if before > 0 {
+            until("the start to be over", || self.log().matches(" ready: ").count() > before);
+        }
     }
 
     /// Waits until it answers.
