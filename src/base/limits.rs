@@ -127,6 +127,10 @@ pub const H2_GOODBYE: Duration = Duration::from_secs(2);
 /// How long a connection of HTTP/2 must have been without a stream to be sent away when a newer configuration runs.
 pub const H2_SETTLED: Duration = Duration::from_secs(1);
 
+/// The share of the streams of a connection to a server that is kept free by opening the next one ahead of need: a burst of so
+/// many waits for no connect.
+pub const H2_AHEAD_SHARE: u32 = 8;
+
 /// Idle server connections that a core keeps towards one place, whatever `pool-max-conn` allows: descriptors are shared by
 /// all pools, and more connections than this are not needed for any load that one core can serve.
 pub const IDLE_PER_POOL_MAX: usize = 1024;

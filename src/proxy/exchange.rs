@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use crate::base::id::{BackendId, ServerId};
 use crate::base::time::Now;
 use crate::model::Backend;
-use crate::model::http::{KeepAlive, Proto, Reuse};
+use crate::model::http::{KeepAlive, Reuse};
 use crate::policy::balance::{Algorithm, Tried};
 use crate::policy::http_action::TimeoutName;
 use crate::policy::retry::{self, Attempt, Decision as Next, Failure, Policy, RetryOn};
@@ -21,17 +21,16 @@ use crate::proxy::capture;
 use crate::proxy::client_h1::Client;
 use crate::proxy::dispatch::{self, Assigned};
 use crate::proxy::end::{End, Kind, Phase, Side};
-use crate::proxy::forward::{Broken, Link, Pump, Waits};
+use crate::proxy::forward::{Broken, Pump, Waits};
 use crate::proxy::h2_head;
 use crate::proxy::h2_stream;
 use crate::proxy::http::Stop;
 use crate::proxy::idle::{self, PoolId, Upstream, Wire};
-use crate::proxy::idle_share;
 use crate::proxy::log;
 use crate::proxy::observe;
 use crate::proxy::pad::Pad;
 use crate::proxy::queue::Slot;
-use crate::proxy::server_h2;
+use crate::proxy::reach;
 use crate::proxy::session::Session;
 use crate::proxy::timings::{self, Micros};
 use crate::rt::{self, SendBuf};
@@ -105,7 +104,7 @@ pub(super) async fn run(
         let mut sent = false;
         let mut reused = false;
         let mut replayable = true;
-        let failure = match connect(session, client, job, settings, server, fresh).await {
+        let failure = match reach::connect(session, client, job, settings, server, fresh).await {
             Err(failure) => failure,
             Ok((mut up, is_reused)) => {
                 reused = is_reused;
@@ -255,103 +254,6 @@ async fn take_slot(session: &Session, job: &Job, tried: &Tried) -> Result<Slot, 
 pub(super) fn wanted(session: &Session, job: &Job, tried: &Tried) -> Option<ServerId> {
     let Wanted { server, force } = job.wanted?;
     ((force || dispatch::takes_persistent(session, server)) && !tried.contains(server)).then_some(server)
-}
-
-/// A connection to the server: idle, where reuse allows it, or a new one. True: it was used before.
-async fn connect(
-    session: &Session,
-    client: &mut Client,
-    job: &Job,
-    settings: &Backend,
-    server: ServerId,
-    fresh: bool,
-) -> Result<(Upstream, bool), Failure> {
-    let core = &session.core;
-    let shard = core.shard();
-    let mut reused = None;
-    if !fresh {
-        reused = reuse(session, client, job.backend, settings, server);
-        if reused.is_none()
-            && let Some(uses_min) = shared_uses(settings, client)
-            && let Some(other) = idle_share::core_with(core, server)
-        {
-            reused = Box::pin(idle_share::ask(core, other, (job.backend, server), uses_min)).await;
-        }
-    }
-    let shares = core.model.servers[server].http.proto == Proto::Http2;
-    let pool = core.target(job.backend, server).pool.filter(|_| shares);
-    while reused.is_none()
-        && !fresh
-        && let Some(opening) = pool.and_then(|pool| server_h2::join(core, pool, server))
-    {
-        session.info.phase.set(Phase::Connect);
-        opening.wait().await?;
-        reused = reuse(session, client, job.backend, settings, server);
-    }
-    if let Some(up) = reused {
-        shard.backends[job.backend].count(Stat::Reuses);
-        shard.servers[server].count(Stat::Reuses);
-        shard.servers[server].count(Stat::SessionsTotal);
-        session.info.time(|t| t.is_connected = true);
-        return Ok((up, true));
-    }
-    session.info.phase.set(Phase::Connect);
-    session.info.time(|t| t.is_connected = false);
-    let opener = pool.map(|pool| server_h2::Opener::new(core, pool));
-    let started = rt::now();
-    let result = Box::pin(dispatch::attempt(session, settings, job.backend, server, &[])).await;
-    session.info.time(|t| t.connected(started, rt::now()));
-    if let (Some(opener), Err(failure)) = (&opener, &result) {
-        opener.failed(*failure);
-    }
-    let (conn, port) = result?;
-    dispatch::connected(session, job.backend, server, started);
-    let (wire, port, opener) = match core.model.servers[server].http.proto {
-        Proto::Http1 => (Wire::Conn(conn), port, Some(shard.servers[server].clone())),
-        Proto::Http2 => {
-            let stream = server_h2::open(core, pool, server, (conn, port)).await?;
-            (Wire::Stream(Box::new(stream)), None, None)
-        }
-    };
-    Ok((Upstream { link: Link::default(), wire, port, server, opener, uses: 0 }, false))
-}
-
-/// An idle connection to the server that this request may use.
-fn reuse(
-    session: &Session,
-    client: &mut Client,
-    backend: BackendId,
-    settings: &Backend,
-    server: ServerId,
-) -> Option<Upstream> {
-    if let Some(mut own) = client.own.take() {
-        if own.server == server && own.is_quiet() && !session.is_readdressed() {
-            return Some(*own);
-        }
-        return None;
-    }
-    let pool = session.core.target(backend, server).pool?;
-    if session.core.model.servers[server].http.proto == Proto::Http2 {
-        // Connections are made to be shared, whoever opened them.
-        let wire = Wire::Stream(Box::new(server_h2::take(&session.core, pool)?));
-        return Some(Upstream { link: Link::default(), wire, port: None, server, opener: None, uses: 0 });
-    }
-    let mut up = idle::take(&session.core, pool, shared_uses(settings, client)?)?;
-    // Another server with the same address may have opened it, or the same one under another generation.
-    up.server = server;
-    Some(up)
-}
-
-/// How many requests a connection must have served that this client may share, if it may.
-fn shared_uses(settings: &Backend, client: &Client) -> Option<u32> {
-    let is_first = client.requests <= 1;
-    match settings.http.as_ref().map_or(Reuse::Never, |http| http.reuse) {
-        Reuse::Never => None,
-        // A stale connection cannot be told from a server that refuses this client: its first request takes no risk.
-        Reuse::Safe if is_first => None,
-        Reuse::Aggressive if is_first => Some(2),
-        Reuse::Safe | Reuse::Aggressive | Reuse::Always => Some(0),
-    }
 }
 
 /// Sends the request and waits for the head of the final response, passing interim ones on.

@@ -19,9 +19,10 @@ use crate::base::time::Now;
 use crate::model::Source;
 use crate::model::tls::ServerTls;
 use crate::proxy::core::{Core, CoreBase};
-use crate::proxy::dispatch::Port;
+use crate::proxy::dial::Port;
 use crate::proxy::forward::{self, Link, Sink};
-use crate::proxy::server_h2::{Opening, ServerStream, Shared};
+use crate::proxy::idle_wait::Line;
+use crate::proxy::server_h2::{self, Opening, ServerStream, Shared};
 use crate::rt;
 use crate::stats::counters::ServerCells;
 use crate::stats::process::CoreStat;
@@ -145,6 +146,8 @@ struct Pool {
     shared: Vec<Rc<Shared>>,
     /// Those on their way.
     opening: Vec<Rc<Opening>>,
+    /// Requests that wait for any of them.
+    line: Line,
     /// As the last server that used it has it.
     purge_delay: Duration,
 }
@@ -203,6 +206,7 @@ impl Pools {
             purge_at: Now::default(),
             shared: Vec::new(),
             opening: Vec::new(),
+            line: Line::default(),
             purge_delay: Duration::ZERO,
         });
         id
@@ -233,6 +237,16 @@ impl Pools {
         &mut self.pool(id).opening
     }
 
+    /// All of them.
+    pub(super) fn all_shared(&self, id: PoolId) -> &[Rc<Shared>] {
+        &self.pools[id.0 as usize].shared
+    }
+
+    /// Requests that wait.
+    pub(super) fn line(&mut self, id: PoolId) -> &mut Line {
+        &mut self.pool(id).line
+    }
+
     fn pool(&mut self, id: PoolId) -> &mut Pool {
         &mut self.pools[id.0 as usize]
     }
@@ -256,15 +270,19 @@ pub(super) fn take(core: &CoreBase, id: PoolId, uses_min: u32) -> Option<Upstrea
     }
 }
 
-/// Keeps a connection for the next request, unless there are enough.
+/// Gives a connection to the request that waits longest, or keeps it for the next one, unless there are enough.
 pub(super) fn put(core: &CoreBase, id: PoolId, mut up: Upstream, keep: Keep) {
+    let Wire::Conn(conn) = &up.wire else { return };
+    up.link.recv.arm(conn);
     let mut pools = core.pools.borrow_mut();
     let pool = pools.pool(id);
+    if !pool.line.is_empty() {
+        let Some(unwanted) = pool.line.hand(up) else { return };
+        up = unwanted;
+    }
     if pool.idle.len() >= keep.max.min(IDLE_PER_POOL_MAX) || core.draining.get() {
         return;
     }
-    let Wire::Conn(conn) = &up.wire else { return };
-    up.link.recv.arm(conn);
     pool.purge_delay = keep.purge_delay;
     if pool.idle.is_empty() {
         pool.spare = 0;
@@ -290,7 +308,9 @@ pub(super) async fn sweep(core: Rc<CoreBase>) {
             }
             pool.idle = quiet;
             pool.spare = pool.spare.min(pool.idle.len());
-            pool.shared.retain(|shared| !shared.is_spare(now));
+            let mut one = server_h2::is_short(&pool.shared, |shared| !shared.is_quiet());
+            pool.shared
+                .retain(|shared| !shared.is_over() && (!shared.is_spare(now) || std::mem::take(&mut one)));
             if now >= pool.purge_at {
                 gone.extend(pool.idle.drain(..pool.spare.div_ceil(2)));
                 pool.spare = pool.idle.len();

@@ -1,10 +1,10 @@
 //! Connections to servers that speak HTTP/2: shared by the requests of a core, each driven by a task of its own. A request
 //! takes a stream of one that has room. Where there is none it waits for one that is being opened, as long as that has room
-//! for it, or opens another.
+//! for it, or opens another; a stream that another request gives back does as well (`idle_wait`). The next connection is
+//! opened before the last streams are taken.
 
-use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::rc::Rc;
+use std::cell::Cell;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 
-use crate::base::id::ServerId;
+use crate::base::id::{BackendId, ServerId};
+use crate::base::limits::H2_AHEAD_SHARE;
 use crate::base::net::Addr;
 use crate::base::time::Now;
 use crate::policy::retry::Failure;
@@ -21,12 +22,13 @@ use crate::proto::h1::framing::{self, Framing};
 use crate::proto::h1::head::{Ambiguous, HeadOptions, parse_request};
 use crate::proto::h2::head;
 use crate::proto::headers::{Head, HeadLimits};
-use crate::proxy::core::Core;
-use crate::proxy::dispatch::Port;
+use crate::proxy::core::{Core, CoreBase};
+use crate::proxy::dial::{self, Dial, Port};
+use crate::proxy::forward::Link;
 use crate::proxy::h2_body::{Incoming, Outgoing};
 use crate::proxy::h2_conn::{H2Conn, HasConn};
 use crate::proxy::h2_head;
-use crate::proxy::idle::{self, PoolId};
+use crate::proxy::idle::{self, PoolId, Upstream, Wire};
 use crate::proxy::input::Input;
 use crate::rt;
 use crate::tls::Transport;
@@ -45,84 +47,143 @@ pub(super) struct Shared {
     quiet_since: Cell<Now>,
     /// Our own address.
     local: Addr,
+    /// Where those wait who need a stream; `None`: nobody else may have one.
+    pool: Option<(Weak<CoreBase>, PoolId)>,
 }
 
 impl Shared {
+    /// How many streams it may have at once.
+    fn limit(&self) -> u32 {
+        let of_server = u32::try_from(self.send.current_max_send_streams()).unwrap_or(u32::MAX);
+        self.streams_max.min(of_server)
+    }
+
+    /// How many more requests may be sent over it now.
+    fn room(&self) -> u32 {
+        if self.is_over.get() { 0 } else { self.limit().saturating_sub(self.streams.get()) }
+    }
+
     /// Whether another request may be sent over it.
     fn has_room(&self) -> bool {
-        let of_server = u32::try_from(self.send.current_max_send_streams()).unwrap_or(u32::MAX);
-        !self.is_over.get() && self.streams.get() < self.streams_max.min(of_server)
+        self.room() > 0
+    }
+
+    /// Whether it takes no more requests.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.get()
+    }
+
+    /// Whether no request is on it.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.streams.get() == 0
     }
 
     /// Whether nobody needed it for so long.
     pub(super) fn is_spare(&self, now: Now) -> bool {
-        self.is_over.get() || (self.streams.get() == 0 && now >= self.quiet_since.get() + self.purge_delay)
+        self.is_quiet() && now >= self.quiet_since.get() + self.purge_delay
+    }
+
+    /// A stream of it.
+    pub(super) fn stream(self: &Rc<Self>, server: ServerId) -> Upstream {
+        let wire = Wire::Stream(Box::new(ServerStream::new(self.clone())));
+        Upstream { link: Link::default(), wire, port: None, server, opener: None, uses: 0 }
+    }
+
+    /// Gives its streams to those who wait.
+    fn hand(self: &Rc<Self>, core: &CoreBase, pool: PoolId) {
+        while self.has_room() && !core.pools.borrow_mut().line(pool).is_empty() {
+            let up = self.stream(ServerId(0));
+            let unwanted = core.pools.borrow_mut().line(pool).hand(up);
+            debug_assert!(unwanted.is_none(), "all who wait take a stream");
+        }
     }
 }
 
-/// A connection that somebody opens, and that others wait for.
+/// Whether those of the connections that count have few streams left.
+pub(super) fn is_short(shared: &[Rc<Shared>], counts: impl Fn(&Shared) -> bool) -> bool {
+    let those = || shared.iter().filter(|shared| !shared.is_over() && counts(shared));
+    let limit = those().map(|shared| shared.limit()).max().unwrap_or(0);
+    let room: u32 = those().fold(0, |sum, shared| sum.saturating_add(shared.room()));
+    room < limit / H2_AHEAD_SHARE
+}
+
+/// A connection that is opened for all who need one.
 #[derive(Default)]
 pub(super) struct Opening {
-    /// How it ended: `Some(None)`: look again.
-    result: Cell<Option<Option<Failure>>>,
-    /// Requests that wait for it, and the one that opens it.
+    /// Requests that wait for it.
     requests: Cell<u32>,
-    wakers: RefCell<Vec<Waker>>,
+    is_done: Cell<bool>,
 }
 
 impl Opening {
-    /// Waits for its end.
-    pub(super) async fn wait(&self) -> Result<(), Failure> {
-        let failure = poll_fn(|cx| match self.result.get() {
-            Some(failure) => Poll::Ready(failure),
-            None => {
-                self.wakers.borrow_mut().push(cx.waker().clone());
-                Poll::Pending
-            }
-        });
-        failure.await.map_or(Ok(()), Err)
+    /// One more waits for it.
+    pub(super) fn join(&self) {
+        self.requests.set(self.requests.get() + 1);
+    }
+
+    /// One waits no more.
+    pub(super) fn leave(&self) {
+        self.requests.set(self.requests.get() - 1);
+    }
+
+    /// Whether it is there.
+    pub(super) fn is_done(&self) -> bool {
+        self.is_done.get()
     }
 }
 
-/// Whoever opens a connection; whoever waits for it looks again when this is over.
-pub(super) struct Opener {
+/// Whoever opens a connection; those who wait for it look again when this is over.
+struct Opener {
     opening: Rc<Opening>,
     pool: PoolId,
     core: Rc<Core>,
-}
-
-impl Opener {
-    /// Lets others wait for a connection that is opened now.
-    pub(super) fn new(core: &Rc<Core>, pool: PoolId) -> Opener {
-        let opening = Rc::new(Opening::default());
-        opening.requests.set(1);
-        core.pools.borrow_mut().opening(pool).push(opening.clone());
-        Opener { opening, pool, core: core.clone() }
-    }
-
-    /// There is none, for those who wait either.
-    pub(super) fn failed(&self, failure: Failure) {
-        self.opening.result.set(Some(Some(failure)));
-    }
+    failure: Option<Failure>,
 }
 
 impl Drop for Opener {
     fn drop(&mut self) {
-        self.core.pools.borrow_mut().opening(self.pool).retain(|other| !Rc::ptr_eq(other, &self.opening));
-        if self.opening.result.get().is_none() {
-            self.opening.result.set(Some(None));
-        }
-        self.opening.wakers.take().into_iter().for_each(Waker::wake);
+        let mut pools = self.core.pools.borrow_mut();
+        pools.opening(self.pool).retain(|other| !Rc::ptr_eq(other, &self.opening));
+        pools.line(self.pool).end(&self.opening, self.failure);
     }
+}
+
+/// Opens a connection for whoever waits for it.
+pub(super) fn start(
+    core: &Rc<Core>,
+    pool: PoolId,
+    (backend, server): (BackendId, ServerId),
+    dial: Dial,
+) -> Rc<Opening> {
+    let opening = Rc::new(Opening::default());
+    core.pools.borrow_mut().opening(pool).push(opening.clone());
+    let mut opener = Opener { opening: opening.clone(), pool, core: core.clone(), failure: None };
+    rt::spawn(async move {
+        let (core, started) = (opener.core.clone(), rt::now());
+        let opened = match dial.run().await {
+            Ok(dialed) => {
+                dial::made(&core, backend, server, started);
+                open(&core, Some(pool), server, dialed).await
+            }
+            Err(failure) => Err(failure),
+        };
+        match opened {
+            Ok(shared) => {
+                opener.opening.is_done.set(true);
+                shared.hand(&core, pool);
+            }
+            Err(failure) => opener.failure = Some(failure),
+        }
+        drop(opener);
+    });
+    opening
 }
 
 /// A connection that is being opened and will have room for another request.
 pub(super) fn join(core: &Core, pool: PoolId, server: ServerId) -> Option<Rc<Opening>> {
     let streams_max = core.model.servers[server].http.max_streams;
     let mut pools = core.pools.borrow_mut();
-    let opening = pools.opening(pool).iter().find(|opening| opening.requests.get() < streams_max)?.clone();
-    opening.requests.set(opening.requests.get() + 1);
-    Some(opening)
+    pools.opening(pool).iter().find(|opening| opening.requests.get() < streams_max).cloned()
 }
 
 /// The place of one request on a shared connection.
@@ -140,8 +201,13 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.shared.streams.set(self.shared.streams.get() - 1);
-        self.shared.quiet_since.set(rt::now());
+        let shared = &self.shared;
+        shared.streams.set(shared.streams.get() - 1);
+        shared.quiet_since.set(rt::now());
+        let Some((core, pool)) = &shared.pool else { return };
+        if let Some(core) = core.upgrade() {
+            shared.hand(&core, *pool);
+        }
     }
 }
 
@@ -162,10 +228,19 @@ impl ServerStream {
     }
 }
 
-/// A connection with room, if there is one.
-pub(super) fn take(core: &Core, pool: PoolId) -> Option<ServerStream> {
-    let shared = core.pools.borrow_mut().shared(pool, |shared| shared.has_room())?;
-    Some(ServerStream::new(shared))
+/// A stream of a connection with room, if there is one. Opens the next connection when little room is left.
+pub(super) fn take(
+    core: &Rc<Core>,
+    pool: PoolId,
+    (backend, server): (BackendId, ServerId),
+) -> Option<Upstream> {
+    let shared = core.pools.borrow_mut().shared(pool, Shared::has_room)?;
+    let stream = shared.stream(server);
+    let pools = &core.pools;
+    if is_short(pools.borrow().all_shared(pool), |_| true) && pools.borrow_mut().opening(pool).is_empty() {
+        start(core, pool, (backend, server), Dial::of_pool(core, backend, server));
+    }
+    Some(stream)
 }
 
 /// Starts HTTP/2 on a fresh connection, and shares it.
@@ -174,7 +249,7 @@ pub(super) async fn open(
     pool: Option<PoolId>,
     server: ServerId,
     (conn, port): (Transport, Option<Port>),
-) -> Result<ServerStream, Failure> {
+) -> Result<Rc<Shared>, Failure> {
     let streams_max = core.model.servers[server].http.max_streams;
     let settings = &core.model.global.h2;
     let mut builder = Builder::new();
@@ -196,6 +271,7 @@ pub(super) async fn open(
         is_over: Cell::new(false),
         quiet_since: Cell::new(rt::now()),
         local,
+        pool: pool.map(|pool| (Rc::downgrade(core.base()), pool)),
     });
     let of_task = Rc::downgrade(&shared);
     rt::spawn(async move {
@@ -208,7 +284,7 @@ pub(super) async fn open(
     if let Some(pool) = pool {
         core.pools.borrow_mut().share(pool, shared.clone());
     }
-    Ok(ServerStream::new(shared))
+    Ok(shared)
 }
 
 /// A connection and the source port that it was made from. Fields in order of their drop.

@@ -1,10 +1,11 @@
 //! Servers that speak HTTP/2, frame by frame: answers that are none, refusals, goodbyes, limits.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::harness::frames::*;
-use crate::harness::http::sections;
+use crate::harness::http::{Wire, sections};
 use crate::harness::{Origin, Shardgate, until};
 
 const OK: &[(&str, &str)] = &[(":status", "200")];
@@ -262,5 +263,35 @@ fn an_upload_waits_for_the_window_of_the_server() {
     wire.send(vec![b'x'; 50_000]);
     assert_eq!(wire.response("POST").text(), "50000");
     drop(wire);
+    gate.finish();
+}
+
+#[test]
+fn the_next_connection_is_opened_before_it_is_needed() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let (on_first, both) = (seen.clone(), AtomicUsize::new(0));
+    let (_origin, gate) = gate_with(&[], "max-streams = 8", move |server, _| {
+        both.fetch_add(1, Ordering::Relaxed);
+        let mut streams = Vec::new();
+        while let Some((stream, _)) = server.request() {
+            streams.push(stream);
+            on_first.store(streams.len(), Ordering::Relaxed);
+            if streams.len() == 8 {
+                // Nobody has asked for more than these eight.
+                until("the next connection is there", || both.load(Ordering::Relaxed) == 2);
+                streams.drain(..).for_each(|stream| server.answer(stream, OK, b"all"));
+            }
+        }
+    });
+    let mut clients: Vec<_> = (0..8).map(|_| gate.wire("fe")).collect();
+    let ask = |client: &mut Wire| client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    clients[..7].iter_mut().for_each(ask);
+    until("seven are here", || seen.load(Ordering::Relaxed) == 7);
+    assert_eq!(gate.count("be/s1", "connect"), 1, "an eighth of the streams is free");
+    ask(&mut clients[7]);
+    clients.iter_mut().for_each(|client| assert_eq!(client.response("GET").text(), "all"));
+    drop(clients);
+    gate.wait_stat("be/s1", "connect", "2");
+    gate.wait_stat("fe/FRONTEND", "scur", "0");
     gate.finish();
 }

@@ -9,6 +9,7 @@ mod admin;
 mod checks;
 mod close;
 mod config;
+mod connects;
 mod content;
 mod corpus;
 mod demo;

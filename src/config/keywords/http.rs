@@ -163,7 +163,7 @@ keywords! {
     "What to speak to the server: HTTP/1.1, or HTTP/2, on a clear connection by prior knowledge (h2c). Servers of gRPC need \"h2\".";
     "proto = \"h2\""
     "max-streams" in SERVER_DEFAULTS, Integer(1, 1 << 20), default "100", haproxy "tune.h2.be.max-concurrent-streams";
-    "Requests at once on one connection of HTTP/2 to the server; the server may allow less. Beyond it another connection is opened.";
+    "Requests at once on one connection of HTTP/2 to the server; the server may allow less. When less than an eighth of them is free the next connection is opened, before it is needed.";
     "proto = \"h2\"\nmax-streams = 50"
 
     "allow" in BOTH, True, default "", haproxy "allow";
