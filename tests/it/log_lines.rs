@@ -31,7 +31,7 @@ impl Proxy {
     fn until_there_is(&self, backend: &str, column: &str) {
         let Some(path) = &self.stats else { return };
         until("HAProxy is there", || {
-            let mut socket = UnixStream::connect(path).expect("HAProxy listens");
+            let Ok(mut socket) = UnixStream::connect(path) else { return false };
             socket.write_all(b"show stat\n").expect("HAProxy reads");
             let mut text = String::new();
             socket.read_to_string(&mut text).expect("text");

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::harness::gate::Start;
 use crate::harness::peers::{Peer, free_address};
 use crate::harness::scenario::scenario;
-use crate::harness::{Origin, Shardgate, until};
+use crate::harness::{Origin, Shardgate, eventually, until};
 
 const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -536,7 +536,7 @@ fn rows(socket: &Path, backend: &str) -> BTreeMap<String, Vec<String>> {
 }
 
 fn ask(socket: &Path, command: &str) -> String {
-    let mut stream = UnixStream::connect(socket).expect("it listens");
+    let mut stream = eventually("the admin socket", || UnixStream::connect(socket).ok());
     stream.write_all(format!("{command}\n").as_bytes()).expect("accepted");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
