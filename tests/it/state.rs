@@ -526,6 +526,10 @@ fn rows(socket: &Path, backend: &str) -> BTreeMap<String, Vec<String>> {
             // Which of its addresses a name gives is each resolver's choice.
             fields[4].clear();
         }
+        if fields[6] == "1" {
+            // A check that was under way when it was put out of service may still have counted.
+            fields[12].clear();
+        }
         for bits in [13, 14] {
             // A check may be under way.
             fields[bits] = (fields[bits].parse::<u32>().expect("a number") & !1).to_string();
