@@ -1,56 +1,13 @@
 // Drives a headless Chromium over its DevTools pipe: logs in to the statistics page, watches a counter move without a reload,
 // drains a server with the form, and sees it drained. Usage: node browser.mjs CHROMIUM PAGE USER PASSWORD TRAFFIC [PICTURES]
 // PICTURES: a directory for pictures of the page: wide and narrow, light and dark.
-import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { browser, until } from "./devtools.mjs";
 
 const [chromium, page, user, password, traffic, pictures] = process.argv.slice(2);
-const DEADLINE_MS = 30000;
 
-const profile = mkdtempSync(join(tmpdir(), "browser-"));
-const flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
-  "--no-first-run", "--disable-extensions", "--disable-background-networking", "--disable-component-update",
-  "--remote-debugging-pipe", `--user-data-dir=${profile}`, "about:blank"];
-const child = spawn(chromium, flags, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
-const [toBrowser, fromBrowser] = [child.stdio[3], child.stdio[4]];
-
-// Messages are JSON, each ended by a zero byte.
-let number = 0, rest = Buffer.alloc(0);
-const waiting = new Map(), listeners = [];
-fromBrowser.on("data", block => {
-  rest = Buffer.concat([rest, block]);
-  for (let end; (end = rest.indexOf(0)) >= 0; rest = rest.subarray(end + 1)) {
-    const message = JSON.parse(rest.subarray(0, end));
-    if (message.id) {
-      const [resolve, reject] = waiting.get(message.id);
-      waiting.delete(message.id);
-      message.error ? reject(new Error(message.error.message)) : resolve(message.result);
-    } else {
-      listeners.forEach(listener => listener(message));
-    }
-  }
-});
-function send(method, params = {}, sessionId) {
-  const id = ++number;
-  toBrowser.write(JSON.stringify({ id, method, params, sessionId }) + "\0");
-  return new Promise((resolve, reject) => waiting.set(id, [resolve, reject]));
-}
-
-async function until(what, look) {
-  const end = Date.now() + DEADLINE_MS;
-  for (;;) {
-    if (await look().catch(() => false)) return;
-    if (Date.now() > end) throw new Error(`${what}: not within ${DEADLINE_MS} ms`);
-    await new Promise(resolve => setTimeout(resolve, 50));
-  }
-}
-
-async function main() {
-  const { targetId } = await send("Target.createTarget", { url: "about:blank" });
-  const { sessionId } = await send("Target.attachToTarget", { targetId, flatten: true });
-  const tab = (method, params) => send(method, params, sessionId);
+async function main({ tab, listeners }) {
   const problems = [];
   let asked = 0;
   listeners.push(({ method, params }) => {
@@ -134,14 +91,4 @@ async function main() {
   console.log("nothing was reported");
 }
 
-let failed = false;
-try {
-  await main();
-} catch (error) {
-  failed = true;
-  console.error(String(error.stack || error));
-}
-child.kill("SIGKILL");
-await new Promise(resolve => (child.exitCode === null && child.signalCode === null ? child.once("exit", resolve) : resolve()));
-rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
-process.exit(failed ? 1 : 0);
+await browser(chromium, [], main);
