@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::IntoRawFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -106,7 +107,7 @@ fn answer(stream: &mut TcpStream) -> Option<()> {
 }
 
 /// Reads byte by byte, so that nothing is read too far.
-fn read_head(stream: &mut TcpStream) -> Option<String> {
+fn read_head(stream: &mut impl Read) -> Option<String> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -123,8 +124,19 @@ fn length_of(head: &str) -> usize {
     line.map_or(0, |value| value.trim().parse().expect("a number"))
 }
 
-/// Starts the process in a thread; its data core serves `listener`. It ends with the test.
-fn start(listener: TcpListener, origin: u16) {
+/// Starts the process in a thread; its data core serves the listeners: plain, with TLS, and with TLS that tells servers of the
+/// client's certificate. It ends with the test.
+fn start([plain, tls, telling]: [TcpListener; 3], pki: &Pki, origin: u16) {
+    let tls_of = |listener: TcpListener| {
+        let (site, ca) = (pki.dir.path().join("site.pem"), pki.dir.path().join("ca.pem"));
+        format!(
+            "{{ address = \"fd@{}\", tls = {{ certificates = \"{}\", verify = \"required\", ca-file = \"{}\" }} }}",
+            listener.into_raw_fd(),
+            site.display(),
+            ca.display()
+        )
+    };
+    let (tls, telling) = (tls_of(tls), tls_of(telling));
     let text = format!(
         r#"
 [global]
@@ -144,12 +156,23 @@ rules = [
 ]
 response-rules = [{{ del-header = "Server" }}]
 default-backend = "be"
+[frontend.tls]
+bind = [{tls}]
+default-backend = "be"
+[frontend.telling]
+bind = [{telling}]
+forward-client-cert = true
+rules = [
+    {{ set-header = {{ name = "X-DN", value = "%[ssl_c_s_dn] %[ssl_c_i_dn(cn)] %[ssl_c_notafter(iso)] %[ssl_f_s_dn(cn)]" }} }},
+    {{ deny = true, if = "{{ ssl_c_version 1 }} or {{ ssl_c_serial,hex AA }}" }},
+]
+default-backend = "be"
 [backend.be]
 http-reuse = "always"
 [backend.be.server.s1]
 address = "127.0.0.1:{origin}"
 "#,
-        listener.into_raw_fd()
+        plain.into_raw_fd()
     );
     let (model, diagnostics) = control::load::from_text("steady.toml", &text).expect("the machine is known");
     let model = model.unwrap_or_else(|| panic!("{diagnostics:?}"));
@@ -159,11 +182,58 @@ address = "127.0.0.1:{origin}"
     is_ready.recv().expect("the process starts");
 }
 
+/// Certificates of the server and of a client.
+struct Pki {
+    dir: tempfile::TempDir,
+    client: Arc<rustls::ClientConfig>,
+}
+
+impl Pki {
+    fn new() -> Pki {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let ca = params.self_signed(&key).expect("a certificate");
+        let issuer = rcgen::Issuer::new(params, key);
+        let make = |name: &str| {
+            let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            let key = rcgen::KeyPair::generate().expect("a key");
+            (params.signed_by(&key, &issuer).expect("a certificate"), key)
+        };
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (site, site_key) = make("site.test");
+        std::fs::write(dir.path().join("ca.pem"), ca.pem()).expect("writable");
+        let pem = site.pem() + &site_key.serialize_pem();
+        std::fs::write(dir.path().join("site.pem"), pem).expect("writable");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(ca.der().clone()).expect("a root");
+        let (own, own_key) = make("me.test");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![own.der().clone()], own_key.into())
+            .expect("a certificate with its key");
+        Pki { dir, client: Arc::new(client) }
+    }
+
+    fn connect(&self, port: u16) -> Tls {
+        let name = "site.test".try_into().expect("a name");
+        let client = rustls::ClientConnection::new(self.client.clone(), name).expect("a client");
+        rustls::StreamOwned::new(client, TcpStream::connect(("127.0.0.1", port)).expect("connected"))
+    }
+}
+
+type Tls = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
+
 /// Sends requests on all clients in turn and reads the answers whole.
-fn load(clients: &mut [TcpStream], request: &[u8], size: usize, count: usize) {
+fn load(clients: &mut [impl Read + Write], request: &[u8], size: usize, count: usize) {
     for _ in 0..count / clients.len() {
         for client in &mut *clients {
             client.write_all(request).expect("it is taken");
+            client.flush().expect("it is taken");
         }
         for client in &mut *clients {
             let head = read_head(client).expect("an answer");
@@ -174,13 +244,25 @@ fn load(clients: &mut [TcpStream], request: &[u8], size: usize, count: usize) {
     }
 }
 
+/// What the data core allocates for so many requests.
+fn count(clients: &mut [impl Read + Write], request: &[u8], size: usize) -> usize {
+    load(clients, request, size, WARM_UP);
+    let before = COUNT.load(Ordering::Relaxed);
+    TRACED.store(std::env::var_os("STEADY_TRACE").map_or(0, |_| 100), Ordering::Relaxed);
+    ON.store(true, Ordering::Relaxed);
+    load(clients, request, size, COUNTED);
+    ON.store(false, Ordering::Relaxed);
+    COUNT.load(Ordering::Relaxed) - before
+}
+
 #[test]
 fn a_request_allocates_nothing_on_its_data_core() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("bound").port();
-    start(listener, origin());
+    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let ports = listeners.each_ref().map(|listener| listener.local_addr().expect("bound").port());
+    let pki = Pki::new();
+    start(listeners, &pki, origin());
     let mut clients: Vec<TcpStream> =
-        (0..CLIENTS).map(|_| TcpStream::connect(("127.0.0.1", port)).expect("connected")).collect();
+        (0..CLIENTS).map(|_| TcpStream::connect(("127.0.0.1", ports[0])).expect("connected")).collect();
     let get =
         |path: &str| format!("GET {path} HTTP/1.1\r\nHost: Steady\r\nUser-Agent: test\r\n\r\n").into_bytes();
     let mut post = b"POST /0 HTTP/1.1\r\nHost: Steady\r\nContent-Length: 4096\r\n\r\n".to_vec();
@@ -190,14 +272,15 @@ fn a_request_allocates_nothing_on_its_data_core() {
         ("POST of 4 kB", post, 0),
         ("GET of 100 kB", get("/100000"), 100_000),
     ] {
-        load(&mut clients, &request, size, WARM_UP);
-        let before = COUNT.load(Ordering::Relaxed);
-        TRACED.store(std::env::var_os("STEADY_TRACE").map_or(0, |_| 100), Ordering::Relaxed);
-        ON.store(true, Ordering::Relaxed);
-        load(&mut clients, &request, size, COUNTED);
-        ON.store(false, Ordering::Relaxed);
-        let count = COUNT.load(Ordering::Relaxed) - before;
+        let count = count(&mut clients, &request, size);
         // What runs by the clock, statistics for example, may allocate now and then; a request may not.
         assert!(count < COUNTED / 100, "{what}: {count} allocations in {COUNTED} requests");
     }
+    // rustls allocates for each record that it seals. What rules and servers are told of the client adds nothing to it.
+    let [plain, telling] = [ports[1], ports[2]].map(|port| {
+        let mut clients: Vec<Tls> = (0..CLIENTS).map(|_| pki.connect(port)).collect();
+        count(&mut clients, &get("/100"), 100)
+    });
+    assert!(plain > 0, "the counter counts");
+    assert!(telling < plain + COUNTED / 100, "{telling} allocations in {COUNTED} requests where {plain} do");
 }

@@ -54,6 +54,14 @@ pub const TLS_QUEUED_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of an OCSP response: some kB, with the certificate of the responder.
 pub const OCSP_BYTES_MAX: u64 = 64 * 1024;
 
+/// Certificates of a client's chain that are looked at one by one, where errors in them may be ignored: more than any authority
+/// has between its root and a client.
+pub const TLS_CHAIN_MAX: usize = 10;
+
+/// Fields of certificates that a connection remembers the text of: more than the rules and formats of a frontend ask for, as a
+/// rule. Those beyond it are read anew by each request.
+pub const TLS_FIELDS_KNOWN_MAX: usize = 16;
+
 /// Bytes that a client may send before the end of its handshake (`allow-0rtt`): a request's head, as nothing with a body is
 /// answered so early.
 pub const TLS_EARLY_BYTES_MAX: u32 = 16 * 1024;

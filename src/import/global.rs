@@ -2,42 +2,63 @@
 
 use super::ProcessSettings;
 use super::coverage::{self, Fate};
+use super::crt_store::Stores;
 use super::proxy::{Outcome, split, tell, unknown};
 use super::report::Report;
 use super::source::{Directive, Prefix, Section};
 use super::toml::{Table, Val};
 use super::value::{self, Bad};
 use super::words::Variables;
+use crate::config::Reader;
 use crate::config::keywords::Scope;
 
 /// What `global` says about the lines of other sections.
-#[derive(Default)]
-pub(super) struct Globals {
+pub(super) struct Globals<'e> {
     /// `crt-base` and `ca-base`: where relative paths begin.
     pub(super) crt_base: Option<String>,
     pub(super) ca_base: Option<String>,
     /// `ssl-default-bind-*` as options of a bind.
     pub(super) bind_tls: Vec<String>,
+    /// `ssl-default-server-*` as options of a server.
+    pub(super) server_tls: Vec<String>,
+    /// `crt-store` sections.
+    pub(super) stores: Stores,
+    /// Reads what is named: crt-lists.
+    pub(super) read: &'e Reader,
 }
 
-impl Globals {
-    pub(super) fn of(sections: &[Section]) -> Globals {
-        let mut globals = Globals::default();
+impl<'e> Globals<'e> {
+    /// Nothing is said.
+    pub(super) fn none(read: &'e Reader) -> Globals<'e> {
+        let (bind_tls, server_tls) = (Vec::new(), Vec::new());
+        Globals { crt_base: None, ca_base: None, bind_tls, server_tls, stores: Stores::default(), read }
+    }
+
+    pub(super) fn of(sections: &[Section], read: &'e Reader) -> Globals<'e> {
+        let mut globals = Globals::none(read);
+        let mut key_base = None;
         for d in sections.iter().filter(|s| s.kind == "global").flat_map(|s| &s.directives) {
             match d.words.as_slice() {
                 [word, path] if word == "crt-base" => globals.crt_base = Some(path.clone()),
+                [word, path] if word == "key-base" => key_base = Some(path.as_str()),
                 [word, path] if word == "ca-base" => globals.ca_base = Some(path.clone()),
-                [word, list] if DEFAULTS_OF_BINDS.iter().any(|(from, _)| from == word) => {
-                    let option = DEFAULTS_OF_BINDS.iter().find(|(from, _)| from == word);
-                    globals.bind_tls.extend(option.map(|(_, option)| (*option).to_owned()));
-                    globals.bind_tls.push(list.clone());
-                }
-                [word, options @ ..] if word == "ssl-default-bind-options" => {
-                    globals.bind_tls.extend(options.iter().cloned());
+                [word, options @ ..] if word.starts_with("ssl-default-") => {
+                    let sides =
+                        [("ssl-default-bind-", &mut globals.bind_tls), ("ssl-default-server-", &mut globals.server_tls)];
+                    for (prefix, side) in sides {
+                        let Some(option) = word.strip_prefix(prefix) else { continue };
+                        if TLS_LISTS.contains(&option) {
+                            side.push(option.to_owned());
+                        } else if option != "options" {
+                            continue;
+                        }
+                        side.extend(options.iter().cloned());
+                    }
                 }
                 _ => {}
             }
         }
+        globals.stores = Stores::of(sections, globals.crt_base.as_deref(), key_base);
         globals
     }
 }
@@ -55,12 +76,8 @@ pub(super) fn process(sections: &[Section], variables: &Variables<'_>) -> Proces
     settings
 }
 
-/// Directives that hold for every bind with `ssl`, and the option of a bind that each is.
-const DEFAULTS_OF_BINDS: &[(&str, &str)] = &[
-    ("ssl-default-bind-ciphers", "ciphers"),
-    ("ssl-default-bind-ciphersuites", "ciphersuites"),
-    ("ssl-default-bind-curves", "curves"),
-];
+/// Options of binds and servers that `ssl-default-bind-*` and `ssl-default-server-*` set for all with `ssl`.
+const TLS_LISTS: &[&str] = &["ciphers", "ciphersuites", "curves"];
 
 /// The tables that it makes: `[global]` and `[admin]`.
 pub(super) fn translate(
@@ -125,11 +142,16 @@ fn directive(
         ("default-path", [word]) if word == "current" || word == "config" => {
             Outcome::Near("paths are relative to the configuration file".to_owned())
         }
-        ("crt-base" | "ca-base" | "ssl-default-bind-options", [_, ..]) => Outcome::Exact,
-        ("ssl-default-bind-ciphers" | "ssl-default-bind-ciphersuites" | "ssl-default-bind-curves", [_]) => {
+        ("crt-base" | "ca-base" | "key-base", [_, ..]) => Outcome::Exact,
+        ("ssl-default-bind-options" | "ssl-default-server-options", [_, ..]) => Outcome::Exact,
+        (word, [_])
+            if ["ssl-default-bind-", "ssl-default-server-"]
+                .iter()
+                .any(|prefix| word.strip_prefix(prefix).is_some_and(|list| TLS_LISTS.contains(&list))) =>
+        {
             Outcome::Exact
         }
-        ("ssl-default-bind-sigalgs" | "ssl-default-bind-client-sigalgs" | "ssl-dh-param-file", _) => {
+        (word, _) if word.starts_with("ssl-default-") || word == "ssl-dh-param-file" => {
             Outcome::Ignored("the TLS library chooses among strong ones".to_owned())
         }
         ("ssl-server-verify", [word]) if word == "required" => Outcome::Exact,

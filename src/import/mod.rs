@@ -1,12 +1,14 @@
 //! Layer 2, haproxy.cfg -> TOML and a report. No IO: the texts of the files and the environment come in.
 //!
 //! `words` cuts lines, `condition` decides `.if`, `source` makes sections of directives; `coverage` knows every keyword of HAProxy
-//! and its fate; `proxy`, `options`, `rules`, `checks`, `global` and `legacy` translate what is `Mapped`; `toml` writes it down. What comes
+//! and its fate; `proxy`, `options`, `tls`, `crt_list`, `rules`, `checks`, `global` and `legacy` translate what is `Mapped`; `toml` writes it down. What comes
 //! out is loaded by `config` as any other file, so that there is one meaning of everything; [`Imported::located`] leads its messages back to haproxy.cfg.
 
 mod checks;
 mod condition;
 mod coverage;
+pub mod crt_list;
+mod crt_store;
 mod docs;
 pub mod fuzz;
 mod global;
@@ -59,7 +61,7 @@ pub fn import(files: &[(String, String)], env: &Env) -> Imported {
     let mut variables = Variables::new(&env.variable);
     let mut report = Report::new(files.iter().map(|(name, _)| name.clone()).collect());
     let sections = source::read(files, &mut variables, &mut report);
-    let writer = proxy::translate(&sections, &variables, &mut report);
+    let writer = proxy::translate(&sections, (&variables, &env.read), &mut report);
     report.finish();
     let process = global::process(&sections, &variables);
     Imported { toml: writer.text, report, process, origins: writer.origins }

@@ -27,11 +27,12 @@ pub(super) fn bind(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
     // What holds for all comes first, so that what is said here replaces it.
     let common = if is_tls { proxy.globals.bind_tls.as_slice() } else { &[] };
     let worst = options.read(&[common, own].concat());
-    let (mut entries, tls) = (options.entries, options.tls);
+    let (mut entries, mut tls) = (options.entries, options.tls);
     if let Some(wrong) = worst.wrong {
         return wrong;
     }
     if is_tls {
+        tls::finish(&mut tls);
         entries.push(("tls".to_owned(), Val::Table(tls)));
     }
     entries.insert(0, ("address".to_owned(), Val::Text(address)));
@@ -75,16 +76,17 @@ pub(super) fn server(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
     // Of default-server the TLS options are read here: they add up to one table.
     let common = common_options(proxy, d);
     let mut common_reader = Options::new(proxy, Scope::DefaultServer, coverage::SERVER);
-    common_reader.read(&common);
+    common_reader.read(&[proxy.globals.server_tls.as_slice(), &common].concat());
     let mut reader = Options::new(proxy, Scope::Server, coverage::SERVER);
     reader.tls = common_reader.tls;
     let worst = reader.read(options);
-    let (mut entries, tls) = (reader.entries, reader.tls);
+    let (mut entries, mut tls) = (reader.entries, reader.tls);
     if let Some(wrong) = worst.wrong {
         return wrong;
     }
     let says = |words: &[String], wanted: &str| words.iter().any(|word| word == wanted);
     if says(options, "ssl") || says(&common, "ssl") && !says(options, "no-ssl") {
+        tls::finish(&mut tls);
         entries.push(("tls".to_owned(), if tls.is_empty() { Val::Flag(true) } else { Val::Table(tls) }));
     }
     entries.insert(0, ("address".to_owned(), Val::Text(address)));
@@ -273,7 +275,7 @@ impl<'p, 'a, 'e> Options<'p, 'a, 'e> {
             return Ok(used);
         }
         let scope = if self.scope == Scope::Bind { Scope::BindTls } else { Scope::ServerTls };
-        if let Some(used) = tls::option(self.proxy, scope, &mut self.tls, &mut self.near, words)? {
+        if let Some(used) = tls::option((self.proxy.globals, self.proxy.variables), scope, &mut self.tls, &mut self.near, words)? {
             return Ok(used);
         }
         let Some((_, _, fate)) = self.table.iter().find(|(keyword, ..)| *keyword == word) else {

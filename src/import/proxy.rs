@@ -9,7 +9,8 @@ use super::source::{Directive, Place, Prefix, Section};
 use super::toml::{Table, Val, Writer};
 use super::value::{self, Bad};
 use super::words::{self, Variables};
-use super::{checks, global, legacy, options, rules, stick};
+use super::{checks, crt_store, global, legacy, options, rules, stick};
+use crate::config::Reader;
 use crate::config::keywords::{self, KeywordMode, Scope};
 
 /// What a translation came to.
@@ -33,7 +34,7 @@ pub(super) struct Proxy<'a, 'e> {
     pub(super) checks: checks::Checks,
     pub(super) sections: &'a [Section],
     pub(super) variables: &'a Variables<'e>,
-    pub(super) globals: &'a global::Globals,
+    pub(super) globals: &'a global::Globals<'e>,
 }
 
 /// What every section may look at.
@@ -41,11 +42,15 @@ pub(super) struct Proxy<'a, 'e> {
 struct Given<'a, 'e> {
     sections: &'a [Section],
     variables: &'a Variables<'e>,
-    globals: &'a global::Globals,
+    globals: &'a global::Globals<'e>,
 }
 
 /// Translates all sections.
-pub(super) fn translate(sections: &[Section], variables: &Variables<'_>, report: &mut Report) -> Writer {
+pub(super) fn translate<'e>(
+    sections: &[Section],
+    (variables, read): (&Variables<'e>, &'e Reader),
+    report: &mut Report,
+) -> Writer {
     let mut writer = Writer::default();
     let mut defaults = Table::new(&["defaults"], Place::default(), Vec::new());
     for section in sections.iter().filter(|s| s.kind == "global") {
@@ -54,7 +59,7 @@ pub(super) fn translate(sections: &[Section], variables: &Variables<'_>, report:
         }
     }
     let shared = shared_defaults(sections);
-    let globals = global::Globals::of(sections);
+    let globals = global::Globals::of(sections, read);
     let given = Given { sections, variables, globals: &globals };
     let translated: Vec<Table> = sections
         .iter()
@@ -63,6 +68,10 @@ pub(super) fn translate(sections: &[Section], variables: &Variables<'_>, report:
                 "frontend" | "backend" | "listen" => proxy(given, section, shared, report),
                 "userlist" => userlist(section, variables, report),
                 "http-errors" => http_errors(section, report),
+                "crt-store" => {
+                    crt_store::tell_of(section, report);
+                    Vec::new()
+                }
                 "global" | "defaults" => Vec::new(),
                 kind => other(section, kind, report),
             };

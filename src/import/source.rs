@@ -195,7 +195,7 @@ impl Reader<'_> {
         };
         variables.set(".SECTION", Some(if name.is_empty() { kind.clone() } else { name.clone() }));
         let defaults = self.defaults_of(&kind, &mut rest, place);
-        let needs_name = !matches!(kind.as_str(), "global" | "defaults" | "traces");
+        let needs_name = !matches!(kind.as_str(), "global" | "defaults" | "traces" | "crt-store");
         if needs_name && name.is_empty() {
             self.report.error(place, &kind, &format!("a {kind} section needs a name"));
         }

@@ -246,10 +246,74 @@ fn binds_have_their_tls_in_a_table() {
          bind :443 ssl crt a.pem crt /b.pem alpn h2,http/1.1 strict-sni name tls no-tlsv12\n server s 192.0.2.1:80\n"
     ));
     assert_eq!(imported.report.exit_code(), 0, "{}", imported.report.text());
-    let expected = "  { address = \":443\", name = \"tls\", tls = { cipher-suites = [\"ECDHE-RSA-AES128-GCM-SHA256\"], certificates = \
+    let expected = "  { address = \":443\", name = \"tls\", tls = { cipher-suites = [\"ECDHE-RSA-AES128-GCM-SHA256\", \
+                    \"TLS_AES_128_GCM_SHA256\", \"TLS_AES_256_GCM_SHA384\", \"TLS_CHACHA20_POLY1305_SHA256\"], certificates = \
                     [\"/etc/ssl/a.pem\", \"/b.pem\"], alpn = [\"h2\", \"http/1.1\"], strict-sni = true, min-version = \"TLSv1.3\" } },";
     assert!(imported.toml.contains(expected), "{}", imported.toml);
     assert!(imported.toml.contains("  { address = \":80\" },"), "{}", imported.toml);
+}
+
+/// The import of a text whose lists and stores are these files.
+fn with_files(text: &str, files: &'static [(&'static str, &'static str)]) -> Imported {
+    let found = move |path: &std::path::Path| {
+        let found = files.iter().find(|(name, _)| path == std::path::Path::new(name));
+        found.map(|(_, text)| text.as_bytes().to_vec()).ok_or_else(|| "no such file".to_owned())
+    };
+    let env = Env { read: Box::new(found), ..env() };
+    import(&[("haproxy.cfg".to_owned(), text.to_owned())], &env)
+}
+
+#[test]
+fn lists_of_certificates_become_entries() {
+    const LIST: &str = "# sites\n\
+        a.pem\n\n\
+        /b.pem [alpn h2 verify required ca-file clients.pem ssl-min-ver TLSv1.3] b.test *.b.test !old.b.test\n\
+        @web/shop [ciphers ECDHE-RSA-AES128-GCM-SHA256 no-ca-names ca-file c.pem verify optional] shop.test\n\
+        d.pem *\n";
+    let text = format!(
+        "global\n crt-base /etc/ssl\n ca-base /etc/ca\ncrt-store web\n crt-base /web\n key-base /keys\n load crt shop.pem key \
+         shop.key alias shop\n load crt other.pem ocsp other.der\ncrt-store\n load crt plain.pem alias plain\n{TIMEOUTS}listen a\n \
+         mode http\n bind :443 ssl crt-list sites.list alpn h2,http/1.1\n bind :444 ssl crt @web/other.pem crt @/plain \
+         default-crt e.pem\n server s 192.0.2.1:80\n"
+    );
+    let imported = with_files(&text, &[("sites.list", LIST)]);
+    assert_eq!(imported.report.exit_code(), 0, "{}", imported.report.text());
+    let (model, diagnostics) = crate::config::load("x.toml", &imported.toml, &env());
+    assert!(model.is_some(), "{diagnostics:#?}\n{}", imported.toml);
+    for expected in [
+        "{ certificate = \"/etc/ssl/a.pem\", list = \"sites.list\" }",
+        "{ certificate = \"/b.pem\", alpn = [\"h2\"], verify = \"required\", ca-file = [\"/etc/ca/clients.pem\"], min-version = \
+         \"TLSv1.3\", list = \"sites.list\", names = [\"b.test\", \"*.b.test\", \"!old.b.test\"] }",
+        "{ certificate = \"/web/shop.pem\", key = \"/keys/shop.key\", cipher-suites = [\"ECDHE-RSA-AES128-GCM-SHA256\", \
+         \"TLS_AES_128_GCM_SHA256\", \"TLS_AES_256_GCM_SHA384\", \"TLS_CHACHA20_POLY1305_SHA256\"], ca-verify-file = \
+         [\"/etc/ca/c.pem\"], verify = \"optional\", list = \"sites.list\", names = [\"shop.test\"] }",
+        "{ certificate = \"/etc/ssl/d.pem\", list = \"sites.list\", names = [\"*\"] }",
+        "certificates = [{ certificate = \"/web/other.pem\", ocsp = \"/web/other.der\" }, \"/etc/ssl/plain.pem\", \
+         \"/etc/ssl/e.pem\", { certificate = \"/etc/ssl/e.pem\", names = [\"*\"] }]",
+    ] {
+        assert!(imported.toml.contains(expected), "{expected}\n{}", imported.toml);
+    }
+}
+
+#[test]
+fn what_is_wrong_in_a_list_is_told_with_its_line() {
+    let bind = |options: &str| format!("{TIMEOUTS}listen a\n mode http\n bind :443 ssl {options}\n server s 192.0.2.1:80\n");
+    for (options, list, said) in [
+        ("crt-list l", "a.pem\nb.pem [alpn h2\n", "l:2: the bracket is not closed"),
+        ("crt-list l", "a.pem [verfy none]\n", "l:1: \"verfy\" is no option of a crt-list; did you mean \"verify\"?"),
+        ("crt-list l", "a.pem a b!c\n", "l:1: \"b!c\" is no host name"),
+        ("crt-list l", "a.pem [allow-0rtt]\n", "l:1: allow-0rtt holds for a whole bind: write it there"),
+        ("crt-list l", "@x/y\n", "there is no \"@x/y\" in a crt-store"),
+        ("crt-list missing", "", "missing: no such file"),
+        ("crt @x/y", "", "there is no \"@x/y\" in a crt-store"),
+        ("crt a.pem ca-sign-file ca.pem", "", "certificates are not made while clients wait: make one for each name"),
+        ("crt a.pem generate-certificates", "", "certificates are not made while clients wait: make one for each name"),
+    ] {
+        let files: &'static [(&str, &str)] = Box::leak(Box::new([("l", list)]));
+        let imported = with_files(&bind(options), files);
+        let report = imported.report.text();
+        assert!(imported.report.exit_code() != 0 && report.contains(said), "{options}, {list}: {report}");
+    }
 }
 
 #[test]
@@ -267,6 +331,23 @@ fn servers_have_their_tls_in_a_table() {
     ] {
         assert!(toml.contains(line), "{line}\n{toml}");
     }
+}
+
+#[test]
+fn what_global_says_of_servers_holds_for_those_with_tls() {
+    let toml = clean(&format!(
+        "global\n ssl-default-server-curves X25519:P-256\n ssl-default-server-options ssl-min-ver TLSv1.3\n{TIMEOUTS}listen a\n mode \
+         http\n bind :80\n server s1 127.0.0.1:443 ssl verify none\n server s2 127.0.0.2:443 ssl verify none curves P-384\n server \
+         s3 192.0.2.3:80\n"
+    ));
+    for line in [
+        "server.s1 = { address = \"127.0.0.1:443\", tls = { curves = [\"X25519\", \"P-256\"], min-version = \"TLSv1.3\", verify = \
+         \"none\" } }",
+        "server.s3 = { address = \"192.0.2.3:80\" }",
+    ] {
+        assert!(toml.contains(line), "{line}\n{toml}");
+    }
+    assert!(toml.contains("server.s2 = { address = \"127.0.0.2:443\", tls = { min-version = \"TLSv1.3\", verify = \"none\", curves = [\"P-384\"] } }"), "{toml}");
 }
 
 #[test]

@@ -26,7 +26,7 @@ impl Val {
         }
     }
 
-    fn write(&self, out: &mut String) {
+    pub(super) fn write(&self, out: &mut String) {
         match self {
             Val::Flag(flag) => out.push_str(if *flag { "true" } else { "false" }),
             Val::Int(number) => out.push_str(&number.to_string()),

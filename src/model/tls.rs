@@ -55,8 +55,14 @@ pub enum Ignored {
 pub struct Listed {
     /// A file, or a directory of files.
     pub path: PathBuf,
-    /// Names that it is shown for, and with `!` in front those that it is not; without any of the first kind: those that stand
-    /// in the certificate.
+    /// Its key, where that stands neither in the file nor beside it (`key`).
+    pub key: Option<PathBuf>,
+    /// The OCSP response to staple, where that does not stand beside it (`ocsp`).
+    pub ocsp: Option<PathBuf>,
+    /// The crt-list that commands know it by (`list`); `None`: its path.
+    pub list: Option<PathBuf>,
+    /// Names that it is shown for, and with `!` in front those that it is not; `*`: all that nothing else is shown for. Without
+    /// any of the first kind: those that stand in the certificate.
     pub names: Vec<String>,
     /// Settings of connections to these names; `None`: those of the bind.
     pub settings: Option<Box<Handshake>>,
@@ -75,6 +81,8 @@ pub struct Handshake {
     pub ca_verify_files: Vec<PathBuf>,
     /// What may be wrong with a certificate, for rules to judge (`crt-ignore-err`).
     pub ignored: Vec<Ignored>,
+    /// What may be wrong with those above it in its chain (`ca-ignore-err`).
+    pub ca_ignored: Vec<Ignored>,
     /// Certificates that are revoked (`crl-file`); empty: it is not looked at.
     pub crl_files: Vec<PathBuf>,
 }
@@ -136,8 +144,12 @@ pub struct ServerTls {
     pub no_reuse: bool,
 }
 
-/// A name as `names` and crt-lists have it, lower case; `None`: it is none.
+/// A name as `names` and crt-lists have it, lower case: a host, `*.` in place of its first label, `!` in front of both, or `*`
+/// alone; `None`: it is none.
 pub fn shown_name(text: &str) -> Option<String> {
+    if text == "*" {
+        return Some(text.to_owned());
+    }
     let name = text.strip_prefix('!').unwrap_or(text);
     let host = name.strip_prefix("*.").unwrap_or(name);
     let is_name = !host.is_empty()

@@ -1,7 +1,5 @@
 //! `forward-client-cert`: what servers are told of the client's TLS connection and certificate. Whatever the request itself
-//! says under these names is removed first, whoever sent it.
-
-use std::io::Write as _;
+//! says under these names is removed first, whoever sent it. What a certificate makes is written once for a connection.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +7,7 @@ use sha1::{Digest, Sha1};
 
 use crate::proto::headers::{EditError, Head};
 use crate::proxy::session::Session;
-use crate::tls::{Facts, Field, Part};
+use crate::tls::{Facts, Field, Part, Whose};
 
 /// Fields of the certificate, by the names that HAProxy's documentation gives such headers.
 const FIELDS: &[(&str, Field<'_>)] = &[
@@ -21,19 +19,20 @@ const FIELDS: &[(&str, Field<'_>)] = &[
 ];
 
 /// Replaces the headers of a request.
-pub(super) fn forward(
-    session: &Session,
-    head: &mut Head,
-    bytes: &[u8],
-    text: &mut Vec<u8>,
-) -> Result<(), EditError> {
+pub(super) fn forward(session: &Session, head: &mut Head, bytes: &[u8]) -> Result<(), EditError> {
     head.edit(bytes).delete_where(is_ours);
     let facts = session.info.conn().tls();
     head.edit(bytes).add_as(b"X-SSL", if facts.is_some() { b"1" } else { b"0" })?;
-    match facts {
-        Some(facts) if !facts.chain().is_empty() => certificate(facts, head, bytes, text),
-        _ => Ok(()),
+    let Some(facts) = facts.filter(|facts| !facts.chain().is_empty()) else { return Ok(()) };
+    let mut rest = facts.forwarded(certificate);
+    // Neither names nor values hold what stands between them.
+    while let Some(end) = memchr::memchr(b'\n', rest)
+        && let Some(colon) = memchr::memchr(b':', rest)
+    {
+        head.edit(bytes).add_as(&rest[..colon], &rest[colon + 1..end])?;
+        rest = &rest[end + 1..];
     }
+    Ok(())
 }
 
 /// Whether a header has one of our names, in any spelling that a server might take for it: some take `_` for `-`.
@@ -46,43 +45,44 @@ fn is_ours(name: &[u8]) -> bool {
         || (starts(b"client-cert") && matches!(name.get(11), None | Some(b'-' | b'_')))
 }
 
-fn certificate(facts: &Facts, head: &mut Head, bytes: &[u8], text: &mut Vec<u8>) -> Result<(), EditError> {
-    text.clear();
-    // Writing to memory does not fail.
-    let _ = write!(text, "{}", facts.problem());
-    head.edit(bytes).add_as(b"X-SSL-Client-Verify", text)?;
+/// The headers of a certificate, `name:value` and a line feed each; the same for all requests of a connection.
+fn certificate(facts: &Facts) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut push = |name: &str, value: &[u8]| {
+        text.extend_from_slice(name.as_bytes());
+        text.push(b':');
+        // Whoever signs certificates may put anything into names.
+        text.extend(value.iter().map(|byte| if byte.is_ascii_control() { b'_' } else { *byte }));
+        text.push(b'\n');
+    };
+    push("X-SSL-Client-Verify", facts.problem().worst.to_string().as_bytes());
     for (name, field) in FIELDS {
-        text.clear();
-        if facts.certificate(field, text) {
-            // Whoever signs certificates may put anything into names.
-            text.iter_mut().filter(|byte| byte.is_ascii_control()).for_each(|byte| *byte = b'_');
-            head.edit(bytes).add_as(name.as_bytes(), text)?;
+        let mut value = Vec::new();
+        if x509_field(facts, field, &mut value) {
+            push(name, &value);
         }
     }
     let mut serial = Vec::new();
-    facts.certificate(&Field::Serial, &mut serial);
-    push_hex(&serial, text);
-    head.edit(bytes).add_as(b"X-SSL-Client-Serial", text)?;
-    let Some((first, rest)) = facts.chain().split_first() else { return Ok(()) };
-    push_hex(&Sha1::digest(first), text);
-    head.edit(bytes).add_as(b"X-SSL-Client-SHA1", text)?;
+    x509_field(facts, &Field::Serial, &mut serial);
+    push("X-SSL-Client-Serial", &hex(&serial));
+    let Some((first, rest)) = facts.chain().split_first() else { return text };
+    push("X-SSL-Client-SHA1", &hex(&Sha1::digest(first)));
     // RFC 9440 2.1: a byte sequence of RFC 8941.
-    let value = format!(":{}:", STANDARD.encode(first));
-    head.edit(bytes).add_as(b"Client-Cert", value.as_bytes())?;
+    push("Client-Cert", format!(":{}:", STANDARD.encode(first)).as_bytes());
     if !rest.is_empty() {
         let items: Vec<String> = rest.iter().map(|der| format!(":{}:", STANDARD.encode(der))).collect();
-        head.edit(bytes).add_as(b"Client-Cert-Chain", items.join(", ").as_bytes())?;
+        push("Client-Cert-Chain", items.join(", ").as_bytes());
     }
-    Ok(())
+    text
 }
 
-fn push_hex(bytes: &[u8], text: &mut Vec<u8>) {
+fn x509_field(facts: &Facts, field: &Field<'_>, value: &mut Vec<u8>) -> bool {
+    facts.certificate(Whose::Peer, field, value)
+}
+
+fn hex(bytes: &[u8]) -> Vec<u8> {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    text.clear();
-    for byte in bytes {
-        text.push(DIGITS[usize::from(byte >> 4)]);
-        text.push(DIGITS[usize::from(byte & 15)]);
-    }
+    bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]).collect()
 }
 
 #[cfg(test)]

@@ -425,7 +425,7 @@ impl Planning<'_> {
             request.edit(self.bytes).add_as(b"Early-Data", b"1")?;
         }
         if http.insert.client_certificate {
-            client_cert::forward(self.session, request, self.bytes, text)?;
+            client_cert::forward(self.session, request, self.bytes)?;
         }
         match &http.unique_id_header {
             Some(name) if !unique_id.is_empty() => request.edit(self.bytes).set_as(name, unique_id)?,

@@ -1,7 +1,6 @@
 //! TLS with clients and servers: handshakes, what they count as, what rules read of them, and an answer for those who speak plain HTTP where TLS is
 //! spoken.
 
-use rustls::pki_types::CertificateDer;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
@@ -17,7 +16,7 @@ use crate::proxy::session::Session;
 use crate::rt;
 use crate::stats::process::CoreStat;
 use crate::stats::table::Stat;
-use crate::tls::{self, Failure, Field, Part, Transport};
+use crate::tls::{self, Failure, Field, Part, Transport, Whose};
 
 const BROKEN: End = End::new(Side::Client, Phase::Inspect, Kind::Handshake);
 
@@ -161,14 +160,21 @@ pub(super) fn answer(facts: &tls::Facts, fetch: &TlsFetch, out: &mut Vec<u8>) ->
         TlsFetch::HasEarly => Some(TlsAnswer::Bool(facts.is_early())),
         TlsFetch::HasCertificate => Some(TlsAnswer::Bool(!facts.chain().is_empty())),
         TlsFetch::NoError => Some(TlsAnswer::Int(0)),
-        TlsFetch::Verify => Some(TlsAnswer::Int(facts.problem().into())),
-        TlsFetch::Shown(fetch) => certificate(facts.shown()?, fetch, out),
-        _ => certificate(facts.chain(), fetch, out),
+        TlsFetch::Verify => Some(TlsAnswer::Int(facts.problem().worst.into())),
+        TlsFetch::OwnError => Some(TlsAnswer::Int(facts.problem().own.into())),
+        TlsFetch::AuthorityError => Some(TlsAnswer::Int(facts.problem().authority.into())),
+        TlsFetch::AuthorityErrorDepth => Some(TlsAnswer::Int(facts.problem().depth.into())),
+        TlsFetch::Shown(fetch) => certificate((facts, Whose::Ours), fetch, out),
+        _ => certificate((facts, Whose::Peer), fetch, out),
     }
 }
 
-/// What they read of a certificate, the first of a chain.
-fn certificate(chain: &[CertificateDer<'static>], fetch: &TlsFetch, out: &mut Vec<u8>) -> Option<TlsAnswer> {
+/// What they read of a certificate.
+fn certificate((facts, whose): (&tls::Facts, Whose), fetch: &TlsFetch, out: &mut Vec<u8>) -> Option<TlsAnswer> {
+    let chain = match whose {
+        Whose::Peer => facts.chain(),
+        Whose::Ours => facts.shown()?,
+    };
     let first = chain.first()?;
     let field = match fetch {
         TlsFetch::Subject(part) => Field::Subject(part_of(part)),
@@ -180,12 +186,14 @@ fn certificate(chain: &[CertificateDer<'static>], fetch: &TlsFetch, out: &mut Ve
         TlsFetch::SignatureAlgorithm => Field::SignatureAlgorithm,
         TlsFetch::KeyAlgorithm => Field::KeyAlgorithm,
         TlsFetch::Version => {
-            let mut number = Vec::new();
-            tls::certificate_field(first, &Field::Version, &mut number);
-            return std::str::from_utf8(&number).ok()?.parse().ok().map(TlsAnswer::Int);
+            let start = out.len();
+            facts.certificate(whose, &Field::Version, out);
+            let number = std::str::from_utf8(&out[start..]).ok().and_then(|text| text.parse().ok());
+            out.truncate(start);
+            return number.map(TlsAnswer::Int);
         }
         TlsFetch::Serial => {
-            let is_there = tls::certificate_field(first, &Field::Serial, out);
+            let is_there = facts.certificate(whose, &Field::Serial, out);
             return is_there.then_some(TlsAnswer::Written(ValueKind::Bin));
         }
         _ => {
@@ -199,7 +207,7 @@ fn certificate(chain: &[CertificateDer<'static>], fetch: &TlsFetch, out: &mut Ve
             return Some(TlsAnswer::Written(ValueKind::Bin));
         }
     };
-    tls::certificate_field(first, &field, out).then_some(TlsAnswer::Written(ValueKind::Str))
+    facts.certificate(whose, &field, out).then_some(TlsAnswer::Written(ValueKind::Str))
 }
 
 fn part_of(part: &DnPart) -> Part<'_> {

@@ -174,6 +174,11 @@ async fn publish_activity(core: Rc<CoreBase>) {
         let cells = &core.cells;
         publish_runtime(cells);
         cells.set(CoreStat::TlsConnections, tls::open_connections());
+        let endings = tls::endings();
+        cells.set(CoreStat::TlsUnexpected, endings.unexpected);
+        cells.set(CoreStat::TlsBadRecords, endings.bad_records);
+        cells.set(CoreStat::TlsAlerts, endings.alerts);
+        cells.set(CoreStat::TlsCut, endings.cut);
         cells.set(CoreStat::Pipes, u64::from(pipes - free));
         cells.set(CoreStat::PipesFree, u64::from(free));
         cells.set(CoreStat::PipeMisses, misses);

@@ -69,6 +69,10 @@ core_table! {
     TlsClientKeys      "tls_full_clients" false "Full TLS handshakes with clients.";
     TlsClientResumed   "tls_resumed_clients" false "TLS handshakes with clients that resumed a session.";
     TlsServerKeys      "tls_full_servers" false "Full TLS handshakes with servers.";
+    TlsUnexpected      "tls_unexpected"   false "TLS connections ended, both sides, for a message that has no place behind the handshake: an attempt to renegotiate, for one.";
+    TlsBadRecords      "tls_bad_records"  false "TLS connections ended, both sides, for a record that could not be opened.";
+    TlsAlerts          "tls_alerts"       false "TLS connections, both sides, that the peer ended with an alert behind the handshake.";
+    TlsCut             "tls_cut"          false "TLS connections, both sides, that the peer closed without close_notify.";
     Panics             "panics"           false "Sessions that ended by a panic of ours.";
     TimersLost         "timers_lost"      false "Batches of durations dropped because the control core did not keep up.";
     DroppedLogs        "dropped_logs"     false "Log lines dropped because the sink was full.";

@@ -223,8 +223,9 @@ fn names(x509: &X509Certificate<'_>) -> Vec<String> {
     names
 }
 
-/// Reads a certificate and what stands beside it: `FILE.key` or the same name with `.key`, and `FILE.ocsp`.
-pub(super) fn read(path: &Path) -> Result<Files, CertError> {
+/// Reads a certificate, and its key and OCSP response where they are said to be or beside it: `FILE.key` or the same name with
+/// `.key`, and `FILE.ocsp`.
+pub(super) fn read(path: &Path, key: Option<&Path>, ocsp: Option<&Path>) -> Result<Files, CertError> {
     let io = |e: std::io::Error| CertError::Io(e.to_string());
     let pem = super::store::read_file(path).map_err(io)?;
     let beside = |extension: &str| {
@@ -234,10 +235,15 @@ pub(super) fn read(path: &Path) -> Result<Files, CertError> {
         let replaced = path.with_extension(extension);
         [appended.into(), replaced].into_iter().find(|p: &std::path::PathBuf| p.is_file() && p != path)
     };
-    let optional = |path: Option<std::path::PathBuf>| {
-        path.map(|path| super::store::read_file(&path)).transpose().map_err(io)
+    let named = |path: &Path| {
+        let named = |e: std::io::Error| CertError::Io(format!("{}: {e}", path.display()));
+        super::store::read_file(path).map_err(named)
     };
-    Ok(Files { key: optional(beside("key"))?, ocsp: optional(beside("ocsp"))?, pem })
+    let optional = |said: Option<&Path>, extension: &str| match said {
+        Some(path) => named(path).map(Some),
+        None => beside(extension).map(|path| super::store::read_file(&path)).transpose().map_err(io),
+    };
+    Ok(Files { key: optional(key, "key")?, ocsp: optional(ocsp, "ocsp")?, pem })
 }
 
 /// The files of one certificate.

@@ -3,6 +3,7 @@
 //! and what was changed here and not there is gone. Text in, text out; the control core hands new stores to the cores.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,14 +15,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::cert::{self, CertError, Certificate, Files};
 use super::listing::Line;
+use super::lists;
 use super::show;
 use super::store::{Entry, Store};
-use crate::base::id::ListenerId;
 use crate::model::Model;
-use crate::model::tls::shown_name;
+use crate::model::tls::{BindTls, Handshake, shown_name};
 
 /// What an operator wants of certificates. Names are those of files.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub enum Order<'a> {
     /// The names, or all about one (`*NAME`: about what is not committed).
     Show(Option<&'a str>),
@@ -39,10 +40,32 @@ pub enum Order<'a> {
     Del(&'a str),
     /// The lists, or the lines of one, numbered if so wished.
     ShowList(Option<&'a str>, bool),
-    /// Show a certificate for names from now on: the list, the certificate, the names.
-    AddToList(&'a str, &'a str, Vec<&'a str>),
+    /// Show a certificate for names from now on.
+    AddToList(NewLine<'a>),
     /// No longer.
     DelFromList(&'a str, &'a str),
+}
+
+/// A line of a list.
+#[derive(Clone)]
+pub struct NewLine<'a> {
+    /// The list.
+    pub list: &'a str,
+    /// The certificate.
+    pub certificate: &'a str,
+    /// Names that it is shown for, or with `!` in front not.
+    pub names: Vec<&'a str>,
+    /// What becomes of the settings of a bind on connections to these names; `None`: they stay.
+    pub settings: Option<Settings<'a>>,
+}
+
+/// Settings of names, given those of their bind; or why they cannot be had there.
+pub type Settings<'a> = &'a dyn Fn(&BindTls) -> Result<Handshake, String>;
+
+impl fmt::Debug for NewLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} in {}", self.certificate, self.names, self.list)
+    }
 }
 
 /// What is said, and what is served from now on if that is something else.
@@ -115,8 +138,8 @@ impl Desk {
                 said(format!("Transaction aborted for certificate '{path}'!"))
             }
             Order::Del(name) => self.del(name, model, store),
-            Order::ShowList(name, numbered) => show_list(*name, *numbered, model, store),
-            Order::AddToList(list, name, names) => self.add_to_list((list, name, names), model, store),
+            Order::ShowList(name, numbered) => lists::show(*name, *numbered, model, store),
+            Order::AddToList(line) => self.add_to_list(line, model, store),
             Order::DelFromList(list, name) => self.del_from_list(list, name, model, store),
         }
     }
@@ -332,31 +355,26 @@ impl Desk {
         Ok(Done { text, store: Some(Arc::new(next)) })
     }
 
-    fn add_to_list(
-        &self,
-        (list, name, names): (&str, &str, &[&str]),
-        model: &Model,
-        store: &Store,
-    ) -> Result<Done, String> {
-        let binds = binds_of(list, model, store)?;
+    fn add_to_list(&self, line: &NewLine<'_>, model: &Model, store: &Store) -> Result<Done, String> {
+        let NewLine { list, certificate: name, .. } = *line;
+        let binds = lists::binds_of(list, model, store)?;
         let path = self.place(store, name)?;
         let number = store.entries.iter().position(|entry| entry.path == path);
         let number =
             number.ok_or_else(|| format!("Certificate '{name}' is empty; set and commit it first."))?;
-        let number = u32::try_from(number).map_err(|_| unknown(name))?;
+        let certificate = u32::try_from(number).map_err(|_| unknown(name))?;
         let parsed =
-            names.iter().map(|text| shown_name(text).ok_or_else(|| format!("'{text}' is no host name.")));
+            line.names.iter().map(|text| shown_name(text).ok_or_else(|| format!("'{text}' is no host name.")));
         let names: Vec<String> = parsed.collect::<Result<_, _>>()?;
         let mut next = store.clone();
         for id in binds {
+            let settings = lists::add_settings(line.settings, id, model, &mut next)?;
             let lines = next.lines[id].get_or_insert_default();
-            let is_there = |line: &Line| line.certificate == number && line.names == names;
+            let is_there = |line: &Line| line.certificate == certificate && line.names == names;
             if lines.iter().any(is_there) {
                 return Err(format!("Certificate '{name}' is in crt-list '{list}' already."));
             }
-            let line =
-                Line { certificate: number, list: PathBuf::from(list), names: names.clone(), settings: 0 };
-            lines.push(line);
+            lines.push(Line { certificate, list: PathBuf::from(list), names: names.clone(), settings });
         }
         next.name_binds(model);
         let text = format!("Inserting certificate '{}' in crt-list '{list}'.\nSuccess!", path.display());
@@ -364,7 +382,7 @@ impl Desk {
     }
 
     fn del_from_list(&self, list: &str, name: &str, model: &Model, store: &Store) -> Result<Done, String> {
-        let binds = binds_of(list, model, store)?;
+        let binds = lists::binds_of(list, model, store)?;
         // `NAME:LINE`, as `show ssl crt-list -n` prints it.
         let (name, line_number) = match name.rsplit_once(':').map(|(name, n)| (name, n.parse::<usize>())) {
             Some((name, Ok(number))) => (name, Some(number)),
@@ -385,12 +403,13 @@ impl Desk {
             });
             found += before - lines.len();
             if lines.is_empty() {
-                return Err(format!("'{name}' is the last certificate of '{}'.", bind_name(id, model)));
+                return Err(format!("'{name}' is the last certificate of '{}'.", lists::bind_name(id, model)));
             }
         }
         if found == 0 {
             return Err(format!("Certificate '{name}' is not in crt-list '{list}'."));
         }
+        lists::drop_settings(model, &mut next);
         next.name_binds(model);
         let text = format!("Entry '{}' deleted in crtlist '{list}'!", path.display());
         Ok(Done { text, store: Some(Arc::new(next)) })
@@ -401,17 +420,12 @@ fn unknown(name: &str) -> String {
     format!("Can't find the certificate '{name}' (see show ssl cert).")
 }
 
-fn bind_name(id: ListenerId, model: &Model) -> String {
-    let bind = &model.binds[id];
-    format!("{}/{}", model.frontends[bind.frontend].name, bind.name)
-}
-
 /// Who uses a certificate: `frontend/bind`, `backend/server`.
 fn users(number: usize, model: &Model, store: &Store) -> Vec<String> {
     let mut users = Vec::new();
     for (id, lines) in store.lines.iter() {
         if lines.iter().flatten().any(|line| line.certificate as usize == number) {
-            users.push(bind_name(id, model));
+            users.push(lists::bind_name(id, model));
         }
     }
     for (_, server) in model.servers.iter() {
@@ -421,60 +435,4 @@ fn users(number: usize, model: &Model, store: &Store) -> Vec<String> {
         }
     }
     users
-}
-
-/// The names of all lists: directories, and each bind's own list.
-fn lists(model: &Model) -> BTreeSet<String> {
-    let mut lists = BTreeSet::new();
-    for (id, bind) in model.binds.iter() {
-        let Some(tls) = &bind.tls else { continue };
-        lists.insert(bind_name(id, model));
-        let directories = tls.certificates.iter().filter(|listed| listed.path.is_dir());
-        lists.extend(directories.map(|listed| listed.path.display().to_string()));
-    }
-    lists
-}
-
-/// The binds of a list: a directory may be that of several.
-fn binds_of(list: &str, model: &Model, store: &Store) -> Result<Vec<ListenerId>, String> {
-    let path = Path::new(list.trim_end_matches('/'));
-    let is_of = |id: &ListenerId| {
-        let Some(tls) = &model.binds[*id].tls else { return false };
-        bind_name(*id, model) == list
-            || tls.certificates.iter().any(|listed| listed.path == path && listed.path.is_dir())
-    };
-    let binds: Vec<ListenerId> = store.lines.ids().filter(is_of).collect();
-    if binds.is_empty() {
-        return Err(format!("Can't find the crt-list '{list}' (see show ssl crt-list)."));
-    }
-    Ok(binds)
-}
-
-fn show_list(name: Option<&str>, numbered: bool, model: &Model, store: &Store) -> Result<Done, String> {
-    let Some(name) = name else {
-        let mut out = String::new();
-        lists(model).iter().for_each(|list| {
-            let _ = writeln!(out, "{list}");
-        });
-        return said(out);
-    };
-    let mut out = format!("# {name}\n");
-    // All binds of a directory have the same lines of it.
-    let first = binds_of(name, model, store)?.first().copied();
-    let lines = first.and_then(|id| store.lines[id].as_ref());
-    let is_bind = first.is_some_and(|id| bind_name(id, model) == name);
-    for (at, line) in lines.into_iter().flatten().enumerate() {
-        if !is_bind && line.list != Path::new(name.trim_end_matches('/')) && line.list != Path::new(name) {
-            continue;
-        }
-        let _ = write!(out, "{}", store.entries[line.certificate as usize].path.display());
-        if numbered {
-            let _ = write!(out, ":{}", at + 1);
-        }
-        line.names.iter().for_each(|name| {
-            let _ = write!(out, " {name}");
-        });
-        out.push('\n');
-    }
-    said(out)
 }

@@ -1,13 +1,34 @@
 //! What a handshake agreed on and what it proved: facts of a connection that outlive it. Read by rules, logs and pools.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 use rustls::{CommonState, HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite};
 
+use super::lenient::Found;
 use super::x509::{self, Field};
+use crate::base::limits::TLS_FIELDS_KNOWN_MAX;
+
+/// Whose certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whose {
+    /// The peer's.
+    Peer,
+    /// The one that it was shown.
+    Ours,
+}
+
+/// What was read of a certificate: the requests of a connection ask for the same again and again.
+#[derive(Clone, Debug)]
+struct Known {
+    whose: Whose,
+    kind: u8,
+    attribute: Box<str>,
+    /// `None`: there is no such thing.
+    value: Option<Box<[u8]>>,
+}
 
 /// Facts of a TLS connection.
 #[derive(Clone, Debug)]
@@ -21,10 +42,12 @@ pub struct Facts {
     chain: Box<[CertificateDer<'static>]>,
     /// What the client was shown; each core has its own, so that no count of references is shared.
     shown: Option<Arc<CertifiedKey>>,
-    /// What is wrong with the peer's certificate, by OpenSSL's number.
-    problem: u8,
+    /// What is wrong with the peer's certificate.
+    problem: Found,
     /// The client has not finished its handshake.
     early: Cell<bool>,
+    known: RefCell<Vec<Known>>,
+    forwarded: OnceCell<Box<[u8]>>,
 }
 
 impl Facts {
@@ -32,7 +55,7 @@ impl Facts {
     pub(super) fn of(
         state: &CommonState,
         sni: Option<&str>,
-        (shown, problem): (Option<Arc<CertifiedKey>>, u8),
+        (shown, problem): (Option<Arc<CertifiedKey>>, Found),
     ) -> Option<Facts> {
         Some(Facts {
             version: state.protocol_version()?,
@@ -45,6 +68,8 @@ impl Facts {
             shown,
             problem,
             early: Cell::new(state.is_handshaking()),
+            known: RefCell::default(),
+            forwarded: OnceCell::new(),
         })
     }
 
@@ -99,8 +124,8 @@ impl Facts {
         &self.chain
     }
 
-    /// What is wrong with the certificate of a client that was let through, by OpenSSL's number (`ssl_c_verify`); 0: nothing.
-    pub fn problem(&self) -> u8 {
+    /// What is wrong with the certificate of a client that was let through.
+    pub fn problem(&self) -> Found {
         self.problem
     }
 
@@ -109,8 +134,34 @@ impl Facts {
         self.shown.as_deref().map(|key| key.cert.as_slice())
     }
 
-    /// Appends a field of the peer's certificate to `out`. False: it has none, or sent no certificate.
-    pub fn certificate(&self, field: &Field<'_>, out: &mut Vec<u8>) -> bool {
-        self.chain.first().is_some_and(|der| x509::certificate_field(der, field, out))
+    /// Appends a field of a certificate to `out`. False: it has none, or there is no certificate. It is parsed for the first
+    /// request that asks.
+    pub fn certificate(&self, whose: Whose, field: &Field<'_>, out: &mut Vec<u8>) -> bool {
+        let mut known = self.known.borrow_mut();
+        let (kind, attribute) = field.key();
+        let is_it = |known: &&Known| {
+            known.whose == whose && known.kind == kind && known.attribute.eq_ignore_ascii_case(attribute)
+        };
+        if let Some(Known { value, .. }) = known.iter().find(is_it) {
+            out.extend_from_slice(value.as_deref().unwrap_or_default());
+            return value.is_some();
+        }
+        let chain = match whose {
+            Whose::Peer => self.chain(),
+            Whose::Ours => self.shown().unwrap_or_default(),
+        };
+        let Some(first) = chain.first() else { return false };
+        let start = out.len();
+        let is_there = x509::certificate_field(first, field, out);
+        if known.len() < TLS_FIELDS_KNOWN_MAX {
+            let value = is_there.then(|| out[start..].into());
+            known.push(Known { whose, kind, attribute: attribute.into(), value });
+        }
+        is_there
+    }
+
+    /// What servers are told of the peer, as `make` writes it for the first request.
+    pub fn forwarded(&self, make: impl FnOnce(&Facts) -> Vec<u8>) -> &[u8] {
+        self.forwarded.get_or_init(|| make(self).into())
     }
 }

@@ -15,7 +15,7 @@ use rustls::{AlertDescription, CommonState, Error, ExtractedSecrets, HandshakeKi
 use super::client::Connector;
 use super::early::Layer;
 use super::facts::Facts;
-use super::lenient::{self, Lenient};
+use super::lenient::{self, Found, Lenient};
 use super::records::{Front, Kernel, Records, front};
 use super::server;
 use super::session::Established;
@@ -104,7 +104,7 @@ struct Asked<'a> {
 impl Asked<'_> {
     /// What is wrong with the certificate of a client that is let through. A session that goes on was verified when it began;
     /// what was wrong then may be another thing now.
-    fn judge(&self, state: &CommonState, found: u8) -> Result<u8, Failure> {
+    fn judge(&self, state: &CommonState, found: Found) -> Result<Found, Failure> {
         let is_resumed = state.handshake_kind() == Some(HandshakeKind::Resumed);
         match (self.lenient, state.peer_certificates()) {
             (Some(lenient), Some(chain)) if is_resumed && !chain.is_empty() => {
@@ -192,12 +192,12 @@ async fn shake(
     asked: Asked<'_>,
 ) -> Result<(), Failure> {
     let mut data = Vec::new();
-    let (mut shown, mut found) = (None, 0);
+    let (mut shown, mut found) = (None, Found::default());
     let ended = loop {
         turn().await;
         let (discard, step) = tls.look(&mut io.input[..io.shown], &mut data, &mut io.out);
         shown = server::take_shown().or(shown);
-        found = lenient::take_found().max(found);
+        found = lenient::take_found().unwrap_or(found);
         io.discard(discard);
         match step {
             Step::Again => {}
@@ -254,7 +254,7 @@ async fn begin_early<P: Party>(
     let Shaken { tls, sni, shown, data } = shaken;
     // It may wait for our hello before it sends the rest of what it asks.
     io.flush().await?;
-    let facts = Facts::of(tls.state(), sni, (shown, 0)).ok_or(Failure::Closed)?;
+    let facts = Facts::of(tls.state(), sni, (shown, Found::default())).ok_or(Failure::Closed)?;
     let rest = io.input.split_off(io.shown);
     let records = tls.early(io.input).ok_or(Failure::Closed)?;
     transport.establish(Established { records, facts, data, rest, queued: Vec::new(), ended: false });

@@ -1,33 +1,64 @@
-//! Certificates of clients that are let through although something is wrong with them (`crt-ignore-err`): rules read what it is
-//! and decide. One error does not hide another: what is let through is good but for what is ignored. Used by `server` and `handshake`.
+//! Certificates of clients that are let through although something is wrong with them (`crt-ignore-err`), or with those above them
+//! (`ca-ignore-err`): rules read what it is and decide. One error does not hide another: what is let through is good but for what
+//! is ignored. Used by `server` and `handshake`.
 
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use rustls::{CertificateError, DistinguishedName, Error};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
-use crate::model::tls::Ignored;
+use super::signatures::checks_signatures;
+use super::trust::Revoked;
+use crate::base::limits::TLS_CHAIN_MAX;
+use crate::model::tls::{Handshake, Ignored};
 
 /// OpenSSL's numbers, which HAProxy's rules and logs have.
 const BAD_SIGNATURE: u8 = 7;
 const NOT_YET_VALID: u8 = 9;
 const EXPIRED: u8 = 10;
 const SELF_SIGNED: u8 = 18;
+const SELF_SIGNED_IN_CHAIN: u8 = 19;
 const UNKNOWN_ISSUER: u8 = 20;
 const REVOKED: u8 = 23;
 
-thread_local! {
-    /// What was wrong with the certificate that was verified last on this core: rustls does not carry it.
-    static FOUND: Cell<u8> = const { Cell::new(0) };
+/// What is wrong with a client that was let through, by OpenSSL's numbers; 0: nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Found {
+    /// The gravest of all (`ssl_c_verify`).
+    pub worst: u8,
+    /// Of its own certificate (`ssl_c_err`).
+    pub own: u8,
+    /// Of those above it (`ssl_c_ca_err`).
+    pub authority: u8,
+    /// Which of those, 1 being the one that signed its own (`ssl_c_ca_err_depth`).
+    pub depth: u8,
 }
 
-/// What was wrong with the certificate that was verified just now; 0: nothing.
-pub(super) fn take_found() -> u8 {
+impl Found {
+    /// A rule that forgives what is over does not mean what nobody vouches for: what is noted last is the graver one.
+    fn note(&mut self, depth: usize, number: u8) {
+        self.worst = number;
+        if depth == 0 {
+            self.own = number;
+        } else {
+            self.authority = number;
+            self.depth = u8::try_from(depth).unwrap_or(u8::MAX);
+        }
+    }
+}
+
+thread_local! {
+    /// What was wrong with the certificate that was verified last on this core: rustls does not carry it.
+    static FOUND: Cell<Option<Found>> = const { Cell::new(None) };
+}
+
+/// What was wrong with the certificate that was verified just now; `None`: none was.
+pub(super) fn take_found() -> Option<Found> {
     FOUND.take()
 }
 
@@ -37,77 +68,143 @@ pub(super) struct Lenient {
     strict: Arc<dyn ClientCertVerifier>,
     /// The same without lists of revoked certificates.
     unrevoked: Arc<dyn ClientCertVerifier>,
-    ignored: Vec<Ignored>,
+    lists: Revoked,
+    provider: Arc<CryptoProvider>,
+    /// Of the client's own certificate, and of those above it.
+    ignored: [Vec<Ignored>; 2],
 }
 
 impl Lenient {
     pub(super) fn new(
-        strict: Arc<dyn ClientCertVerifier>,
-        unrevoked: Arc<dyn ClientCertVerifier>,
-        ignored: &[Ignored],
+        (strict, unrevoked): (Arc<dyn ClientCertVerifier>, Arc<dyn ClientCertVerifier>),
+        lists: Revoked,
+        handshake: &Handshake,
+        provider: &Arc<CryptoProvider>,
     ) -> Lenient {
-        Lenient { strict, unrevoked, ignored: ignored.to_vec() }
+        let ignored = [handshake.ignored.clone(), handshake.ca_ignored.clone()];
+        Lenient { strict, unrevoked, lists, provider: provider.clone(), ignored }
     }
 
-    /// What is wrong with a certificate, by OpenSSL's number; 0: nothing.
+    /// What is wrong with a certificate.
     ///
     /// # Errors
     /// What is wrong and not ignored.
-    pub(super) fn judge(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<u8, Error> {
+    pub(super) fn judge(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<Found, Error> {
         let (own, rest) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
-        let Err(error) = self.strict.verify_client_cert(own, rest, now) else { return Ok(0) };
-        let (problem, number) = self.ignorable(&error, own).ok_or(error)?;
-        // Verification ends with the first error that it finds: look past this one for others.
-        let looked = match problem {
-            // Nobody vouches for anything in it; what else could be wrong with it is as good as nothing.
-            Ignored::UnknownIssuer => Ok(ClientCertVerified::assertion()),
-            Ignored::Revoked => self.unrevoked.verify_client_cert(own, rest, now),
-            Ignored::Expired | Ignored::NotYetValid => {
-                self.strict.verify_client_cert(own, rest, within(own, now))
-            }
-        };
-        let Err(second) = looked else { return Ok(number) };
-        let (other, second) =
-            self.ignorable(&second, own).filter(|(other, _)| *other != problem).ok_or(second)?;
-        // The graver one is told: a rule that forgives what is over does not mean what nobody vouches for.
-        match (problem, other) {
-            (_, Ignored::UnknownIssuer) => Ok(second),
-            (Ignored::Revoked, _) => {
-                self.unrevoked.verify_client_cert(own, rest, within(own, now)).map(|_| number)
-            }
-            _ => self.unrevoked.verify_client_cert(own, rest, within(own, now)).map(|_| second),
+        let Err(error) = self.strict.verify_client_cert(own, rest, now) else { return Ok(Found::default()) };
+        let path = path(chain);
+        if path.is_empty() {
+            return Err(error);
         }
-    }
-
-    /// Which error it is, if it is one that is ignored, and its number.
-    fn ignorable(&self, error: &Error, own: &CertificateDer<'_>) -> Option<(Ignored, u8)> {
-        use CertificateError as E;
-        let Error::InvalidCertificate(error) = error else { return None };
-        let found = match error {
-            E::Expired | E::ExpiredContext { .. } => (Ignored::Expired, EXPIRED),
-            E::NotValidYet | E::NotValidYetContext { .. } => (Ignored::NotYetValid, NOT_YET_VALID),
-            E::Revoked => (Ignored::Revoked, REVOKED),
-            E::UnknownIssuer if is_self_signed(own) => (Ignored::UnknownIssuer, SELF_SIGNED),
-            // An authority of the same name did not sign it.
-            E::BadSignature => (Ignored::UnknownIssuer, BAD_SIGNATURE),
-            E::UnknownIssuer => (Ignored::UnknownIssuer, UNKNOWN_ISSUER),
-            _ => return None,
+        let mut found = Found::default();
+        let within = self.time(&path, now, &mut found)?;
+        let Err(error) = self.strict.verify_client_cert(own, rest, within) else { return Ok(found) };
+        let error = if is(&error, &CertificateError::Revoked) {
+            self.revocations(&path, &mut found, error)?;
+            let Err(error) = self.unrevoked.verify_client_cert(own, rest, within) else { return Ok(found) };
+            error
+        } else {
+            error
         };
-        self.ignored.contains(&found.0).then_some(found)
+        // Nobody vouches for anything in it; what else could be wrong with it is as good as nothing.
+        let top = path.len() - 1;
+        let number = match top {
+            // An authority of the same name did not sign it.
+            _ if is(&error, &CertificateError::BadSignature) => BAD_SIGNATURE,
+            _ if !is(&error, &CertificateError::UnknownIssuer) => return Err(error),
+            0 if is_self_signed(&path[0]) => SELF_SIGNED,
+            _ if is_self_signed(&path[top]) => SELF_SIGNED_IN_CHAIN,
+            _ => UNKNOWN_ISSUER,
+        };
+        self.may_ignore(top, Ignored::UnknownIssuer).then_some(()).ok_or(error)?;
+        found.note(top, number);
+        Ok(found)
+    }
+
+    fn may_ignore(&self, depth: usize, problem: Ignored) -> bool {
+        self.ignored[depth.min(1)].contains(&problem)
+    }
+
+    /// A time at which all that is ignored for its time is valid: verification ends with the first error that it finds, and others
+    /// are looked for past this one.
+    fn time(&self, path: &[X509Certificate<'_>], now: UnixTime, found: &mut Found) -> Result<UnixTime, Error> {
+        let now_s = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let (mut from, mut until) = (i64::MIN, i64::MAX);
+        for (depth, certificate) in path.iter().enumerate().rev() {
+            let validity = certificate.validity();
+            let (begin, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+            let (problem, number, error) = match now_s {
+                _ if now_s < begin => (Ignored::NotYetValid, NOT_YET_VALID, CertificateError::NotValidYet),
+                _ if now_s > end => (Ignored::Expired, EXPIRED, CertificateError::Expired),
+                _ => continue,
+            };
+            if !self.may_ignore(depth, problem) {
+                return Err(error.into());
+            }
+            found.note(depth, number);
+            (from, until) = (from.max(begin), until.min(end));
+        }
+        if from > until {
+            // They were never valid together, and nothing more can be said of them.
+            return Err(CertificateError::Expired.into());
+        }
+        let at = u64::try_from(now_s.clamp(from, until));
+        Ok(at.map_or(now, |at| UnixTime::since_unix_epoch(Duration::from_secs(at))))
+    }
+
+    /// Finds what is revoked, once verification says that something is.
+    fn revocations(
+        &self,
+        path: &[X509Certificate<'_>],
+        found: &mut Found,
+        error: Error,
+    ) -> Result<(), Error> {
+        let mut any = false;
+        for (depth, certificate) in path.iter().enumerate().rev() {
+            let is_listed = self.lists.iter().any(|list| {
+                let Ok((_, list)) = CertificateRevocationList::from_der(list) else { return false };
+                let has = |serial: &[u8]| serial == certificate.raw_serial();
+                list.issuer().as_raw() == certificate.issuer().as_raw()
+                    && list.iter_revoked_certificates().any(|revoked| has(revoked.raw_serial()))
+            });
+            if !is_listed {
+                continue;
+            }
+            if !self.may_ignore(depth, Ignored::Revoked) {
+                return Err(error);
+            }
+            found.note(depth, REVOKED);
+            any = true;
+        }
+        any.then_some(()).ok_or(error)
     }
 }
 
-/// A time at which the certificate is valid; `now` if there is none.
-fn within(own: &CertificateDer<'_>, now: UnixTime) -> UnixTime {
-    let Ok((_, x509)) = X509Certificate::from_der(own) else { return now };
-    let (from, until) = (x509.validity().not_before.timestamp(), x509.validity().not_after.timestamp());
-    let now_s = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let at = now_s.min(until).max(from);
-    u64::try_from(at).map_or(now, |at| UnixTime::since_unix_epoch(Duration::from_secs(at)))
+/// Whether it is this one, without what it carries.
+fn is(error: &Error, wanted: &CertificateError) -> bool {
+    matches!(error, Error::InvalidCertificate(error) if error == wanted)
 }
 
-fn is_self_signed(own: &CertificateDer<'_>) -> bool {
-    X509Certificate::from_der(own).is_ok_and(|(_, x509)| x509.issuer().as_raw() == x509.subject().as_raw())
+/// A certificate and those of its chain that stand above it, by their names; empty: they cannot be parsed.
+fn path<'a>(chain: &'a [CertificateDer<'_>]) -> Vec<X509Certificate<'a>> {
+    let parse = |der: &'a CertificateDer<'_>| X509Certificate::from_der(der).ok().map(|(_, x509)| x509);
+    let mut rest: Vec<X509Certificate<'a>> = chain.iter().skip(1).filter_map(parse).collect();
+    let Some(own) = chain.first().and_then(parse) else { return Vec::new() };
+    let mut path = vec![own];
+    while path.len() < TLS_CHAIN_MAX {
+        let last = &path[path.len() - 1];
+        let is_issuer = |x509: &X509Certificate<'_>| x509.subject().as_raw() == last.issuer().as_raw();
+        if is_self_signed(last) {
+            break;
+        }
+        let Some(at) = rest.iter().position(is_issuer) else { break };
+        path.push(rest.swap_remove(at));
+    }
+    path
+}
+
+fn is_self_signed(x509: &X509Certificate<'_>) -> bool {
+    x509.issuer().as_raw() == x509.subject().as_raw()
 }
 
 impl ClientCertVerifier for Lenient {
@@ -130,29 +227,9 @@ impl ClientCertVerifier for Lenient {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let chain: Vec<CertificateDer<'_>> = std::iter::once(own).chain(intermediates).cloned().collect();
-        FOUND.set(self.judge(&chain, now)?);
+        FOUND.set(Some(self.judge(&chain, now)?));
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.strict.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.strict.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.strict.supported_verify_schemes()
-    }
+    checks_signatures!();
 }

@@ -49,6 +49,8 @@ impl BindNames {
             let all = if has_own { &line.names } else { &certificate(line.certificate).names };
             for name in all.iter().filter(|name| !name.starts_with('!')) {
                 let list = match name.strip_prefix('*') {
+                    // What is shown where nothing else is: see below.
+                    Some("") => continue,
                     Some(suffix) => names.wildcard.entry(suffix.into()).or_default(),
                     None => names.exact.entry(name.as_str().into()).or_default(),
                 };
@@ -67,11 +69,15 @@ impl BindNames {
             list.sort_by_key(by_type);
         }
         if !strict_sni && let Some(first) = lines.first() {
+            let is_named = |line: &&Line| line.names.iter().any(|name| name == "*");
+            let has_named = lines.iter().any(|line| is_named(&line));
             // The default may come in several types too: those with the names of the first.
             let same = &certificate(first.certificate).names;
-            let alike = lines.iter().filter(|line| certificate(line.certificate).names == *same);
+            let is_like_first = |line: &&Line| certificate(line.certificate).names == *same;
+            let alike = lines.iter().filter(|line| if has_named { is_named(line) } else { is_like_first(line) });
             let shown = alike.map(|line| Shown { certificate: line.certificate, settings: line.settings });
             names.default = shown.collect();
+            // The first of a type stays the first.
             names.default.sort_by_key(by_type);
         }
         names

@@ -95,7 +95,8 @@ impl Bind {
             keys: keys.clone(),
             provider: Arc::new(aws_lc_rs::default_provider()),
         });
-        let configs = tls.handshakes().map(|handshake| config((tls, handshake), store, &resolver));
+        let all = tls.handshakes().chain(&store.added[id]);
+        let configs = all.map(|handshake| config((tls, handshake), store, &resolver));
         Ok(Bind { configs: configs.collect::<Result<_, _>>()?, resolver })
     }
 }
@@ -141,7 +142,7 @@ fn config(
 /// What a ticket is good for: the same demands on clients, the same authorities, the same lists of revoked certificates. Paths
 /// do not count, since machines that share keys may have them elsewhere.
 fn domain(handshake: &Handshake, store: &Store) -> Vec<u8> {
-    let mut domain = format!("{:?}{:?}\n", handshake.verify, handshake.ignored).into_bytes();
+    let mut domain = format!("{:?}{:?}{:?}\n", handshake.verify, handshake.ignored, handshake.ca_ignored).into_bytes();
     let mut push = |bytes: &[u8]| {
         domain.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
         domain.extend_from_slice(bytes);
@@ -186,8 +187,8 @@ fn verifier(
             .clear_root_hint_subjects()
             .add_root_hint_subjects(hints.iter().cloned());
         if with_lists && !handshake.crl_files.is_empty() {
-            let lists = store.trust.revoked(&handshake.crl_files).iter().cloned();
-            builder = builder.with_crls(lists).allow_unknown_revocation_status();
+            let lists = store.trust.revoked(&handshake.crl_files);
+            builder = builder.with_crls(lists.iter().cloned()).allow_unknown_revocation_status();
         }
         if handshake.verify == ClientAuth::Optional {
             builder = builder.allow_unauthenticated();
@@ -195,10 +196,11 @@ fn verifier(
         builder.build().map_err(|e| rustls::Error::General(format!("cannot verify clients: {e}")))
     };
     let strict = build(true)?;
-    if handshake.ignored.is_empty() {
+    if handshake.ignored.is_empty() && handshake.ca_ignored.is_empty() {
         return Ok((strict, None));
     }
-    let lenient = Arc::new(Lenient::new(strict, build(false)?, &handshake.ignored));
+    let lists = store.trust.revoked(&handshake.crl_files);
+    let lenient = Arc::new(Lenient::new((strict, build(false)?), lists, handshake, provider));
     Ok((lenient.clone(), Some(lenient)))
 }
 

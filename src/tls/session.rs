@@ -64,9 +64,40 @@ pub(super) struct Established {
     pub(super) ended: bool,
 }
 
+/// How connections of a core ended that did not end in order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Endings {
+    /// By a message that has no place behind the handshake.
+    pub unexpected: u64,
+    /// By a record that could not be opened, or with keys that are worn out.
+    pub bad_records: u64,
+    /// By an alert of the peer.
+    pub alerts: u64,
+    /// Without close_notify.
+    pub cut: u64,
+}
+
 thread_local! {
     /// TLS connections of this core.
     static OPEN: Cell<u64> = const { Cell::new(0) };
+    static ENDINGS: Cell<Endings> = const { Cell::new(Endings { unexpected: 0, bad_records: 0, alerts: 0, cut: 0 }) };
+}
+
+/// How connections of this core ended.
+pub fn endings() -> Endings {
+    ENDINGS.get()
+}
+
+/// `None`: without close_notify.
+fn count_ending(broken: Option<&Broken>) {
+    let mut endings = ENDINGS.get();
+    *match broken {
+        Some(Broken::Unexpected) => &mut endings.unexpected,
+        Some(Broken::BadRecord | Broken::Keys) => &mut endings.bad_records,
+        Some(Broken::Alert(_)) => &mut endings.alerts,
+        None => &mut endings.cut,
+    } += 1;
+    ENDINGS.set(endings);
 }
 
 /// TLS connections of this core that are open, both sides.
@@ -201,6 +232,7 @@ impl State {
             }
             if let Some(buf) = self.incoming.take() {
                 if let Err(broken) = self.open(buf) {
+                    count_ending(Some(&broken));
                     self.records.refuse(&broken, &mut self.queued);
                     self.input = Input::Broken(io::ErrorKind::InvalidData, broken.to_string());
                     self.closed = true;
@@ -217,6 +249,7 @@ impl State {
             match received {
                 Ok(Some(buf)) => self.incoming = Some(buf),
                 Ok(None) => {
+                    count_ending(None);
                     let text = "the connection ended without close_notify";
                     self.input = Input::Broken(io::ErrorKind::UnexpectedEof, text.to_owned());
                 }

@@ -24,6 +24,7 @@ use crate::base::limits::{
     CERTIFICATES_PER_DIRECTORY_MAX, TLS_EARLY_SESSIONS,
 };
 use crate::model::Model;
+use crate::model::tls::Handshake;
 
 /// A file with a certificate.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub struct Store {
     pub(super) lines: IdVec<ListenerId, Option<Vec<Line>>>,
     /// What comes of it.
     pub(super) binds: IdVec<ListenerId, Option<BindNames>>,
+    /// Settings that operators gave to lines beyond those of the configuration, numbered behind those.
+    pub(super) added: IdVec<ListenerId, Vec<Handshake>>,
     /// Authorities and lists of revoked certificates.
     pub(super) trust: Trust,
     /// Keys of session tickets: a session that began on one core may go on on another.
@@ -97,10 +100,10 @@ impl Store {
         let (mut files, wanted) = wanted(model, &mut problems);
         for (_, server) in model.servers.iter() {
             if let Some(path) = server.tls.as_deref().and_then(|tls| tls.certificate.clone()) {
-                files.entry(path).or_insert_with(|| server.origin.clone());
+                files.entry(path).or_insert_with(|| Named { origin: server.origin.clone(), ..Named::default() });
             }
         }
-        let paths: Vec<(PathBuf, String)> = files.into_iter().collect();
+        let paths: Vec<(PathBuf, Named)> = files.into_iter().collect();
         let loaded = load_all(&paths, old);
         let tickets = match old {
             Some(old) => old.tickets.clone(),
@@ -119,13 +122,14 @@ impl Store {
             entries: Vec::new(),
             lines: IdVec::new(),
             binds: IdVec::new(),
+            added: model.binds.iter().map(|_| Vec::new()).collect(),
             trust,
             tickets,
             ticket_files,
             early_sessions,
         };
         let mut index = AHashMap::new();
-        for ((path, origin), loaded) in paths.into_iter().zip(loaded) {
+        for ((path, Named { origin, .. }), loaded) in paths.into_iter().zip(loaded) {
             match loaded {
                 Ok((certificate, hash)) => {
                     let number = u32::try_from(store.entries.len()).unwrap_or(u32::MAX);
@@ -241,8 +245,18 @@ struct Wanted {
     settings: u16,
 }
 
-/// Where each file is named first.
-type Origins = BTreeMap<PathBuf, String>;
+/// How a file is named first.
+#[derive(Clone, Default)]
+struct Named {
+    /// The place in the configuration.
+    origin: String,
+    /// Its key and its OCSP response, where they do not stand beside it.
+    key: Option<PathBuf>,
+    ocsp: Option<PathBuf>,
+}
+
+/// Each file.
+type Origins = BTreeMap<PathBuf, Named>;
 
 /// The files of the binds, and what each bind shows.
 fn wanted(model: &Model, problems: &mut Vec<Problem>) -> (Origins, IdVec<ListenerId, Option<Vec<Wanted>>>) {
@@ -258,20 +272,26 @@ fn wanted(model: &Model, problems: &mut Vec<Problem>) -> (Origins, IdVec<Listene
         for listed in &tls.certificates {
             settings += u16::from(listed.settings.is_some());
             match expand(&listed.path) {
-                Ok(paths) => own.extend(paths.into_iter().map(|path| Wanted {
-                    path,
-                    list: listed.path.clone(),
-                    names: listed.names.clone(),
-                    settings: if listed.settings.is_some() { settings } else { 0 },
-                })),
+                Ok(paths) => {
+                    for path in &paths {
+                        files.entry(path.clone()).or_insert_with(|| Named {
+                            origin: bind.origin.clone(),
+                            key: listed.key.clone(),
+                            ocsp: listed.ocsp.clone(),
+                        });
+                    }
+                    own.extend(paths.into_iter().map(|path| Wanted {
+                        path,
+                        list: listed.list.clone().unwrap_or_else(|| listed.path.clone()),
+                        names: listed.names.clone(),
+                        settings: if listed.settings.is_some() { settings } else { 0 },
+                    }));
+                }
                 Err(error) => {
                     let (origin, path) = (bind.origin.clone(), listed.path.clone());
                     problems.push(Problem { origin, path, error });
                 }
             }
-        }
-        for line in &own {
-            files.entry(line.path.clone()).or_insert_with(|| bind.origin.clone());
         }
         wanted.push(Some(own));
     }
@@ -307,7 +327,7 @@ pub(super) fn expand(path: &Path) -> Result<Vec<PathBuf>, CertError> {
 type Loaded = Result<(Arc<Certificate>, u64), CertError>;
 
 /// Reads and parses on all CPUs: the keys of a large directory take seconds on one.
-fn load_all(paths: &[(PathBuf, String)], old: Option<&Store>) -> Vec<Loaded> {
+fn load_all(paths: &[(PathBuf, Named)], old: Option<&Store>) -> Vec<Loaded> {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let known: AHashMap<&Path, &Entry> =
         old.into_iter().flat_map(|old| old.entries.iter()).map(|e| (e.path.as_path(), e)).collect();
@@ -318,8 +338,8 @@ fn load_all(paths: &[(PathBuf, String)], old: Option<&Store>) -> Vec<Loaded> {
         let mut done = Vec::new();
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some((path, _)) = paths.get(at) else { return done };
-            done.push((at, load_one(path, known.get(path.as_path()).copied(), &provider)));
+            let Some((path, named)) = paths.get(at) else { return done };
+            done.push((at, load_one((path, named), known.get(path.as_path()).copied(), &provider)));
         }
     };
     let mut done = if threads == 1 {
@@ -334,8 +354,8 @@ fn load_all(paths: &[(PathBuf, String)], old: Option<&Store>) -> Vec<Loaded> {
     done.into_iter().map(|(_, loaded)| loaded).collect()
 }
 
-fn load_one(path: &Path, known: Option<&Entry>, provider: &CryptoProvider) -> Loaded {
-    let files = cert::read(path)?;
+fn load_one((path, named): (&Path, &Named), known: Option<&Entry>, provider: &CryptoProvider) -> Loaded {
+    let files = cert::read(path, named.key.as_deref(), named.ocsp.as_deref())?;
     let hash = files.hash();
     if let Some(known) = known.filter(|known| known.hash == hash) {
         return Ok((known.certificate.clone(), hash));

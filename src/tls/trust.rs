@@ -1,6 +1,6 @@
 //! Whom we trust: authorities and lists of revoked certificates, as files hold them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ahash::AHashMap;
@@ -11,12 +11,16 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use super::cert::CertError;
 use super::store::{Problem, expand, read_file};
 use crate::model::Model;
+use crate::model::tls::Handshake;
 
-/// Authorities and revocation lists of a model, by the files that name them.
+/// Lists of revoked certificates.
+pub(super) type Revoked = Arc<[CertificateRevocationListDer<'static>]>;
+
+/// Authorities and revocation lists of a model, by the files that name them: each file by itself, and what is named together.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trust {
     roots: AHashMap<Vec<PathBuf>, Arc<RootCertStore>>,
-    revoked: AHashMap<Vec<PathBuf>, Vec<CertificateRevocationListDer<'static>>>,
+    revoked: AHashMap<Vec<PathBuf>, Revoked>,
 }
 
 impl Trust {
@@ -52,56 +56,106 @@ impl Trust {
     }
 
     /// The lists of these files.
-    pub(super) fn revoked(&self, files: &[PathBuf]) -> &[CertificateRevocationListDer<'static>] {
-        self.revoked.get(files).map_or(&[], Vec::as_slice)
+    pub(super) fn revoked(&self, files: &[PathBuf]) -> Revoked {
+        self.revoked.get(files).cloned().unwrap_or_default()
     }
 
+    /// Makes ready what an operator's settings name, out of files that were read when the configuration was: each by its whole
+    /// path, or by the last parts of one. The settings get the whole paths.
+    ///
+    /// # Errors
+    /// Which file was not read.
+    pub(super) fn include(&mut self, handshake: &mut Handshake) -> Result<(), String> {
+        for path in handshake.ca_files.iter_mut().chain(&mut handshake.ca_verify_files) {
+            *path = known(self.roots.keys(), path)?;
+        }
+        for path in &mut handshake.crl_files {
+            *path = known(self.revoked.keys(), path)?;
+        }
+        let failed = |(path, error): (PathBuf, CertError)| format!("{}: {error}", path.display());
+        for files in [handshake.authorities(), handshake.ca_files.clone()] {
+            if !files.is_empty() {
+                self.add_roots(&files).map_err(failed)?;
+            }
+        }
+        self.add_revoked(&handshake.crl_files).map_err(failed)
+    }
+
+    /// Several files are what each of them is.
     fn add_roots(&mut self, files: &[PathBuf]) -> Result<(), (PathBuf, CertError)> {
         if self.roots.contains_key(files) {
             return Ok(());
         }
         let mut roots = RootCertStore::empty();
-        if files.is_empty() {
+        match files {
             // What the system cannot read of its own store is no error of ours; an empty store trusts nobody.
-            for der in rustls_native_certs::load_native_certs().certs {
-                let _ = roots.add(der);
+            [] => {
+                for der in rustls_native_certs::load_native_certs().certs {
+                    let _ = roots.add(der);
+                }
+            }
+            [one] => for_each(one, |pem| {
+                let mut any = false;
+                for der in CertificateDer::pem_slice_iter(pem) {
+                    let der = der.map_err(|e| CertError::Pem(e.to_string()))?;
+                    roots.add(der).map_err(|e| CertError::BadCertificate(e.to_string()))?;
+                    any = true;
+                }
+                if any { Ok(()) } else { Err(CertError::NoCertificate) }
+            })?,
+            _ => {
+                for one in files {
+                    self.add_roots(std::slice::from_ref(one))?;
+                    roots.roots.extend(self.roots(std::slice::from_ref(one)).roots.iter().cloned());
+                }
             }
         }
-        for_each(files, |pem| {
-            let mut any = false;
-            for der in CertificateDer::pem_slice_iter(pem) {
-                let der = der.map_err(|e| CertError::Pem(e.to_string()))?;
-                roots.add(der).map_err(|e| CertError::BadCertificate(e.to_string()))?;
-                any = true;
-            }
-            if any { Ok(()) } else { Err(CertError::NoCertificate) }
-        })?;
         self.roots.insert(files.to_vec(), Arc::new(roots));
         Ok(())
     }
 
     fn add_revoked(&mut self, files: &[PathBuf]) -> Result<(), (PathBuf, CertError)> {
+        if self.revoked.contains_key(files) {
+            return Ok(());
+        }
         let mut lists = Vec::new();
-        for_each(files, |pem| {
-            for der in CertificateRevocationListDer::pem_slice_iter(pem) {
-                lists.push(der.map_err(|e| CertError::Pem(e.to_string()))?);
+        if let [one] = files {
+            for_each(one, |pem| {
+                for der in CertificateRevocationListDer::pem_slice_iter(pem) {
+                    lists.push(der.map_err(|e| CertError::Pem(e.to_string()))?);
+                }
+                Ok(())
+            })?;
+        } else {
+            for one in files {
+                self.add_revoked(std::slice::from_ref(one))?;
+                lists.extend(self.revoked(std::slice::from_ref(one)).iter().cloned());
             }
-            Ok(())
-        })?;
-        self.revoked.insert(files.to_vec(), lists);
+        }
+        self.revoked.insert(files.to_vec(), lists.into());
         Ok(())
     }
 }
 
+/// The file among those that were read that a name means.
+fn known<'a>(sets: impl Iterator<Item = &'a Vec<PathBuf>>, wanted: &Path) -> Result<PathBuf, String> {
+    let single = sets.filter_map(|set| if let [one] = set.as_slice() { Some(one) } else { None });
+    let found: Vec<&PathBuf> = single.filter(|path| path.ends_with(wanted)).collect();
+    let name = wanted.display();
+    match (found.iter().find(|path| **path == wanted), found.as_slice()) {
+        (Some(one), _) | (None, [one]) => Ok((*one).clone()),
+        (None, []) => Err(format!("'{name}' was not read with the configuration; name it in a bind there and reload.")),
+        _ => Err(format!("Several files end with '{name}'; use the whole path.")),
+    }
+}
+
 fn for_each(
-    files: &[PathBuf],
+    file: &Path,
     mut look: impl FnMut(&[u8]) -> Result<(), CertError>,
 ) -> Result<(), (PathBuf, CertError)> {
-    for file in files {
-        for path in expand(file).map_err(|e| (file.clone(), e))? {
-            let pem = read_file(&path).map_err(|e| (path.clone(), CertError::Io(e.to_string())))?;
-            look(&pem).map_err(|e| (path.clone(), e))?;
-        }
+    for path in expand(file).map_err(|e| (file.to_path_buf(), e))? {
+        let pem = read_file(&path).map_err(|e| (path.clone(), CertError::Io(e.to_string())))?;
+        look(&pem).map_err(|e| (path.clone(), e))?;
     }
     Ok(())
 }

@@ -42,8 +42,33 @@ pub enum Field<'a> {
     KeyAlgorithm,
 }
 
+impl Field<'_> {
+    /// A number and an attribute by which fields are told apart.
+    pub(super) fn key(&self) -> (u8, &str) {
+        fn part<'a>(first: u8, part: &Part<'a>) -> (u8, &'a str) {
+            match part {
+                Part::Whole => (first, ""),
+                Part::Rfc2253 => (first + 1, ""),
+                Part::Attribute(name) => (first + 2, name),
+            }
+        }
+        match self {
+            Field::Subject(of) => part(0, of),
+            Field::Issuer(of) => part(3, of),
+            Field::NotBefore => (6, ""),
+            Field::NotAfter => (7, ""),
+            Field::NotBeforeIso => (8, ""),
+            Field::NotAfterIso => (9, ""),
+            Field::Serial => (10, ""),
+            Field::Version => (11, ""),
+            Field::SignatureAlgorithm => (12, ""),
+            Field::KeyAlgorithm => (13, ""),
+        }
+    }
+}
+
 /// Appends a field of a certificate to `out`. False: there is no such thing.
-pub fn certificate_field(der: &[u8], field: &Field<'_>, out: &mut Vec<u8>) -> bool {
+pub(super) fn certificate_field(der: &[u8], field: &Field<'_>, out: &mut Vec<u8>) -> bool {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return false };
     let mut text = String::new();
     match field {

@@ -3,10 +3,12 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::sync::Arc;
 
 use crate::harness::gate::binary;
 use crate::harness::http::{Message, Wire, ok};
 use crate::harness::peers::{Peer, free_address};
+use crate::harness::tls::{Ca, get, tls};
 use crate::harness::{Origin, PATIENCE, connect, until};
 
 /// What can be seen of one exchange, with what may differ taken out: names of headers in lower case, in the order of their names, and no body
@@ -244,6 +246,91 @@ fn hashing_chooses_the_same_servers() {
 }
 
 /// Runs the binary under the name `haproxy`.
+#[test]
+fn lists_of_certificates_show_the_same() {
+    let (ca, clients, origin) = (Ca::new(), Ca::new(), mirror("a"));
+    let site = ca.bundle("certs/site.pem", &["site.test"]);
+    ca.bundle("certs/shop.pem", &["shop.test", "*.shop.test"]);
+    ca.bundle("certs/api.pem", &["api.test"]);
+    let list = ca.write(
+        "sites.list",
+        "# all of them\nsite.pem\n\nshop.pem [ssl-max-ver TLSv1.2] *.shop.test !old.shop.test\napi.pem [verify required ca-file \
+         ca.pem alpn http/1.1]\n",
+    );
+    let sections = format!(
+        "global\n crt-base {}\n ca-base {}\ndefaults\n mode http\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n\
+         frontend f\n bind @ADDRESS@ ssl crt-list {} alpn h2,http/1.1\n default_backend b\nbackend b\n server s {}\n",
+        site.parent().expect("a directory").display(),
+        clients.path("ca.pem").parent().expect("a directory").display(),
+        list.display(),
+        origin.address
+    );
+    let own = clients.make(&["me"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+    let seen = |peer: &Peer, name: &str, config: rustls::ClientConfig| {
+        // Names that a certificate does not have are seen as well as others.
+        let mut config = config;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.dangerous().set_certificate_verifier(Arc::new(Anybody));
+        let mut client = match tls(peer.address, name, config) {
+            Ok(client) => client,
+            Err(_) => return "refused".to_owned(),
+        };
+        let shown = client.conn.peer_certificates().and_then(|chain| chain.first().cloned());
+        let alpn = client.conn.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
+        if alpn.as_deref() == Some("http/1.1") && get(&mut client, "/").is_err() {
+            return "cut".to_owned();
+        }
+        format!("{:?} {alpn:?} {:?}", client.conn.protocol_version(), shown.map(|der| der.to_vec()))
+    };
+    let (theirs, ours) = (Peer::haproxy(&sections), Peer::in_haproxys_place(&sections));
+    for name in ["site.test", "a.shop.test", "old.shop.test", "shop.test", "a.b.shop.test", "api.test", "no.test"] {
+        for with_own in [false, true] {
+            let config = || if with_own { ca.client_with(&own) } else { ca.client() };
+            let (a, b) = (seen(&theirs, name, config()), seen(&ours, name, config()));
+            assert_eq!(a, b, "{name}, {with_own}");
+        }
+    }
+}
+
+/// Takes any certificate: what is shown is looked at.
+#[derive(Debug)]
+struct Anybody;
+
+impl rustls::client::danger::ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &[rustls::pki_types::CertificateDer<'_>],
+        _: &rustls::pki_types::ServerName<'_>,
+        _: &[u8],
+        _: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
 fn as_haproxy(dir: &std::path::Path) -> Command {
     let link = dir.join("haproxy");
     if !link.exists() {

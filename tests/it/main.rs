@@ -60,6 +60,7 @@ mod stop;
 mod sync;
 mod timeouts;
 mod tls;
+mod tls_bad;
 mod tls_early;
 mod tls_live;
 mod tls_peers;

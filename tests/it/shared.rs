@@ -7,7 +7,7 @@ use crate::harness::{Origin, Shardgate, until};
 const REQUESTS: u64 = 1000;
 
 /// The sum over all cores of a line of `show activity`.
-fn activity(gate: &Shardgate, name: &str) -> u64 {
+pub(crate) fn activity(gate: &Shardgate, name: &str) -> u64 {
     let text = gate.ask("show activity");
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).expect("a line");
     value.split_whitespace().next().and_then(|sum| sum.parse().ok()).expect("a number")

@@ -6,7 +6,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::PublicKeyData as _;
 use rustls::HandshakeKind;
+use sha2::{Digest, Sha256};
 
 use crate::harness::bytes::{self, Pace};
 use crate::harness::http::{Wire, ok};
@@ -26,12 +30,12 @@ fn sections(mode: &str, server: SocketAddr, tls: &str, frontend: &str) -> String
 }
 
 /// The keyword for these certificates.
-fn certificates(paths: &[&Path]) -> String {
+pub(crate) fn certificates(paths: &[&Path]) -> String {
     let quoted: Vec<String> = paths.iter().map(|path| format!("\"{}\"", path.display())).collect();
     format!("certificates = [{}]", quoted.join(", "))
 }
 
-fn gate(mode: &str, server: &Origin, tls: &str, frontend: &str) -> Shardgate {
+pub(crate) fn gate(mode: &str, server: &Origin, tls: &str, frontend: &str) -> Shardgate {
     Shardgate::start(&sections(mode, server.address, tls, frontend))
 }
 
@@ -73,8 +77,44 @@ fn curl_and_openssl_are_served() {
     gate.finish();
 }
 
+#[test]
+fn a_browser_is_served() {
+    let ca = Ca::new();
+    let made = ca.make(&["site.test"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+    let pem = ca.write("site.pem", &format!("{}{}", made.cert_pem, made.key_pem));
+    let origin = Origin::http(|request| {
+        let text = ok(request.start().split(' ').nth(1).unwrap_or_default());
+        text.replacen("\r\n", "\r\nContent-Type: text/html\r\n", 1)
+    });
+    let key = rcgen::KeyPair::from_pem(&made.key_pem).expect("a key");
+    let spki = STANDARD.encode(Sha256::digest(key.subject_public_key_info()));
+    let numbers = (0..20).map(|n| format!("/{n}")).collect::<Vec<_>>().join(",");
+    for (more, said) in [
+        ("", "h2 TLS 1.3 AES_128_GCM X25519MLKEM768 "),
+        (", alpn = [\"http/1.1\"], curves = [\"P-256\"]", "http/1.1 TLS 1.3 AES_128_GCM P-256 "),
+        (", max-version = \"TLSv1.2\"", "h2 TLS 1.2 AES_128_GCM "),
+    ] {
+        let gate = gate("http", &origin, &format!("{}{more}", certificates(&[&pem])), "");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/browser_tls.mjs");
+        let url = format!("https://site.test:{}/", gate.address("fe").port());
+        let output = Command::new(program("node"))
+            .args([script, &program("chromium").to_string_lossy(), &spki, &url])
+            .output()
+            .expect("node runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(text.starts_with(said) && text.trim_end().ends_with(&numbers), "{more}: {text}{errors}");
+        if said.starts_with("h2") {
+            let handshakes = gate.count("fe/FRONTEND", "ssl_sess");
+            let requests = gate.count("fe/FRONTEND", "req_tot");
+            assert!(requests >= 21 && handshakes <= 3, "{more}: {requests} over {handshakes}");
+        }
+        gate.finish();
+    }
+}
+
 /// What openssl says about a connection on which this is sent.
-fn s_client(gate: &Shardgate, arguments: &[&str], input: &str) -> String {
+pub(crate) fn s_client(gate: &Shardgate, arguments: &[&str], input: &str) -> String {
     let mut child = Command::new(program("openssl"))
         .args(["s_client", "-connect", &gate.address("fe").to_string()])
         .args(arguments)
@@ -345,18 +385,6 @@ fn what_is_no_hello_is_closed_and_counted() {
     gate.wait_stat("fe/FRONTEND", "ssl_abort", "1");
     gate.wait_stat("fe/FRONTEND", "ssl_failed_handshake", "5");
     assert_eq!(gate.count("fe/FRONTEND", "ereq"), 0);
-    gate.finish();
-}
-
-#[test]
-fn renegotiation_is_refused() {
-    let ca = Ca::new();
-    let pem = ca.bundle("site.pem", &["site.test"]);
-    let origin = Origin::http(|request| ok(request.start()));
-    let gate = gate("http", &origin, &certificates(&[&pem]), "");
-    // A line "R" is s_client's command to renegotiate.
-    let text = s_client(&gate, &["-tls1_2", "-legacy_renegotiation"], "R\n");
-    assert!(text.contains("unexpected message") || text.contains("no renegotiation"), "{text}");
     gate.finish();
 }
 

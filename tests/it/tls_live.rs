@@ -294,6 +294,110 @@ fn names_have_settings_of_their_own() {
 }
 
 #[test]
+fn lines_of_lists_have_options() {
+    let (ca, clients, origin) = (Ca::new(), Ca::new(), origin());
+    let (site, api) = (ca.bundle("site.pem", &["site.test"]), made(&ca, &["api.test", "*.api.test"]));
+    let cas = clients.path("ca.pem");
+    let gate = gate(
+        &origin,
+        &format!(
+            "certificates = [{{ certificate = \"{}\", list = \"sites.list\" }}], verify = \"optional\", ca-file = \"{}\", alpn = \
+             [\"h2\", \"http/1.1\"]",
+            site.display(),
+            cas.display()
+        ),
+    );
+    let file = ca.path("api.pem");
+    let name = file.display();
+    gate.ask(&format!("new ssl cert {name}"));
+    set(&gate, &file, &pem(&api));
+    assert!(gate.ask("commit ssl cert api.pem").contains("Success!"));
+    let mine = clients.make(&["me"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+    let connect = |name: &str, mut config: ClientConfig| -> io::Result<Option<Vec<u8>>> {
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let mut client = tls(gate.address("fe"), name, config)?;
+        if client.conn.alpn_protocol() == Some(b"http/1.1") {
+            get(&mut client, "/")?;
+        }
+        Ok(client.conn.alpn_protocol().map(<[u8]>::to_vec))
+    };
+    let add = |line: &str| gate.ask(&format!("add ssl crt-list sites.list <<\n{name} {line}\n\n"));
+    for (line, said) in [
+        ("[verify required", "the bracket is not closed"),
+        ("api.test [verify required]", "options stand between the certificate and the names"),
+        ("[verfy none] api.test", "\"verfy\" is no option of a crt-list; did you mean \"verify\"?"),
+        ("[ca-file other.pem] api.test", "'other.pem' was not read with the configuration"),
+        ("[ssl-min-ver TLSv1.3 ssl-max-ver TLSv1.2] api.test", "no version is left"),
+        ("[ssl-max-ver TLSv1.1] api.test", "TLS 1.2 is the oldest version that is spoken"),
+        ("[allow-0rtt] api.test", "allow-0rtt holds for a whole bind"),
+        ("[ocsp-update on] api.test", "'ocsp-update' belongs to the certificate"),
+        ("[verify maybe] api.test", "verify"),
+        ("a!b", "'a!b' is no host name"),
+    ] {
+        let answer = add(line);
+        assert!(answer.contains(said) && !answer.contains("Success"), "{line}: {answer}");
+    }
+    let line = "[verify required ssl-min-ver TLSv1.3 alpn http/1.1 ca-file ca.pem] *.api.test !old.api.test";
+    let added = add(line);
+    assert!(added.contains("Success!"), "{added}");
+    let listed = gate.ask("show ssl crt-list -n sites.list");
+    assert!(
+        listed.contains("api.pem:2 [alpn http/1.1 verify required ssl-min-ver TLSv1.3] *.api.test !old.api.test"),
+        "{listed}"
+    );
+    assert!(gate.ask("show ssl crt-list").lines().any(|list| list == "sites.list"));
+    assert!(connect("a.api.test", ca.client()).is_err(), "a certificate is asked for");
+    assert_eq!(connect("a.api.test", ca.client_with(&mine)).expect("verified"), Some(b"http/1.1".to_vec()));
+    assert!(connect("a.api.test", ca.client_of(&[&rustls::version::TLS12])).is_err());
+    assert_eq!(connect("site.test", ca.client()).expect("as before"), Some(b"h2".to_vec()));
+    // The same certificate with other settings for another name, and what the bind says for the rest.
+    assert!(add("[no-alpn verify none] api.test").contains("Success!"));
+    assert_eq!(connect("api.test", ca.client()).expect("nobody is asked"), None);
+    assert!(gate.ask("del ssl crt-list sites.list api.pem").contains("deleted"));
+    assert!(connect("api.test", ca.client()).is_err(), "the certificate is that of site.test");
+    assert!(!gate.ask("show ssl crt-list sites.list").contains("api.pem"));
+    gate.finish();
+}
+
+#[test]
+fn what_nothing_is_shown_for_may_be_named() {
+    let (ca, origin) = (Ca::new(), origin());
+    let (site, other) = (ca.bundle("site.pem", &["site.test"]), ca.bundle("other.pem", &["other.test"]));
+    let gate = gate(
+        &origin,
+        &format!(
+            "certificates = [\"{}\", {{ certificate = \"{}\", names = [\"*\", \"other.test\"], alpn = [\"http/1.1\"] }}]",
+            site.display(),
+            other.display()
+        ),
+    );
+    let alpn = |name: &str| {
+        let said = crate::tls::s_client(&gate, &["-servername", name, "-alpn", "h2,http/1.1"], "");
+        (said.contains("CN = site.test") || said.contains("CN=site.test"), said.contains("ALPN protocol: h2"))
+    };
+    assert_eq!(alpn("site.test"), (true, true));
+    assert_eq!(alpn("other.test"), (false, false));
+    assert_eq!(alpn("unknown.test"), (false, false), "the one that is named");
+    gate.finish();
+}
+
+#[test]
+fn a_key_may_stand_elsewhere() {
+    let (ca, origin) = (Ca::new(), origin());
+    let made = made(&ca, &["site.test"]);
+    let (pem, key) = (ca.write("certs/site.pem", &made.cert_pem), ca.write("keys/the.key", &made.key_pem));
+    let tls_of = |key: &Path| {
+        format!("certificates = [{{ certificate = \"{}\", key = \"{}\" }}]", pem.display(), key.display())
+    };
+    let gate = gate(&origin, &tls_of(&key));
+    assert_eq!(shown(&gate, &ca, "site.test"), made.der.to_vec());
+    gate.finish();
+    let missing = Shardgate::with(&body(&origin, &tls_of(&ca.path("keys/no.key")))).run_to_end("check");
+    let missing = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert!(missing.contains("site.pem") && missing.contains("no.key"), "{missing}");
+}
+
+#[test]
 fn tls_connections_have_limits_of_their_own() {
     let (ca, origin) = (Ca::new(), origin());
     let path = ca.bundle("site.pem", &["site.test"]);

@@ -30,6 +30,14 @@ fn ask(gate: &Shardgate, config: rustls::ClientConfig) -> io::Result<String> {
     get(&mut client, "/").map(|(_, body)| String::from_utf8_lossy(&body).into_owned())
 }
 
+/// A certificate that nobody but itself vouches for.
+fn self_signed(name: &str) -> Made {
+    let params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let cert = params.self_signed(&key).expect("a certificate");
+    Made { cert_pem: cert.pem(), key_pem: key.serialize_pem(), der: cert.der().clone(), serial: 0 }
+}
+
 #[test]
 fn clients_are_verified() {
     let (ca, clients, strangers) = (Ca::new(), Ca::new(), Ca::new());
@@ -44,16 +52,17 @@ fn clients_are_verified() {
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     });
     let stranger = strangers.make(&["stranger"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+    let itself = self_signed("itself");
     let crl = clients.write("revoked.pem", &clients.crl(&[revoked.serial]));
     for (verify, without) in [("required", None), ("optional", Some("nobody"))] {
         let more = format!("verify = \"{verify}\", crl-file = \"{}\"", crl.display());
         let gate = asking(&ca, &clients, origin.address, &more, cn);
         assert_eq!(ask(&gate, ca.client_with(&good)).expect("trusted"), "good");
-        for bad in [&revoked, &expired, &usage, &stranger] {
+        for bad in [&revoked, &expired, &usage, &stranger, &itself] {
             assert!(ask(&gate, ca.client_with(bad)).is_err(), "{verify}");
         }
         assert_eq!(ask(&gate, ca.client()).ok().as_deref(), without, "{verify}");
-        let failures = if without.is_none() { 5 } else { 4 };
+        let failures = if without.is_none() { 6 } else { 5 };
         gate.wait_stat("fe/FRONTEND", "ssl_bad_cert", &failures.to_string());
         gate.finish();
     }
@@ -88,6 +97,7 @@ fn rules_judge_what_is_wrong_with_a_client() {
         (&stranger, "7"),
         (&both, "23"),
         (&expired_stranger, "7"),
+        (&self_signed("client"), "18"),
     ] {
         assert_eq!(ask(&all, ca.client_with(own)).expect("let through"), number);
     }
@@ -116,6 +126,46 @@ fn rules_judge_what_is_wrong_with_a_client() {
 }
 
 #[test]
+fn what_is_wrong_above_a_client_is_judged_by_itself() {
+    let (ca, root, strangers) = (Ca::new(), Ca::new(), Ca::new());
+    let origin = Origin::http(|request| ok(request.header("x-cn").unwrap_or("-")));
+    let rule = "{ set-header = { name = \"X-CN\", value = \"%[ssl_c_verify] %[ssl_c_err] %[ssl_c_ca_err] \
+                %[ssl_c_ca_err_depth]\" } }";
+    let over = |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    let (good, old) = (root.below("Good CA", |_| {}), root.below("Old CA", over));
+    let (revoked, strange) = (root.below("Revoked CA", |_| {}), strangers.below("Strange CA", |_| {}));
+    // Serial numbers of authorities follow each other: good, old, revoked.
+    let lists = root.crl(&[4]) + &good.crl(&[]) + &old.crl(&[]) + &revoked.crl(&[]);
+    let crl = root.write("revoked.pem", &lists);
+    let client = |ca: &Ca, change: fn(&mut rcgen::CertificateParams)| {
+        ca.make(&["client"], &rcgen::PKCS_ECDSA_P256_SHA256, change)
+    };
+    let expired = |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    let cases = [
+        (client(&good, |_| {}), &good, "0 0 0 0"),
+        (client(&good, expired), &good, "10 10 0 0"),
+        (client(&old, |_| {}), &old, "10 0 10 1"),
+        (client(&old, expired), &old, "10 10 10 1"),
+        (client(&revoked, |_| {}), &revoked, "23 0 23 1"),
+        (client(&strange, |_| {}), &strange, "20 0 20 1"),
+    ];
+    for (ignored, expected) in [
+        ("crt-ignore-err = [\"all\"]", [true, true, false, false, false, false]),
+        ("ca-ignore-err = [\"all\"]", [true, false, true, false, true, true]),
+        ("crt-ignore-err = [\"all\"], ca-ignore-err = [\"all\"]", [true; 6]),
+        ("crt-ignore-err = [\"all\"], ca-ignore-err = [\"expired\"]", [true, true, true, true, false, false]),
+    ] {
+        let more = format!("verify = \"required\", crl-file = \"{}\", {ignored}", crl.display());
+        let gate = asking(&ca, &root, origin.address, &more, rule);
+        for ((own, above, found), is_let) in cases.iter().zip(expected) {
+            let answer = ask(&gate, ca.client_with_chain(own, &[above]));
+            assert_eq!(answer.ok().as_deref(), is_let.then_some(*found), "{ignored}: {found}");
+        }
+        gate.finish();
+    }
+}
+
+#[test]
 fn clients_are_not_told_of_all_authorities() {
     let (ca, named, silent) = (Ca::new(), Ca::new(), Ca::new());
     let origin = Origin::http(|_| ok("served"));
@@ -125,6 +175,23 @@ fn clients_are_not_told_of_all_authorities() {
         let own = own.make(&["client"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
         assert_eq!(ask(&gate, ca.client_with(&own)).expect("let through"), "served");
     }
+    // Both have the same name, so that what is sent is counted.
+    let other = Ca::new().below("Other CA", |_| {});
+    let hints = |ca_file: &str| {
+        let more = format!("verify = \"optional\", ca-verify-file = \"{}\"", other.path("ca.pem").display());
+        let pem = ca.bundle("site.pem", &["site.test"]);
+        let gate = Shardgate::start(&format!(
+            "[frontend.fe]\nmode = \"http\"\nbind = [{{ address = \"127.0.0.1:0\", tls = {{ certificates = \"{}\"{ca_file}, \
+             {more} }} }}]\ndefault-backend = \"be\"\n[backend.be]\nmode = \"http\"\nserver.s1.address = \"{}\"\n",
+            pem.display(),
+            origin.address
+        ));
+        let said = crate::tls::s_client(&gate, &["-tls1_3"], "");
+        gate.finish();
+        said.lines().filter(|line| line.contains("CN = Test CA") || line.contains("CN=Test CA")).count()
+    };
+    let named = format!(", ca-file = \"{}\"", named.path("ca.pem").display());
+    assert!(hints(&named) > hints(""), "only those of ca-file are named");
     gate.finish();
 }
 
@@ -335,6 +402,105 @@ fn sessions_with_servers_are_resumed() {
         assert_eq!(gate.count("be/s1", "ssl_reused_sess"), resumed, "{more}");
         gate.finish();
     }
+}
+
+/// Two backends with the same server, each with TLS of its own.
+fn two_backends(server: SocketAddr, tls: [&str; 2]) -> String {
+    let backend = |name: &str, tls: &str| {
+        format!("[backend.{name}]\nmode = \"http\"\nhttp-reuse = \"always\"\nserver.s = {{ address = \"{server}\", tls = {tls} }}\n")
+    };
+    format!(
+        "[frontend.fe]\nmode = \"http\"\nbind = \"127.0.0.1:0\"\ndefault-backend = \"a\"\nrules = [{{ use-backend = \"b\", if = \
+         \"{{ path /b }}\" }}]\n{}{}",
+        backend("a", tls[0]),
+        backend("b", tls[1])
+    )
+}
+
+#[test]
+fn connections_are_shared_only_where_the_same_was_verified() {
+    let (ca, clients) = (Ca::new(), Ca::new());
+    let own = ca.make(&["app.test", "b.test"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+    let origin = tls_origin(&ca, &own, None);
+    let (good, client) = (ca.path("ca.pem"), clients.bundle("client.pem", &["gate"]));
+    let both = ca.write("both.pem", &std::fs::read_to_string(&good).expect("readable"));
+    let base = format!("sni = \"app.test\", ca-file = \"{}\"", good.display());
+    for (other, is_shared) in [
+        (base.clone(), true),
+        (format!("sni = \"b.test\", ca-file = \"{}\"", good.display()), false),
+        (format!("{base}, verifyhost = \"b.test\""), false),
+        (format!("sni = \"app.test\", ca-file = \"{}\"", both.display()), false),
+        (format!("{base}, certificate = \"{}\"", client.display()), false),
+        ("sni = \"app.test\", verify = \"none\"".to_owned(), false),
+        (format!("{base}, min-version = \"TLSv1.3\""), false),
+        (format!("sni = \"ssl_fc_sni\", verifyhost = \"app.test\", ca-file = \"{}\"", good.display()), false),
+    ] {
+        let text = two_backends(origin.address, [&format!("{{ {base} }}"), &format!("{{ {other} }}")]);
+        let gate = Shardgate::with(&text).cores(1).start();
+        let mut wire = gate.wire("fe");
+        for path in ["/a", "/b", "/a", "/b"] {
+            assert_eq!(wire.get(path).status(), 200, "{other}: {path}");
+        }
+        drop(wire);
+        let opened = gate.count("a/s", "ssl_sess") + gate.count("b/s", "ssl_sess");
+        assert_eq!(opened == 1, is_shared, "{other}: {opened}");
+        gate.finish();
+    }
+}
+
+#[test]
+fn other_authorities_verify_servers_again() {
+    let (ca, others, clients) = (Ca::new(), Ca::new(), Ca::new());
+    let own = ca.make(&["app.test"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+    let origin = tls_origin(&ca, &own, None);
+    let read = |ca: &Ca| std::fs::read_to_string(ca.path("ca.pem")).expect("readable");
+    let trusted = ca.write("trusted.pem", &read(&ca));
+    let client = clients.bundle("client.pem", &["gate"]);
+    let tls = format!(
+        "{{ sni = \"app.test\", ca-file = \"{}\", certificate = \"{}\" }}",
+        trusted.display(),
+        client.display()
+    );
+    let text = two_backends(origin.address, [&tls, &tls]);
+    let mut gate = Shardgate::with(&text).cores(1).start();
+    let get = |gate: &Shardgate| gate.wire("fe").get("/a").status();
+    assert_eq!((get(&gate), get(&gate), gate.count("a/s", "ssl_sess")), (200, 200, 1));
+    gate.reload(&text);
+    assert_eq!((get(&gate), gate.count("a/s", "ssl_sess")), (200, 1), "what did not change is kept");
+    ca.write("trusted.pem", &read(&others));
+    gate.reload(&text);
+    assert_eq!(get(&gate), 503, "nobody vouches for it any more");
+    ca.write("trusted.pem", &(read(&ca) + &read(&others)));
+    gate.reload(&text);
+    assert_eq!((get(&gate), gate.count("a/s", "ssl_sess")), (200, 2));
+    // Another certificate of ours is shown from then on.
+    let other = clients.make(&["gate"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+    let payload = format!("{}{}", other.cert_pem, other.key_pem);
+    gate.ask(&format!("set ssl cert client.pem <<\n{payload}\n"));
+    assert!(gate.ask("commit ssl cert client.pem").contains("Success!"));
+    assert_eq!((get(&gate), gate.count("a/s", "ssl_sess")), (200, 3));
+    gate.finish();
+}
+
+#[test]
+fn checks_may_ask_for_another_name_than_requests() {
+    let ca = Ca::new();
+    let own = ca.make(&["app.test", "health.test"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+    let origin = tls_origin(&ca, &own, None);
+    let gate = Shardgate::start(&format!(
+        "[frontend.fe]\nmode = \"http\"\nbind = \"127.0.0.1:0\"\ndefault-backend = \"be\"\n[backend.be]\nmode = \
+         \"http\"\nhttpchk = true\nhttp-check = [{{ expect-string = \"health.test\" }}]\nserver.s1 = {{ address = \"{}\", check = true, inter = \
+         \"50ms\", check-sni = \"health.test\", tls = {{ sni = \"app.test\", ca-file = \"{}\" }} }}\n",
+        origin.address,
+        ca.path("ca.pem").display()
+    ));
+    gate.wait_stat("be/s1", "check_status", "L7OK");
+    for _ in 0..3 {
+        assert_eq!(gate.wire("fe").get("/").text(), "app.test 0");
+    }
+    gate.wait_stat("be/s1", "check_status", "L7OK");
+    assert_eq!(gate.wire("fe").get("/").text(), "app.test 0");
+    gate.finish();
 }
 
 #[test]

@@ -28,8 +28,17 @@ keywords! {
     "certificate" in BIND_CERTIFICATE, Text, default "", haproxy "crt";
     "The file or directory, as an entry that is a string would have it.";
     "certificate = \"site.pem\""
+    "key" in BIND_CERTIFICATE, Text, default "in the file, or beside it", haproxy "";
+    "The file with its private key, where that stands neither in the file of the certificate nor beside it.";
+    "certificate = \"site.pem\"\nkey = \"/etc/ssl/private/site.key\""
+    "ocsp" in BIND_CERTIFICATE, Text, default "beside it, as `.ocsp`", haproxy "";
+    "The file with the OCSP response that is stapled.";
+    "certificate = \"site.pem\"\nocsp = \"/var/lib/ocsp/site.der\""
+    "list" in BIND_CERTIFICATE, Text, default "its path", haproxy "";
+    "The name of the list that `show ssl crt-list`, `add ssl crt-list` and `del ssl crt-list` find it in. Entries that come from a crt-list of HAProxy have the path of that file here.";
+    "certificate = \"site.pem\"\nlist = \"/etc/haproxy/sites.list\""
     "names" in BIND_CERTIFICATE, Texts, default "the names in the certificate", haproxy "crt-list";
-    "Names that it is shown for; `*` stands for one label. With `!` in front: names that it is not shown for although a wildcard covers them.";
+    "Names that it is shown for; `*` stands for one label. `*` alone makes it what is shown where nothing else is, instead of the first of all. With `!` in front: names that it is not shown for although a wildcard covers them.";
     "names = [\"site.test\", \"*.site.test\", \"!old.site.test\"]"
     "strict-sni" in BIND_TLS, Flag, default "false", haproxy "strict-sni";
     "Refuse clients that ask for a name without a certificate, or for none.";
@@ -77,8 +86,11 @@ keywords! {
     "Authorities that sign certificates of clients as those of `ca-file` do, but that clients are not told of: the list that they get stays short.";
     "certificates = \"site.pem\"\nverify = \"required\"\nca-file = \"root.pem\"\nca-verify-file = \"intermediates.pem\""
     "crt-ignore-err" in BIND_NAMES, SomeOf(&["all", "expired", "not-yet-valid", "revoked", "unknown-issuer"]), default "[]", haproxy "crt-ignore-err";
-    "Let clients through although this is wrong with their certificate; rules read what it is from `ssl_c_verify`, by OpenSSL's numbers: 7 not signed by the authority that it names, 9 not yet valid, 10 expired, 18 signed by itself, 20 unknown issuer, 23 revoked. With `unknown-issuer` anybody can put anything into a certificate: nothing in it means anything unless `ssl_c_verify` is 0.";
+    "Let clients through although this is wrong with their certificate itself (for those above it there is `ca-ignore-err`); rules read what it is from `ssl_c_verify`, by OpenSSL's numbers: 7 not signed by the authority that it names, 9 not yet valid, 10 expired, 18 signed by itself, 19 signed by an authority that is not known, 20 unknown issuer, 23 revoked. With `unknown-issuer` anybody can put anything into a certificate: nothing in it means anything unless `ssl_c_verify` is 0.";
     "certificates = \"site.pem\"\nverify = \"optional\"\nca-file = \"clients.pem\"\ncrt-ignore-err = [\"expired\"]"
+    "ca-ignore-err" in BIND_NAMES, SomeOf(&["all", "expired", "not-yet-valid", "revoked", "unknown-issuer"]), default "[]", haproxy "ca-ignore-err";
+    "The same for the certificates above it in the chain that the client sends; an unknown issuer of theirs is one of these. Rules read it from `ssl_c_ca_err`, and from `ssl_c_ca_err_depth` how far above the client's it stands, 1 being its issuer.";
+    "certificates = \"site.pem\"\nverify = \"optional\"\nca-file = \"clients.pem\"\nca-ignore-err = [\"expired\"]"
     "crl-file" in BIND_NAMES, Texts, default "revocation is not looked at", haproxy "crl-file";
     "Lists of revoked certificates (CRL) in PEM form. With one, a certificate whose authority has no list here counts as good.";
     "certificates = \"site.pem\"\nverify = \"required\"\nca-file = \"clients.pem\"\ncrl-file = \"revoked.pem\""

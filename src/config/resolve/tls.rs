@@ -103,12 +103,13 @@ fn handshake(section: &Section<'_>, default_alpn: &[&[u8]]) -> Handshake {
         verify: client_auth(section),
         ca_files: paths(section, "ca-file"),
         ca_verify_files: paths(section, "ca-verify-file"),
-        ignored: ignored(section),
+        ignored: ignored(section, "crt-ignore-err"),
+        ca_ignored: ignored(section, "ca-ignore-err"),
         crl_files: paths(section, "crl-file"),
     }
 }
 
-fn ignored(section: &Section<'_>) -> Vec<Ignored> {
+fn ignored(section: &Section<'_>, key: &str) -> Vec<Ignored> {
     const ALL: [Ignored; 4] =
         [Ignored::Expired, Ignored::NotYetValid, Ignored::Revoked, Ignored::UnknownIssuer];
     let of = |text: &str| match text {
@@ -118,8 +119,11 @@ fn ignored(section: &Section<'_>) -> Vec<Ignored> {
         "revoked" => vec![Ignored::Revoked],
         _ => vec![Ignored::UnknownIssuer],
     };
-    section.texts("crt-ignore-err").iter().flat_map(|(_, text)| of(&text.text)).collect()
+    section.texts(key).iter().flat_map(|(_, text)| of(&text.text)).collect()
 }
+
+/// What an entry says of its file, where all else is a setting of connections.
+const OF_THE_FILE: [&str; 5] = ["certificate", "key", "ocsp", "list", "names"];
 
 /// The entries of `certificates`: strings, and tables that inherit from the bind.
 fn certificates(section: &Section<'_>, bind: &Table, default_alpn: &[&[u8]]) -> Vec<Listed> {
@@ -137,7 +141,14 @@ fn certificates(section: &Section<'_>, bind: &Table, default_alpn: &[&[u8]]) -> 
                     section.context.error(item.span.start, "certificates has an empty path", None);
                 }
                 let path = section.context.env.base.join(&text.text);
-                listed.push(Listed { path, names: Vec::new(), settings: None });
+                listed.push(Listed {
+                    path,
+                    key: None,
+                    ocsp: None,
+                    list: None,
+                    names: Vec::new(),
+                    settings: None,
+                });
             }
             Data::Table(own) => {
                 let layers = vec![own, bind];
@@ -147,10 +158,16 @@ fn certificates(section: &Section<'_>, bind: &Table, default_alpn: &[&[u8]]) -> 
                     section.context.error(item.span.start, "this entry names no certificate", help);
                     continue;
                 };
-                let has_settings =
-                    own.entries.iter().any(|e| !matches!(e.key.as_str(), "certificate" | "names"));
+                let has_settings = own.entries.iter().any(|e| !OF_THE_FILE.contains(&e.key.as_str()));
                 let settings = has_settings.then(|| Box::new(handshake(&entry, default_alpn)));
-                listed.push(Listed { path, names: names(&entry), settings });
+                listed.push(Listed {
+                    path,
+                    key: paths(&entry, "key").pop(),
+                    ocsp: paths(&entry, "ocsp").pop(),
+                    list: entry.string("list").map(PathBuf::from),
+                    names: names(&entry),
+                    settings,
+                });
             }
             // Any other type was reported.
             _ => {}
@@ -181,7 +198,7 @@ fn client_auth(section: &Section<'_>) -> ClientAuth {
         _ => ClientAuth::None,
     };
     if verify == ClientAuth::None {
-        for key in ["ca-file", "ca-verify-file", "crl-file", "crt-ignore-err"] {
+        for key in ["ca-file", "ca-verify-file", "crl-file", "crt-ignore-err", "ca-ignore-err"] {
             if section.value(key).is_some() {
                 let help = Some("add verify = \"required\", or \"optional\"".to_owned());
                 section.warning(

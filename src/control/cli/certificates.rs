@@ -1,8 +1,10 @@
-//! Commands about certificates: HAProxy's `ssl cert` and `ssl crt-list`. What they mean is `tls::Desk`.
+//! Commands about certificates: HAProxy's `ssl cert` and `ssl crt-list`. What they mean is `tls::Desk`, what stands in a line of a list `import::crt_list`.
 
 use crate::control::cli::session::{Answer, Call, Reply, done};
 use crate::control::cli::target::Job;
-use crate::tls::Order;
+use crate::import::crt_list;
+use crate::model::tls::BindTls;
+use crate::tls::{NewLine, Order};
 
 /// Does it; the answer to a change comes when all cores have made it.
 fn perform(call: &mut Call<'_>, order: &Order<'_>) -> Answer {
@@ -60,22 +62,24 @@ pub(super) fn show_list(call: &mut Call<'_>) -> Answer {
     perform(call, &Order::ShowList(name, numbered))
 }
 
-/// `add ssl crt-list LIST NAME`, or with a line `NAME HOST...` as payload.
+/// `add ssl crt-list LIST NAME`, or with a line `NAME [OPTIONS] HOST...` as payload.
 pub(super) fn add_to_list(call: &mut Call<'_>) -> Answer {
     let list = call.args.first().map(String::as_str);
     let list = list.ok_or_else(|| "The name of a list is missing (see show ssl crt-list).".to_owned())?;
     let payload = call.payload.and_then(|payload| payload.lines().find(|line| !line.trim().is_empty()));
-    let words: Vec<&str> = match payload {
-        Some(line) => line.split_whitespace().collect(),
-        None => call.args[1..].iter().map(String::as_str).collect(),
+    let text = payload.map_or_else(|| call.args[1..].join(" "), str::to_owned);
+    let line = crt_list::line(&text).map_err(|why| format!("This is no line of a crt-list: {why}."))?;
+    let line = line.ok_or_else(|| "The name of a certificate is missing.".to_owned())?;
+    let settings = |tls: &BindTls| {
+        crt_list::settings(&line, tls).map_err(|why| format!("These options cannot be had: {why}"))
     };
-    let Some((name, hosts)) = words.split_first() else {
-        return Err("The name of a certificate is missing.".to_owned());
-    };
-    if hosts.iter().any(|host| host.starts_with('[')) {
-        return Err("Settings of names stand in the configuration; here a list has hosts alone.".to_owned());
-    }
-    perform(call, &Order::AddToList(list, name, hosts.to_vec()))
+    let order = Order::AddToList(NewLine {
+        list,
+        certificate: line.certificate,
+        names: line.names.clone(),
+        settings: if line.options.is_empty() { None } else { Some(&settings) },
+    });
+    perform(call, &order)
 }
 
 pub(super) fn del_from_list(call: &mut Call<'_>) -> Answer {

@@ -67,7 +67,7 @@ commands! {
     ["add" "acl"] "add acl [@<ver>] <acl> <pattern>" Operator patterns::add_acl, "add a pattern, or those of the payload, one a line";
     ["add" "map"] "add map [@<ver>] <map> <key> <value>" Operator patterns::add_map, "add an entry, or those of the payload, one a line";
     ["abort" "ssl" "cert"] "abort ssl cert <name>" Admin certificates::abort, "forget a certificate that was set and not committed";
-    ["add" "ssl" "crt-list"] "add ssl crt-list <list> <name>" Admin certificates::add_to_list, "show a certificate for its names, or as the payload says (<name> <host>...), from now on";
+    ["add" "ssl" "crt-list"] "add ssl crt-list <list> <name>" Admin certificates::add_to_list, "show a certificate for its names, or as the payload says (<name> [<options>] <host>...), from now on";
     ["adopt"] "adopt [<object>]" Operator drift::adopt, "the lines of the configuration that would make runtime changes permanent; object: b/s, backend b, frontend f, map m, acl a, global";
     ["clear" "acl"] "clear acl [@<ver>] <acl>" Operator patterns::clear_acl, "remove all patterns";
     ["clear" "counters"]          "clear counters [all]"                Operator frontends::clear_counters, "forget maxima; with all (level admin), start counters from zero";
@@ -144,7 +144,7 @@ commands! {
     ["show" "sess"]               "show sess [<id>|all]"                Operator show::sessions, "live sessions";
     ["show" "sources"] "show sources" Operator inspect::sources, "source ports: in use, in TIME_WAIT, free, closed a second, seconds until none is free";
     ["show" "ssl" "cert"] "show ssl cert [[*]<name>]" Operator certificates::show, "certificates, or all about one; *: what is not committed";
-    ["show" "ssl" "crt-list"] "show ssl crt-list [-n] [<list>]" Operator certificates::show_list, "lists of certificates (directories, frontend/bind), or the lines of one; -n: numbered";
+    ["show" "ssl" "crt-list"] "show ssl crt-list [-n] [<list>]" Operator certificates::show_list, "lists of certificates (crt-lists, directories, frontend/bind), or the lines of one; -n: numbered";
     ["show" "stat"]               "show stat [<iid> <type> <sid>] [typed|json] [desc|up|no-maint|10s|1m|5m|start]* [at -<time>]" User show::stat, "counters of frontends, servers, backends; percentiles over the window (1m); at -15m: as they were";
     ["show" "table"] "show table [<table> [<filter>]*]" Operator stick::show, "stick tables, or the entries of one: all, or those of key <key> or data.<type> <op> <value>";
     ["show" "threads"] "show threads" Operator inspect::threads, "what the thread of each core does";

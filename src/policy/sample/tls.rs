@@ -21,9 +21,15 @@ pub enum TlsFetch {
     HasEarly,
     /// `ssl_c_used` and `ssl_fc_has_crt`: whether the client showed a certificate.
     HasCertificate,
-    /// `ssl_c_verify` and `ssl_c_err`: what is wrong with the client's certificate.
+    /// `ssl_c_verify`: what is wrong with the client's certificate, or with those above it.
     Verify,
-    /// `ssl_c_ca_err` and `ssl_fc_err`: 0 on every connection with TLS.
+    /// `ssl_c_err`: what is wrong with its own.
+    OwnError,
+    /// `ssl_c_ca_err`: what is wrong with those above it.
+    AuthorityError,
+    /// `ssl_c_ca_err_depth`: how far above.
+    AuthorityErrorDepth,
+    /// `ssl_fc_err`: 0 on every connection with TLS.
     NoError,
     /// `ssl_c_s_dn`.
     Subject(DnPart),

@@ -42,6 +42,22 @@ impl Ca {
         Ca { dir, issuer: Issuer::new(params, key), der: cert.der().clone(), serial: 1.into() }
     }
 
+    /// An authority of this name that this one vouches for.
+    pub(crate) fn below(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Ca {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+        self.serial.set(self.serial.get() + 1);
+        params.serial_number = Some(self.serial.get().into());
+        change(&mut params);
+        let key = KeyPair::generate().expect("a key");
+        let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(dir.path().join("ca.pem"), cert.pem()).expect("writable");
+        Ca { dir, issuer: Issuer::new(params, key), der: cert.der().clone(), serial: 1000.into() }
+    }
+
     /// Where the files are.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -114,12 +130,18 @@ impl Ca {
 
     /// A client with a certificate of its own.
     pub(crate) fn client_with(&self, own: &Made) -> ClientConfig {
+        self.client_with_chain(own, &[])
+    }
+
+    /// The same that sends these authorities along.
+    pub(crate) fn client_with_chain(&self, own: &Made, above: &[&Ca]) -> ClientConfig {
+        let chain = std::iter::once(own.der.clone()).chain(above.iter().map(|ca| ca.der.clone())).collect();
         let key = PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes()).expect("a key");
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_root_certificates(self.roots())
-            .with_client_auth_cert(vec![own.der.clone()], key)
+            .with_client_auth_cert(chain, key)
             .expect("a certificate with its key")
     }
 
