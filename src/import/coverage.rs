@@ -674,7 +674,13 @@ pub(super) const BIND: &[Row] = &[
     ("backlog", "", Mapped),
     ("ca-file", "", Mapped),
     ("ca-ignore-err", "", Mapped),
-    ("ca-sign-file", "", No("certificates are not made while clients wait: make one for each name, or one with a wildcard, and put them into the directory of crt; new ssl cert adds one to a running process")),
+    (
+        "ca-sign-file",
+        "",
+        No(
+            "certificates are not made while clients wait: make one for each name, or one with a wildcard, and put them into the directory of crt; new ssl cert adds one to a running process",
+        ),
+    ),
     ("ca-sign-pass", "", No("certificates are not made while clients wait (see ca-sign-file)")),
     ("ca-verify-file", "", Mapped),
     ("cc", "", No("not in this version")),
@@ -696,7 +702,13 @@ pub(super) const BIND: &[Row] = &[
     ("force-tlsv11", "", No("TLS 1.2 is the oldest version that is spoken")),
     ("force-tlsv12", "", Mapped),
     ("force-tlsv13", "", Mapped),
-    ("generate-certificates", "", No("certificates are not made while clients wait: make one for each name, or one with a wildcard, and put them into the directory of crt")),
+    (
+        "generate-certificates",
+        "",
+        No(
+            "certificates are not made while clients wait: make one for each name, or one with a wildcard, and put them into the directory of crt",
+        ),
+    ),
     ("gid", "", Ignored("the service manager starts the process with the rights it needs")),
     ("group", "", Ignored("the service manager starts the process with the rights it needs")),
     ("guid-prefix", "", Ignored("the process decides that itself")),

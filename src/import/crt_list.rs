@@ -107,7 +107,10 @@ pub(super) fn entries(
             return Err(wrong(format!("\"{bad}\" is no host name")));
         }
         if !line.names.is_empty() {
-            entry.push(("names".to_owned(), Val::List(line.names.iter().map(|name| Val::text(*name)).collect())));
+            entry.push((
+                "names".to_owned(),
+                Val::List(line.names.iter().map(|name| Val::text(*name)).collect()),
+            ));
         }
         entries.push(Val::Table(entry));
     }
@@ -132,7 +135,9 @@ fn options(
         at += match (word, words.get(at + 1).map(String::as_str)) {
             ("ocsp-update", Some(how @ ("on" | "off"))) => {
                 if how == "on" {
-                    near.push("ocsp-update: responses for all certificates of the bind are fetched".to_owned());
+                    near.push(
+                        "ocsp-update: responses for all certificates of the bind are fetched".to_owned(),
+                    );
                     entry.push((word.to_owned(), Val::Flag(true)));
                 }
                 2
@@ -161,9 +166,13 @@ pub fn settings(line: &Line<'_>, bind: &BindTls) -> Result<Handshake, String> {
     if let Some(word) = line.options.iter().find(|word| ["key", "ocsp", "ocsp-update"].contains(*word)) {
         return Err(format!("'{word}' belongs to the certificate: see set ssl cert."));
     }
-    options((&globals, &Variables::new(&no_variable)), line, &mut own, &mut near).map_err(|outcome| match outcome {
-        Outcome::Wrong(why) | Outcome::No(why) | Outcome::Near(why) | Outcome::Ignored(why) => format!("{why}."),
-        Outcome::Exact => String::new(),
+    options((&globals, &Variables::new(&no_variable)), line, &mut own, &mut near).map_err(|outcome| {
+        match outcome {
+            Outcome::Wrong(why) | Outcome::No(why) | Outcome::Near(why) | Outcome::Ignored(why) => {
+                format!("{why}.")
+            }
+            Outcome::Exact => String::new(),
+        }
     })?;
     // There is one meaning of everything: it is read as the configuration would be.
     let mut tls = table_of(bind);
@@ -184,7 +193,9 @@ pub fn settings(line: &Line<'_>, bind: &BindTls) -> Result<Handshake, String> {
         let help = error.help.as_ref().map_or(String::new(), |help| format!(" ({help})"));
         return Err(format!("{}{help}.", error.message));
     }
-    let binds = model.into_iter().flat_map(|model| model.binds.iter().map(|(_, b)| b.tls.clone()).collect::<Vec<_>>());
+    let binds = model
+        .into_iter()
+        .flat_map(|model| model.binds.iter().map(|(_, b)| b.tls.clone()).collect::<Vec<_>>());
     let mut entries = binds.flatten().flat_map(|tls| tls.certificates);
     let own = entries.next().ok_or_else(|| "this is no line of a crt-list.".to_owned())?;
     Ok(own.settings.map_or_else(|| bind.handshake.clone(), |settings| *settings))
@@ -209,7 +220,9 @@ fn table_of(bind: &BindTls) -> Vec<(String, Val)> {
         };
         Val::List(list.iter().map(|ignored| Val::text(name(ignored))).collect())
     };
-    let paths = |list: &[std::path::PathBuf]| Val::List(list.iter().map(|p| Val::text(p.to_string_lossy())).collect());
+    let paths = |list: &[std::path::PathBuf]| {
+        Val::List(list.iter().map(|p| Val::text(p.to_string_lossy())).collect())
+    };
     let texts = |list: &[String]| Val::List(list.iter().map(Val::text).collect());
     let alpn = parameters.alpn.iter().map(|name| Val::text(String::from_utf8_lossy(name))).collect();
     let mut table = vec![
@@ -241,18 +254,27 @@ mod tests {
         let cases: &[Case<'_>] = &[
             ("a.pem", "a.pem", &[], &[]),
             (" a.pem  !x.test *.test ", "a.pem", &[], &["!x.test", "*.test"]),
-            ("a.pem [alpn h2,http/1.1 verify none] x.test", "a.pem", &["alpn", "h2,http/1.1", "verify", "none"], &["x.test"]),
+            (
+                "a.pem [alpn h2,http/1.1 verify none] x.test",
+                "a.pem",
+                &["alpn", "h2,http/1.1", "verify", "none"],
+                &["x.test"],
+            ),
             ("a.pem[no-alpn]", "a.pem", &["no-alpn"], &[]),
             ("a.pem []", "a.pem", &[], &[]),
         ];
         for (text, certificate, options, names) in cases {
             let line = line(text).expect(text).expect(text);
-            assert_eq!((line.certificate, &line.options[..], &line.names[..]), (*certificate, *options, *names));
+            assert_eq!(
+                (line.certificate, &line.options[..], &line.names[..]),
+                (*certificate, *options, *names)
+            );
         }
         for nothing in ["", "  ", "# a.pem", " #"] {
             assert_eq!(line(nothing), Ok(None), "{nothing:?}");
         }
-        for bad in ["[alpn h2] a.pem", "a.pem [alpn h2", "a.pem x.test [alpn h2]", "a.pem [a] [b]", "a.pem ]"] {
+        for bad in ["[alpn h2] a.pem", "a.pem [alpn h2", "a.pem x.test [alpn h2]", "a.pem [a] [b]", "a.pem ]"]
+        {
             assert!(line(bad).is_err(), "{bad}");
         }
     }

@@ -43,8 +43,10 @@ impl<'e> Globals<'e> {
                 [word, path] if word == "key-base" => key_base = Some(path.as_str()),
                 [word, path] if word == "ca-base" => globals.ca_base = Some(path.clone()),
                 [word, options @ ..] if word.starts_with("ssl-default-") => {
-                    let sides =
-                        [("ssl-default-bind-", &mut globals.bind_tls), ("ssl-default-server-", &mut globals.server_tls)];
+                    let sides = [
+                        ("ssl-default-bind-", &mut globals.bind_tls),
+                        ("ssl-default-server-", &mut globals.server_tls),
+                    ];
                     for (prefix, side) in sides {
                         let Some(option) = word.strip_prefix(prefix) else { continue };
                         if TLS_LISTS.contains(&option) {

@@ -275,7 +275,13 @@ impl<'p, 'a, 'e> Options<'p, 'a, 'e> {
             return Ok(used);
         }
         let scope = if self.scope == Scope::Bind { Scope::BindTls } else { Scope::ServerTls };
-        if let Some(used) = tls::option((self.proxy.globals, self.proxy.variables), scope, &mut self.tls, &mut self.near, words)? {
+        if let Some(used) = tls::option(
+            (self.proxy.globals, self.proxy.variables),
+            scope,
+            &mut self.tls,
+            &mut self.near,
+            words,
+        )? {
             return Ok(used);
         }
         let Some((_, _, fate)) = self.table.iter().find(|(keyword, ..)| *keyword == word) else {

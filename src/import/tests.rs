@@ -297,17 +297,31 @@ fn lists_of_certificates_become_entries() {
 
 #[test]
 fn what_is_wrong_in_a_list_is_told_with_its_line() {
-    let bind = |options: &str| format!("{TIMEOUTS}listen a\n mode http\n bind :443 ssl {options}\n server s 192.0.2.1:80\n");
+    let bind = |options: &str| {
+        format!("{TIMEOUTS}listen a\n mode http\n bind :443 ssl {options}\n server s 192.0.2.1:80\n")
+    };
     for (options, list, said) in [
         ("crt-list l", "a.pem\nb.pem [alpn h2\n", "l:2: the bracket is not closed"),
-        ("crt-list l", "a.pem [verfy none]\n", "l:1: \"verfy\" is no option of a crt-list; did you mean \"verify\"?"),
+        (
+            "crt-list l",
+            "a.pem [verfy none]\n",
+            "l:1: \"verfy\" is no option of a crt-list; did you mean \"verify\"?",
+        ),
         ("crt-list l", "a.pem a b!c\n", "l:1: \"b!c\" is no host name"),
         ("crt-list l", "a.pem [allow-0rtt]\n", "l:1: allow-0rtt holds for a whole bind: write it there"),
         ("crt-list l", "@x/y\n", "there is no \"@x/y\" in a crt-store"),
         ("crt-list missing", "", "missing: no such file"),
         ("crt @x/y", "", "there is no \"@x/y\" in a crt-store"),
-        ("crt a.pem ca-sign-file ca.pem", "", "certificates are not made while clients wait: make one for each name"),
-        ("crt a.pem generate-certificates", "", "certificates are not made while clients wait: make one for each name"),
+        (
+            "crt a.pem ca-sign-file ca.pem",
+            "",
+            "certificates are not made while clients wait: make one for each name",
+        ),
+        (
+            "crt a.pem generate-certificates",
+            "",
+            "certificates are not made while clients wait: make one for each name",
+        ),
     ] {
         let files: &'static [(&str, &str)] = Box::leak(Box::new([("l", list)]));
         let imported = with_files(&bind(options), files);

@@ -29,7 +29,9 @@ pub(super) fn option(
         "no-ssl" => 1,
         "crt" if !is_bind => {
             let Val::Text(path) = certificate(globals, &next()?)? else {
-                return Err(Outcome::No("the key of a server's crt stands in its file, or beside it".to_owned()));
+                return Err(Outcome::No(
+                    "the key of a server's crt stands in its file, or beside it".to_owned(),
+                ));
             };
             replace(entries, "certificate", Val::Text(path));
             2
@@ -211,7 +213,10 @@ pub(super) fn finish(entries: &mut Vec<(String, Val)>) {
     let before = entries.len();
     entries.retain(|(key, _)| key != "no-ca-names");
     if entries.len() < before {
-        entries.iter_mut().filter(|(key, _)| key == "ca-file").for_each(|(key, _)| "ca-verify-file".clone_into(key));
+        entries
+            .iter_mut()
+            .filter(|(key, _)| key == "ca-file")
+            .for_each(|(key, _)| "ca-verify-file".clone_into(key));
     }
 }
 

@@ -236,6 +236,13 @@ impl Core {
         let servers = tls::Servers::new(&self.model, store);
         self.tls.replace(Rc::new(binds.expect("configurations that were made before")));
         self.tls_servers.replace(Rc::new(servers.expect("configurations that were made before")));
+        // Connections that were made with what is no longer there are left alone.
+        for (id, backend) in self.backends.iter() {
+            let Some(state) = &mut *backend.borrow_mut() else { continue };
+            for (server, target) in self.model.backends[id].servers.iter().zip(&mut state.targets) {
+                target.pool = self.pool_of(server, target.address);
+            }
+        }
     }
 
     /// Whether there is a newer generation.
@@ -420,6 +427,7 @@ impl Core {
             tcp_user_timeout: settings.tcp_user_timeout,
             is_h2: settings.http.proto == Proto::Http2,
             tls: settings.tls.clone(),
+            tls_identity: self.tls_servers.borrow().get(server).map_or(0, |connector| connector.identity()),
         };
         Some(self.pools.borrow_mut().id(key))
     }

@@ -108,6 +108,8 @@ pub(super) struct PoolKey {
     pub(super) is_h2: bool,
     /// What was verified, with whose certificate.
     pub(super) tls: Option<Box<ServerTls>>,
+    /// What stood in the files that it names: with other authorities servers are verified again.
+    pub(super) tls_identity: u64,
 }
 
 impl PoolKey {

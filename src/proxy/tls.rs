@@ -170,7 +170,11 @@ pub(super) fn answer(facts: &tls::Facts, fetch: &TlsFetch, out: &mut Vec<u8>) ->
 }
 
 /// What they read of a certificate.
-fn certificate((facts, whose): (&tls::Facts, Whose), fetch: &TlsFetch, out: &mut Vec<u8>) -> Option<TlsAnswer> {
+fn certificate(
+    (facts, whose): (&tls::Facts, Whose),
+    fetch: &TlsFetch,
+    out: &mut Vec<u8>,
+) -> Option<TlsAnswer> {
     let chain = match whose {
         Whose::Peer => facts.chain(),
         Whose::Ours => facts.shown()?,

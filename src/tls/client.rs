@@ -1,15 +1,18 @@
 //! What one core shakes hands with servers with: a rustls configuration for each server that speaks TLS.
 
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{ClientConfig, Error};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::server::{provider, versions};
+use super::signatures::checks_signatures;
 use super::store::Store;
 use crate::base::id::{IdVec, ServerId};
 use crate::model::tls::ServerTls;
@@ -24,6 +27,8 @@ pub struct Servers {
 pub struct Connector {
     pub(super) config: Arc<ClientConfig>,
     pub(super) name: ServerName<'static>,
+    /// What connections were verified with and what was shown on them: contents of files, which may change below their paths.
+    identity: u64,
 }
 
 impl Servers {
@@ -75,8 +80,12 @@ impl Connector {
         let name_of = |name: String| {
             ServerName::try_from(name).map_err(|e| Error::General(format!("{}: {e}", server.origin)))
         };
+        let mut identity = Xxh3::new();
         let inner = if tls.verify {
             let roots = store.trust.roots(&tls.ca_files);
+            for root in &roots.roots {
+                (root.subject.as_ref(), root.subject_public_key_info.as_ref()).hash(&mut identity);
+            }
             let built = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
             Some(built.map_err(|e| Error::General(format!("{}: {e}", server.origin)))?)
         } else {
@@ -89,6 +98,9 @@ impl Connector {
             .dangerous()
             .with_custom_certificate_verifier(verifier);
         let own = tls.certificate.as_ref().and_then(|path| store.find(path));
+        if let Some(certificate) = own {
+            certificate.chain.iter().for_each(|der| der.as_ref().hash(&mut identity));
+        }
         let mut config = match own.and_then(|certificate| certificate.certified(&provider)) {
             Some(key) => {
                 builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)))
@@ -100,7 +112,12 @@ impl Connector {
         if tls.no_reuse {
             config.resumption = Resumption::disabled();
         }
-        Ok(Connector { config: Arc::new(config), name: name_of(wanted)? })
+        Ok(Connector { config: Arc::new(config), name: name_of(wanted)?, identity: identity.finish() })
+    }
+
+    /// The same for connectors that verify with the same authorities and show the same certificate.
+    pub fn identity(&self) -> u64 {
+        self.identity
     }
 }
 
@@ -126,25 +143,5 @@ impl ServerCertVerifier for Verifier {
         inner.verify_server_cert(end_entity, intermediates, name, ocsp, now)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    checks_signatures!();
 }

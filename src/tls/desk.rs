@@ -363,8 +363,10 @@ impl Desk {
         let number =
             number.ok_or_else(|| format!("Certificate '{name}' is empty; set and commit it first."))?;
         let certificate = u32::try_from(number).map_err(|_| unknown(name))?;
-        let parsed =
-            line.names.iter().map(|text| shown_name(text).ok_or_else(|| format!("'{text}' is no host name.")));
+        let parsed = line
+            .names
+            .iter()
+            .map(|text| shown_name(text).ok_or_else(|| format!("'{text}' is no host name.")));
         let names: Vec<String> = parsed.collect::<Result<_, _>>()?;
         let mut next = store.clone();
         for id in binds {
@@ -403,7 +405,10 @@ impl Desk {
             });
             found += before - lines.len();
             if lines.is_empty() {
-                return Err(format!("'{name}' is the last certificate of '{}'.", lists::bind_name(id, model)));
+                return Err(format!(
+                    "'{name}' is the last certificate of '{}'.",
+                    lists::bind_name(id, model)
+                ));
             }
         }
         if found == 0 {

@@ -127,7 +127,12 @@ impl Lenient {
 
     /// A time at which all that is ignored for its time is valid: verification ends with the first error that it finds, and others
     /// are looked for past this one.
-    fn time(&self, path: &[X509Certificate<'_>], now: UnixTime, found: &mut Found) -> Result<UnixTime, Error> {
+    fn time(
+        &self,
+        path: &[X509Certificate<'_>],
+        now: UnixTime,
+        found: &mut Found,
+    ) -> Result<UnixTime, Error> {
         let now_s = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         let (mut from, mut until) = (i64::MIN, i64::MAX);
         for (depth, certificate) in path.iter().enumerate().rev() {

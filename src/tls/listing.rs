@@ -74,7 +74,8 @@ impl BindNames {
             // The default may come in several types too: those with the names of the first.
             let same = &certificate(first.certificate).names;
             let is_like_first = |line: &&Line| certificate(line.certificate).names == *same;
-            let alike = lines.iter().filter(|line| if has_named { is_named(line) } else { is_like_first(line) });
+            let alike =
+                lines.iter().filter(|line| if has_named { is_named(line) } else { is_like_first(line) });
             let shown = alike.map(|line| Shown { certificate: line.certificate, settings: line.settings });
             names.default = shown.collect();
             // The first of a type stays the first.

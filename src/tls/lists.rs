@@ -40,8 +40,7 @@ pub(super) fn binds_of(list: &str, model: &Model, store: &Store) -> Result<Vec<L
     let path = Path::new(list.trim_end_matches('/'));
     let is_of = |id: &ListenerId| {
         let Some(tls) = &model.binds[*id].tls else { return false };
-        bind_name(*id, model) == list
-            || tls.certificates.iter().any(|listed| list_name(listed) == Some(path))
+        bind_name(*id, model) == list || tls.certificates.iter().any(|listed| list_name(listed) == Some(path))
     };
     let binds: Vec<ListenerId> = store.lines.ids().filter(is_of).collect();
     if binds.is_empty() {

@@ -142,7 +142,8 @@ fn config(
 /// What a ticket is good for: the same demands on clients, the same authorities, the same lists of revoked certificates. Paths
 /// do not count, since machines that share keys may have them elsewhere.
 fn domain(handshake: &Handshake, store: &Store) -> Vec<u8> {
-    let mut domain = format!("{:?}{:?}{:?}\n", handshake.verify, handshake.ignored, handshake.ca_ignored).into_bytes();
+    let mut domain =
+        format!("{:?}{:?}{:?}\n", handshake.verify, handshake.ignored, handshake.ca_ignored).into_bytes();
     let mut push = |bytes: &[u8]| {
         domain.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
         domain.extend_from_slice(bytes);

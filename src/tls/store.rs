@@ -100,7 +100,9 @@ impl Store {
         let (mut files, wanted) = wanted(model, &mut problems);
         for (_, server) in model.servers.iter() {
             if let Some(path) = server.tls.as_deref().and_then(|tls| tls.certificate.clone()) {
-                files.entry(path).or_insert_with(|| Named { origin: server.origin.clone(), ..Named::default() });
+                files
+                    .entry(path)
+                    .or_insert_with(|| Named { origin: server.origin.clone(), ..Named::default() });
             }
         }
         let paths: Vec<(PathBuf, Named)> = files.into_iter().collect();

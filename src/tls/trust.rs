@@ -144,7 +144,9 @@ fn known<'a>(sets: impl Iterator<Item = &'a Vec<PathBuf>>, wanted: &Path) -> Res
     let name = wanted.display();
     match (found.iter().find(|path| **path == wanted), found.as_slice()) {
         (Some(one), _) | (None, [one]) => Ok((*one).clone()),
-        (None, []) => Err(format!("'{name}' was not read with the configuration; name it in a bind there and reload.")),
+        (None, []) => {
+            Err(format!("'{name}' was not read with the configuration; name it in a bind there and reload."))
+        }
         _ => Err(format!("Several files end with '{name}'; use the whole path.")),
     }
 }

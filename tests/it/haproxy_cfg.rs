@@ -283,7 +283,9 @@ fn lists_of_certificates_show_the_same() {
         format!("{:?} {alpn:?} {:?}", client.conn.protocol_version(), shown.map(|der| der.to_vec()))
     };
     let (theirs, ours) = (Peer::haproxy(&sections), Peer::in_haproxys_place(&sections));
-    for name in ["site.test", "a.shop.test", "old.shop.test", "shop.test", "a.b.shop.test", "api.test", "no.test"] {
+    for name in
+        ["site.test", "a.shop.test", "old.shop.test", "shop.test", "a.b.shop.test", "api.test", "no.test"]
+    {
         for with_own in [false, true] {
             let config = || if with_own { ca.client_with(&own) } else { ca.client() };
             let (a, b) = (seen(&theirs, name, config()), seen(&ours, name, config()));

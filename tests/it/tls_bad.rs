@@ -176,10 +176,15 @@ fn weak_protocols_and_ciphers_are_refused() {
     let origin = Origin::http(|request| ok(request.start()));
     let served = |said: &str| said.contains("Verification") && !said.contains("Cipher is (NONE)");
     for (policy, has_tls12) in [("", true), ("modern", false), ("intermediate", true)] {
-        let policy = if policy.is_empty() { String::new() } else { format!(", cipher-policy = \"{policy}\"") };
+        let policy =
+            if policy.is_empty() { String::new() } else { format!(", cipher-policy = \"{policy}\"") };
         let gate = gate("http", &origin, &format!("{}{policy}", certificates(&[&ecdsa, &rsa])), "");
         for good in ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-CHACHA20-POLY1305"] {
-            assert_eq!(served(&s_client(&gate, &["-tls1_2", "-cipher", good], "")), has_tls12, "{policy} {good}");
+            assert_eq!(
+                served(&s_client(&gate, &["-tls1_2", "-cipher", good], "")),
+                has_tls12,
+                "{policy} {good}"
+            );
         }
         let said = s_client(&gate, &["-tls1_3", "-curves", "P-256"], "");
         assert!(served(&said) && !said.contains("Compression: zlib"), "{policy}: {said}");
@@ -194,27 +199,21 @@ fn weak_protocols_and_ciphers_are_refused() {
         }
         // Without forward secrecy, without authentication, without encryption, in CBC, with 3DES, RC4 or CAMELLIA, with DH.
         for weak in [
-            "kRSA",
-            "aNULL",
-            "eNULL",
-            "3DES",
-            "RC4",
-            "CAMELLIA",
-            "ARIA",
-            "kDHE",
-            "SHA1",
-            "SHA256",
-            "SHA384",
-            "AESCCM",
-            "PSK",
+            "kRSA", "aNULL", "eNULL", "3DES", "RC4", "CAMELLIA", "ARIA", "kDHE", "SHA1", "SHA256", "SHA384",
+            "AESCCM", "PSK",
         ] {
             let ciphers = format!("{weak}:@SECLEVEL=0");
             let said = s_client(&gate, &["-tls1_2", "-cipher", &ciphers], "");
             // Groups of suites have those of GCM in them, which are good.
-            let is_good = said.contains("Cipher is ECDHE-") && (said.contains("GCM") || said.contains("POLY1305"));
+            let is_good =
+                said.contains("Cipher is ECDHE-") && (said.contains("GCM") || said.contains("POLY1305"));
             assert!(!served(&said) || is_good, "{policy} {weak}: {said}");
         }
-        assert!(!served(&s_client(&gate, &["-tls1_2", "-curves", "secp521r1:sect571r1", "-cipher", "ECDHE"], "")));
+        assert!(!served(&s_client(
+            &gate,
+            &["-tls1_2", "-curves", "secp521r1:sect571r1", "-cipher", "ECDHE"],
+            ""
+        )));
         gate.finish();
     }
 }

@@ -342,7 +342,9 @@ fn lines_of_lists_have_options() {
     assert!(added.contains("Success!"), "{added}");
     let listed = gate.ask("show ssl crt-list -n sites.list");
     assert!(
-        listed.contains("api.pem:2 [alpn http/1.1 verify required ssl-min-ver TLSv1.3] *.api.test !old.api.test"),
+        listed.contains(
+            "api.pem:2 [alpn http/1.1 verify required ssl-min-ver TLSv1.3] *.api.test !old.api.test"
+        ),
         "{listed}"
     );
     assert!(gate.ask("show ssl crt-list").lines().any(|list| list == "sites.list"));

@@ -407,7 +407,9 @@ fn sessions_with_servers_are_resumed() {
 /// Two backends with the same server, each with TLS of its own.
 fn two_backends(server: SocketAddr, tls: [&str; 2]) -> String {
     let backend = |name: &str, tls: &str| {
-        format!("[backend.{name}]\nmode = \"http\"\nhttp-reuse = \"always\"\nserver.s = {{ address = \"{server}\", tls = {tls} }}\n")
+        format!(
+            "[backend.{name}]\nmode = \"http\"\nhttp-reuse = \"always\"\nserver.s = {{ address = \"{server}\", tls = {tls} }}\n"
+        )
     };
     format!(
         "[frontend.fe]\nmode = \"http\"\nbind = \"127.0.0.1:0\"\ndefault-backend = \"a\"\nrules = [{{ use-backend = \"b\", if = \
