@@ -1,34 +1,23 @@
-//! Transparent mode: client, balancer and server are three hosts, made of network namespaces of this test's own. The client
-//! sends to addresses that nobody has, and the server sees the client's.
+//! Transparent mode: client, balancer and server are three hosts. The client sends to addresses that nobody has, and the server
+//! sees the client's.
 
-use std::process::Command;
-
-use crate::harness::gate::binary;
-use crate::harness::program;
+use crate::harness::hosts::Hosts;
 
 /// Routes of both ends lead through the balancer; the server answers with the address that it sees.
 const SCRIPT: &str = r#"
-set -e
-ip link set lo up
 "$GATE_BINARY" transparent install -c "$DIR/gate.toml"
-host() { # NAME, its interface here, network
-    unshare -n sleep 60 & eval "$1=$!"
-    local pid=$!
-    until [ "$(readlink /proc/$pid/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do :; done
-    ip link add $2 type veth peer name eth0 netns $pid
-    ip addr add 10.$3.0.1/24 dev $2
-    ip addr add fd0$3::1/64 dev $2 nodad
-    ip link set $2 up
-    nsenter -t $pid -n sh -c "ip link set lo up; ip addr add 10.$3.0.2/24 dev eth0; ip addr add 10.$3.0.3/24 dev eth0
-        ip addr add fd0$3::2/64 dev eth0 nodad; ip link set eth0 up
-        ip route add default via 10.$3.0.1; ip -6 route add default via fd0$3::1"
+behind() { # NAME, its interface here, network
+    host $1
+    cable $1 $2 10.$3.0.2/24 10.$3.0.3/24 fd0$3::2/64
+    addresses - $2 10.$3.0.1/24 fd0$3::1/64
+    on $1 ip route add default via 10.$3.0.1
+    on $1 ip -6 route add default via fd0$3::1
 }
-trap 'kill $CLIENT $SERVER $ORIGIN $GATE 2>/dev/null' EXIT
-host CLIENT v9 9
-host SERVER v8 8
+behind CLIENT v9 9
+behind SERVER v8 8
 # The strictest setting that a distribution has.
 sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.v8.rp_filter=1 net.ipv4.conf.v9.rp_filter=1
-nsenter -t $SERVER -n python3 -c '
+start ORIGIN SERVER python3 -c '
 import http.server, socket
 class Seen(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -41,10 +30,10 @@ class Seen(http.server.BaseHTTPRequestHandler):
     def log_message(self, *words): pass
 class Server(http.server.ThreadingHTTPServer):
     address_family = socket.AF_INET6
-Server(("::", 8001), Seen).serve_forever()' & ORIGIN=$!
-"$GATE_BINARY" run -c "$DIR/gate.toml" 2>"$DIR/log" & GATE=$!
+Server(("::", 8001), Seen).serve_forever()'
+start GATE - "$GATE_BINARY" run -c "$DIR/gate.toml" 2>"$DIR/gate.log"
 until curl -s -o /dev/null http://10.8.0.2:8001/ && [ -S "$DIR/admin.sock" ]; do :; done
-client() { nsenter -t $CLIENT -n curl -s -m 5 "$@" || printf 'failed '; }
+client() { on CLIENT curl -s -m 5 "$@" || printf 'failed '; }
 for port in 80 81; do
     printf "$port: "
     client http://203.0.113.7:$port/ http://203.0.113.9:$port/
@@ -61,7 +50,7 @@ nft list tables; { ip rule show; ip -6 rule show; } | sed -n /0x5347/p
 
 #[test]
 fn servers_behind_a_transparent_bind_see_the_address_of_the_client() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let hosts = Hosts::new();
     let config = format!(
         "[admin]\nsocket = \"{}/admin.sock\"\n[defaults]\ntimeout = {{ connect = \"2s\", client = \"8s\", server = \"5s\" }}\n\
          default-server = {{ source = \"client\" }}\n\
@@ -75,24 +64,17 @@ fn servers_behind_a_transparent_bind_see_the_address_of_the_client() {
          default-backend = \"http6\"\n\
          [backend.http4]\nmode = \"http\"\nhttp-reuse = \"always\"\nserver.s = {{ address = \"10.8.0.2:8001\" }}\n\
          [backend.http6]\nmode = \"http\"\nhttp-reuse = \"always\"\nserver.s = {{ address = \"[fd08::2]:8001\" }}\n",
-        dir.path().display()
+        hosts.dir().display()
     );
-    std::fs::write(dir.path().join("gate.toml"), config).expect("written");
-    let done = Command::new(program("unshare"))
-        .args(["--net", "timeout", "50", "bash", "-c", SCRIPT])
-        .env("DIR", dir.path())
-        .env("GATE_BINARY", binary())
-        .output()
-        .expect("unshare runs");
-    let said = String::from_utf8_lossy(&done.stdout);
-    let log = std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
+    hosts.write("gate.toml", &config);
+    let said = hosts.run(50, SCRIPT);
     // The rule on 203.0.113.8 sees the address that the client meant, not the one that the bind is on.
     assert_eq!(
-        said,
+        said.out,
         "80: 10.9.0.2 10.9.0.2 10.9.0.3 fd09::2 fd09::2 \n81: 10.9.0.2 10.9.0.2 10.9.0.3 fd09::2 fd09::2 \nrefused: failed \n\
          ok     transparent  5 rules and the policy route\n\
          BROKEN transparent  nftables has no rule for connections that have a socket, tcp4 0.0.0.0\n",
-        "{}\n{log}",
-        String::from_utf8_lossy(&done.stderr)
+        "{}",
+        said.evidence
     );
 }

@@ -6,6 +6,7 @@
 pub(crate) mod bytes;
 pub(crate) mod frames;
 pub(crate) mod gate;
+pub(crate) mod hosts;
 pub(crate) mod http;
 pub(crate) mod origin;
 pub(crate) mod peers;
