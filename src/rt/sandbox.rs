@@ -1,11 +1,12 @@
 //! What the process gives up for good: capabilities that it does not need, files that it never writes, system calls that it
-//! never makes. All of it is inherited by every thread made later and by the program that an upgrade starts.
+//! never makes (`calls`), among them those that start another program. All of it is inherited by every thread made later.
 //!
 //! Entered once, before anything is opened and before the first thread: what works inside at the start works inside after a
 //! reload. It holds for system calls of threads; what the ring does for them is checked by the kernel with the same
 //! capabilities and the same rules on files.
 
-use std::collections::BTreeMap;
+mod calls;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,6 @@ use caps::{CapSet, Capability, CapsHashSet};
 use landlock::{
     ABI, AccessFs, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, path_beneath_rules,
 };
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 /// What is needed inside.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -27,7 +27,7 @@ pub struct Needs {
 /// What is in force.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct InForce {
-    /// Some system calls are refused.
+    /// System calls that are not made are refused.
     pub seccomp: bool,
     /// Files are written only where it is needed; false: the kernel has no Landlock.
     pub landlock: bool,
@@ -51,9 +51,7 @@ impl std::fmt::Display for InForce {
 pub fn enter(needs: &Needs) -> io::Result<InForce> {
     drop_capabilities(needs).map_err(io::Error::other)?;
     let landlock = restrict_files(&needs.writable).map_err(io::Error::other)?;
-    let program = filter().map_err(io::Error::other)?;
-    // It sets no_new_privs, and reaches threads that libraries may have made.
-    seccompiler::apply_filter_all_threads(&program).map_err(io::Error::other)?;
+    calls::restrict()?;
     Ok(InForce { seccomp: true, landlock, capabilities: true })
 }
 
@@ -92,61 +90,4 @@ fn restrict_files(writable: &[PathBuf]) -> Result<bool, landlock::RulesetError> 
         .add_rules(path_beneath_rules(paths, writes))?
         .restrict_self()?;
     Ok(status.ruleset != RulesetStatus::NotEnforced)
-}
-
-/// System calls that a load balancer has no use for and that attacks on kernels begin with. They answer EPERM.
-const REFUSED: &[libc::c_long] = &[
-    libc::SYS_acct,
-    libc::SYS_add_key,
-    libc::SYS_bpf,
-    libc::SYS_chroot,
-    libc::SYS_clock_adjtime,
-    libc::SYS_clock_settime,
-    libc::SYS_delete_module,
-    libc::SYS_fanotify_init,
-    libc::SYS_finit_module,
-    libc::SYS_fsconfig,
-    libc::SYS_fsmount,
-    libc::SYS_fsopen,
-    libc::SYS_fspick,
-    libc::SYS_init_module,
-    libc::SYS_kcmp,
-    libc::SYS_kexec_load,
-    libc::SYS_keyctl,
-    libc::SYS_lookup_dcookie,
-    libc::SYS_mount,
-    libc::SYS_mount_setattr,
-    libc::SYS_move_mount,
-    libc::SYS_name_to_handle_at,
-    libc::SYS_nfsservctl,
-    libc::SYS_open_by_handle_at,
-    libc::SYS_open_tree,
-    libc::SYS_perf_event_open,
-    libc::SYS_personality,
-    libc::SYS_pivot_root,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_ptrace,
-    libc::SYS_quotactl,
-    libc::SYS_reboot,
-    libc::SYS_request_key,
-    libc::SYS_setdomainname,
-    libc::SYS_sethostname,
-    libc::SYS_setns,
-    libc::SYS_settimeofday,
-    libc::SYS_swapoff,
-    libc::SYS_swapon,
-    libc::SYS_syslog,
-    libc::SYS_umount2,
-    libc::SYS_unshare,
-    libc::SYS_userfaultfd,
-    libc::SYS_vhangup,
-];
-
-fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
-    let rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> =
-        REFUSED.iter().map(|call| (*call, Vec::new())).collect();
-    let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let arch = std::env::consts::ARCH.try_into()?;
-    SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?.try_into()
 }

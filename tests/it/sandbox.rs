@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 
+use crate::harness::http::ok;
+use crate::harness::tls::{Ca, get, tls};
 use crate::harness::{Origin, Shardgate, gate, until};
 
 /// A line of /proc/PID/status of each thread of a process.
@@ -25,6 +27,8 @@ fn a_process_in_the_sandbox_serves_and_reloads() {
         assert!(!values.is_empty() && values.iter().all(|v| v == value), "{key} {values:?}");
     };
     all("Seccomp:", "2");
+    // What is not made, and what is refused by name.
+    all("Seccomp_filters:", "2");
     all("NoNewPrivs:", "1");
     // CAP_NET_BIND_SERVICE is bit 10.
     all("CapEff:", "0000000000000400");
@@ -78,6 +82,39 @@ fn a_process_in_the_sandbox_hands_over_to_another_in_its_own() {
     until("the change to be remembered", || {
         std::fs::read(gate.dir().join("state"))
             .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("77"))
+    });
+    gate.finish();
+}
+
+#[test]
+fn names_certificates_checks_and_logs_work_in_the_sandbox() {
+    let (ca, origin) = (Ca::new(), Origin::http(|request| ok(request.start())));
+    let port = origin.address.port();
+    let body = |certificate: &std::path::Path| {
+        format!(
+            "[frontend.fe]\nmode = \"http\"\nlog = true\nlog-format = \"%ci %ST\"\n\
+             bind = [{{ address = \"127.0.0.1:0\", tls = {{ certificates = \"{}\" }} }}]\ndefault-backend = \"be\"\n\
+             [backend.be]\nmode = \"http\"\nhttpchk = {{ uri = \"/\" }}\n\
+             server.s1 = {{ address = \"localhost:{port}\", check = true, inter = \"100ms\" }}\n",
+            certificate.display()
+        )
+    };
+    let (first, second) =
+        (ca.bundle("first.pem", &["first.test"]), ca.bundle("second.pem", &["second.test"]));
+    let global = "sandbox = true\nlog = \"file:@DIR@/gate.log\"";
+    let mut gate = Shardgate::with(&body(&first)).global(global).start();
+    gate.wait_stat("be/s1", "check_status", "L7OK");
+    let served = |gate: &Shardgate, name: &str| {
+        let mut client = tls(gate.address("fe"), name, ca.client()).expect("a handshake");
+        get(&mut client, "/").expect("an answer").0
+    };
+    assert!(served(&gate, "first.test").contains(" 200 "));
+    gate.reload(&body(&second));
+    assert!(served(&gate, "second.test").contains(" 200 "));
+    assert!(gate.ask("show info").contains("Sandbox: seccomp"));
+    let log = gate.dir().join("gate.log");
+    until("both requests are logged", || {
+        std::fs::read_to_string(&log).is_ok_and(|text| text.matches("127.0.0.1 200").count() == 2)
     });
     gate.finish();
 }

@@ -50,7 +50,7 @@ keywords! {
     "How long a stopping process waits for its sessions before it closes them.";
     "hard-stop-after = \"30s\""
     "sandbox" in GLOBAL, Flag, default "false", haproxy "";
-    "Give up at the start what this configuration does not need: capabilities, writing outside of the directories of its sockets, log files and state file (Landlock), system calls that no load balancer makes (seccomp). `show info` and `shardgate doctor` say what is in force. A reload that needs more is refused.";
+    "Give up at the start what this configuration does not need: capabilities, writing outside of the directories of its sockets, log files and state file (Landlock), all system calls but those that it makes, so that it starts no other program (seccomp; the kernel's audit log has what was refused). `show info` and `shardgate doctor` say what is in force. A reload that needs more is refused.";
     "sandbox = true"
     "node" in GLOBAL, Text, default "the host name", haproxy "node";
     "Name of this machine in statistics.";
