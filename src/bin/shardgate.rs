@@ -250,6 +250,9 @@ enum Vip {
         /// Admin socket
         #[arg(short, long, value_name = "SOCKET", default_value = ctl::DEFAULT_SOCKET)]
         socket: PathBuf,
+        /// Where a watcher works: while it does, keepalived knows already
+        #[arg(long, value_name = "DIRECTORY")]
+        watched: Option<PathBuf>,
     },
     /// keepalived's notify hook: what it says goes to the process
     Notify {
@@ -544,7 +547,8 @@ fn vip(action: &Vip) -> ExitCode {
             directory: directory.clone(),
         }),
         Vip::Withdraw { bird } => watch::withdraw(bird),
-        Vip::Check { name, serves, socket } => control::vip::check(socket, name, *serves),
+        Vip::Check { watched: Some(directory), .. } if watch::is_watched(directory) => Ok(()),
+        Vip::Check { name, serves, socket, watched: _ } => control::vip::check(socket, name, *serves),
         // keepalived speaks of instances alone: groups and their priorities are not ours.
         Vip::Notify { socket, name, role, kind: _, priority: _ } => control::vip::notify(socket, name, role),
     })

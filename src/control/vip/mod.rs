@@ -132,6 +132,7 @@ pub fn keepalived(
     );
     for vip in model.vips.iter().filter(|vip| vip.announce == Announce::Vrrp) {
         track_file(&mut out, &vip.name, directory);
+        scripts(&mut out, &vip.name, program, socket, directory);
         instance(&mut out, vip, program, socket, &local)?;
     }
     Ok(out)
@@ -166,6 +167,20 @@ fn admin_socket(model: &Model) -> Result<&str, String> {
     })
 }
 
+/// The second line, for when nobody watches: keepalived asks by itself. While somebody does they say yes, because what a script
+/// once said holds for a second.
+fn scripts(out: &mut String, name: &str, program: &str, socket: &str, directory: &Path) {
+    // Without the process this node cannot serve at all (weight 0: FAULT); while another serves better it only steps back.
+    for (kind, flag, weight) in [("alive", "", 0), ("serves", " --serves", -i16::from(PENALTY))] {
+        let _ = write!(
+            out,
+            "\nvrrp_script {name}_{kind} {{\n  script \"{program} vip check {name}{flag} -s {socket} --watched {}\"\n  \
+             interval 1\n  timeout 2\n  rise 1\n  fall 1\n  weight {weight}\n}}\n",
+            directory.display()
+        );
+    }
+}
+
 fn instance(
     out: &mut String,
     vip: &Vip,
@@ -174,14 +189,6 @@ fn instance(
     local: impl Fn(IpAddr) -> bool,
 ) -> Result<(), String> {
     let name = &vip.name;
-    // Without the process this node cannot serve at all (weight 0: FAULT); while another serves better it only steps back.
-    for (kind, flag, weight) in [("alive", "", 0), ("serves", " --serves", -i16::from(PENALTY))] {
-        let _ = write!(
-            out,
-            "\nvrrp_script {name}_{kind} {{\n  script \"{program} vip check {name}{flag} -s {socket}\"\n  interval 1\n  timeout \
-             2\n  rise 1\n  fall 1\n  weight {weight}\n}}\n"
-        );
-    }
     let _ = write!(
         out,
         "\nvrrp_instance {name} {{\n  state BACKUP\n  interface {}\n  virtual_router_id {}\n  priority {}\n  advert_int {}.{:02}\n",
@@ -298,7 +305,7 @@ mod tests {
             keepalived(&model, "/usr/bin/shardgate", Path::new("/run/v"), |ip| ip == local).expect("made");
         for expected in [
             "router_id lb1\n",
-            "script \"/usr/bin/shardgate vip check web --serves -s /run/a.sock\"\n",
+            "script \"/usr/bin/shardgate vip check web --serves -s /run/a.sock --watched /run/v\"\n",
             "weight -60\n",
             "track_file web_watch {\n  file \"/run/v/web\"\n  weight 1\n  init_file 0\n}\n",
             "vrrp_instance web {\n  state BACKUP\n  interface eth0\n  virtual_router_id 51\n  priority 150\n  advert_int 0.05\n  \

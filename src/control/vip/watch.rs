@@ -19,6 +19,10 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// What keepalived adds to the priority makes it FAULT from here on.
 const FAULT: i16 = -254;
+/// A watcher that has not shown up for so long has ended or hangs: longer than it may wait for an answer.
+const BEAT_MAX: Duration = Duration::from_secs(3);
+/// Its file, with a name that no `[vip.NAME]` can have.
+const BEAT: &str = "watching~";
 /// `show vip` of as many addresses as there are is far below it.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// Where keepalived's files are.
@@ -86,8 +90,24 @@ pub fn watch(options: &Options) -> Result<(), String> {
             eprintln!("shardgate vip watch: the process does not answer: {ended}");
         }
         told.dead(options)?;
+        // Of a process that was never seen nothing is told: the scripts find out.
+        if !told.0.is_empty() {
+            beat(&options.directory)?;
+        }
         wait();
     }
+}
+
+/// Whether somebody watches: keepalived's scripts need not ask then.
+pub fn is_watched(directory: &Path) -> bool {
+    let beat = std::fs::metadata(directory.join(BEAT)).and_then(|file| file.modified());
+    // One from the future says that the clock was set, and nothing else.
+    beat.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < BEAT_MAX))
+}
+
+fn beat(directory: &Path) -> Result<(), String> {
+    let path = directory.join(BEAT);
+    std::fs::write(&path, "\n").map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// Takes all addresses away from this node, as when the watcher stops. keepalived's scripts see for themselves.
@@ -106,9 +126,11 @@ fn follow(process: &mut Process, options: &Options, told: &mut Told) -> String {
             Err(e) => return e.to_string(),
         };
         let rows: Vec<Row> = answer.lines().filter_map(row).collect();
+        let mut all_told = true;
         for row in &rows {
             if let Err(e) = told.tell(options, row) {
                 eprintln!("shardgate vip watch: {e}");
+                all_told = false;
             }
             let role = if row.fit == Fit::Serves { "ANNOUNCED" } else { "WITHDRAWN" };
             if row.is_bgp
@@ -119,6 +141,9 @@ fn follow(process: &mut Process, options: &Options, told: &mut Told) -> String {
             }
         }
         told.forget(options, &rows);
+        if all_told && let Err(e) = beat(&options.directory) {
+            return e;
+        }
         if let Err(e) = process.wait() {
             return e.to_string();
         }
@@ -284,5 +309,8 @@ mod tests {
         assert_eq!(written(), "-60\n");
         told.dead(&options).expect("told");
         assert_eq!(written(), "-254\n");
+        assert!(!is_watched(dir.path()));
+        beat(dir.path()).expect("written");
+        assert!(is_watched(dir.path()));
     }
 }
