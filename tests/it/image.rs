@@ -83,6 +83,54 @@ fn the_console_names_servers_that_do_not_serve() {
 }
 
 #[test]
+fn the_console_tells_the_role_in_a_pair() {
+    let origin = Origin::echo();
+    let body = gate::relay(origin.address, "");
+    let vip = "[vip.web]\naddresses = \"192.0.2.10/24\"\ninterface = \"lo\"\nvirtual-router-id = 1\n";
+    for (more, before, after) in [
+        ("", "role:      single (shardgate.toml has no [vip.NAME])\n", ""),
+        (vip, "role:      web=-\n", "role:      web=MASTER\n"),
+    ] {
+        let gate = Shardgate::start(&format!("{body}{more}"));
+        let socket = gate.dir().join("admin.sock");
+        let text = console(&socket);
+        assert!(text.contains(before), "{text}");
+        if !after.is_empty() {
+            gate.ask("set vip web role MASTER");
+            let text = console(&socket);
+            assert!(text.contains(after), "{text}");
+        }
+        gate.finish();
+    }
+}
+
+/// What a pair needs beside Shardgate runs from the partition, as docs/appliance.md has it.
+#[test]
+fn units_of_a_pair_are_on_and_wait_for_their_files() {
+    let finish = read("appliance/image/finish");
+    let (_, enabled) =
+        finish.split_once("systemctl --root=\"$root\" --quiet enable").expect("it enables units");
+    let (enabled, _) = enabled.split_once("systemctl").expect("it masks others");
+    for (unit, file) in [
+        ("keepalived", "keepalived.conf"),
+        ("bird", "bird.conf"),
+        ("nftables", "nftables.conf"),
+        ("shardgate-vip", "keepalived.conf"),
+    ] {
+        assert!(enabled.contains(&format!(" {unit}.service")), "{unit} is not enabled");
+        let condition = read(&format!("appliance/image/root/etc/systemd/system/{unit}.service.d/image.conf"));
+        let path = format!("/etc/shardgate/{file}\n");
+        let waits = condition
+            .lines()
+            .any(|line| line.starts_with("ConditionPathExists=") && format!("{line}\n").ends_with(&path));
+        assert!(waits, "{unit} does not wait for {file}");
+    }
+    for (from, to) in [("keepalived", "keepalived/keepalived.conf"), ("bird", "bird/bird.conf")] {
+        assert!(finish.contains(&format!("ln -sf /etc/shardgate/{from}.conf \"$root/etc/{to}\"")), "{to}");
+    }
+}
+
+#[test]
 fn the_console_says_when_nothing_serves() {
     let text = console(Path::new("/nonexistent"));
     assert!(text.contains("NOT SERVING"), "{text}");
