@@ -5,11 +5,12 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use crate::base::id::{CoreId, Id, ListenerId};
 use crate::base::time::Now;
-use crate::live::{FrontendState, Level};
+use crate::live::Level;
 use crate::model::{Accept, Bind};
 use crate::proxy::core::{Core, CoreBase, SHORTAGE_PAUSE};
 use crate::proxy::message::{Event, ToCore};
@@ -55,7 +56,7 @@ struct Acceptor {
     paused: bool,
 }
 
-/// Accepts until the core drains, the bind is gone or its frontend was shut down. `key`: of the bind's sockets.
+/// Accepts until the core drains or the bind is gone. `key`: of the bind's sockets.
 pub(super) async fn run(base: Rc<CoreBase>, key: u64, socket: OwnedFd) {
     // Nobody opens sockets for a bind that its core does not know.
     let Some((core, bind)) = base.with_bind(key) else { return };
@@ -67,7 +68,7 @@ pub(super) async fn run(base: Rc<CoreBase>, key: u64, socket: OwnedFd) {
         listening.push((key, Rc::downgrade(listener.fd())));
     }
     let mut acceptor = Acceptor { core, bind, key, listener, held: VecDeque::new(), paused: false };
-    while !acceptor.core.draining.get() && acceptor.follow() && !acceptor.is_shut() {
+    while !acceptor.core.draining.get() && acceptor.follow() {
         acceptor.wait_until_enabled().await;
         acceptor.wait_for_descriptors().await;
         match acceptor.next().await {
@@ -98,13 +99,9 @@ impl Acceptor {
         true
     }
 
-    fn is_shut(&self) -> bool {
-        state(&self.core, self.bind) == FrontendState::Shut
-    }
-
-    /// Whether the loop has to look around: the core drains, there is a newer generation, or its frontend was shut down.
-    fn is_called(core: &Core, bind: ListenerId) -> bool {
-        core.draining.get() || core.is_stale() || state(core, bind) == FrontendState::Shut
+    /// Whether the loop has to look around: the core drains, or there is a newer generation.
+    fn is_called(core: &Core) -> bool {
+        core.draining.get() || core.is_stale()
     }
 
     /// The next connection; `None` when the core drains or the frontend is paused meanwhile.
@@ -114,7 +111,7 @@ impl Acceptor {
         }
         let Acceptor { core, listener, bind, .. } = self;
         let stop = poll_fn(|cx| {
-            if Self::is_called(core, *bind) || is_paused(core, *bind) {
+            if Self::is_called(core) || is_paused(core, *bind) {
                 return Poll::Ready(());
             }
             core.wait_for_room(cx.waker());
@@ -158,7 +155,7 @@ impl Acceptor {
         let core = &self.core;
         poll_fn(|cx| {
             core.wait_for_room(cx.waker());
-            let go = Self::is_called(core, self.bind) || has_room(core, self.bind);
+            let go = Self::is_called(core) || has_room(core, self.bind);
             if go { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -211,7 +208,7 @@ impl Acceptor {
         let core = &self.core;
         poll_fn(|cx| {
             core.wait_for_room(cx.waker());
-            let go = Self::is_called(core, self.bind) || !is_paused(core, self.bind);
+            let go = Self::is_called(core) || !is_paused(core, self.bind);
             if go { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -271,11 +268,7 @@ pub(super) fn take_over(base: &CoreBase, key: u64, socket: OwnedFd) {
 }
 
 fn is_paused(core: &Core, bind: ListenerId) -> bool {
-    state(core, bind) == FrontendState::Paused
-}
-
-fn state(core: &Core, bind: ListenerId) -> FrontendState {
-    core.live.frontends[core.model.binds[bind].frontend].state()
+    core.live.frontends[core.model.binds[bind].frontend].paused.load(Ordering::Relaxed)
 }
 
 /// The levels that a connection counts in.

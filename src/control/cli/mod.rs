@@ -5,7 +5,6 @@ mod aims;
 mod certificates;
 mod configuration;
 mod drift;
-mod elsewhere;
 mod frontends;
 mod history;
 mod inspect;

@@ -9,7 +9,6 @@ use std::time::Duration;
 use crate::base::limits::{
     ADMIN_LINE_BYTES_MAX, ADMIN_OUTPUT_BYTES, ADMIN_PAYLOAD_BYTES_MAX, ADMIN_TIMEOUT_S, AUDIT_CHARS_MAX,
 };
-use crate::control::cli::elsewhere;
 use crate::control::cli::parse;
 use crate::control::cli::table::{self, Found};
 use crate::control::cli::target::{AdminTarget, Job, Outcome};
@@ -58,8 +57,6 @@ pub(super) struct Settings {
     pub(super) level: AdminLevel,
     pub(super) mode: Mode,
     pub(super) timeout: Duration,
-    /// What stands before an error (`set severity-output`).
-    pub(super) severity: &'static str,
 }
 
 /// Whether the connection goes on after the first lines.
@@ -132,12 +129,7 @@ impl AdminSession {
     pub fn new(level: AdminLevel, peer: String) -> AdminSession {
         AdminSession {
             peer,
-            settings: Settings {
-                level,
-                mode: Mode::OneShot,
-                timeout: Duration::from_secs(ADMIN_TIMEOUT_S),
-                severity: "",
-            },
+            settings: Settings { level, mode: Mode::OneShot, timeout: Duration::from_secs(ADMIN_TIMEOUT_S) },
             input: Vec::new(),
             taken: 0,
             commands: VecDeque::new(),
@@ -198,11 +190,7 @@ impl AdminSession {
         loop {
             while let Some(words) = self.commands.pop_front() {
                 match self.execute(&words, target) {
-                    Ok(Reply::Text(text)) => self.answer(&text, out),
-                    Err(text) => {
-                        out.push_str(self.settings.severity);
-                        self.answer(&text, out);
-                    }
+                    Ok(Reply::Text(text)) | Err(text) => self.answer(&text, out),
                     Ok(Reply::Job(job, then)) => {
                         self.waiting = Some(then);
                         return Next::Do(job);
@@ -316,10 +304,7 @@ impl AdminSession {
                 }
                 answer
             }
-            Found::Unknown { candidates } => {
-                let unknown = || table::unknown(&candidates, self.settings.level);
-                Err(elsewhere::instead(words).unwrap_or_else(unknown))
-            }
+            Found::Unknown { candidates } => Err(table::unknown(&candidates, self.settings.level)),
         }
     }
 
