@@ -10,6 +10,8 @@
 //! A [`Live`] belongs to one generation of the configuration and is indexed by its ids. Facts of objects that stay are the
 //! same in the next generation: a session that lives by an older one sees that a server went down, and holds its slot.
 
+mod level;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,18 +22,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::sync::{Mutex, MutexGuard};
 
 use ahash::AHashMap;
-use crossbeam::utils::CachePadded;
 
 use crate::base::id::{BackendId, CoreId, FrontendId, IdRange, IdVec, ListenerId, ServerId, ServerKey};
 use crate::base::shared;
-use crate::base::time::Now;
+use crate::live::level::NO_LIMIT;
 use crate::model::{Model, ServerAddress};
 use crate::policy::admission::{Queue, default_fullconn, dynamic_maxconn};
 use crate::policy::balance::{Algorithm, ServerView, WEIGHT_SCALE, takes_load};
 use crate::stats::counters::Origins;
 
-/// A limit that is not set.
-const NO_LIMIT: u32 = u32::MAX;
+pub use level::{Level, RateLimit};
 
 /// All shared facts of one model. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -80,108 +80,6 @@ impl Fixed {
     }
 }
 
-/// A level that many cores raise and lower, with a limit.
-#[derive(Debug)]
-pub struct Level {
-    now: CachePadded<AtomicU32>,
-    limit: AtomicU32,
-}
-
-impl Level {
-    /// A level at zero.
-    pub fn new(limit: Option<u32>) -> Self {
-        Level { now: CachePadded::new(AtomicU32::new(0)), limit: AtomicU32::new(limit.unwrap_or(NO_LIMIT)) }
-    }
-
-    /// Raises the level by one unless it is at its limit. Exact: it never exceeds the limit, on any number of cores.
-    pub fn try_enter(&self) -> bool {
-        self.try_enter_below(self.limit.load(Ordering::Relaxed))
-    }
-
-    /// The same with another limit.
-    fn try_enter_below(&self, limit: u32) -> bool {
-        shared::wrote();
-        if limit == NO_LIMIT {
-            self.now.fetch_add(1, Ordering::SeqCst);
-            return true;
-        }
-        let raise = |now: u32| (now < limit).then_some(now + 1);
-        self.now.fetch_update(Ordering::SeqCst, Ordering::Relaxed, raise).is_ok()
-    }
-
-    /// Raises it whatever the limit says (persistence that must be honoured).
-    pub fn enter(&self) {
-        shared::wrote();
-        self.now.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// Lowers it by one.
-    pub fn leave(&self) {
-        shared::wrote();
-        let before = self.now.fetch_sub(1, Ordering::SeqCst);
-        debug_assert!(before > 0, "left a level that was not entered");
-    }
-
-    /// The level now.
-    pub fn get(&self) -> u32 {
-        self.now.load(Ordering::SeqCst)
-    }
-
-    /// Whether one more fits.
-    pub fn has_room(&self) -> bool {
-        self.get() < self.limit.load(Ordering::Relaxed)
-    }
-
-    /// The limit; `None`: no limit.
-    pub fn limit(&self) -> Option<u32> {
-        Some(self.limit.load(Ordering::Relaxed)).filter(|l| *l != NO_LIMIT)
-    }
-
-    /// Sets the limit; `None` removes it. Sessions above a lower limit stay.
-    pub fn set_limit(&self, limit: Option<u32>) {
-        self.limit.store(limit.unwrap_or(NO_LIMIT), Ordering::Relaxed);
-    }
-}
-
-/// A limit of events in each second over all cores. Nothing shared is written while there is no limit.
-#[derive(Debug, Default)]
-pub struct RateLimit {
-    /// 0: none.
-    limit: AtomicU32,
-    /// The second and what happened in it: 32 bits each.
-    window: CachePadded<AtomicU64>,
-}
-
-impl RateLimit {
-    /// The limit; 0: none.
-    pub fn limit(&self) -> u32 {
-        self.limit.load(Ordering::Relaxed)
-    }
-
-    /// Sets the limit; 0 lifts it.
-    pub fn set_limit(&self, limit: u32) {
-        self.limit.store(limit, Ordering::Relaxed);
-    }
-
-    /// One event now.
-    ///
-    /// # Errors
-    /// The second has had all of its events; when the next one begins.
-    pub fn take(&self, now: Now) -> Result<(), Now> {
-        const SECOND: u64 = 1_000_000_000;
-        let limit = u64::from(self.limit());
-        if limit == 0 {
-            return Ok(());
-        }
-        let second = (now.0 / SECOND) & u64::from(u32::MAX);
-        let count = |window: u64| if window >> 32 == second { window & u64::from(u32::MAX) } else { 0 };
-        let step = |window| (count(window) < limit).then(|| second << 32 | (count(window) + 1));
-        shared::wrote();
-        let taken = self.window.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step);
-        taken.map(drop).map_err(|_| Now((now.0 / SECOND + 1) * SECOND))
-    }
-}
-
 /// Facts of the whole process.
 #[derive(Debug)]
 pub struct ProcessLive {
@@ -217,8 +115,36 @@ impl ProcessLive {
 pub struct FrontendLive {
     /// Connections against `maxconn`.
     pub connections: Level,
-    /// `disable frontend`, or stopped: its listeners do not accept.
-    pub paused: AtomicBool,
+    state: AtomicU8,
+}
+
+/// Whether the listeners of a frontend accept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum FrontendState {
+    /// They do.
+    Open,
+    /// Not now (`disable frontend`): who comes waits in the kernel.
+    Paused,
+    /// They were closed (`shutdown frontend`). Only a reload opens others.
+    Shut,
+}
+
+impl FrontendLive {
+    /// Whether its listeners accept.
+    pub fn state(&self) -> FrontendState {
+        match self.state.load(Ordering::SeqCst) {
+            0 => FrontendState::Open,
+            1 => FrontendState::Paused,
+            _ => FrontendState::Shut,
+        }
+    }
+    /// Changes it, and says what it was. Accept loops look when they are told that there is room.
+    pub fn set_state(&self, state: FrontendState) -> FrontendState {
+        let before = self.state();
+        self.state.store(state as u8, Ordering::SeqCst);
+        before
+    }
 }
 
 /// State of a bind, for statistics.
@@ -371,7 +297,7 @@ impl ServerLive {
     }
     /// Its limit at the present load of the backend.
     fn limit_now(&self) -> u32 {
-        let maxconn = self.sessions.limit.load(Ordering::Relaxed);
+        let maxconn = self.sessions.raw_limit();
         let minconn = self.minconn.load(Ordering::Relaxed);
         if maxconn == NO_LIMIT || minconn == NO_LIMIT {
             return maxconn;
@@ -476,8 +402,8 @@ impl Live {
         let frontends = model.frontends.iter().map(|(id, frontend)| {
             let kept = before.and_then(|(live, o)| Some(live.frontends[o.frontends[id]?].clone()));
             kept.unwrap_or_else(|| {
-                let (connections, paused) = (Level::new(frontend.maxconn), AtomicBool::new(false));
-                Arc::new(FrontendLive { connections, paused })
+                let state = AtomicU8::new(FrontendState::Open as u8);
+                Arc::new(FrontendLive { connections: Level::new(frontend.maxconn), state })
             })
         });
         let binds = model.binds.iter().map(|(id, bind)| {
@@ -512,6 +438,10 @@ impl Live {
         for (id, origin) in origins.frontends.iter().filter_map(|(id, o)| Some((id, (*o)?))) {
             if model.frontends[id].maxconn != old.frontends[origin].maxconn {
                 self.frontends[id].connections.set_limit(model.frontends[id].maxconn);
+            }
+            // Its binds are others now.
+            if self.frontends[id].state() == FrontendState::Shut {
+                self.frontends[id].set_state(FrontendState::Open);
             }
         }
         for (id, origin) in origins.listeners.iter().filter_map(|(id, o)| Some((id, (*o)?))) {
@@ -654,56 +584,5 @@ fn new_server(
         weight: AtomicU32::new(server.weight * WEIGHT_SCALE),
         user_weight: AtomicU32::new(server.weight),
         address: RwLock::new(address),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_level_never_exceeds_its_limit_whatever_the_number_of_cores() {
-        let level = Level::new(Some(50));
-        let entered = AtomicU32::new(0);
-        std::thread::scope(|s| {
-            for _ in 0..4 {
-                s.spawn(|| {
-                    for _ in 0..20_000 {
-                        if level.try_enter() {
-                            let inside = entered.fetch_add(1, Ordering::SeqCst) + 1;
-                            assert!(inside <= 50, "{inside} inside");
-                            entered.fetch_sub(1, Ordering::SeqCst);
-                            level.leave();
-                        }
-                    }
-                });
-            }
-        });
-        assert_eq!(level.get(), 0);
-    }
-
-    #[test]
-    fn a_rate_limit_lets_just_so_many_through_each_second() {
-        let rate = RateLimit::default();
-        let at = |ms: u64| Now(ms * 1_000_000);
-        assert!((0..100).all(|n| rate.take(at(n)).is_ok()), "no limit yet");
-        rate.set_limit(3);
-        let passed = |from: u64| (0..10).filter(|n| rate.take(at(from + n)).is_ok()).count();
-        assert_eq!((passed(5000), passed(5500), passed(6000)), (3, 0, 3));
-        assert_eq!(rate.take(at(6900)), Err(at(7000)));
-        rate.set_limit(0);
-        assert_eq!(passed(6950), 10);
-    }
-
-    #[test]
-    fn a_lower_limit_keeps_who_is_inside() {
-        let level = Level::new(None);
-        assert!(level.try_enter() && level.try_enter());
-        level.set_limit(Some(1));
-        assert!(!level.try_enter() && !level.has_room());
-        level.leave();
-        level.leave();
-        assert!(level.try_enter() && !level.try_enter());
-        assert_eq!(level.limit(), Some(1));
     }
 }

@@ -278,6 +278,9 @@ pub const LOG_REPEAT: Duration = Duration::from_secs(10);
 /// Different texts that are watched for repetition at once; others are logged each time.
 pub const LOG_REPEAT_TEXTS_MAX: usize = 256;
 
+/// Bytes of the process's own log that are kept for `show events process`: some thousand lines, a night with its states of servers.
+pub const PROCESS_RING_BYTES: u32 = 256 << 10;
+
 /// Time between attempts to bind an address that could not be bound.
 pub const BIND_RETRY: Duration = Duration::from_secs(1);
 

@@ -367,7 +367,7 @@ pub(super) async fn perform(control: &Rc<ControlBase>, conn: Option<&Conn>, job:
             Outcome::Done
         }
         Job::Follow { ring, from } => {
-            let found = control.logs.rings().into_iter().find(|other| other.settings().name == ring);
+            let found = control.rings().into_iter().find(|other| other.settings().name == ring);
             let (Some(ring), Some(conn)) = (found, conn) else { return Outcome::Done };
             let from = from.min(ring.next());
             let more = poll_fn(|cx| {

@@ -17,10 +17,12 @@ use crate::control::certificates::Certificates;
 use crate::control::checks::Probes;
 use crate::control::descriptors::Budget;
 use crate::control::events::{Events, Level};
+use crate::control::facts::KeptPercentiles;
 use crate::control::gather::Gathers;
 use crate::control::generations::Generations;
 use crate::control::listeners;
 use crate::control::load::Source;
+use crate::control::log_ring::EventRing;
 use crate::control::log_sink::LogSink;
 use crate::control::logs::{Logs, Outlets};
 use crate::control::ocsp::{Answers, Ocsp};
@@ -152,6 +154,8 @@ pub(super) struct Control {
     pub(super) addresses: RefCell<IdVec<ListenerId, String>>,
     /// Binds that could not be bound yet, and why.
     pub(super) waiting: RefCell<Vec<(ListenerId, String)>>,
+    /// What was computed since the last tick, for whoever asks next.
+    pub(super) percentiles: RefCell<KeptPercentiles>,
     /// Itself, for tasks that it starts.
     me: Weak<Control>,
 }
@@ -239,6 +243,7 @@ impl ControlBase {
             states: RefCell::new(states),
             addresses: RefCell::new(addresses),
             waiting: RefCell::new(waiting),
+            percentiles: RefCell::default(),
             me: me.clone(),
         });
         let before = self.current.replace(Some(control.clone()));
@@ -264,6 +269,13 @@ impl ControlBase {
     /// Logs something about this process.
     pub(super) fn say(&self, level: Level, text: String) {
         self.events.say(level, text);
+    }
+
+    /// The rings of the configuration, and the one with what the process logged itself.
+    pub(super) fn rings(&self) -> Vec<Rc<EventRing>> {
+        let mut rings = self.logs.rings();
+        rings.push(self.events.ring.clone());
+        rings
     }
 }
 

@@ -56,19 +56,51 @@ pub fn run(socket: &Path) -> Result<(), CtlError> {
     Ok(())
 }
 
-/// Each line is a connection of its own: a process that was restarted meanwhile is no broken dialogue.
+/// Each line is a connection of its own: a process that was restarted meanwhile is no broken dialogue. What comes is shown as it
+/// comes: `show events -w` goes on until Ctrl-C, which ends the program.
 fn answer(socket: &Path, line: &str) -> Result<(), CtlError> {
-    let mut out = Vec::new();
-    match ctl::run(socket, &[line.to_owned()], &mut out) {
-        Ok(()) => {
-            let text = String::from_utf8_lossy(&out);
-            println!("{}", text.trim_end_matches('\n'));
-            Ok(io::stdout().flush()?)
+    let mut shown = Shown { out: io::stdout().lock(), ends: 0, is_open: true };
+    if let Err(error) = ctl::run(socket, &[line.to_owned()], &mut shown) {
+        eprintln!("error: {error}");
+    }
+    // An answer without words is one empty line.
+    if shown.is_open {
+        shown.out.write_all(b"\n")?;
+    }
+    Ok(shown.out.flush()?)
+}
+
+/// Holds the ends of the last lines back: an answer is followed by an empty line, which a person does not need.
+struct Shown<'a> {
+    out: io::StdoutLock<'a>,
+    ends: usize,
+    /// The last line that was written has no end yet.
+    is_open: bool,
+}
+
+impl Write for Shown<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = bytes.len() - bytes.iter().rev().take_while(|byte| **byte == b'\n').count();
+        if text > 0 {
+            for _ in 0..std::mem::take(&mut self.ends) {
+                self.out.write_all(b"\n")?;
+            }
+            self.out.write_all(&bytes[..text])?;
+            self.is_open = true;
         }
-        Err(error) => {
-            eprintln!("error: {error}");
-            Ok(())
+        self.ends += bytes.len() - text;
+        if self.ends > 0 && text > 0 {
+            // The line is complete, and who follows a log wants to see it.
+            self.out.write_all(b"\n")?;
+            self.ends -= 1;
+            self.is_open = false;
+            self.out.flush()?;
         }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

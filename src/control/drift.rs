@@ -5,7 +5,6 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ahash::{AHashMap, AHashSet};
@@ -14,10 +13,11 @@ use crate::base::id::{BackendId, FrontendId, ServerId};
 use crate::control::aims;
 use crate::control::core::Control;
 use crate::control::events::Level;
+use crate::control::listeners;
 use crate::control::resolve;
 use crate::control::state::journal::Record;
 use crate::control::state::overrides::{Change, Configured, Field, Key, Override, shown};
-use crate::live::AdminState;
+use crate::live::{AdminState, BindState, FrontendState};
 use crate::model::{Model, ServerAddress};
 use crate::policy::pattern::{Line, PatternFile};
 use crate::proxy::message::ToCore;
@@ -217,10 +217,11 @@ impl Control {
         }
     }
 
-    /// `enable frontend`, `disable frontend`. False: it was so.
+    /// `enable frontend`, `disable frontend`. False: it was so, or was shut down.
     pub(super) fn set_frontend_enabled(&self, id: FrontendId, enabled: bool) -> bool {
-        let was_paused = self.live.frontends[id].paused.swap(!enabled, Ordering::SeqCst);
-        if was_paused != enabled {
+        let live = &self.live.frontends[id];
+        let wanted = if enabled { FrontendState::Open } else { FrontendState::Paused };
+        if live.state() == FrontendState::Shut || live.set_state(wanted) == wanted {
             return false;
         }
         let name = &self.model.frontends[id].name;
@@ -228,6 +229,22 @@ impl Control {
         self.say(Level::Notice, format!("frontend {name} was {word} from the admin socket"));
         self.broadcast(|| ToCore::Room);
         true
+    }
+
+    /// `shutdown frontend`: its listeners close as soon as they have served whom the kernel accepted, and only a reload opens
+    /// others. Its sessions go on.
+    pub(super) fn shut_frontend(&self, id: FrontendId) {
+        self.live.frontends[id].set_state(FrontendState::Shut);
+        for bind in self.model.binds.ids().filter(|bind| self.model.binds[*bind].frontend == id) {
+            self.live.binds[bind].set_state(BindState::Closed);
+            listeners::remove_file(&self.model, bind);
+        }
+        self.waiting.borrow_mut().retain(|(bind, _)| self.model.binds[*bind].frontend != id);
+        self.say(
+            Level::Warning,
+            format!("frontend {} was shut down from the admin socket", self.model.frontends[id].name),
+        );
+        self.broadcast(|| ToCore::Room);
     }
 
     /// Whether the configured address of a server is overridden: then its name says nothing.

@@ -9,11 +9,13 @@ use std::time::{Duration, SystemTime};
 use ahash::AHashMap;
 use tracing::{error, info, warn};
 
-use crate::base::limits::{CAPTURES_MAX, LOG_REPEAT, LOG_REPEAT_TEXTS_MAX};
+use crate::base::limits::{CAPTURES_MAX, LOG_REPEAT, LOG_REPEAT_TEXTS_MAX, PROCESS_RING_BYTES};
 use crate::base::time::Now;
 use crate::control::cli::Captured;
+use crate::control::log_ring::EventRing;
 use crate::control::logs::Outlets;
 use crate::model::Model;
+use crate::model::log::Ring;
 use crate::proxy::capture::Malformed;
 use crate::proxy::message::Event;
 use crate::rt;
@@ -36,6 +38,8 @@ pub(super) struct Events {
     pub(super) captures: RefCell<Captures>,
     /// Targets beside the log of the process itself.
     targets: Rc<Outlets>,
+    /// The last lines, for `show events process`.
+    pub(super) ring: Rc<EventRing>,
 }
 
 /// The last malformed messages.
@@ -63,7 +67,13 @@ impl Captures {
 impl Events {
     /// With these targets beside the log of the process itself.
     pub(super) fn new(targets: Rc<Outlets>) -> Events {
-        Events { repeats: RefCell::default(), captures: RefCell::default(), targets }
+        let ring = EventRing::new(Ring {
+            name: "process".to_owned(),
+            size: PROCESS_RING_BYTES,
+            description: "what the process logged: states of servers, reloads, changes by administrators"
+                .to_owned(),
+        });
+        Events { repeats: RefCell::default(), captures: RefCell::default(), targets, ring: Rc::new(ring) }
     }
 
     fn write(&self, level: Level, text: &str) {
@@ -73,6 +83,12 @@ impl Events {
             Level::Alert => error!("{text}"),
         }
         self.targets.event(level, text);
+        let word = match level {
+            Level::Notice => "INFO",
+            Level::Warning => "WARN",
+            Level::Alert => "ERROR",
+        };
+        self.ring.push(format!("{:.3} {word} {text}", jiff::Timestamp::now()).as_bytes());
     }
 
     /// Logs what an operator did, each time.

@@ -1,5 +1,6 @@
 //! Facts behind the statistics: what `show stat` and `show info` say beside what is counted.
 
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::base::limits::BUF_BYTES;
 use crate::base::time::Now;
 use crate::control::core::Control;
 use crate::control::servers::Report;
-use crate::live::{AdminState, BindState};
+use crate::live::{AdminState, BindState, FrontendState};
 use crate::model::{BindAddress, Mode, ServerAddress};
 use crate::policy::admission::default_fullconn;
 use crate::policy::balance::{Algorithm, WEIGHT_SCALE};
@@ -19,8 +20,9 @@ use crate::rt;
 use crate::stats::collector::{Collector, Sums};
 use crate::stats::counters::{Backend, Frontend, Kind, Listener, Server};
 use crate::stats::history::{ObjectKey, Past};
-use crate::stats::latency::{Histograms, Laps, Window, summed_up};
+use crate::stats::latency::{Histograms, Laps, Latency, Window, summed_up};
 use crate::stats::process::CoreStat;
+use crate::stats::render::Filter;
 use crate::stats::snapshot::{
     BackendFacts, CheckFacts, Entry, Facts, FrontendFacts, ListenerFacts, ProcessFacts, ServerFacts, Snapshot,
 };
@@ -32,57 +34,94 @@ use crate::stats::timers::Lap;
 const RELEASE_DATE: &str = "2026/11/21";
 
 impl Control {
-    /// All statistics now, with percentiles over a window of time.
-    pub(super) fn snapshot(&self, window: Window) -> Snapshot {
-        self.snapshot_of(window, None)
+    /// The statistics of the lines that a filter may choose, with percentiles over a window of time.
+    pub(super) fn snapshot(&self, window: Window, wanted: &Filter) -> Snapshot {
+        self.snapshot_of(window, wanted, None)
     }
 
-    fn snapshot_of(&self, window: Window, past: Option<&Past>) -> Snapshot {
-        let mut laps = self.percentiles(window);
-        let collector = self.collector.borrow();
+    fn snapshot_of(&self, window: Window, wanted: &Filter, past: Option<&Past>) -> Snapshot {
         let mut entries = Vec::new();
-        for (id, frontend) in self.model.frontends.iter() {
-            let facts = Facts::Frontend(self.frontend_facts(id));
-            entries.push(entry(
-                &frontend.name,
-                "",
-                (frontend.iid, 0, frontend.mode),
-                facts,
-                sums::<Frontend>(&collector, id, past),
-            ));
-        }
-        for (id, bind) in self.model.binds.iter() {
-            let frontend = &self.model.frontends[bind.frontend];
-            let facts = Facts::Listener(self.listener_facts(id));
-            let sums = sums::<Listener>(&collector, id, past);
-            entries.push(entry(
-                &frontend.name,
-                &bind.name,
-                (frontend.iid, bind.sid, frontend.mode),
-                facts,
-                sums,
-            ));
-        }
-        for (id, server) in self.model.servers.iter() {
-            let backend = &self.model.backends[server.backend];
-            if backend.is_internal() {
-                continue;
-            }
-            let facts = Facts::Server(Box::new(self.server_facts(id)));
-            let sums = sums::<Server>(&collector, id, past);
-            let numbers = (backend.iid, server.sid, backend.mode);
-            let entry = entry(&backend.name, &server.name, numbers, facts, sums);
-            entries.push(Entry { latency: laps.servers.get_mut(id).and_then(Option::take), ..entry });
-        }
-        for (id, backend) in self.model.backends.iter().filter(|(_, backend)| !backend.is_internal()) {
-            let facts = Facts::Backend(self.backend_facts(id));
-            let sums = sums::<Backend>(&collector, id, past);
-            let entry = entry(&backend.name, "", (backend.iid, 0, backend.mode), facts, sums);
-            entries.push(Entry { latency: laps.backends.get_mut(id).and_then(Option::take), ..entry });
-        }
-        let sums = collector.process_sums();
-        drop(collector);
+        self.each_entry(window, wanted, past, &mut |entry, _| entries.push(entry));
+        let sums = self.collector.borrow().process_sums();
         Snapshot::new(rt::now(), self.process_facts(), sums, entries)
+    }
+
+    /// Hands out the lines that a filter may choose one by one, in their order: of thousands of servers not all are in memory at
+    /// once.
+    pub(super) fn each_entry(
+        &self,
+        window: Window,
+        wanted: &Filter,
+        past: Option<&Past>,
+        take: &mut dyn FnMut(Entry, Now),
+    ) {
+        let lines = self.lines(wanted);
+        if lines.is_empty() {
+            return;
+        }
+        let (laps, collector, now) = (self.percentiles(window), self.collector.borrow(), rt::now());
+        for (_, line) in lines {
+            take(self.entry(line, &laps, &collector, past), now);
+        }
+    }
+
+    /// The lines that a filter may choose, with what sorts them.
+    fn lines(&self, wanted: &Filter) -> Vec<((u32, u8, u32), Line)> {
+        let (model, mut lines) = (&self.model, Vec::new());
+        let mut add = |name: &str, line: Line, object, (iid, sid)| {
+            if wanted.chooses(object, (iid, name), sid) {
+                lines.push((Snapshot::order(object, iid, sid), line));
+            }
+        };
+        for (id, frontend) in model.frontends.iter() {
+            add(&frontend.name, Line::Frontend(id), Object::Frontend, (frontend.iid, 0));
+        }
+        for (id, bind) in model.binds.iter() {
+            let frontend = &model.frontends[bind.frontend];
+            add(&frontend.name, Line::Listener(id), Object::Listener, (frontend.iid, bind.sid));
+        }
+        for (id, backend) in model.backends.iter().filter(|(_, backend)| !backend.is_internal()) {
+            for server in backend.servers.iter() {
+                let numbers = (backend.iid, model.servers[server].sid);
+                add(&backend.name, Line::Server(server), Object::Server, numbers);
+            }
+            add(&backend.name, Line::Backend(id), Object::Backend, (backend.iid, 0));
+        }
+        lines.sort_by_key(|(order, _)| *order);
+        lines
+    }
+
+    fn entry(&self, line: Line, laps: &Percentiles, collector: &Collector, past: Option<&Past>) -> Entry {
+        let model = &self.model;
+        match line {
+            Line::Frontend(id) => {
+                let frontend = &model.frontends[id];
+                let facts = Facts::Frontend(self.frontend_facts(id));
+                let sums = sums::<Frontend>(collector, id, past);
+                entry(&frontend.name, "", (frontend.iid, 0, frontend.mode), facts, sums)
+            }
+            Line::Listener(id) => {
+                let (bind, frontend) = (&model.binds[id], &model.frontends[model.binds[id].frontend]);
+                let facts = Facts::Listener(self.listener_facts(id));
+                let numbers = (frontend.iid, bind.sid, frontend.mode);
+                entry(&frontend.name, &bind.name, numbers, facts, sums::<Listener>(collector, id, past))
+            }
+            Line::Server(id) => {
+                let (server, backend) = (&model.servers[id], &model.backends[model.servers[id].backend]);
+                let facts = Facts::Server(Box::new(self.server_facts(id)));
+                let numbers = (backend.iid, server.sid, backend.mode);
+                let latency = laps.servers.get(id).cloned().flatten();
+                let sums = sums::<Server>(collector, id, past);
+                Entry { latency, ..entry(&backend.name, &server.name, numbers, facts, sums) }
+            }
+            Line::Backend(id) => {
+                let backend = &model.backends[id];
+                let facts = Facts::Backend(self.backend_facts(id));
+                let latency = laps.backends.get(id).cloned().flatten();
+                let sums = sums::<Backend>(collector, id, past);
+                Entry { latency, ..entry(&backend.name, "", (backend.iid, 0, backend.mode), facts, sums) }
+            }
+        }
     }
 
     /// Adds this second to the history.
@@ -132,18 +171,31 @@ impl Control {
     ///
     /// # Errors
     /// The history does not go back so far; how far it does.
-    pub(super) fn past(&self, ago: Duration) -> Result<Snapshot, Duration> {
+    pub(super) fn past(&self, ago: Duration, wanted: &Filter) -> Result<Snapshot, Duration> {
         let now = rt::now();
         let past = {
             let history = self.history.borrow();
             history.at(now - ago).ok_or_else(|| history.oldest(now))?
         };
-        Ok(self.snapshot_of(Window::default(), Some(&past)))
+        Ok(self.snapshot_of(Window::default(), wanted, Some(&past)))
     }
 
-    /// Percentiles of all servers and backends that have any.
-    fn percentiles(&self, window: Window) -> Percentiles {
+    /// Percentiles of all servers and backends that have any. They move with the ticks: whoever asks in between gets the same.
+    fn percentiles(&self, window: Window) -> Rc<Percentiles> {
         let latency = self.latency.borrow();
+        let key = (window, latency.ticks());
+        let mut kept = self.percentiles.borrow_mut();
+        if let Some((of, percentiles)) = &*kept
+            && *of == key
+        {
+            return percentiles.clone();
+        }
+        let found = Rc::new(self.find_percentiles(&latency, window));
+        *kept = Some((key, found.clone()));
+        found
+    }
+
+    fn find_percentiles(&self, latency: &Latency, window: Window) -> Percentiles {
         let mut reader = latency.window(window);
         let (mut own, mut all) = (Histograms::default(), Histograms::default());
         let mut found = Percentiles::default();
@@ -214,8 +266,11 @@ impl Control {
         let live = &self.live.frontends[id];
         let status = match () {
             () if self.live.process.stopping.load(Ordering::Relaxed) => ListenStatus::Stop,
-            () if live.paused.load(Ordering::Relaxed) => ListenStatus::Paused,
-            () => ListenStatus::Open,
+            () => match live.state() {
+                FrontendState::Open => ListenStatus::Open,
+                FrontendState::Paused => ListenStatus::Paused,
+                FrontendState::Shut => ListenStatus::Stop,
+            },
         };
         let limit = u64::from(live.connections.limit().unwrap_or(self.maxconn()));
         FrontendFacts { status, limit, rate_limit: 0 }
@@ -223,7 +278,7 @@ impl Control {
 
     fn listener_facts(&self, id: ListenerId) -> ListenerFacts {
         let (bind, live) = (&self.model.binds[id], &self.live.binds[id]);
-        let paused = self.live.frontends[bind.frontend].paused.load(Ordering::Relaxed);
+        let paused = self.live.frontends[bind.frontend].state() == FrontendState::Paused;
         let status = match live.state() {
             BindState::Listening if paused => ListenStatus::Paused,
             BindState::Listening if !live.connections.has_room() => ListenStatus::Full,
@@ -337,9 +392,21 @@ fn sums<K: Kind>(collector: &Collector, id: K::Id, past: Option<&Past>) -> Sums 
     }
 }
 
+/// Names a line of `show stat`.
+#[derive(Clone, Copy)]
+enum Line {
+    Frontend(FrontendId),
+    Listener(ListenerId),
+    Server(ServerId),
+    Backend(BackendId),
+}
+
+/// Percentiles with the window and the tick they belong to.
+pub(super) type KeptPercentiles = Option<((Window, u64), Rc<Percentiles>)>;
+
 /// Percentiles of what has some.
 #[derive(Default)]
-struct Percentiles {
+pub(super) struct Percentiles {
     servers: IdVec<ServerId, Option<Box<Laps>>>,
     backends: IdVec<BackendId, Option<Box<Laps>>>,
 }

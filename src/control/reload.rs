@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use crate::base::id::ListenerId;
 use crate::control::cli::Order;
 use crate::control::core::{Control, ControlBase, Notice};
 use crate::control::events::Level;
@@ -20,7 +21,7 @@ use crate::control::notify::notify;
 use crate::control::takeover::Legacy;
 use crate::control::trial::{self, Before, Terms};
 use crate::control::{admin, gather, plan, resolve, sandbox};
-use crate::live::BindState;
+use crate::live::{BindState, FrontendState};
 use crate::model::{self, Model};
 use crate::proxy::core::Generation;
 use crate::proxy::message::ToCore;
@@ -397,7 +398,8 @@ async fn switch(
     log_names: &Resolved,
 ) -> Result<u32, Refused> {
     let before = base.current();
-    let origins = model::origins(&before.model, &model);
+    let mut origins = model::origins(&before.model, &model);
+    forget_shut(&before, &mut origins);
     let cpus = &model.global.cores;
     let wrong = |rt::StartError(why): rt::StartError| {
         why.lines().map(|line| format!("error: {line}")).collect::<Refused>()
@@ -498,10 +500,21 @@ fn apply_limits(control: &Control, old: &Model) {
     }
 }
 
+/// Listeners of a frontend that was shut down are closed: its binds are new ones.
+fn forget_shut(before: &Control, origins: &mut Origins) {
+    let is_shut = |bind: ListenerId| {
+        before.live.frontends[before.model.binds[bind].frontend].state() == FrontendState::Shut
+    };
+    for id in origins.listeners.ids() {
+        origins.listeners[id] = origins.listeners[id].filter(|bind| !is_shut(*bind));
+    }
+}
+
 /// Binds that are gone: their listeners close by themselves; new clients find no file of theirs.
 fn close_removed(before: &Control, origins: &Origins) {
     for id in before.model.binds.ids() {
-        if !origins.listeners.values().any(|origin| *origin == Some(id)) {
+        let is_closed = before.live.binds[id].state() == BindState::Closed;
+        if !is_closed && !origins.listeners.values().any(|origin| *origin == Some(id)) {
             before.live.binds[id].set_state(BindState::Closed);
             listeners::remove_file(&before.model, id);
         }

@@ -17,7 +17,7 @@ use crate::control::origin;
 use crate::control::resolve::Name;
 use crate::control::state::overrides::{Field, Key};
 use crate::control::vip::VipRow;
-use crate::live::AdminState;
+use crate::live::{AdminState, FrontendState};
 use crate::model::Model;
 use crate::policy::health::State;
 use crate::policy::pattern::{Line, PatternFile};
@@ -27,7 +27,8 @@ use crate::rt;
 use crate::stats::history::{ObjectKey, Point};
 use crate::stats::latency::{Laps, Window, summed_up};
 use crate::stats::process::{CORE_CELLS, CORE_TABLE};
-use crate::stats::snapshot::{ProcessFacts, ServerFacts, Snapshot};
+use crate::stats::render::Filter;
+use crate::stats::snapshot::{Entry, ProcessFacts, ServerFacts, Snapshot};
 use crate::stats::status::Admin;
 use crate::stats::table::Object;
 use crate::tls;
@@ -55,12 +56,16 @@ impl AdminTarget for Target {
         &self.control.model
     }
 
-    fn snapshot(&self, window: Window) -> Snapshot {
-        self.control.snapshot(window)
+    fn snapshot(&self, window: Window, wanted: &Filter) -> Snapshot {
+        self.control.snapshot(window, wanted)
     }
 
-    fn past(&self, ago: Duration) -> Result<Snapshot, Duration> {
-        self.control.past(ago)
+    fn each_entry(&self, window: Window, wanted: &Filter, take: &mut dyn FnMut(Entry, Now)) {
+        self.control.each_entry(window, wanted, None, take);
+    }
+
+    fn past(&self, ago: Duration, wanted: &Filter) -> Result<Snapshot, Duration> {
+        self.control.past(ago, wanted)
     }
 
     fn series(&self, whose: Whose, ago: Duration) -> Vec<(Duration, Point)> {
@@ -118,11 +123,11 @@ impl AdminTarget for Target {
             let settings = ring.settings();
             (settings.name.clone(), settings.description.clone())
         };
-        self.control.logs.rings().iter().map(describe).collect()
+        self.control.rings().iter().map(describe).collect()
     }
 
     fn ring_lines(&self, name: &str, from: u64) -> Option<(String, u64)> {
-        let ring = self.control.logs.rings().into_iter().find(|ring| ring.settings().name == name)?;
+        let ring = self.control.rings().into_iter().find(|ring| ring.settings().name == name)?;
         let mut text = String::new();
         let next = ring.read(from, &mut text);
         Some((text, next))
@@ -328,6 +333,17 @@ impl AdminTarget for Target {
         let key = Key::FrontendState(self.control.model.frontends[id].name.clone());
         self.control.note_change(key, Some(word.to_owned()), &self.actor);
         self.control.set_frontend_enabled(id, enabled)
+    }
+
+    fn frontend_state(&self, id: FrontendId) -> FrontendState {
+        self.control.live.frontends[id].state()
+    }
+
+    fn shut_frontend(&mut self, id: FrontendId) {
+        // The reload that opens it again finds it as configured.
+        let key = Key::FrontendState(self.control.model.frontends[id].name.clone());
+        self.control.note_change(key, Some(aims::ENABLED.to_owned()), &self.actor);
+        self.control.shut_frontend(id);
     }
 
     fn set_frontend_maxconn(&mut self, id: FrontendId, maxconn: Option<u32>) -> Option<u32> {

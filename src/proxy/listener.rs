@@ -5,12 +5,11 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use crate::base::id::{CoreId, Id, ListenerId};
 use crate::base::time::Now;
-use crate::live::Level;
+use crate::live::{FrontendState, Level};
 use crate::model::{Accept, Bind};
 use crate::proxy::core::{Core, CoreBase, SHORTAGE_PAUSE};
 use crate::proxy::message::{Event, ToCore};
@@ -56,7 +55,7 @@ struct Acceptor {
     paused: bool,
 }
 
-/// Accepts until the core drains or the bind is gone. `key`: of the bind's sockets.
+/// Accepts until the core drains, the bind is gone or its frontend was shut down. `key`: of the bind's sockets.
 pub(super) async fn run(base: Rc<CoreBase>, key: u64, socket: OwnedFd) {
     // Nobody opens sockets for a bind that its core does not know.
     let Some((core, bind)) = base.with_bind(key) else { return };
@@ -68,7 +67,7 @@ pub(super) async fn run(base: Rc<CoreBase>, key: u64, socket: OwnedFd) {
         listening.push((key, Rc::downgrade(listener.fd())));
     }
     let mut acceptor = Acceptor { core, bind, key, listener, held: VecDeque::new(), paused: false };
-    while !acceptor.core.draining.get() && acceptor.follow() {
+    while !acceptor.core.draining.get() && acceptor.follow() && !acceptor.is_shut() {
         acceptor.wait_until_enabled().await;
         acceptor.wait_for_descriptors().await;
         match acceptor.next().await {
@@ -99,9 +98,13 @@ impl Acceptor {
         true
     }
 
-    /// Whether the loop has to look around: the core drains, or there is a newer generation.
-    fn is_called(core: &Core) -> bool {
-        core.draining.get() || core.is_stale()
+    fn is_shut(&self) -> bool {
+        state(&self.core, self.bind) == FrontendState::Shut
+    }
+
+    /// Whether the loop has to look around: the core drains, there is a newer generation, or its frontend was shut down.
+    fn is_called(core: &Core, bind: ListenerId) -> bool {
+        core.draining.get() || core.is_stale() || state(core, bind) == FrontendState::Shut
     }
 
     /// The next connection; `None` when the core drains or the frontend is paused meanwhile.
@@ -111,7 +114,7 @@ impl Acceptor {
         }
         let Acceptor { core, listener, bind, .. } = self;
         let stop = poll_fn(|cx| {
-            if Self::is_called(core) || is_paused(core, *bind) {
+            if Self::is_called(core, *bind) || is_paused(core, *bind) {
                 return Poll::Ready(());
             }
             core.wait_for_room(cx.waker());
@@ -155,7 +158,7 @@ impl Acceptor {
         let core = &self.core;
         poll_fn(|cx| {
             core.wait_for_room(cx.waker());
-            let go = Self::is_called(core) || has_room(core, self.bind);
+            let go = Self::is_called(core, self.bind) || has_room(core, self.bind);
             if go { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -208,7 +211,7 @@ impl Acceptor {
         let core = &self.core;
         poll_fn(|cx| {
             core.wait_for_room(cx.waker());
-            let go = Self::is_called(core) || !is_paused(core, self.bind);
+            let go = Self::is_called(core, self.bind) || !is_paused(core, self.bind);
             if go { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -268,7 +271,11 @@ pub(super) fn take_over(base: &CoreBase, key: u64, socket: OwnedFd) {
 }
 
 fn is_paused(core: &Core, bind: ListenerId) -> bool {
-    core.live.frontends[core.model.binds[bind].frontend].paused.load(Ordering::Relaxed)
+    state(core, bind) == FrontendState::Paused
+}
+
+fn state(core: &Core, bind: ListenerId) -> FrontendState {
+    core.live.frontends[core.model.binds[bind].frontend].state()
 }
 
 /// The levels that a connection counts in.

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use crate::base::id::{BackendId, FrontendId, ListenerId, ServerId};
 use crate::base::net::Addr;
 use crate::base::time::Now;
+use crate::live::FrontendState;
 use crate::model::{Bind, Frontend, Mode};
 use crate::policy::rule::{Rule, TcpAction, Verdict};
 use crate::policy::sample::{ConnError, ConnFacts, Expr, FirstBytes, VariableId, Variables};
@@ -388,9 +389,11 @@ impl Session {
         self.core.is_stale() && Rc::strong_count(&self.info) == 2 && self.successor().is_some()
     }
 
-    /// Whether it cannot follow the configuration, so that it has to end: its bind is gone.
+    /// Whether it is to end after what is under way: it cannot follow the configuration because its bind is gone, or its
+    /// frontend was shut down.
     pub(super) fn is_orphan(&self) -> bool {
-        self.core.is_stale() && self.successor().is_none()
+        let is_shut = self.core.live.frontends[self.info.frontend].state() == FrontendState::Shut;
+        is_shut || (self.core.is_stale() && self.successor().is_none())
     }
 
     /// The same connection in the newest generation.

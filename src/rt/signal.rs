@@ -1,7 +1,8 @@
 //! Signals of the process, read from a signalfd on the control core.
 
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use io_uring::opcode;
 use io_uring::types::Fd;
@@ -59,6 +60,26 @@ impl Signals {
         Ok(Signals { fd: sys::signalfd(&numbers)? })
     }
 
+    /// Blocks until the next signal. For threads that are no core.
+    ///
+    /// # Errors
+    /// Those of poll(2) and read(2).
+    pub fn wait(&self) -> io::Result<Signal> {
+        let mut bytes = [0; size_of::<libc::signalfd_siginfo>()];
+        let mut file = File::from(self.fd.try_clone()?);
+        loop {
+            sys::wait_readable(self.fd.as_fd())?;
+            match file.read_exact(&mut bytes) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(e) => return Err(e),
+            }
+            if let Some(signal) = signal_of(&bytes) {
+                return Ok(signal);
+            }
+        }
+    }
+
     /// The next signal.
     pub async fn next(&self) -> io::Result<Signal> {
         loop {
@@ -70,12 +91,15 @@ impl Signals {
             let (done, keep) = std::future::poll_fn(|cx| op.poll(cx)).await;
             done.count()?;
             let Keep::Bytes(bytes) = keep else { unreachable!("a read keeps its bytes") };
-            // ssi_signo is the first field of signalfd_siginfo, a native-endian u32.
-            let number = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            let known = WATCHED.iter().find(|(n, _)| n.unsigned_abs() == number);
-            if let Some((_, signal)) = known {
-                return Ok(*signal);
+            if let Some(signal) = signal_of(&bytes) {
+                return Ok(signal);
             }
         }
     }
+}
+
+/// ssi_signo is the first field of signalfd_siginfo, a native-endian u32.
+fn signal_of(info: &[u8]) -> Option<Signal> {
+    let number = u32::from_ne_bytes(*info.first_chunk()?);
+    WATCHED.iter().find(|(n, _)| n.unsigned_abs() == number).map(|(_, signal)| *signal)
 }

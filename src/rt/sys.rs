@@ -48,7 +48,16 @@ pub(super) fn eventfd_signal(fd: RawFd) {
 /// # Errors
 /// Those of poll(2).
 pub fn wait_hangup(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: 0, revents: 0 };
+    wait_for(fd, 0)
+}
+
+/// The same until there is something to read.
+pub(super) fn wait_readable(fd: BorrowedFd<'_>) -> io::Result<()> {
+    wait_for(fd, libc::POLLIN)
+}
+
+fn wait_for(fd: BorrowedFd<'_>, events: i16) -> io::Result<()> {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
     loop {
         // SAFETY: one valid pollfd for the call to read and fill in.
         match check(unsafe { libc::poll(&raw mut poll, 1, -1) }) {

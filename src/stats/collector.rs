@@ -4,6 +4,7 @@
 //! `clear counters` cannot write the cores' cells, so it remembers where the counters stood.
 
 use std::array;
+use std::sync::LazyLock;
 
 use crate::base::id::{Id, IdVec};
 use crate::base::time::Now;
@@ -44,6 +45,9 @@ struct Series {
     /// Counters at the last `clear counters all`, by row; empty: never cleared.
     baseline: Vec<u64>,
 }
+
+/// What the collector keeps of an object beside its cells, in bytes.
+pub(crate) const SERIES_BYTES: usize = size_of::<Series>();
 
 #[derive(Clone, Debug, Default)]
 struct ProcessSeries {
@@ -296,10 +300,12 @@ impl Collector {
     pub fn sums<K: Kind>(&self, id: K::Id) -> Sums {
         let series = &self.series[K::OBJECT as usize][id.index()];
         let mut rows = self.raw_rows::<K>(id);
-        for row in TABLE.iter().filter(|row| row.store == Store::Count) {
-            let baseline = series.baseline.get(row.stat as usize).copied().unwrap_or(0);
-            let value = &mut rows[row.stat as usize];
-            *value = value.wrapping_sub(baseline);
+        if !series.baseline.is_empty() {
+            for row in TABLE.iter().filter(|row| row.store == Store::Count) {
+                let baseline = series.baseline.get(row.stat as usize).copied().unwrap_or(0);
+                let value = &mut rows[row.stat as usize];
+                *value = value.wrapping_sub(baseline);
+            }
         }
         let mut set = |stat: Stat, value: u64| rows[stat as usize] = value;
         for (stat, average) in TIMES.into_iter().zip(&series.times) {
@@ -416,16 +422,29 @@ impl Collector {
 
     /// All stored rows over all cores, levels clamped, nothing subtracted; rows without cell are 0.
     fn raw_rows<K: Kind>(&self, id: K::Id) -> Vec<u64> {
-        let value = |row: &Row| match row.store {
-            _ if !row.objects.contains(K::OBJECT) => 0,
-            Store::Derived => 0,
-            Store::Count | Store::TimeTotal => self.sum::<K>(id, row.stat),
-            Store::Level => level(self.sum::<K>(id, row.stat)),
-            Store::Max => self.cells::<K>(id).map(|cells| cells.get(row.stat)).max().unwrap_or(0),
-        };
-        TABLE.iter().map(value).collect()
+        let mut rows = vec![0_u64; TABLE.len()];
+        let stored = &STORED[K::OBJECT as usize];
+        for cells in self.cells::<K>(id) {
+            for (stat, store) in stored {
+                let (here, all) = (cells.get(*stat), &mut rows[*stat as usize]);
+                *all = if *store == Store::Max { here.max(*all) } else { all.wrapping_add(here) };
+            }
+        }
+        for (stat, _) in stored.iter().filter(|(_, store)| *store == Store::Level) {
+            let sum = &mut rows[*stat as usize];
+            *sum = level(*sum);
+        }
+        rows
     }
 }
+
+/// The rows that each kind of object stores. Most rows of the table are stored by some kinds alone, or by none.
+static STORED: LazyLock<[Vec<(Stat, Store)>; 4]> = LazyLock::new(|| {
+    Object::ALL.map(|object| {
+        let stored = TABLE.iter().filter(|row| row.objects.contains(object) && row.store != Store::Derived);
+        stored.map(|row| (row.stat, row.store)).collect()
+    })
+});
 
 /// A sum of levels. It can be negative for a moment, when one core's part was read before and the other's after a
 /// hand-over.

@@ -193,6 +193,11 @@ impl Latency {
         }
     }
 
+    /// How often [`Latency::tick`] was called: what windows hold changes only then.
+    pub fn ticks(&self) -> u64 {
+        self.ticks
+    }
+
     /// Bytes that it holds.
     pub fn bytes(&self) -> usize {
         let slices = self.seconds.iter().chain(&self.tens).chain(&self.thirties);

@@ -33,14 +33,19 @@ impl Snapshot {
         process_sums: ProcessSums,
         mut entries: Vec<Entry>,
     ) -> Snapshot {
-        let rank = |object| match object {
+        entries.sort_by_key(|entry| Snapshot::order(entry.facts.object(), entry.iid, entry.sid));
+        Snapshot { now, process, process_sums, entries }
+    }
+
+    /// What the lines are sorted by.
+    pub fn order(object: Object, iid: u32, sid: u32) -> (u32, u8, u32) {
+        let rank = match object {
             Object::Frontend => 0,
             Object::Listener => 1,
             Object::Server => 2,
             Object::Backend => 3,
         };
-        entries.sort_by_key(|entry| (entry.iid, rank(entry.facts.object()), entry.sid));
-        Snapshot { now, process, process_sums, entries }
+        (iid, rank, sid)
     }
 }
 

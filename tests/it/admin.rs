@@ -1,6 +1,6 @@
 //! The admin socket from outside: who did what, hostile clients, and the tools that people use on it.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -130,6 +130,18 @@ fn activity_shows_what_the_cores_do() {
     for name in ["loops", "enters", "waits", "idle_ns", "cpu_ns", "tasks", "timers_fired", "completions"] {
         until(name, || sum(name) > 0);
     }
+    // What the process logged can be read, and followed.
+    let ring = gate.ask("show events");
+    assert!(ring.contains("  process   : "), "{ring}");
+    assert!(gate.ask("show events process").contains(" INFO frontend fe listens on "));
+    assert!(gate.ask("show events proces").contains("Did you mean process?"));
+    let mut follower = socket(&gate);
+    follower.write_all(b"show events process -w -n\n").expect("sent");
+    gate.ask("note hello from the night shift");
+    let mut line = String::new();
+    BufReader::new(&mut follower).read_line(&mut line).expect("a line");
+    assert!(line.contains("hello from the night shift"), "{line}");
+    drop(follower);
     until("an idle process says so", || {
         gate.info("Idle_pct").parse::<u32>().is_ok_and(|percent| percent > 50)
     });
@@ -296,6 +308,28 @@ fn top_shows_what_happens_and_drains_a_server() {
         Command::new(binary()).args(["top", "-s", &socket]).stdin(Stdio::null()).output().expect("it runs");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("needs a terminal"));
+    gate.finish();
+}
+
+#[test]
+fn top_leaves_the_terminal_as_it_was_when_it_is_killed() {
+    let gate = Shardgate::relay(Origin::echo().address);
+    for signal in ["TERM", "INT", "HUP"] {
+        let pid = gate.dir().join(format!("pid-{signal}"));
+        let socket = gate.dir().join("admin.sock");
+        let words =
+            format!("sh -c 'echo $$ >{}; exec {} top -s {}'", pid.display(), binary(), socket.display());
+        let top = InTerminal::start(&words);
+        top.wait("RATE/s");
+        let pid = std::fs::read_to_string(&pid).expect("written before it began");
+        let sent =
+            Command::new("kill").args([&format!("-{signal}"), pid.trim()]).status().expect("kill runs");
+        assert!(sent.success());
+        let (good, shown) = top.end();
+        assert!(!good, "{signal}");
+        let (entered, left) = (shown.rfind("\x1b[?1049h"), shown.rfind("\x1b[?1049l"));
+        assert!(entered.is_some() && left > entered, "{signal}: {shown}");
+    }
     gate.finish();
 }
 

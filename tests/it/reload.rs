@@ -1,7 +1,8 @@
 //! Changing a running proxy: no connection is lost, unchanged objects go on, and what is wrong changes nothing.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -421,6 +422,35 @@ fn who_waits_to_be_accepted_by_a_bind_that_goes_is_served() {
     }
     until("the bind to close", || TcpStream::connect(address).is_err());
     drop((first, waiting));
+    gate.finish();
+}
+
+#[test]
+fn a_frontend_that_was_shut_down_comes_back_with_a_reload_alone() {
+    let origin = Origin::http_named("one");
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("fe.sock");
+    let bind = format!("bind = [\"127.0.0.1:0\", \"unix@{}\"]", path.display());
+    let body = sections(&origin, "", "", "").replace("bind = \"127.0.0.1:0\"", &bind);
+    let mut gate = Shardgate::with(&body).defaults("mode = \"http\"").start();
+    let address = gate.address("fe");
+    let mut live = gate.wire("fe");
+    assert_eq!(live.get("/").header("connection"), None);
+    assert_eq!(gate.ask("disable frontend fe;shutdown frontend fe").trim(), "");
+    until("its port to be free", || TcpListener::bind(address).is_ok());
+    assert!(!path.exists(), "its UNIX socket is gone");
+    assert_eq!(gate.stat("fe/FRONTEND", "status"), "STOP");
+    assert!(gate.ask("show listeners").lines().all(|line| !line.ends_with(" OPEN")));
+    assert_eq!(gate.ask("enable frontend fe").trim(), "Frontend was previously shut down, cannot enable.");
+    // Who is here is served, and asked to leave.
+    let last = live.get("/");
+    assert_eq!((last.status(), last.header("connection")), (200, Some("close")));
+    gate.reload(&body);
+    assert_eq!(gate.stat("fe/FRONTEND", "status"), "OPEN");
+    assert_eq!(gate.wire("fe").get("/").text(), "one");
+    let unix = UnixStream::connect(&path).expect("it listens there again");
+    drop((unix, live));
+    assert_eq!(gate.ask("disable frontend fe;enable frontend fe").trim(), "");
     gate.finish();
 }
 

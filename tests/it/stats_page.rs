@@ -219,6 +219,50 @@ fn metrics_have_the_names_of_haproxy() {
     gate.finish();
 }
 
+#[test]
+fn stick_tables_and_looked_up_names_are_among_the_metrics() {
+    let origin = Origin::http_named("web");
+    let port = origin.address.port();
+    let gate = Shardgate::with(&format!(
+        r#"
+[frontend.fe]
+bind = "127.0.0.1:0"
+rules = [{{ use-service = "prometheus-exporter", if = "{{ path /metrics }}" }}]
+default-backend = "be"
+[backend.be]
+stick-table = {{ type = "string", len = 8, size = "2k", expire = "10m", store = ["http_req_cnt"] }}
+rules = [{{ track-sc0 = "path" }}]
+server.s1 = {{ address = "localhost:{port}" }}
+server.s2 = {{ address = "no-such-host.invalid:{port}" }}
+"#
+    ))
+    .defaults("mode = \"http\"")
+    .start();
+    until("localhost to be resolved", || gate.stat("be/s1", "status") != "MAINT (resolution)");
+    let mut client = gate.wire("fe");
+    for path in ["/a", "/b", "/c"] {
+        assert_eq!(client.get(path).status(), 200);
+    }
+    let mut ask = |query: &str| metrics(&client.get(&format!("/metrics{query}")).text());
+    let labels = "{name=\"be\",type=\"string\"}";
+    until("the keys are in the table", || {
+        ask("").get(&format!("haproxy_sticktable_used{labels}")) == Some(&3.0)
+    });
+    assert_eq!(ask("?scope=sticktable").get(&format!("haproxy_sticktable_size{labels}")), Some(&2048.0));
+    assert!(ask("?scope=server").keys().all(|name| !name.contains("sticktable")));
+    let lookups = |host: &str, result: &str| {
+        format!("shardgate_resolver_lookups_total{{name=\"{host}\",result=\"{result}\"}}")
+    };
+    let all = ask("?names=shardgate");
+    assert!(all.get(&lookups("localhost", "found")) > Some(&0.0), "{all:?}");
+    assert!(all.get(&lookups("no-such-host.invalid", "failed")) > Some(&0.0), "{all:?}");
+    assert!(all.keys().all(|name| name.starts_with("shardgate_")), "{all:?}");
+    assert_eq!(all.get("shardgate_server_connect_timeouts_total{proxy=\"be\",server=\"s1\"}"), Some(&0.0));
+    assert_eq!(all.get(&format!("shardgate_sticktable_used{labels}")), Some(&3.0));
+    drop(client);
+    gate.finish();
+}
+
 /// The next server-sent event.
 fn event(client: &mut Wire) -> serde_json::Value {
     let mut line = Vec::new();

@@ -4,20 +4,44 @@ use crate::base::id::FrontendId;
 use crate::control::cli::parse;
 use crate::control::cli::session::{Answer, Call, Reply, done};
 use crate::control::cli::target::{Job, Outcome};
-use crate::model::AdminLevel;
+use crate::live::FrontendState;
+use crate::model::{AdminLevel, Frontend};
 
-/// The frontend that the first argument names.
+/// The frontend that the first argument names, or numbers as `#iid`.
 fn frontend(call: &Call<'_>) -> Result<FrontendId, String> {
     let name = call.arg(0);
     if name.is_empty() {
         return Err("A frontend name is expected.".to_owned());
     }
-    let named = call.target.model().frontends.iter().find(|(_, frontend)| frontend.name == name);
-    named.map(|(id, _)| id).ok_or_else(|| "No such frontend.".to_owned())
+    let iid = name.strip_prefix('#').and_then(parse::number::<u32>);
+    let is_it = |frontend: &Frontend| iid.map_or(frontend.name == name, |iid| frontend.iid == iid);
+    let named = call.target.model().frontends.iter().find(|(_, frontend)| is_it(frontend));
+    named.map(|(id, _)| id).ok_or_else(|| {
+        let names = call.target.model().frontends.values().map(|frontend| frontend.name.as_str());
+        parse::no_such("No such frontend.", name, names)
+    })
+}
+
+/// The same, if it was not shut down.
+fn frontend_that_listens(call: &Call<'_>, verb: &str) -> Result<FrontendId, String> {
+    let id = frontend(call)?;
+    match call.target.frontend_state(id) {
+        FrontendState::Shut => Err(format!("Frontend was previously shut down, cannot {verb}.")),
+        FrontendState::Open | FrontendState::Paused => Ok(id),
+    }
+}
+
+pub(super) fn shutdown(call: &mut Call<'_>) -> Answer {
+    let id = frontend(call)?;
+    if call.target.frontend_state(id) == FrontendState::Shut {
+        return Err("Frontend was already shut down.".to_owned());
+    }
+    call.target.shut_frontend(id);
+    done()
 }
 
 pub(super) fn enable(call: &mut Call<'_>) -> Answer {
-    let id = frontend(call)?;
+    let id = frontend_that_listens(call, "enable")?;
     if call.target.set_frontend_enabled(id, true) {
         done()
     } else {
@@ -26,7 +50,7 @@ pub(super) fn enable(call: &mut Call<'_>) -> Answer {
 }
 
 pub(super) fn disable(call: &mut Call<'_>) -> Answer {
-    let id = frontend(call)?;
+    let id = frontend_that_listens(call, "disable")?;
     if call.target.set_frontend_enabled(id, false) {
         done()
     } else {

@@ -48,5 +48,10 @@ fn named(call: &Call<'_>) -> Result<Vec<(String, String, Whose)>, String> {
     found.extend(frontend.map(|(id, _)| (name.to_owned(), "FRONTEND".to_owned(), Whose::Frontend(id))));
     let backend = backend_by_name(model, name);
     found.extend(backend.map(|id| (name.to_owned(), "BACKEND".to_owned(), Whose::Backend(id))));
-    if found.is_empty() { Err("No such frontend or backend.".to_owned()) } else { Ok(found) }
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let frontends = model.frontends.values().map(|frontend| frontend.name.as_str());
+    let backends = model.backends.values().map(|backend| backend.name.as_str());
+    Err(parse::no_such("No such frontend or backend.", name, frontends.chain(backends)))
 }

@@ -145,6 +145,17 @@ pub(super) fn descriptors(call: &mut Call<'_>) -> Answer {
     Ok(Reply::Text(out))
 }
 
+/// `show env [NAME]`: what the configuration can read.
+pub(super) fn environment(call: &mut Call<'_>) -> Answer {
+    let wanted = call.arg(0);
+    let mut all: Vec<String> = std::env::vars_os()
+        .filter(|(name, _)| wanted.is_empty() || name == wanted)
+        .map(|(name, value)| format!("{}={}\n", name.to_string_lossy(), value.to_string_lossy()))
+        .collect();
+    all.sort_unstable();
+    if all.is_empty() { Err("Variable not found".to_owned()) } else { Ok(Reply::Text(all.concat())) }
+}
+
 /// `show pools`: memory that is kept for the next use, and what statistics hold.
 pub(super) fn pools(call: &mut Call<'_>) -> Answer {
     let global = &call.target.model().global;

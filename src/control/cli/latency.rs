@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::base::id::{IdRange, ServerId};
-use crate::control::cli::servers::{backend_by_name, server};
+use crate::control::cli::servers::{named_backend, server};
 use crate::control::cli::session::{Answer, Call, Reply};
 use crate::stats::latency::Window;
 use crate::stats::timers::Lap;
@@ -53,7 +53,7 @@ fn chosen(call: &Call<'_>, named: Option<&str>) -> Result<Vec<(String, IdRange<S
     if name.contains('/') {
         return Ok(vec![(name.to_owned(), one(server(call)?))]);
     }
-    let id = backend_by_name(model, name).ok_or_else(|| "No such backend.".to_owned())?;
+    let id = named_backend(model, name)?;
     let backend = &model.backends[id];
     let servers = backend.servers.iter().map(|id| {
         let name = format!("{}/{}", backend.name, model.servers[id].name);

@@ -5,6 +5,7 @@ mod aims;
 mod certificates;
 mod configuration;
 mod drift;
+mod elsewhere;
 mod frontends;
 mod history;
 mod inspect;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::diag;
+
 /// A line of commands, split at `;`, and what says where its payload ends.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Line {
@@ -9,6 +11,14 @@ pub(super) struct Line {
     pub(super) commands: Vec<Vec<String>>,
     /// The last command takes a payload, which ends at a line with this text (`<<END`), or at an empty line (`<<`).
     pub(super) terminator: Option<String>,
+}
+
+/// What is said of a name that does not exist: HAProxy's words on the first line, and on the second which one may be meant.
+pub(super) fn no_such<'a>(what: &str, typed: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    match diag::closest(typed, names) {
+        Some(name) => format!("{what}\nDid you mean {name}?"),
+        None => what.to_owned(),
+    }
 }
 
 /// Splits at `;` and spaces. A backslash makes the next character an ordinary one.

@@ -10,19 +10,39 @@ use crate::control::cli::target::HealthOrder;
 use crate::control::cli::{aims, parse};
 use crate::model::Model;
 use crate::stats::latency::Window;
+use crate::stats::render::Filter;
 use crate::stats::snapshot::{Facts, ServerFacts};
 use crate::stats::status::{Admin, Health};
 use crate::stats::table::Stat;
 
 /// The server that the first argument names: `backend/server`, each by name or as `#number`.
 pub(super) fn server(call: &Call<'_>) -> Result<ServerId, String> {
-    let Some((backend, server)) = call.arg(0).split_once('/') else {
-        return Err("Require 'backend/server'.".to_owned());
+    let (typed, model) = (call.arg(0), call.target.model());
+    let Some((backend, server)) = typed.split_once('/') else {
+        let mut named = model.servers.values().filter(|server| server.name == typed);
+        return Err(match (named.next(), named.next()) {
+            (Some(only), None) => {
+                let backend = &model.backends[only.backend].name;
+                format!("Require 'backend/server'.\nDid you mean {backend}/{typed}?")
+            }
+            _ => "Require 'backend/server'.".to_owned(),
+        });
     };
-    let model = call.target.model();
-    let backend = backend_by_name(model, backend).ok_or_else(|| "No such backend.".to_owned())?;
+    let backend = named_backend(model, backend)?;
+    let servers = model.backends[backend].servers;
     let named = |id: &ServerId| is_named(server, &model.servers[*id].name, model.servers[*id].sid);
-    model.backends[backend].servers.iter().find(named).ok_or_else(|| "No such server.".to_owned())
+    servers.iter().find(named).ok_or_else(|| {
+        let names = servers.iter().map(|id| model.servers[id].name.as_str());
+        parse::no_such("No such server.", server, names)
+    })
+}
+
+/// The backend of this name, or `#number`.
+pub(super) fn named_backend(model: &Model, name: &str) -> Result<BackendId, String> {
+    backend_by_name(model, name).ok_or_else(|| {
+        let shown = model.backends.values().filter(|backend| !backend.is_internal());
+        parse::no_such("No such backend.", name, shown.map(|backend| backend.name.as_str()))
+    })
 }
 
 pub(super) fn backend_by_name(model: &Model, name: &str) -> Option<BackendId> {
@@ -240,7 +260,11 @@ fn chosen_backends(call: &Call<'_>) -> Result<Vec<BackendId>, String> {
     match call.arg(0) {
         "" => Ok(model.backends.iter().filter(|(_, b)| !b.is_internal()).map(|(id, _)| id).collect()),
         name => {
-            backend_by_name(model, name).map(|id| vec![id]).ok_or_else(|| "Can't find backend.".to_owned())
+            let names = model.backends.values().filter(|backend| !backend.is_internal());
+            let names = names.map(|backend| backend.name.as_str());
+            backend_by_name(model, name)
+                .map(|id| vec![id])
+                .ok_or_else(|| parse::no_such("Can't find backend.", name, names))
         }
     }
 }
@@ -329,7 +353,7 @@ pub(super) fn show_conn(call: &mut Call<'_>) -> Answer {
     );
     let model = call.target.model();
     let iids: Vec<u32> = chosen_backends(call)?.into_iter().map(|id| model.backends[id].iid).collect();
-    for entry in call.target.snapshot(Window::default()).entries {
+    for entry in call.target.snapshot(Window::default(), &Filter::ALL).entries {
         let Facts::Server(facts) = &entry.facts else { continue };
         if !iids.contains(&entry.iid) {
             continue;

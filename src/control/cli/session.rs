@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::base::limits::{
     ADMIN_LINE_BYTES_MAX, ADMIN_OUTPUT_BYTES, ADMIN_PAYLOAD_BYTES_MAX, ADMIN_TIMEOUT_S, AUDIT_CHARS_MAX,
 };
+use crate::control::cli::elsewhere;
 use crate::control::cli::parse;
 use crate::control::cli::table::{self, Found};
 use crate::control::cli::target::{AdminTarget, Job, Outcome};
@@ -57,6 +58,8 @@ pub(super) struct Settings {
     pub(super) level: AdminLevel,
     pub(super) mode: Mode,
     pub(super) timeout: Duration,
+    /// What stands before an error (`set severity-output`).
+    pub(super) severity: &'static str,
 }
 
 /// Whether the connection goes on after the first lines.
@@ -129,7 +132,12 @@ impl AdminSession {
     pub fn new(level: AdminLevel, peer: String) -> AdminSession {
         AdminSession {
             peer,
-            settings: Settings { level, mode: Mode::OneShot, timeout: Duration::from_secs(ADMIN_TIMEOUT_S) },
+            settings: Settings {
+                level,
+                mode: Mode::OneShot,
+                timeout: Duration::from_secs(ADMIN_TIMEOUT_S),
+                severity: "",
+            },
             input: Vec::new(),
             taken: 0,
             commands: VecDeque::new(),
@@ -190,7 +198,11 @@ impl AdminSession {
         loop {
             while let Some(words) = self.commands.pop_front() {
                 match self.execute(&words, target) {
-                    Ok(Reply::Text(text)) | Err(text) => self.answer(&text, out),
+                    Ok(Reply::Text(text)) => self.answer(&text, out),
+                    Err(text) => {
+                        out.push_str(self.settings.severity);
+                        self.answer(&text, out);
+                    }
                     Ok(Reply::Job(job, then)) => {
                         self.waiting = Some(then);
                         return Next::Do(job);
@@ -304,7 +316,10 @@ impl AdminSession {
                 }
                 answer
             }
-            Found::Unknown { candidates } => Err(table::unknown(&candidates, self.settings.level)),
+            Found::Unknown { candidates } => {
+                let unknown = || table::unknown(&candidates, self.settings.level);
+                Err(elsewhere::instead(words).unwrap_or_else(unknown))
+            }
         }
     }
 

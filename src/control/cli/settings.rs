@@ -61,6 +61,17 @@ pub(super) fn set_timeout(call: &mut Call<'_>) -> Answer {
     }
 }
 
+/// `set severity-output`: programs that drive HAProxy tell errors from answers by it.
+pub(super) fn set_severity(call: &mut Call<'_>) -> Answer {
+    call.settings.severity = match call.arg(0) {
+        "none" => "",
+        "number" => "[3]: ",
+        "string" => "[error]: ",
+        _ => return Err("one of 'none', 'number', 'string' is a required argument".to_owned()),
+    };
+    done()
+}
+
 /// The audit log has the line.
 pub(super) fn note(call: &mut Call<'_>) -> Answer {
     if call.args.is_empty() { Err("What is to be noted?".to_owned()) } else { Ok(Reply::Text(String::new())) }

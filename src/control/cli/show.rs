@@ -13,7 +13,8 @@ use crate::proxy::refusals::From;
 use crate::stats::latency::Window;
 use crate::stats::process::CORE_TABLE;
 use crate::stats::render::{Filter, ProxyChoice, csv, info as info_text, json, typed};
-use crate::stats::snapshot::{Facts, Snapshot};
+use crate::stats::snapshot::{Entry, Facts, Snapshot};
+use crate::stats::table::Object;
 
 pub(super) fn version(call: &mut Call<'_>) -> Answer {
     Ok(Reply::Text(call.target.process().version))
@@ -29,18 +30,21 @@ pub(super) fn events(call: &mut Call<'_>) -> Answer {
         let rings = call.target.rings();
         let mut out = String::from("Rings:\n");
         for (name, description) in rings {
-            let _ = writeln!(out, "  {name} : {description}");
+            let _ = writeln!(out, "  {name:10}: {description}");
         }
         return Ok(Reply::Text(out));
     };
     let from = if has('n') { u64::MAX } else { 0 };
-    let (text, next) = call.target.ring_lines(name, from).ok_or_else(|| format!("No such ring: {name}"))?;
+    let (text, next) = call.target.ring_lines(name, from).ok_or_else(|| {
+        let rings = call.target.rings();
+        parse::no_such(&format!("No such ring: {name}"), name, rings.iter().map(|(name, _)| name.as_str()))
+    })?;
     if has('w') { Ok(Reply::Follow(text, name.clone(), next)) } else { Ok(Reply::Text(text)) }
 }
 
 pub(super) fn info(call: &mut Call<'_>) -> Answer {
     let has = |word: &str| call.args.iter().any(|arg| arg == word);
-    let (snapshot, mut out) = (call.target.snapshot(Window::default()), String::new());
+    let (snapshot, mut out) = (call.target.snapshot(Window::default(), &Filter::NOTHING), String::new());
     match () {
         _ if has("json") => json::info(&snapshot, &mut out),
         _ if has("typed") => typed::info(&snapshot, has("desc"), &mut out),
@@ -58,7 +62,17 @@ pub(super) fn stat(call: &mut Call<'_>) -> Answer {
         legends: call.settings.level >= AdminLevel::Operator,
         ..Filter::ALL
     };
-    if let [proxy, types, sid, ..] = call.args
+    let args = match call.args {
+        [word, domain, rest @ ..] if word == "domain" => match domain.as_str() {
+            "proxy" => rest,
+            "dns" | "resolvers" => {
+                return Err("Names of servers and their look-ups: 'show resolvers'.".to_owned());
+            }
+            _ => return Err("invalid proxy domain".to_owned()),
+        },
+        args => args,
+    };
+    if let [proxy, types, sid, ..] = args
         && !KEYWORDS.contains(&proxy.as_str())
         && Window::of(proxy).is_none()
     {
@@ -68,11 +82,18 @@ pub(super) fn stat(call: &mut Call<'_>) -> Answer {
         filter.sid = u32::try_from(sid.parse().unwrap_or(0i64)).ok();
     }
     let window = call.args.iter().find_map(|arg| Window::of(arg)).unwrap_or_default();
-    let snapshot = match call.args.iter().position(|arg| arg == "at") {
-        Some(at) => past(call, call.arg(at + 1))?,
-        None => call.target.snapshot(window),
-    };
     let mut out = String::new();
+    let is_csv = !has("json") && !has("typed");
+    let snapshot = match call.args.iter().position(|arg| arg == "at") {
+        Some(at) => past(call, call.arg(at + 1), &filter)?,
+        None if is_csv => {
+            csv::header(&mut out);
+            let print = &mut |entry: Entry, now| csv::line(&entry, now, &filter, &mut out);
+            call.target.each_entry(window, &filter, print);
+            return Ok(Reply::Text(out));
+        }
+        None => call.target.snapshot(window, &filter),
+    };
     match () {
         _ if has("json") => json::stat(&snapshot, &filter, &mut out),
         _ if has("typed") => typed::stat(&snapshot, &filter, &mut out),
@@ -82,10 +103,12 @@ pub(super) fn stat(call: &mut Call<'_>) -> Answer {
 }
 
 /// `at -15m`: everything as it was. The sign may be left out.
-fn past(call: &Call<'_>, text: &str) -> Result<Snapshot, String> {
+fn past(call: &Call<'_>, text: &str, wanted: &Filter) -> Result<Snapshot, String> {
     let ago = parse::duration(text.strip_prefix('-').unwrap_or(text), Duration::from_secs(1));
     let ago = ago.ok_or_else(|| "'at' expects how long ago, for example -15m.".to_owned())?;
-    call.target.past(ago).map_err(|oldest| format!("The history goes back {} seconds.", oldest.as_secs()))
+    call.target
+        .past(ago, wanted)
+        .map_err(|oldest| format!("The history goes back {} seconds.", oldest.as_secs()))
 }
 
 /// Words of `show stat` that are no proxy.
@@ -97,9 +120,12 @@ fn proxy_choice(call: &Call<'_>, text: &str) -> Result<ProxyChoice, String> {
         return Ok(u32::try_from(iid).map_or(ProxyChoice::All, ProxyChoice::Iid));
     }
     let model = call.target.model();
-    let known = model.frontends.values().any(|frontend| frontend.name == text)
-        || model.backends.values().any(|backend| backend.name == text);
-    if known { Ok(ProxyChoice::Name(text.to_owned())) } else { Err("No such proxy.".to_owned()) }
+    let frontends = model.frontends.values().map(|frontend| frontend.name.as_str());
+    let mut names = frontends.chain(model.backends.values().map(|backend| backend.name.as_str()));
+    if names.clone().any(|name| name == text) {
+        return Ok(ProxyChoice::Name(text.to_owned()));
+    }
+    Err(parse::no_such("No such proxy.", text, &mut names))
 }
 
 pub(super) fn backend(call: &mut Call<'_>) -> Answer {
@@ -113,7 +139,8 @@ pub(super) fn backend(call: &mut Call<'_>) -> Answer {
 
 pub(super) fn listeners(call: &mut Call<'_>) -> Answer {
     let mut out = "# frontend bind address state\n".to_owned();
-    for entry in call.target.snapshot(Window::default()).entries {
+    let binds = Filter { types: Some(1 << Object::Listener as u8), ..Filter::ALL };
+    for entry in call.target.snapshot(Window::default(), &binds).entries {
         if let Facts::Listener(listener) = &entry.facts {
             // Writing to a String cannot fail.
             let _ = writeln!(out, "{} {} {} {}", entry.proxy, entry.name, listener.address, listener.status);
@@ -134,13 +161,21 @@ pub(super) fn cli_sockets(call: &mut Call<'_>) -> Answer {
     Ok(Reply::Text(out))
 }
 
-/// One line a number: the sum, then each core's part.
+/// One line a number: the sum, then each core's part; with `desc` what it counts.
 pub(super) fn activity(call: &mut Call<'_>) -> Answer {
-    let (totals, cores) = (call.target.snapshot(Window::default()).process_sums.totals, call.target.cores());
-    let mut out = String::new();
+    let desc = match call.arg(0) {
+        "" => false,
+        "desc" => true,
+        other => return Err(format!("unknown argument '{other}': there is desc.")),
+    };
+    let process = call.target.snapshot(Window::default(), &Filter::NOTHING).process_sums;
+    let (totals, cores) = (process.totals, call.target.cores());
+    let names: Vec<String> = (1..cores.len()).map(|core| format!("core-{}", core - 1)).collect();
+    let mut out = format!("# name: all [ {} control ]\n", names.join(" "));
     for (row, total) in CORE_TABLE.iter().zip(totals) {
         let parts: Vec<String> = cores.iter().map(|core| core[row.stat as usize].to_string()).collect();
-        let _ = writeln!(out, "{}: {total} [ {} ]", row.name, parts.join(" "));
+        let _ = write!(out, "{}: {total} [ {} ]", row.name, parts.join(" "));
+        out.push_str(&if desc { format!(" {}\n", row.help) } else { "\n".to_owned() });
     }
     Ok(Reply::Text(out))
 }

@@ -23,12 +23,10 @@ fn ask(question: Question, then: impl FnOnce(Told) -> String + 'static) -> Answe
 /// The table that the first argument names.
 fn named<'m>(call: &'m Call<'_>) -> Result<&'m Spec, String> {
     let name = call.arg(0);
-    call.target
-        .model()
-        .tables
-        .values()
-        .find(|table| table.name == name)
-        .ok_or_else(|| "No such table.".to_owned())
+    call.target.model().tables.values().find(|table| table.name == name).ok_or_else(|| {
+        let names = call.target.model().tables.values().map(|table| table.name.as_str());
+        parse::no_such("No such table.", name, names)
+    })
 }
 
 /// What follows the name: which entries.

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use crate::control::cli::session::{Answer, Call};
 use crate::control::cli::{
-    certificates, configuration, drift, frontends, history, inspect, latency, patterns, servers, settings,
-    show, stick, vips,
+    certificates, configuration, drift, elsewhere, frontends, history, inspect, latency, patterns, servers,
+    settings, show, stick, vips,
 };
 use crate::model::AdminLevel::{self, Admin, Operator, User};
 use crate::policy::abort;
@@ -31,7 +31,9 @@ impl Command {
             "abort", "add", "clear", "commit", "confirm", "del", "disable", "enable", "new", "note",
             "prepare", "reload", "rollback", "set", "shutdown", "takeover", "update", "dump",
         ];
-        VERBS.contains(&self.words[0]) && self.words != ["set", "timeout"]
+        VERBS.contains(&self.words[0])
+            && self.words != ["set", "timeout"]
+            && self.words != ["set", "severity-output"]
     }
 }
 
@@ -111,22 +113,24 @@ commands! {
     ["set" "rate-limit"]          "set rate-limit [connections|sessions|ssl-sessions] global <value>" Admin frontends::set_rate_limit, "limit new connections, or TLS connections, of the process in each second; 0: no limit";
     ["set" "server"]              "set server <bk>/<srv> [opts]"        Admin    servers::set, "change a server's state, health, weight, address, name, and where its checks and its agent are";
     ["set" "table"] "set table <table> key <key> [data.<type> <value>]*" Admin stick::set, "make or change an entry of a stick table";
+    ["set" "severity-output"]     "set severity-output [none|number|string]" User settings::set_severity, "what stands before errors on this connection, for programs";
     ["set" "ssl" "cert"] "set ssl cert <name> <payload>" Admin certificates::set, "replace a certificate (or NAME.key, NAME.ocsp); served after commit";
     ["set" "timeout"]             "set timeout cli <delay>"             User     settings::set_timeout, "change how long this connection may stay quiet";
     ["set" "vip"]                 "set vip <vip> state drain|ready"     Admin    vips::set, "ask for another node to have an address; role ...: what keepalived and the watcher say";
     ["set" "weight"]              "set weight <bk>/<srv> <weight>[%]"   Admin    servers::set_weight, "change a server's weight";
     ["show" "acl"] "show acl [[@<ver>] <acl>]" Operator patterns::show_acl, "ACL files, or the patterns of one";
-    ["show" "activity"]           "show activity"                       User     show::activity, "what each core does";
+    ["show" "activity"]           "show activity [desc]"                User     show::activity, "what each core does; desc: and what each number counts";
     ["show" "backend"]            "show backend"                        User     show::backend, "names of the backends";
     ["show" "cli" "level"]        "show cli level"                      User     settings::show_level, "level of this connection";
     ["show" "cli" "sockets"]      "show cli sockets"                    Operator show::cli_sockets, "admin sockets and their levels";
     ["show" "configuration"]      "show configuration"                  Admin    configuration::show_configuration, "the text of the configuration that runs";
     ["show" "drift"] "show drift [<object>]" Operator drift::show, "runtime changes: what runs otherwise than configured, by whom and since when";
     ["show" "configurations"] "show configurations [<generation>]" Admin configuration::show_history, "configurations that are kept for rollback, or the text of one";
+    ["show" "env"]                "show env [<name>]"                   Operator inspect::environment, "variables of the environment";
     ["show" "errors" "reasons"]   "show errors reasons [all]"           User     show::error_reasons, "HTTP messages that were refused, by reason; all: with those that never occurred";
     ["show" "errors"] "show errors [<iid>|<proxy>] [request|response]" Operator inspect::errors, "the last malformed messages and where they are wrong";
     ["show" "fd"] "show fd [<num>]" Operator inspect::descriptors, "open file descriptors";
-    ["show" "events"]             "show events [<ring>] [-w] [-n]"      Operator show::events, "rings of log lines, or the lines of one; -w: go on as they come, -n: without those that are there";
+    ["show" "events"]             "show events [<ring>] [-w] [-n]"      Operator show::events, "rings of log lines (process: what the process logged), or the lines of one; -w: go on as they come, -n: without those that are there";
     ["show" "files"] "show files" Operator configuration::show_files, "files that the configuration names, with a hash of what was read";
     ["show" "generations"]        "show generations"                    Operator configuration::show_generations, "configurations that sessions live by, and failed reloads";
     ["show" "history"] "show history <frontend>|<backend>[/<server>] [<time>]" User history::show, "what it did: a line for each second (10 min), 10 seconds (2 h) or minute (24 h) of the last so long";
@@ -150,6 +154,7 @@ commands! {
     ["show" "threads"] "show threads" Operator inspect::threads, "what the thread of each core does";
     ["show" "vip"]                "show vip"                            User     vips::show, "addresses of several nodes: who has them, and whether this node serves";
     ["show" "version"]            "show version"                        User     show::version, "the version";
+    ["shutdown" "frontend"]       "shutdown frontend <frontend>"        Admin    frontends::shutdown, "close the listeners of a frontend until a reload; sessions go on";
     ["shutdown" "session"]        "shutdown session <id>"               Admin    frontends::shutdown_session, "end a session (see show sess)";
     ["shutdown" "sessions" "server"] "shutdown sessions server <bk>/<srv>" Admin servers::shutdown_sessions, "end all sessions of a server";
     ["takeover" "done"]           "takeover done"                       Admin    configuration::takeover_done, "asked by a process that has taken over: finish what runs, and leave";
@@ -185,18 +190,20 @@ pub(super) fn find(words: &[String]) -> Found {
     }
 }
 
-/// Commands that share the longest beginning with what was typed; else those whose words are spelled alike.
+/// Of the commands that share the longest beginning with what was typed those that go on alike; if there are none, all that share
+/// it.
 pub(super) fn candidates(words: &[String]) -> Vec<&'static Command> {
     let shared = |command: &Command| command.words.iter().zip(words).take_while(|(a, b)| a == b).count();
     let longest = COMMANDS.iter().map(shared).max().unwrap_or(0);
-    if longest > 0 {
-        return COMMANDS.iter().filter(|command| shared(command) == longest).collect();
-    }
+    let sharing = COMMANDS.iter().filter(|command| shared(command) == longest);
     let near = |command: &&Command| {
-        let typed = words.iter().take(command.words.len()).map(String::as_str).collect::<Vec<_>>().join(" ");
-        !typed.is_empty() && strsim::jaro_winkler(&command.words.join(" "), &typed) > 0.85
+        let rest = &command.words[longest..];
+        let typed =
+            words[longest..].iter().take(rest.len()).map(String::as_str).collect::<Vec<_>>().join(" ");
+        !typed.is_empty() && strsim::jaro_winkler(&rest.join(" "), &typed) > 0.85
     };
-    COMMANDS.iter().filter(near).collect()
+    let alike: Vec<&'static Command> = sharing.clone().filter(near).collect();
+    if alike.is_empty() && longest > 0 { sharing.collect() } else { alike }
 }
 
 /// The answer to a command that does not exist. Tools look for its first two words.
@@ -237,6 +244,7 @@ pub fn admin_md() -> String {
         let usage = command.usage.replace('|', "\\|");
         let _ = writeln!(out, "| `{usage}` | {} | {} |", level_name(command.level), command.help);
     }
+    elsewhere::reference(&mut out);
     out.push_str(TRIALS);
     out.push_str(&abort::reference());
     out
@@ -291,6 +299,10 @@ Generated from `src/control/cli/table.rs`; `UPDATE_GOLDEN=1 cargo test` refreshe
   for a server that has a name, `fqdn`. They last until the configuration says something else about the same thing.
 - A change of a configured value is an override (`show drift`, `adopt`, `clear overrides`): docs/scenarios/runtime-changes.md. `for 30m` in
   front of it ends it by itself.
+- `shutdown frontend` closes the listeners of a frontend as soon as they have served whom the kernel accepted; its sessions go on, and
+  kept connections end with their next response. Only a reload or a restart opens it again, as with HAProxy. A socket that a service
+  manager handed over (`fd@`) stays open there: who connects waits.
+- `show events process` has the last 256 KiB of what the process logged, `show events process -w -n` what it logs from now on.
 - Servers are named `backend/server`, by name or by number as `#iid/#sid`.
 - Each line of `show stat` is described in [STATS.md](STATS.md).
 ";

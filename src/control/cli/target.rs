@@ -6,8 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use crate::base::id::{BackendId, FrontendId, IdRange, ServerId};
 use crate::base::net::Addr;
+use crate::base::time::Now;
 use crate::control::trial::Terms;
 use crate::control::vip::{Role, VipRow};
+use crate::live::FrontendState;
 use crate::model::Model;
 use crate::policy::pattern::{Line, PatternFile};
 use crate::policy::ports::Ledger;
@@ -17,7 +19,8 @@ use crate::proxy::stick_admin::{Question, Told};
 use crate::stats::history::Point;
 use crate::stats::latency::{Laps, Window};
 use crate::stats::process::CORE_CELLS;
-use crate::stats::snapshot::{ProcessFacts, ServerFacts, Snapshot};
+use crate::stats::render::Filter;
+use crate::stats::snapshot::{Entry, ProcessFacts, ServerFacts, Snapshot};
 use crate::stats::status::Admin;
 use crate::tls;
 
@@ -25,10 +28,15 @@ use crate::tls;
 pub trait AdminTarget {
     /// What runs: names, numbers and configured values.
     fn model(&self) -> &Model;
-    /// All statistics now, percentiles over this window.
-    fn snapshot(&self, window: Window) -> Snapshot;
-    /// All statistics as they were some time ago; `Err`: the history goes back only so far.
-    fn past(&self, ago: Duration) -> Result<Snapshot, Duration>;
+    /// The statistics now of lines that a filter may choose, percentiles over this window.
+    fn snapshot(&self, window: Window, wanted: &Filter) -> Snapshot;
+    /// The same line by line, in their order, and the time of the snapshot.
+    fn each_entry(&self, window: Window, wanted: &Filter, take: &mut dyn FnMut(Entry, Now)) {
+        let snapshot = self.snapshot(window, wanted);
+        snapshot.entries.into_iter().for_each(|entry| take(entry, snapshot.now));
+    }
+    /// The statistics as they were some time ago; `Err`: the history goes back only so far.
+    fn past(&self, ago: Duration, wanted: &Filter) -> Result<Snapshot, Duration>;
     /// The history of an object: the frames of the last so long, oldest first, and how long ago each ended.
     fn series(&self, whose: Whose, ago: Duration) -> Vec<(Duration, Point)> {
         let _ = (whose, ago);
@@ -135,6 +143,10 @@ pub trait AdminTarget {
 
     /// Stops or resumes accepting; false: it was so already.
     fn set_frontend_enabled(&mut self, id: FrontendId, enabled: bool) -> bool;
+    /// Whether it accepts.
+    fn frontend_state(&self, id: FrontendId) -> FrontendState;
+    /// Closes its listeners until a reload opens others.
+    fn shut_frontend(&mut self, id: FrontendId);
     /// Sets a frontend's `maxconn`, and says what it was; `None`: only the global limit.
     fn set_frontend_maxconn(&mut self, id: FrontendId, maxconn: Option<u32>) -> Option<u32>;
     /// Sets the process's `maxconn`; `None`: back to what it started with. False: more than the file descriptors allow.

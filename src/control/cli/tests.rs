@@ -11,12 +11,14 @@ use crate::base::limits::{ADMIN_LINE_BYTES_MAX, ADMIN_PAYLOAD_BYTES_MAX};
 use crate::base::net::Addr;
 use crate::config::{self, Env};
 use crate::control::ctl;
+use crate::live::FrontendState;
 use crate::model::{AdminLevel, Model};
 use crate::policy::ports::Ledger;
 use crate::proxy::capture::Malformed;
 use crate::proxy::refusals;
 use crate::stats::latency::{Laps, Window};
 use crate::stats::process::CORE_CELLS;
+use crate::stats::render::Filter;
 use crate::stats::render::tests::{assert_golden, snapshot};
 use crate::stats::snapshot::{Facts, ProcessFacts, ServerFacts, Snapshot};
 use crate::stats::status::Admin;
@@ -28,16 +30,17 @@ struct Fixture {
     changes: Vec<String>,
     audited: Vec<String>,
     enabled: bool,
+    shut: bool,
 }
 
 impl AdminTarget for Fixture {
     fn model(&self) -> &Model {
         &self.model
     }
-    fn snapshot(&self, _: Window) -> Snapshot {
+    fn snapshot(&self, _: Window, _: &Filter) -> Snapshot {
         self.snapshot.clone()
     }
-    fn past(&self, ago: Duration) -> Result<Snapshot, Duration> {
+    fn past(&self, ago: Duration, _: &Filter) -> Result<Snapshot, Duration> {
         if ago > Duration::from_secs(60) { Err(Duration::from_secs(60)) } else { Ok(self.snapshot.clone()) }
     }
     fn latency(&self, servers: IdRange<ServerId>, _: Window) -> Laps {
@@ -143,6 +146,13 @@ impl AdminTarget for Fixture {
         self.changes.push(format!("enabled {id:?} {enabled}"));
         std::mem::replace(&mut self.enabled, enabled) != enabled
     }
+    fn frontend_state(&self, _: FrontendId) -> FrontendState {
+        if self.shut { FrontendState::Shut } else { FrontendState::Open }
+    }
+    fn shut_frontend(&mut self, id: FrontendId) {
+        self.shut = true;
+        self.changes.push(format!("shut {id:?}"));
+    }
     fn set_frontend_maxconn(&mut self, id: FrontendId, maxconn: Option<u32>) -> Option<u32> {
         self.changes.push(format!("maxconn {id:?} {maxconn:?}"));
         None
@@ -197,7 +207,14 @@ fn fixture() -> Fixture {
     };
     let (model, diagnostics) = config::load("test.toml", CONFIG, &env);
     let model = model.unwrap_or_else(|| panic!("{diagnostics:?}"));
-    Fixture { model, snapshot: snapshot(), changes: Vec::new(), audited: Vec::new(), enabled: true }
+    Fixture {
+        model,
+        snapshot: snapshot(),
+        changes: Vec::new(),
+        audited: Vec::new(),
+        enabled: true,
+        shut: false,
+    }
 }
 
 /// What a socket loop does with the session, jobs included.
@@ -363,6 +380,8 @@ fn errors_are_haproxys_and_change_nothing() {
         ("set maxconn global", "Expects an integer value."),
         ("enable frontend", "A frontend name is expected."),
         ("enable frontend nope", "No such frontend."),
+        ("shutdown frontend", "A frontend name is expected."),
+        ("shutdown frontend web", "No such frontend."),
         ("shutdown session", "Session pointer expected (use 'show sess')."),
         ("shutdown session 0x20", "No such session (use 'show sess')."),
         ("show sess 0x20", "Session not found."),
@@ -377,7 +396,9 @@ fn errors_are_haproxys_and_change_nothing() {
         ("wait x", "Expects a duration in milliseconds."),
         ("wait 99999999d", "Expects a duration in milliseconds."),
     ] {
-        assert_eq!(ask(command), (format!("{answer}\n\n"), Vec::new()), "{command}");
+        let (said, changes) = ask(command);
+        let said: Vec<&str> = said.lines().filter(|line| !line.starts_with("Did you mean ")).collect();
+        assert_eq!((said, changes), (vec![answer, ""], Vec::new()), "{command}");
     }
     assert_eq!(ask("enable frontend public").0, "All sockets are already enabled.\n\n");
     assert_eq!(
@@ -385,6 +406,13 @@ fn errors_are_haproxys_and_change_nothing() {
         "\nAll sockets are already disabled.\n\n"
     );
     assert_eq!(ask("set maxconn global 2001").0, "Value out of range.\n\n");
+    assert_eq!(
+        ask("shutdown frontend #2;shutdown frontend public;enable frontend public;disable frontend public").0,
+        "\nFrontend was already shut down.\n\nFrontend was previously shut down, cannot enable.\n\n\
+         Frontend was previously shut down, cannot disable.\n\n"
+    );
+    assert_eq!(ask("set maxconn frontend #2 5").0, "\n");
+    assert_eq!(ask("set maxconn frontend #7 5").0, "No such frontend.\n\n");
 }
 
 #[test]
@@ -467,6 +495,51 @@ fn each_command_of_a_line_gets_one_block() {
     assert!(ask("").0.starts_with("Unknown command. Please enter"));
     assert!(ask("nonsense").0.starts_with("Unknown command"));
     assert!(ask("show nonsense").0.starts_with("Unknown command"));
+}
+
+#[test]
+fn slips_of_the_keyboard_are_understood() {
+    let ask = |line: &str| ask(line).0;
+    // The one command that was meant, and what is always said.
+    for (typed, meant) in
+        [("show stats", "show stat"), ("set wieght web/web1 5", "set weight"), ("shwo info", "show info")]
+    {
+        let said = ask(typed);
+        let commands: Vec<&str> =
+            said.lines().skip(1).take_while(|line| !line.trim_start().starts_with("help")).collect();
+        assert!(commands.len() == 1 && commands[0].trim_start().starts_with(meant), "{typed}: {said}");
+    }
+    for (typed, answer) in [
+        ("set weight web/web11 5", "No such server.\nDid you mean web1?"),
+        ("set weight wbe/web1 5", "No such backend.\nDid you mean web?"),
+        ("disable server web2", "Require 'backend/server'.\nDid you mean web/web2?"),
+        ("disable frontend pubic", "No such frontend.\nDid you mean public?"),
+        ("show stat pubilc 1 -1", "No such proxy.\nDid you mean public?"),
+        ("show servers state webb", "Can't find backend.\nDid you mean web?"),
+        ("show history publc", "No such frontend or backend.\nDid you mean public?"),
+        ("show latency webb", "No such backend.\nDid you mean web?"),
+        (
+            "add server web/web4 10.0.0.4:80",
+            "Unknown command: 'add server' is not here. In its place: write it into the configuration and \
+          `reload`, which loses no connection.",
+        ),
+        ("@1 show info", "Unknown command: there is one process, leave the @ and what belongs to it out."),
+        ("show stat domain dns", "Names of servers and their look-ups: 'show resolvers'."),
+        ("set severity-output loud", "one of 'none', 'number', 'string' is a required argument"),
+    ] {
+        assert_eq!(ask(typed), format!("{answer}\n\n"), "{typed}");
+    }
+    assert_eq!(ask("show stat domain proxy"), ask("show stat"));
+    assert_eq!(
+        ask("set severity-output number;show version;enable frontend nope"),
+        "\n0.1.0\n\n[3]: No such frontend.\n\n"
+    );
+    assert!(
+        ask("show activity desc").contains("loops: ")
+            && ask("show activity").starts_with("# name: all [ core-0 control ]\n")
+    );
+    assert!(ask("show env PATH").starts_with("PATH="));
+    assert_eq!(ask("show env NO_SUCH_NAME"), "Variable not found\n\n");
 }
 
 #[test]

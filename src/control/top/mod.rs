@@ -52,6 +52,9 @@ pub fn run(socket: &Path) -> Result<(), String> {
         return Err("top needs a terminal; for scripts there is `shardgate ctl 'show stat'`".to_owned());
     }
     let first = sample::fetch(socket, None)?;
+    // Nobody sees whether that works. Where nothing is changed yet, nothing is put right.
+    let restore = || drop(ratatui::try_restore());
+    hangup::end_with_terminal_or_signal(restore).map_err(|e| format!("signals: {e}"))?;
     let (orders, ordered) = channel();
     let (found, finds) = channel();
     let path = socket.to_owned();
@@ -59,8 +62,6 @@ pub fn run(socket: &Path) -> Result<(), String> {
     thread::spawn(move || ask(&path, &ordered, &found));
     // Restores the terminal also when something panics.
     let mut terminal = ratatui::try_init().map_err(|e| format!("the terminal: {e}"))?;
-    // Nobody sees whether that works.
-    hangup::end_with_terminal(|| drop(ratatui::try_restore()));
     let result = show(&mut terminal, first, &orders, &finds);
     ratatui::restore();
     result.map_err(|e| format!("the terminal: {e}"))

@@ -4,6 +4,7 @@
 
 mod api;
 mod form;
+mod metrics;
 mod page;
 mod rows;
 mod rules;
@@ -11,7 +12,6 @@ mod rules;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
-use std::fmt::Write as _;
 use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -20,22 +20,19 @@ use std::time::Duration;
 use crate::base::limits::{HEAD_BYTES_MAX, WEB_FORM_BYTES_MAX};
 use crate::base::time::Now;
 use crate::control::admin;
-use crate::control::cli::{AdminSession, AdminTarget, Next};
-use crate::control::core::{Control, ControlBase};
+use crate::control::cli::{AdminSession, Next};
+use crate::control::core::ControlBase;
 use crate::control::events::Level;
-use crate::control::gather;
 use crate::control::target::Target;
 use crate::model::statistics::{StatsPage, TICKET};
 use crate::model::{AdminLevel, Model};
 use crate::policy::http_action::Service;
-use crate::policy::ports::Ledger;
 use crate::proto::h1::head::{HeadOptions, parse_request};
 use crate::proto::headers::Head;
 use crate::proto::http::{Method, Name};
 use crate::rt::{self, Conn, Endpoint, ListenOptions, Listener, StartError};
-use crate::stats::latency::{Histograms, Window};
+use crate::stats::latency::Window;
 use crate::stats::process::CoreStat;
-use crate::stats::render::prometheus::{self, Durations, Wanted};
 use crate::stats::render::{Filter, csv, json, typed};
 use crate::stats::snapshot::Snapshot;
 
@@ -47,9 +44,6 @@ const BEAT: Duration = Duration::from_secs(1);
 const SHARED: Duration = Duration::from_millis(500);
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: u32 = 256;
-/// Names of the steps of a request, in the order of `timers::Lap`.
-const PHASES: [&str; 6] = ["queue", "connect", "tls", "first_byte", "transfer", "total"];
-
 /// A name for the socket that nobody can foresee.
 pub(super) fn socket_name() -> String {
     // The standard library's hashers are seeded by the operating system.
@@ -306,9 +300,10 @@ fn page_of(model: &Model, whose: &str) -> Option<Rc<StatsPage>> {
 
 async fn answer(web: &Rc<Web>, request: &Request) -> Answer {
     match request.service {
-        Service::Prometheus => {
-            Answer::ok("text/plain; version=0.0.4; charset=utf-8", metrics(web, &request.target).await)
-        }
+        Service::Prometheus => Answer::ok(
+            "text/plain; version=0.0.4; charset=utf-8",
+            metrics::answer(web, &request.target).await,
+        ),
         Service::Api => api::answer(web, request).await,
         Service::Page if request.target.contains("/api/v1/") => api::answer(web, request).await,
         Service::Page if request.is_post => form::apply(web, request).await,
@@ -348,7 +343,7 @@ fn filter_of(request: &Request, page: &StatsPage) -> Filter {
 impl Web {
     /// What a page shows: only the proxies of its scope.
     fn snapshot(&self, page: &StatsPage, window: Window) -> Snapshot {
-        let mut snapshot = self.base.current().snapshot(window);
+        let mut snapshot = self.base.current().snapshot(window, &Filter::EVERYTHING);
         if !page.scope.is_empty() {
             snapshot.entries.retain(|entry| page.scope.contains(&entry.proxy));
         }
@@ -363,7 +358,7 @@ impl Web {
         if let Some((_, _, snapshot)) = shared.iter().find(|(of, ..)| *of == window) {
             return snapshot.clone();
         }
-        let snapshot = Rc::new(self.base.current().snapshot(window));
+        let snapshot = Rc::new(self.base.current().snapshot(window, &Filter::EVERYTHING));
         shared.push((window, now, snapshot.clone()));
         snapshot
     }
@@ -386,105 +381,6 @@ impl Web {
         out.truncate(out.trim_end().len());
         out
     }
-}
-
-/// Metrics for the parameters of a target: `scope` (several; `*`), `no-maint`, `extra-counters`, `metrics`.
-async fn metrics(web: &Web, target: &str) -> String {
-    let query = target.split_once('?').map_or("", |(_, query)| query);
-    let mut wanted = Wanted::USUAL;
-    let mut is_scoped = false;
-    for part in query.split('&') {
-        let (key, value) = part.split_once('=').unwrap_or((part, ""));
-        match (key, value) {
-            ("scope", value) => {
-                if !std::mem::replace(&mut is_scoped, true) {
-                    (wanted.process, wanted.objects) = (false, [false; 4]);
-                }
-                match value {
-                    "*" | "%2A" | "%2a" => (wanted.process, wanted.objects) = (true, [true; 4]),
-                    "global" => wanted.process = true,
-                    "frontend" => wanted.objects[0] = true,
-                    "backend" => wanted.objects[1] = true,
-                    "server" => wanted.objects[2] = true,
-                    "listener" => wanted.objects[3] = true,
-                    _ => {}
-                }
-            }
-            ("no-maint", _) => wanted.no_maint = true,
-            ("extra-counters", _) => wanted.extra = true,
-            _ => {}
-        }
-    }
-    let control = &web.base.current();
-    let snapshot = control.snapshot(Window::Start);
-    let kept = histograms(control);
-    let mut durations = Vec::new();
-    for (proxy, server, histograms) in &kept {
-        for (phase, histogram) in PHASES.into_iter().zip(histograms) {
-            durations.push(Durations { proxy, server: server.as_deref(), phase, histogram });
-        }
-    }
-    let cores = Target::new(control.clone()).cores();
-    let mut out = String::new();
-    prometheus::metrics(&snapshot, &cores, &durations, wanted, &mut out);
-    if wanted.process && control.model.servers.values().any(|server| !server.source.is_empty()) {
-        push_source_ports(&gather::sources(&web.base).await, &mut out);
-    }
-    let chosen = query.split('&').filter_map(|part| part.strip_prefix("metrics="));
-    chosen.fold(out, |out, names| only(&out, names))
-}
-
-/// The metrics that are named (`a,b`), or all but some (`-a,-b`): a name stands in the comments before its samples.
-fn only(text: &str, names: &str) -> String {
-    let names = names.replace("%2C", ",").replace("%2c", ",");
-    let (without, with): (Vec<&str>, Vec<&str>) =
-        names.split(',').filter(|name| !name.is_empty()).partition(|name| name.starts_with('-'));
-    let is_wanted = |name: &str| {
-        (with.is_empty() || with.contains(&name)) && !without.iter().any(|one| one[1..] == *name)
-    };
-    let mut keep = true;
-    let lines = text.lines().filter(|line| {
-        if let Some(name) = line.strip_prefix("# ").and_then(|comment| comment.split(' ').nth(1)) {
-            keep = is_wanted(name);
-        }
-        keep
-    });
-    lines.flat_map(|line| [line, "\n"]).collect()
-}
-
-/// The ledger of source ports: how many are used, in TIME_WAIT and free.
-fn push_source_ports(rows: &[Ledger], out: &mut String) {
-    let name = "shardgate_source_ports";
-    // Writing to a string cannot fail.
-    let _ = writeln!(
-        out,
-        "# HELP {name} Local ports from a source to a server address, by state.\n# TYPE {name} gauge"
-    );
-    for row in rows {
-        for (state, count) in [("used", row.used), ("time_wait", row.waiting), ("free", row.free)] {
-            let (source, destination) = (row.source, row.destination);
-            let _ = writeln!(
-                out,
-                "{name}{{source=\"{source}\",destination=\"{destination}\",state=\"{state}\"}} {count}"
-            );
-        }
-    }
-}
-
-/// Durations since the start: of each server, and of each backend.
-fn histograms(control: &Control) -> Vec<(String, Option<String>, Histograms)> {
-    let latency = control.latency.borrow();
-    let mut kept = Vec::new();
-    for backend in control.model.backends.values().filter(|backend| !backend.is_internal()) {
-        let rows = |id| control.cells.servers[id].row();
-        for id in backend.servers.iter() {
-            let own = latency.histograms(Window::Start, std::iter::once(rows(id)));
-            kept.push((backend.name.clone(), Some(control.model.servers[id].name.clone()), own));
-        }
-        let all = latency.histograms(Window::Start, backend.servers.iter().map(rows));
-        kept.push((backend.name.clone(), None, all));
-    }
-    kept
 }
 
 /// A stream of server-sent events: once a second what changed. It ends with the client, and when the process stops.
@@ -519,22 +415,6 @@ async fn live(web: &Rc<Web>, conn: &Conn, request: &Request) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn metrics_can_be_chosen_by_name() {
-        let text = "# HELP a An a.\n# TYPE a gauge\na{x=\"1\"} 1\n# HELP b A b.\n# TYPE b histogram\nb_bucket{le=\"1\"} 2\nb_sum 2\n";
-        let at = text.find("# HELP b").expect("it is there");
-        for (names, expected) in [
-            ("a", &text[..at]),
-            ("-b", &text[..at]),
-            ("b,c", &text[at..]),
-            ("a%2Cb", text),
-            ("", text),
-            ("c", ""),
-        ] {
-            assert_eq!(only(text, names), expected, "{names}");
-        }
-    }
 
     #[test]
     fn live_pages_give_way_to_the_rest_of_the_control_core() {

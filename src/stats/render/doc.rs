@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
+use crate::stats::collector::SERIES_BYTES;
 use crate::stats::counters::{BackendCells, FrontendCells, ListenerCells, ServerCells};
+use crate::stats::latency::Laps;
 use crate::stats::process::CORE_TABLE;
 use crate::stats::render::info::INFO;
 use crate::stats::table::{COMPATIBLE_COLUMNS, Object, Objects, TABLE};
@@ -10,15 +12,7 @@ use crate::stats::table::{COMPATIBLE_COLUMNS, Object, Objects, TABLE};
 /// The whole page.
 pub fn stats_md() -> String {
     let mut out = String::from(INTRODUCTION);
-    let _ = writeln!(
-        out,
-        "\nMemory: each core keeps one block of cells per object, padded to cache lines: {} bytes for a server, {} for a\n\
-         backend, {} for a frontend and {} for a bind (multiply by the number of cores plus one).\n",
-        size_of::<ServerCells>(),
-        size_of::<BackendCells>(),
-        size_of::<FrontendCells>(),
-        size_of::<ListenerCells>(),
-    );
+    memory(&mut out);
     out.push_str(LATENCY);
     out.push_str(HISTORY);
     columns(&mut out);
@@ -34,6 +28,37 @@ pub fn stats_md() -> String {
         let _ = writeln!(out, "| `{}` | {} |", row.name, row.help);
     }
     out
+}
+
+/// What a row takes, and what bounds it.
+fn memory(out: &mut String) {
+    let cells = [
+        size_of::<ServerCells>(),
+        size_of::<BackendCells>(),
+        size_of::<FrontendCells>(),
+        size_of::<ListenerCells>(),
+    ];
+    out.push_str(
+        "\n## Memory\n\n| bytes of a row | server | backend | frontend | bind |\n|---|---|---|---|---|\n",
+    );
+    let mut line = |what: &str, [server, backend, frontend, bind]: [usize; 4]| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "| {what} | {server} | {backend} | {frontend} | {bind} |");
+    };
+    line("cells, padded to cache lines: on each data core and on the control core", cells);
+    line("rates, averages and maxima, on the control core", [SERIES_BYTES; 4]);
+    line(
+        "percentiles of the window that was asked for last, of a row with traffic",
+        [size_of::<Laps>(), size_of::<Laps>(), 0, 0],
+    );
+    line("where counters stood at `clear counters all`", [TABLE.len() * size_of::<u64>(); 4]);
+    let _ = writeln!(
+        out,
+        "\nWith two data cores a server that has had traffic takes {} bytes, before histograms and history, whose bounds stand below:\n\
+         at most 650 KiB of histograms a row, and 64 MiB of history for all rows together. An answer to `show stat` takes about 700\n\
+         bytes a row while it is written.\n",
+        3 * cells[0] + SERIES_BYTES + size_of::<Laps>(),
+    );
 }
 
 fn columns(out: &mut String) {

@@ -53,31 +53,45 @@ impl Filter {
         desc: false,
     };
 
-    fn shows(&self, entry: &Entry) -> bool {
-        let object = entry.facts.object();
+    /// Every line, those of binds too.
+    pub const EVERYTHING: Filter = Filter { types: Some(15), ..Filter::ALL };
+
+    /// No line: for the process alone.
+    pub const NOTHING: Filter = Filter { types: Some(0), ..Filter::ALL };
+
+    /// Whether a line is chosen as far as its kind, proxy and number decide.
+    pub fn chooses(&self, object: Object, (iid, name): (u32, &str), sid: u32) -> bool {
         let proxy = match &self.proxy {
             ProxyChoice::All => true,
-            ProxyChoice::Iid(iid) => entry.iid == *iid,
-            ProxyChoice::Name(name) => entry.proxy == *name,
+            ProxyChoice::Iid(wanted) => iid == *wanted,
+            ProxyChoice::Name(wanted) => name == *wanted,
         };
         let kind = match self.types {
             Some(bits) => bits & (1 << object as u8) != 0,
             None => object != Object::Listener,
         };
         let has_sid = matches!(object, Object::Server | Object::Listener);
-        let sid = !has_sid || self.sid.is_none_or(|sid| entry.sid == sid);
+        proxy && kind && (!has_sid || self.sid.is_none_or(|wanted| sid == wanted))
+    }
+
+    fn shows(&self, entry: &Entry) -> bool {
         let state = match &entry.facts {
             Facts::Server(server) => {
                 (!self.up || server.is_up()) && (!self.no_maint || !server.admin.is_maint())
             }
             _ => true,
         };
-        proxy && kind && sid && state
+        state && self.chooses(entry.facts.object(), (entry.iid, &entry.proxy), entry.sid)
     }
 
     /// The lines to print.
     pub fn entries<'a>(&'a self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Entry> {
         snapshot.entries.iter().filter(|entry| self.shows(entry))
+    }
+
+    /// Whether level user is not to see a column.
+    fn hides(&self, stat: Stat) -> bool {
+        !self.legends && matches!(stat, Stat::Address | Stat::Cookie | Stat::Algorithm)
     }
 
     /// The columns of a line with their values.
@@ -87,8 +101,7 @@ impl Filter {
         snapshot: &'a Snapshot,
     ) -> impl Iterator<Item = (&'static Row, Value<'a>)> {
         TABLE.iter().map(|row| {
-            let hidden = !self.legends && matches!(row.stat, Stat::Address | Stat::Cookie | Stat::Algorithm);
-            (row, if hidden { Value::Empty } else { entry.value(row.stat, snapshot.now) })
+            (row, if self.hides(row.stat) { Value::Empty } else { entry.value(row.stat, snapshot.now) })
         })
     }
 }

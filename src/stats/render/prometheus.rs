@@ -19,12 +19,31 @@ pub struct Wanted {
     pub no_maint: bool,
     /// `extra-counters`: our own columns too.
     pub extra: bool,
+    /// `scope=sticktable`.
+    pub tables: bool,
+    /// What names begin with: `haproxy`, or `shardgate` (`names=shardgate`).
+    pub prefix: &'static str,
 }
 
 impl Wanted {
     /// Everything but listeners and our own columns, as HAProxy does.
-    pub const USUAL: Wanted =
-        Wanted { process: true, objects: [true, true, true, false], no_maint: false, extra: false };
+    pub const USUAL: Wanted = Wanted {
+        process: true,
+        objects: [true, true, true, false],
+        no_maint: false,
+        extra: false,
+        tables: true,
+        prefix: "haproxy",
+    };
+
+    /// The kinds of lines as [`Filter`](crate::stats::render::Filter) has them.
+    pub fn types(&self) -> u32 {
+        Object::ALL
+            .into_iter()
+            .filter(|object| self.objects[*object as usize])
+            .map(|object| 1 << object as u8)
+            .sum()
+    }
 }
 
 /// Durations of one step of one server or backend.
@@ -119,7 +138,7 @@ pub fn metrics(
     out: &mut String,
 ) {
     if wanted.process {
-        process(snapshot, out);
+        process(snapshot, wanted.prefix, out);
         vips(snapshot, out);
         per_core(cores, out);
     }
@@ -133,7 +152,7 @@ pub fn metrics(
         };
         let entries = snapshot.entries.iter().filter(|entry| entry.facts.object() == object);
         let entries: Vec<&Entry> = entries.filter(is_kept).collect();
-        objects(snapshot, object, &entries, wanted.extra, out);
+        objects(snapshot, object, &entries, wanted, out);
     }
     if wanted.objects[Object::Server as usize] {
         histograms(durations, "server", out);
@@ -152,17 +171,89 @@ fn kind_of(name: &str) -> &'static str {
     if name.ends_with("_total") { "counter" } else { "gauge" }
 }
 
-fn process(snapshot: &Snapshot, out: &mut String) {
+/// A stick table.
+pub struct TableFacts<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The type of its key.
+    pub kind: &'a str,
+    /// Entries it can hold.
+    pub size: u64,
+    /// Entries it holds.
+    pub used: u64,
+}
+
+/// Appends stick tables.
+pub fn tables(tables: &[TableFacts<'_>], wanted: Wanted, out: &mut String) {
+    type Number = fn(&TableFacts<'_>) -> u64;
+    let rows: [(&str, &str, Number); 2] = [
+        ("size", "Entries that the stick table can hold.", |table| table.size),
+        ("used", "Entries of the stick table in use.", |table| table.used),
+    ];
+    for (name, help, value) in rows {
+        let name = format!("{}_sticktable_{name}", wanted.prefix);
+        head(&name, "gauge", help, out);
+        for table in tables {
+            let _ = writeln!(
+                out,
+                "{name}{{name=\"{}\",type=\"{}\"}} {}",
+                escaped(table.name),
+                table.kind,
+                value(table)
+            );
+        }
+    }
+}
+
+/// A name that is looked up.
+pub struct NameFacts<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// Look-ups that found addresses.
+    pub found: u64,
+    /// Look-ups that did not.
+    pub failed: u64,
+    /// Addresses of the last look-up.
+    pub addresses: usize,
+}
+
+/// Appends what look-ups of names found.
+pub fn names(names: &[NameFacts<'_>], out: &mut String) {
+    if names.is_empty() {
+        return;
+    }
+    head("shardgate_resolver_lookups_total", "counter", "Look-ups of the name, by result.", out);
+    for name in names {
+        for (result, count) in [("found", name.found), ("failed", name.failed)] {
+            let host = escaped(name.name);
+            let _ = writeln!(
+                out,
+                "shardgate_resolver_lookups_total{{name=\"{host}\",result=\"{result}\"}} {count}"
+            );
+        }
+    }
+    head("shardgate_resolver_addresses", "gauge", "Addresses that the last look-up of the name found.", out);
+    for name in names {
+        let _ = writeln!(
+            out,
+            "shardgate_resolver_addresses{{name=\"{}\"}} {}",
+            escaped(name.name),
+            name.addresses
+        );
+    }
+}
+
+fn process(snapshot: &Snapshot, prefix: &str, out: &mut String) {
     for (key, name, divisor) in PROCESS {
         let Some(row) = INFO.iter().find(|row| row.name == *key) else { continue };
         let Value::Number(n) = info_value(row, snapshot) else { continue };
-        let name = format!("haproxy_process_{name}");
+        let name = format!("{prefix}_process_{name}");
         head(&name, kind_of(&name), row.help, out);
         let _ = writeln!(out, "{name} {}", scaled(n, *divisor));
     }
-    head("haproxy_process_build_info", "gauge", "Version.", out);
-    let _ =
-        writeln!(out, "haproxy_process_build_info{{version=\"{}\"}} 1", escaped(&snapshot.process.version));
+    head(&format!("{prefix}_process_build_info"), "gauge", "Version.", out);
+    let version = escaped(&snapshot.process.version);
+    let _ = writeln!(out, "{prefix}_process_build_info{{version=\"{version}\"}} 1");
 }
 
 /// Whether traffic for service addresses of several nodes comes here.
@@ -199,19 +290,19 @@ fn per_core(cores: &[[u64; CORE_CELLS]], out: &mut String) {
     }
 }
 
-fn objects(snapshot: &Snapshot, object: Object, entries: &[&Entry], extra: bool, out: &mut String) {
-    let prefix = match object {
+fn objects(snapshot: &Snapshot, object: Object, entries: &[&Entry], wanted: Wanted, out: &mut String) {
+    let kind = match object {
         Object::Frontend => "frontend",
         Object::Listener => "listener",
         Object::Backend => "backend",
         Object::Server => "server",
     };
-    let columns = if extra { TABLE.len() } else { COMPATIBLE_COLUMNS };
+    let columns = if wanted.extra { TABLE.len() } else { COMPATIBLE_COLUMNS };
     let rows =
         TABLE[..columns].iter().filter(|row| !row.prometheus.is_empty() && row.objects.contains(object));
     let mut last = "";
     for row in rows {
-        let name = format!("haproxy_{prefix}_{}", row.prometheus);
+        let name = format!("{}_{kind}_{}", wanted.prefix, row.prometheus);
         let is_state = matches!(row.stat, Stat::Status | Stat::CheckStatus);
         let mut begun = row.prometheus == last;
         for entry in entries {
