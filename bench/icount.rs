@@ -11,6 +11,7 @@ use shardgate::config::expr::{Acls, Context, Scope, parse_condition, parse_expr,
 use shardgate::policy::balance::{
     Algorithm, Balancer, HashFunction, HashMethod, HashType, ServerView, Setup, Spec, Tried, WEIGHT_SCALE,
 };
+use shardgate::policy::rule::{Rule, RuleList, Verdict, next_rule};
 use shardgate::policy::sample::{Scratch, VariableTable};
 use shardgate::proto::h1::encode::{self, BodyHeaders, ConnectionHeader, HeadOut};
 use shardgate::proto::h1::framing::{self, Asked};
@@ -40,6 +41,7 @@ const CASES: &[(&str, fn(u32))] = &[
     ("h1-response-through", response_through),
     ("h2-request", h2_request),
     ("condition", condition),
+    ("rules-200", rules),
     ("map-10000", map),
     ("log-format", log_format),
     ("balance-roundrobin", |rounds| balance(Algorithm::RoundRobin, rounds)),
@@ -155,6 +157,22 @@ fn condition(rounds: u32) {
         let (request, mut scratch) = (arrived(), Scratch::default());
         for _ in 0..rounds {
             black_box(condition.eval(black_box(&request), &mut scratch));
+        }
+    });
+}
+
+/// Two hundred rules of which none applies.
+fn rules(rounds: u32) {
+    compiled(|scope| {
+        let mut rule = |n: u32| {
+            let text = format!("{{ path_beg /deny/{n}/ }}");
+            let condition = Some(parse_condition(&text, scope).expect("compiles"));
+            Rule { condition, action: (), id: n, origin: String::new(), text }
+        };
+        let rules: RuleList<()> = (0..200).map(&mut rule).collect();
+        let (request, mut scratch) = (arrived(), Scratch::default());
+        for _ in 0..rounds {
+            assert_eq!(next_rule(&rules, 0, black_box(&request), &mut scratch), Verdict::End);
         }
     });
 }

@@ -404,3 +404,9 @@ pub const STICK_STORES_MAX: usize = 8;
 /// How long a core keeps what it counted in stick tables to itself. The others hear of it 50 times a second at most, however
 /// many requests there are; a limit can be exceeded by what they let pass meanwhile.
 pub const STICK_SHARE_EVERY: Duration = Duration::from_millis(20);
+
+/// Rules of a list that look at the same (`path_beg` and its like) from which on one look-up is less than all of them.
+pub const RULES_GROUP_MIN: usize = 4;
+
+/// Rules of a stretch from which on it is looked up at all.
+pub const RULES_RUN_MIN: usize = 8;

@@ -11,7 +11,7 @@ use crate::policy::format::Format;
 use crate::policy::http_action::{RequestAction, ResponseAction};
 use crate::policy::persist;
 use crate::policy::retry::RetryOn;
-use crate::policy::rule::Rule;
+use crate::policy::rule::RuleList;
 
 /// HTTP settings of a frontend.
 #[derive(Clone, Debug)]
@@ -146,9 +146,16 @@ pub enum Proto {
 #[derive(Clone, Debug, Default)]
 pub struct HttpRules {
     /// `rules`.
-    pub request: Vec<Rule<RequestAction>>,
+    pub request: RuleList<RequestAction>,
     /// `response-rules`.
-    pub response: Vec<Rule<ResponseAction>>,
+    pub response: RuleList<ResponseAction>,
+}
+
+impl HttpRules {
+    /// Numbers and origins of all, to change them.
+    pub fn names_mut(&mut self) -> impl Iterator<Item = (&mut u32, &mut String)> {
+        self.request.names_mut().chain(self.response.names_mut())
+    }
 }
 
 /// What happens to connections after a response, from loose to strict.

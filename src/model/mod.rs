@@ -23,7 +23,7 @@ use crate::base::id::{BackendId, FrontendId, IdRange, IdVec, ListenerId, ServerI
 use crate::policy::balance;
 use crate::policy::health::OnError;
 use crate::policy::pattern::PatternFile;
-use crate::policy::rule::{Rule, TcpAction};
+use crate::policy::rule::{Rule, RuleList, TcpAction};
 use crate::policy::sample::{Expr, VariableTable};
 use crate::policy::stick::{self, Stick};
 
@@ -195,9 +195,9 @@ pub struct Frontend {
     /// How long content rules wait for first bytes (`inspect-delay`); zero: they do not wait.
     pub inspect_delay: Duration,
     /// Rules on a fresh connection, before any byte (`connection-rules`; HAProxy's `tcp-request connection`).
-    pub connection_rules: Vec<Rule<TcpAction>>,
+    pub connection_rules: RuleList<TcpAction>,
     /// Rules on the first bytes (`rules`; HAProxy's `tcp-request content` and `use_backend`).
-    pub content_rules: Vec<Rule<TcpAction>>,
+    pub content_rules: RuleList<TcpAction>,
     /// Where sessions go that no rule routed; `None`: they are closed and counted.
     pub default_backend: Option<BackendId>,
     /// How bytes are moved.

@@ -62,23 +62,15 @@ impl Model {
 
     /// Changes numbers and origins of all rules, in the order of [`rules`](Self::rules).
     fn change_rules(&mut self, mut change: impl FnMut(&mut u32, &mut String)) {
-        fn each<A>(rules: &mut [Rule<A>], change: &mut impl FnMut(&mut u32, &mut String)) {
-            rules.iter_mut().for_each(|rule| change(&mut rule.id, &mut rule.origin));
-        }
         for frontend in self.frontends.values_mut() {
-            each(&mut frontend.connection_rules, &mut change);
-            each(&mut frontend.content_rules, &mut change);
-            if let Some(http) = &mut frontend.http {
-                each(&mut http.rules.request, &mut change);
-                each(&mut http.rules.response, &mut change);
-            }
+            let http = frontend.http.iter_mut().flat_map(|http| http.rules.names_mut());
+            let own = frontend.connection_rules.names_mut().chain(frontend.content_rules.names_mut());
+            own.chain(http).for_each(|(id, origin)| change(id, origin));
         }
         for backend in self.backends.values_mut() {
-            each(&mut backend.stick, &mut change);
-            if let Some(http) = &mut backend.http {
-                each(&mut http.rules.request, &mut change);
-                each(&mut http.rules.response, &mut change);
-            }
+            let stick = backend.stick.iter_mut().map(|rule| (&mut rule.id, &mut rule.origin));
+            let http = backend.http.iter_mut().flat_map(|http| http.rules.names_mut());
+            stick.chain(http).for_each(|(id, origin)| change(id, origin));
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::base::id::{BackendId, Id, ServerId};
 use crate::model::{Backend, Model, ServerAddress};
 use crate::policy::http_action::RequestAction;
-use crate::policy::rule::Rule;
+use crate::policy::rule::RuleList;
 
 /// Name of the backend and server that stand for the control core; no section can have it.
 pub const INTERNAL: &str = "<STATS>";
@@ -21,7 +21,7 @@ pub struct StatsPage {
     /// How often a browser without scripts asks again (`stats.refresh`).
     pub refresh: Option<Duration>,
     /// Who may see it (`stats.http-request`, `stats.auth`), then who may change something (`stats.admin`).
-    pub rules: Vec<Rule<RequestAction>>,
+    pub rules: RuleList<RequestAction>,
     /// The only proxies it shows (`stats.scope`); empty: all.
     pub scope: Vec<String>,
     /// Keep the version to ourselves (`stats.hide-version`).

@@ -103,6 +103,12 @@ impl Condition {
         self.root.reads_first_bytes()
     }
 
+    /// Tests on texts of which one holds whenever the condition does. Where none does, evaluation comes to false without having
+    /// asked anything that changes by being asked. `None`: no such tests, they have to be looked at.
+    pub(crate) fn guard(&self) -> Option<Vec<&Test>> {
+        self.root.guard()
+    }
+
     /// Evaluates, stopping as soon as the result is known.
     pub fn eval<F: Facts>(&self, facts: &F, scratch: &mut Scratch) -> Truth {
         self.root.eval(facts, scratch, &mut ())
@@ -120,6 +126,31 @@ impl Node {
             Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(Node::reads_first_bytes),
             Node::Not(node) => node.reads_first_bytes(),
             Node::Test(test) => test.expr.reads_first_bytes(),
+        }
+    }
+
+    fn guard(&self) -> Option<Vec<&Test>> {
+        match self {
+            Node::Test(test) => test.shortest_text().map(|_| vec![&**test]),
+            Node::Or(nodes) => {
+                let each = nodes.iter().map(Node::guard).collect::<Option<Vec<_>>>()?;
+                Some(each.concat())
+            }
+            Node::And(nodes) => {
+                // A longer text is matched by fewer values. What stands behind a node with effects is no guard: it stays asked.
+                let reached = nodes.iter().position(|node| !node.is_steady()).unwrap_or(nodes.len());
+                let guards = nodes.iter().take(reached + 1).filter_map(Node::guard);
+                guards.max_by_key(|guard| guard.iter().filter_map(|test| test.shortest_text()).min())
+            }
+            Node::Not(_) => None,
+        }
+    }
+
+    fn is_steady(&self) -> bool {
+        match self {
+            Node::And(nodes) | Node::Or(nodes) => nodes.iter().all(Node::is_steady),
+            Node::Not(node) => node.is_steady(),
+            Node::Test(test) => test.expr.is_steady(),
         }
     }
 
@@ -164,9 +195,32 @@ impl Test {
         &self.text
     }
 
+    /// What it looks at.
+    pub(crate) fn expr(&self) -> &Expr {
+        &self.expr
+    }
+
+    /// Its patterns, unless they are those of a file.
+    pub(crate) fn inline(&self) -> impl Iterator<Item = &PatternSet> {
+        self.patterns.iter().filter_map(|patterns| match patterns {
+            Patterns::Inline(set) => Some(set),
+            Patterns::File(_) => None,
+        })
+    }
+
+    /// The length of the shortest pattern, if all are known texts that a value is, begins or ends with.
+    fn shortest_text(&self) -> Option<usize> {
+        let of = |patterns: &Patterns| match patterns {
+            Patterns::Inline(set) => set.shortest_text(),
+            Patterns::File(_) => None,
+        };
+        let each = self.patterns.iter().map(of).collect::<Option<SmallVec<[usize; 1]>>>()?;
+        each.into_iter().min().filter(|_| self.expr.is_steady())
+    }
+
     /// Any of the values of the fetch may match. A value that does not may still become one that does.
     fn eval<F: Facts>(&self, facts: &F, scratch: &mut Scratch, watch: &mut impl Watch) -> Truth {
-        let Scratch { values, fold } = scratch;
+        let Scratch { values, fold, .. } = scratch;
         let mut cursor = Cursor::each();
         let mut open = false;
         loop {

@@ -1,9 +1,15 @@
 //! Ordered rules: the first one that ends evaluation decides.
 
+use std::ops::Deref;
+
 use crate::base::id::BackendId;
 use crate::policy::acl::{Condition, Truth, Watch};
 use crate::policy::sample::{Expr, Facts, Scratch, VariableId};
 use crate::policy::stick::StickAction;
+
+mod index;
+
+use index::Run;
 
 /// One rule: an action and when it applies. No condition means always.
 #[derive(Clone, Debug)]
@@ -53,18 +59,108 @@ pub enum Verdict<'a, A> {
     End,
 }
 
+/// Rules in order. Conditions that look for texts in the same place, as hundreds of `path_beg` do, are found by one look-up.
+#[derive(Clone, Debug)]
+pub struct RuleList<A> {
+    rules: Vec<Rule<A>>,
+    runs: Vec<Run>,
+}
+
+impl<A> RuleList<A> {
+    /// The actions, to complete them.
+    pub fn actions_mut(&mut self) -> impl Iterator<Item = &mut A> {
+        self.rules.iter_mut().map(|rule| &mut rule.action)
+    }
+
+    /// Numbers and origins, to change them.
+    pub fn names_mut(&mut self) -> impl Iterator<Item = (&mut u32, &mut String)> {
+        self.rules.iter_mut().map(|rule| (&mut rule.id, &mut rule.origin))
+    }
+}
+
+impl<A> Default for RuleList<A> {
+    fn default() -> RuleList<A> {
+        RuleList { rules: Vec::new(), runs: Vec::new() }
+    }
+}
+
+impl<A> From<Vec<Rule<A>>> for RuleList<A> {
+    fn from(rules: Vec<Rule<A>>) -> RuleList<A> {
+        let runs = index::runs(&rules);
+        RuleList { rules, runs }
+    }
+}
+
+impl<A> FromIterator<Rule<A>> for RuleList<A> {
+    fn from_iter<I: IntoIterator<Item = Rule<A>>>(rules: I) -> RuleList<A> {
+        rules.into_iter().collect::<Vec<_>>().into()
+    }
+}
+
+impl<A> Deref for RuleList<A> {
+    type Target = [Rule<A>];
+    fn deref(&self) -> &[Rule<A>] {
+        &self.rules
+    }
+}
+
+impl<'a, A> IntoIterator for &'a RuleList<A> {
+    type Item = &'a Rule<A>;
+    type IntoIter = std::slice::Iter<'a, Rule<A>>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.rules.iter()
+    }
+}
+
 /// Finds the next rule that applies, from a place in the list on. Callers act on it and, unless it ended the evaluation, call again
 /// from the place after it.
 pub fn next_rule<'a, A, F: Facts>(
-    rules: &'a [Rule<A>],
+    list: &'a RuleList<A>,
     from: usize,
     facts: &F,
     scratch: &mut Scratch,
 ) -> Verdict<'a, A> {
-    next_rule_watched(rules, from, facts, scratch, &mut ())
+    let mut at = from;
+    for run in list.runs.iter().filter(|run| run.end() > from) {
+        if let verdict @ (Verdict::Apply(..) | Verdict::NeedMore(_)) =
+            walk(list, at..run.start().max(at), facts, scratch)
+        {
+            return verdict;
+        }
+        at = at.max(run.start());
+        let mut candidates = std::mem::take(&mut scratch.rules);
+        let verdict = match run.candidates(at, facts, scratch, &mut candidates) {
+            true => walk(list, candidates.iter().map(|at| *at as usize), facts, scratch),
+            false => walk(list, at..run.end(), facts, scratch),
+        };
+        scratch.rules = candidates;
+        if !matches!(verdict, Verdict::End) {
+            return verdict;
+        }
+        at = run.end();
+    }
+    walk(list, at..list.len(), facts, scratch)
 }
 
-/// The same, watched.
+/// The first of these rules that applies.
+fn walk<'a, A, F: Facts>(
+    rules: &'a [Rule<A>],
+    places: impl Iterator<Item = usize>,
+    facts: &F,
+    scratch: &mut Scratch,
+) -> Verdict<'a, A> {
+    for at in places {
+        let rule = &rules[at];
+        match rule.condition.as_ref().map_or(Truth::True, |c| c.eval(facts, scratch)) {
+            Truth::True => return Verdict::Apply(at, &rule.action),
+            Truth::NeedMore => return Verdict::NeedMore(at),
+            Truth::False => {}
+        }
+    }
+    Verdict::End
+}
+
+/// The same, one by one and watched.
 pub fn next_rule_watched<'a, A, F: Facts>(
     rules: &'a [Rule<A>],
     from: usize,
@@ -107,7 +203,7 @@ mod tests {
     #[test]
     fn the_walk_stops_at_what_applies_or_is_open() {
         let always = Rule { condition: None, action: 'z', id: 0, origin: String::new(), text: String::new() };
-        let rules = [when_bytes("1", 'a'), when_bytes("2:", 'b'), always];
+        let rules = RuleList::from(vec![when_bytes("1", 'a'), when_bytes("2:", 'b'), always]);
         let mut facts = TestFacts { bytes: vec![0], ..TestFacts::default() };
         let scratch = &mut Scratch::default();
         assert_eq!(next_rule(&rules, 0, &facts, scratch), Verdict::Apply(0, &'a'));
@@ -119,6 +215,7 @@ mod tests {
         facts.bytes.clear();
         facts.complete = true;
         assert_eq!(next_rule(&rules, 0, &facts, scratch), Verdict::Apply(2, &'z'));
-        assert_eq!(next_rule(&rules[..2], 0, &facts, scratch), Verdict::End);
+        let rules = RuleList::from(rules[..2].to_vec());
+        assert_eq!(next_rule(&rules, 0, &facts, scratch), Verdict::End);
     }
 }

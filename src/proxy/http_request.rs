@@ -9,7 +9,7 @@ use crate::policy::balance::KeySource;
 use crate::policy::balance::hash_key;
 use crate::policy::http_action::{RequestAction, Service};
 use crate::policy::persist::Binding;
-use crate::policy::rule::Rule;
+use crate::policy::rule::RuleList;
 use crate::policy::sample::FirstBytes;
 use crate::proto::h1::connection;
 use crate::proto::h1::encode::{self, BodyHeaders, ConnectionHeader, HeadOut};
@@ -266,7 +266,7 @@ async fn served_here(
         (Some(service), _) => service,
         (None, None) => return Ok(None),
         (None, Some(page)) => {
-            let rules = (decision, backend, &page.rules[..]);
+            let rules = (decision, backend, &page.rules);
             Box::pin(walk(session, client, pad, turn, rules, route)).await?;
             Service::Page
         }
@@ -288,7 +288,7 @@ async fn walk(
     client: &mut Client,
     pad: &mut Pad,
     turn: &mut Turn,
-    (decision, backend, rules): (&Decision, Option<BackendId>, &[Rule<RequestAction>]),
+    (decision, backend, rules): (&Decision, Option<BackendId>, &RuleList<RequestAction>),
     route: &mut Route,
 ) -> Result<(), Stop> {
     if rules.is_empty() {
@@ -379,7 +379,7 @@ impl Planning<'_> {
     fn rules(
         &self,
         memory: &mut Memory,
-        rules: &[crate::policy::rule::Rule<crate::policy::http_action::RequestAction>],
+        rules: &RuleList<RequestAction>,
         (walk, route): (&mut Walk, &mut Route),
         backend: Option<BackendId>,
     ) -> Result<Option<Pause>, Stop> {

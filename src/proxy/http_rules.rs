@@ -13,7 +13,7 @@ use crate::policy::http_action::{
     TimeoutValue,
 };
 use crate::policy::normalize::{BadEscape, normalize};
-use crate::policy::rule::{Rule, Verdict};
+use crate::policy::rule::{RuleList, Verdict};
 use crate::policy::sample::{Expr, FirstBytes, Value, VariableId};
 use crate::policy::stick::StickAction;
 use crate::proto::headers::{EditError, Head, HeadEdit};
@@ -106,7 +106,7 @@ impl<'a> Subject<'a> {
     /// Walks the rules of a request from where `walk` stands; says what to wait for before it can go on, if anything.
     pub(super) fn on_request<'r>(
         &mut self,
-        rules: &'r [Rule<RequestAction>],
+        rules: &'r RuleList<RequestAction>,
         walk: &mut Walk,
         route: &mut Route,
     ) -> Result<Option<Pause>, Halt<'r>> {
@@ -262,7 +262,7 @@ impl<'a> Subject<'a> {
     }
 
     /// Walks the rules of a response.
-    pub(super) fn on_response<'r>(&mut self, rules: &'r [Rule<ResponseAction>]) -> Result<(), Halt<'r>> {
+    pub(super) fn on_response<'r>(&mut self, rules: &'r RuleList<ResponseAction>) -> Result<(), Halt<'r>> {
         let mut at = 0;
         let mut strict = true;
         // Nothing waits here: conditions that would are those on credentials, which belong to requests.
@@ -295,7 +295,7 @@ impl<'a> Subject<'a> {
     }
 
     /// The next rule that applies, from a place on.
-    fn next<'r, A>(&self, rules: &'r [Rule<A>], from: usize) -> Verdict<'r, A> {
+    fn next<'r, A>(&self, rules: &'r RuleList<A>, from: usize) -> Verdict<'r, A> {
         if from >= rules.len() && self.session.core.trace.get().is_none() {
             return Verdict::End;
         }

@@ -9,6 +9,7 @@ use crate::base::id::{BackendId, FrontendId};
 use crate::config::expr::Context as Place;
 use crate::config::keywords::Scope;
 use crate::model::{Frontend, Mode};
+use crate::policy::rule::RuleList;
 use crate::policy::sample::VariableTable;
 
 pub(super) fn frontend(
@@ -44,7 +45,7 @@ pub(super) fn frontend(
         connection_rules: rules("connection-rules", Scope::ConnectionRule, Place::Connection),
         content_rules: match mode {
             Mode::Tcp => rules("rules", Scope::Rule, Place::Content),
-            Mode::Http => Vec::new(),
+            Mode::Http => RuleList::default(),
         },
         default_backend: default_backend(layout, proxy),
         splice: backend::splice(section),

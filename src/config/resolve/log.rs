@@ -440,13 +440,13 @@ pub(super) fn capture_in_rules(rules: &mut HttpRules, captures: &mut Captures) {
         slots.push(CaptureSlot { name: None, len });
         u16::try_from(slots.len() - 1).unwrap_or(u16::MAX)
     };
-    for rule in &mut rules.request {
-        if let RequestAction::Capture { slot, len, .. } = &mut rule.action {
+    for action in rules.request.actions_mut() {
+        if let RequestAction::Capture { slot, len, .. } = action {
             *slot = next(&mut captures.request, *len);
         }
     }
-    for rule in &mut rules.response {
-        if let ResponseAction::Capture { slot, len, .. } = &mut rule.action {
+    for action in rules.response.actions_mut() {
+        if let ResponseAction::Capture { slot, len, .. } = action {
             *slot = next(&mut captures.response, *len);
         }
     }

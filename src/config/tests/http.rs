@@ -65,9 +65,8 @@ fn actions_keep_their_order_and_their_arguments() {
          { set-var = { name = \"req.a\", value = \"src\" } },\n\
          ]\nresponse-rules = [{ deny = true, if = \"{ status 500 }\" }, { set-status = { status = 404 } }]",
     );
-    let [deny, answer, redirect, exact, begins, timeout, var] = f.rules.request.as_slice() else {
-        panic!("seven")
-    };
+    let rules: &[_] = &f.rules.request;
+    let [deny, answer, redirect, exact, begins, timeout, var] = rules else { panic!("seven") };
     assert!(deny.condition.is_some());
     let RequestAction::Deny(Reply { status: 403, content: ReplyContent::ErrorPage, .. }) = &deny.action
     else {

@@ -165,6 +165,11 @@ impl Step<'_> {
 }
 
 impl Converter {
+    /// Whether it has no arguments and changes nothing.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self, Converter::Lower | Converter::Upper | Converter::HostOnly | Converter::PortOnly)
+    }
+
     /// What its input is read as before it is applied.
     pub(crate) fn input(&self) -> Kind {
         match self {

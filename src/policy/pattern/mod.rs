@@ -19,9 +19,12 @@ mod shared;
 #[cfg(test)]
 mod tests;
 mod text;
+mod which;
 
 pub use ip::parse_network;
 pub(crate) use regexes::compile_regex;
+pub(crate) use which::Which;
+
 pub use shared::{Line, PatternFile, PatternTable, SharedPatterns};
 
 use ip::IpSet;

@@ -54,6 +54,34 @@ impl PrefixSet {
         Some(self.firsts[at])
     }
 
+    /// Names the entry of each key that `text` starts with.
+    pub(super) fn each_prefix(&self, text: &[u8], found: impl FnMut(u32)) {
+        self.climb(self.position(|k| k <= text, |k| text.starts_with(k)), found);
+    }
+
+    /// Names the entry of each key that, written backwards, `text` ends with.
+    pub(super) fn each_suffix(&self, text: &[u8], found: impl FnMut(u32)) {
+        let at = self.position(
+            |k| k.iter().le(text.iter().rev()),
+            |k| k.len() <= text.len() && k.iter().eq(text[text.len() - k.len()..].iter().rev()),
+        );
+        self.climb(at, found);
+    }
+
+    /// From a key to all its prefixes.
+    fn climb(&self, from: Option<usize>, mut found: impl FnMut(u32)) {
+        let mut next = from;
+        while let Some(at) = next {
+            found(self.entries[at]);
+            next = Some(self.parents[at]).filter(|parent| *parent != NONE).map(|parent| parent as usize);
+        }
+    }
+
+    /// The keys.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.keys.iter().map(|key| &**key)
+    }
+
     /// The longest prefix of a text. Every key between a prefix of the text and the text itself begins with that prefix, so the
     /// links of the last key that does not sort after the text lead to its longest prefix.
     fn position(

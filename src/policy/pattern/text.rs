@@ -86,6 +86,46 @@ impl TextSet {
     }
 }
 
+/// How a text is compared, where one look-up among many is possible.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum How {
+    /// It is the text.
+    Equal,
+    /// It is what the text begins with.
+    Begin,
+    /// It is what the text ends with; written backwards.
+    End,
+}
+
+/// A text of a set.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Text {
+    pub(super) how: How,
+    /// It is in lower case, and so has the value to be.
+    pub(super) any_case: bool,
+    pub(super) key: Box<[u8]>,
+}
+
+impl TextSet {
+    /// Its texts; `None`: they are searched for inside of values.
+    pub(super) fn texts(&self) -> Option<Vec<Text>> {
+        let mut texts = Vec::new();
+        for (index, any_case) in [(&self.exact_case, false), (&self.any_case, true)] {
+            let mut add = |how, keys: &mut dyn Iterator<Item = &[u8]>| {
+                texts.extend(keys.map(|key| Text { how, any_case, key: key.into() }));
+            };
+            match index {
+                None => {}
+                Some(TextIndex::Equal(map)) => add(How::Equal, &mut map.keys().map(|key| &**key)),
+                Some(TextIndex::Begin(set)) => add(How::Begin, &mut set.keys()),
+                Some(TextIndex::End(set)) => add(How::End, &mut set.keys()),
+                Some(TextIndex::Contain(_) | TextIndex::Part(..)) => return None,
+            }
+        }
+        Some(texts)
+    }
+}
+
 impl TextIndex {
     fn build(method: Method, patterns: Vec<(Vec<u8>, u32)>) -> Result<Option<TextIndex>, PatternError> {
         if patterns.is_empty() {
@@ -177,7 +217,7 @@ fn trimmed(patterns: Vec<(Vec<u8>, u32)>, delimiters: &[u8]) -> Result<Vec<(Vec<
 }
 
 /// The text in lower case, in scratch memory.
-fn lower<'a>(text: &[u8], fold: &'a mut Vec<u8>) -> &'a [u8] {
+pub(super) fn lower<'a>(text: &[u8], fold: &'a mut Vec<u8>) -> &'a [u8] {
     fold.clear();
     fold.extend(text.iter().map(u8::to_ascii_lowercase));
     fold

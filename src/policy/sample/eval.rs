@@ -23,6 +23,8 @@ pub struct Scratch {
     pub(crate) values: Buffers,
     /// For pattern sets.
     pub(crate) fold: Vec<u8>,
+    /// Rules that may apply.
+    pub(crate) rules: Vec<u32>,
 }
 
 /// The part of [`Scratch`] that values borrow from.
@@ -80,6 +82,19 @@ impl Expr {
     /// Whether it reads the first bytes of the client, which may have to be waited for.
     pub fn reads_first_bytes(&self) -> bool {
         self.fetch.reads_first_bytes()
+    }
+
+    /// Whether asking changes nothing, and gives the same while messages, variables and first bytes stay as they are.
+    pub(crate) fn is_steady(&self) -> bool {
+        self.fetch.is_steady() && self.converters.iter().all(Converter::is_plain)
+    }
+
+    /// Whether two steady expressions give the same.
+    pub(crate) fn is_same(&self, other: &Expr) -> bool {
+        let kind = mem::discriminant::<Converter>;
+        self.fetch == other.fetch
+            && self.converters.iter().chain(&other.converters).all(Converter::is_plain)
+            && self.converters.iter().map(kind).eq(other.converters.iter().map(kind))
     }
 
     /// The type of its values.

@@ -255,6 +255,27 @@ impl Fetch {
         )
     }
 
+    /// Whether asking changes nothing, and gives the same while messages, variables and first bytes stay as they are.
+    pub(super) fn is_steady(&self) -> bool {
+        match self {
+            Fetch::Http(fetch) => !matches!(fetch, HttpFetch::Auth(_) | HttpFetch::AuthGroup(_)),
+            Fetch::Const(_)
+            | Fetch::Absent
+            | Fetch::Src
+            | Fetch::SrcPort
+            | Fetch::Dst
+            | Fetch::DstPort
+            | Fetch::RcvdProxy
+            | Fetch::FrontendName
+            | Fetch::ListenerName
+            | Fetch::BackendName
+            | Fetch::Variable(..)
+            | Fetch::IsTls
+            | Fetch::Tls(_) => true,
+            _ => self.reads_first_bytes(),
+        }
+    }
+
     /// The value, and whether more bytes may change it.
     pub(super) fn fetch<'a, F: Facts>(
         &'a self,

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use serde::Serialize;
 
 use crate::policy::acl::{Test, Truth, Watch};
-use crate::policy::rule::{Rule, Verdict, next_rule_watched};
+use crate::policy::rule::{self, Rule, RuleList, Verdict, next_rule_watched};
 use crate::policy::sample::{Scratch, Value};
 use crate::proto::headers::HeadView;
 use crate::proxy::explain::Decision;
@@ -27,13 +27,13 @@ pub(in crate::proxy) enum List {
 /// The next rule that applies: [`crate::policy::rule::next_rule`], written down where a request is only explained.
 pub(in crate::proxy) fn next_rule<'r, A>(
     list: List,
-    rules: &'r [Rule<A>],
+    rules: &'r RuleList<A>,
     from: usize,
     facts: &SessionFacts<'_>,
     scratch: &mut Scratch,
 ) -> Verdict<'r, A> {
     match facts.session.core.trace.get() {
-        None => next_rule_watched(rules, from, facts, scratch, &mut ()),
+        None => rule::next_rule(rules, from, facts, scratch),
         Some(trace) => trace.walk(list, rules, from, facts, scratch),
     }
 }

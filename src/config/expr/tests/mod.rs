@@ -8,6 +8,7 @@ mod http;
 mod jwt;
 mod logs;
 mod properties;
+mod rules;
 
 use crate::base::id::{BackendId, FrontendId, ServerId, TableId};
 use crate::config::expr::{Acls, Context, ExprError, NameKind, Resolver, Scope, parse_condition, parse_expr};

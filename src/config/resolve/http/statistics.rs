@@ -101,7 +101,7 @@ pub(super) fn page(
     Some(Box::new(StatsPage {
         uri,
         refresh: section.duration("stats.refresh"),
-        rules,
+        rules: rules.into(),
         scope: scope.map(|word| if word == "." { name.to_owned() } else { word }).collect(),
         hide_version: section.flag("stats.hide-version").unwrap_or(false),
         node: shown(
