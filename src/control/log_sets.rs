@@ -12,7 +12,9 @@ use crate::control::logs::{Kind, Opened, Outlet, Outlets, State};
 use crate::control::otlp::Collector;
 use crate::model::LogTarget;
 use crate::model::log::{LogSet, Logging, Output, Ring};
+use crate::model::tls::ServerTls;
 use crate::rt::StartError;
+use crate::tls::{self, Connector};
 
 /// The addresses of log targets: looked up where it may take a while.
 #[derive(Clone, Default, Debug)]
@@ -56,20 +58,26 @@ impl Change {
     pub(super) fn new(
         logging: &Logging,
         resolved: &Resolved,
+        store: &tls::Store,
         find: impl Fn(&Output) -> Option<usize>,
     ) -> Result<Change, StartError> {
         let mut outlets = Vec::with_capacity(logging.outputs.len());
         for output in &logging.outputs {
             outlets.push(match find(output) {
                 Some(place) => Ok(place),
-                None => Err((output.clone(), open(output, &logging.rings, resolved)?)),
+                None => Err((output.clone(), open(output, &logging.rings, resolved, store)?)),
             });
         }
         Ok(Change { outlets, sets: logging.sets.clone() })
     }
 }
 
-fn open(output: &Output, rings: &[Ring], resolved: &Resolved) -> Result<Opened, StartError> {
+fn open(
+    output: &Output,
+    rings: &[Ring],
+    resolved: &Resolved,
+    store: &tls::Store,
+) -> Result<Opened, StartError> {
     let sink = |target: LogTarget| {
         let sink = LogSink::open(&target);
         sink.map(Opened::Sink).map_err(|e| StartError(format!("cannot open the log {target:?}: {e}")))
@@ -81,12 +89,17 @@ fn open(output: &Output, rings: &[Ring], resolved: &Resolved) -> Result<Opened, 
         Output::Udp(address) => Opened::Udp(resolved.get(address)?),
         Output::Tcp { address, framing } => Opened::Stream(resolved.get(address)?, *framing),
         Output::Unix(path) => Opened::Unix(path.clone()),
-        Output::Spans { address, path, service } => Opened::Spans(Collector {
-            address: resolved.get(address)?,
-            host: address.clone(),
-            path: path.clone(),
-            service: service.clone(),
-        }),
+        Output::Spans { address, path, service, tls } => {
+            let connector = |tls: &ServerTls| Connector::of_peer(tls, address, store);
+            let tls = tls.as_deref().map(connector).transpose();
+            Opened::Spans(Collector {
+                address: resolved.get(address)?,
+                host: address.clone(),
+                path: path.clone(),
+                service: service.clone(),
+                tls: tls.map_err(|e| StartError(format!("cannot speak TLS with {address}: {e}")))?,
+            })
+        }
         Output::Ring(index) => Opened::Ring(rings[*index].clone()),
     })
 }
@@ -96,13 +109,18 @@ impl Outlets {
     ///
     /// # Errors
     /// A file cannot be opened, or a name not resolved.
-    pub(super) fn prepare(&self, logging: &Logging, resolved: &Resolved) -> Result<Change, StartError> {
+    pub(super) fn prepare(
+        &self,
+        logging: &Logging,
+        resolved: &Resolved,
+        store: &tls::Store,
+    ) -> Result<Change, StartError> {
         let state = self.state.borrow();
-        Change::new(logging, resolved, |output| {
+        Change::new(logging, resolved, store, |output| {
             let is_same = |outlet: &Outlet| match (&outlet.kind, output) {
                 // Rings of two generations are the same if their settings are.
                 (Kind::Ring(ring), Output::Ring(index)) => *ring.settings() == logging.rings[*index],
-                (Kind::Ring(_), _) => false,
+                (Kind::Ring(_), _) | (_, Output::Spans { tls: Some(_), .. }) => false,
                 _ => outlet.output == *output,
             };
             state.outlets.iter().position(|outlet| outlet.as_ref().is_some_and(is_same))

@@ -27,6 +27,7 @@ use crate::model::log::{Framing, Header, LogSet, Logging, Output, Ring, Target};
 use crate::policy::log::{Dates, number_to, printable};
 use crate::proxy::log::{ENTRY_HEADER, LogSetup};
 use crate::rt::{self, Datagrams, StartError};
+use crate::tls;
 
 /// The ends of the cores' rings and what the lines go to; it travels to the control core.
 pub(super) struct Logs {
@@ -90,8 +91,8 @@ impl Logs {
     ///
     /// # Errors
     /// A file cannot be opened, or a name not resolved.
-    pub(super) fn open(&mut self, logging: &Logging) -> Result<(), StartError> {
-        self.change = Some(Change::new(logging, &Resolved::of(logging), |_| None)?);
+    pub(super) fn open(&mut self, logging: &Logging, store: &tls::Store) -> Result<(), StartError> {
+        self.change = Some(Change::new(logging, &Resolved::of(logging), store, |_| None)?);
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Spans on their way to a collector: OTLP over HTTP in batches, protobuf. Spans wait in a bounded queue; what does not fit, or
+//! Spans on their way to a collector: OTLP over HTTP or HTTPS in batches, protobuf. Spans wait in a bounded queue; what does not fit, or
 //! what the collector does not take in time, is dropped and counted like a log line.
 
 use std::cell::{Cell, RefCell};
@@ -17,10 +17,12 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, TracesData};
 use prost::Message;
 use serde_json::Value;
+use tracing::{info, warn};
 
 use crate::base::limits::{LOG_RETRY, SPAN_ATTEMPTS, SPAN_BATCH, SPAN_GATHER, SPAN_QUEUE, SPAN_TIMEOUT};
 use crate::proxy::trace::SPAN_HEADER;
 use crate::rt::{self, ConnectOptions};
+use crate::tls::{self, Connector, Failure, Transport};
 
 /// The way to a collector.
 pub(super) struct SpanExporter {
@@ -35,6 +37,8 @@ pub(super) struct Collector {
     pub(super) path: String,
     /// `service.name`.
     pub(super) service: String,
+    /// How to shake hands with it; `None`: it is plain.
+    pub(super) tls: Option<Connector>,
 }
 
 struct Shared {
@@ -95,6 +99,7 @@ impl SpanExporter {
 }
 
 async fn export(shared: Rc<Shared>) {
+    let mut was_taken = true;
     loop {
         poll_fn(|cx| {
             if shared.waiting.borrow().is_empty() && !shared.over.get() {
@@ -116,31 +121,49 @@ async fn export(shared: Rc<Shared>) {
             waiting.drain(..count).collect()
         };
         let count = batch.len() as u64;
-        if !send(&shared.collector, batch).await {
+        let sent = send(&shared.collector, batch).await;
+        let host = &shared.collector.host;
+        match &sent {
+            Ok(()) if !was_taken => info!("the collector {host} takes spans again"),
+            Err(why) if was_taken => {
+                warn!("the collector {host} takes no spans: {why}; they are dropped until it does");
+            }
+            _ => {}
+        }
+        was_taken = sent.is_ok();
+        if !was_taken {
             shared.dropped.set(shared.dropped.get() + count);
         }
     }
 }
 
-/// Whether the collector took it.
-async fn send(collector: &Collector, batch: Vec<Span>) -> bool {
+/// Hands a batch to the collector; `Err`: why it did not take it.
+async fn send(collector: &Collector, batch: Vec<Span>) -> Result<(), String> {
     let body = body(&collector.service, batch);
+    let mut why = String::new();
     for _ in 0..SPAN_ATTEMPTS {
         let status = rt::with_deadline(post(collector, &body), Some(rt::now() + SPAN_TIMEOUT)).await;
-        match status {
-            Ok(Ok(200..=299)) => return true,
+        why = match status {
+            Ok(Ok(200..=299)) => return Ok(()),
             // These ask for another attempt (OTLP, "Retryable Response Codes"); whatever else is an answer stays.
-            Ok(Ok(429 | 502..=504)) | Ok(Err(_)) | Err(_) => {}
-            Ok(Ok(_)) => return false,
-        }
+            Ok(Ok(status @ (429 | 502..=504))) => format!("status {status}"),
+            Ok(Ok(status)) => return Err(format!("status {status}")),
+            Ok(Err(error)) => rt::error::words(&error),
+            Err(rt::Elapsed) => "it does not answer".to_owned(),
+        };
         rt::sleep_until(rt::now() + LOG_RETRY).await;
     }
-    false
+    Err(why)
 }
 
 /// One request; the status of its response.
 async fn post(collector: &Collector, body: &[u8]) -> io::Result<u16> {
     let conn = rt::connect(rt::Target::Ip(collector.address), ConnectOptions::default()).await?;
+    let conn = Transport::plain(conn);
+    if let Some(connector) = &collector.tls {
+        // Boxed: most collectors are plain, and a handshake is large.
+        Box::pin(tls::connect(&conn, connector, None)).await.map_err(failed)?;
+    }
     let Collector { host, path, .. } = collector;
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-protobuf\r\nContent-Length: {}\r\n\
@@ -158,6 +181,15 @@ async fn post(collector: &Collector, body: &[u8]) -> io::Result<u16> {
     }
     let status = seen.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
     status.filter(|_| seen.starts_with(b"HTTP/1.")).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn failed(failure: Failure) -> io::Error {
+    match failure {
+        Failure::Io(error) => error,
+        Failure::Tls(error) => io::Error::other(error),
+        Failure::Closed => io::ErrorKind::UnexpectedEof.into(),
+        Failure::NotTls(_) | Failure::UnknownName(_) => io::Error::other("it does not speak TLS"),
+    }
 }
 
 fn body(service: &str, spans: Vec<Span>) -> Vec<u8> {

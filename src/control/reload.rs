@@ -102,8 +102,15 @@ struct Logs {
 }
 
 impl Logs {
-    fn open(base: &ControlBase, old: &Model, new: &Model, names: &Resolved) -> Result<Logs, rt::StartError> {
-        let lines = (old.logging != new.logging).then(|| base.logs.prepare(&new.logging, names));
+    fn open(
+        base: &ControlBase,
+        (old, new): (&Model, &Model),
+        names: &Resolved,
+        store: &tls::Store,
+    ) -> Result<Logs, rt::StartError> {
+        // Files of authorities may have changed where their names did not.
+        let differs = old.logging != new.logging || new.logging.over_tls().next().is_some();
+        let lines = differs.then(|| base.logs.prepare(&new.logging, names, store));
         let events = (old.global.log != new.global.log).then(|| Prepared::open(&new.global.log));
         let wrong = |e| rt::StartError(format!("cannot open the log {:?}: {e}", new.global.log));
         Ok(Logs { lines: lines.transpose()?, events: events.transpose().map_err(wrong)? })
@@ -404,7 +411,7 @@ async fn switch(
     let wrong = |rt::StartError(why): rt::StartError| {
         why.lines().map(|line| format!("error: {line}")).collect::<Refused>()
     };
-    let logs = Logs::open(base, &before.model, &model, log_names).map_err(wrong)?;
+    let logs = Logs::open(base, (&before.model, &model), log_names, &tls).map_err(wrong)?;
     let admin = admin::open_new(base, &model, &mut Legacy::default()).map_err(wrong)?;
     let passwords = base.passwords.borrow().next(&model, &load::cpus().unwrap_or_default());
     let passwords =

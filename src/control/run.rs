@@ -204,7 +204,7 @@ fn start_threads(
     let passwords = Passwords::start(&model, &cpus)
         .map_err(|e| StartError(format!("cannot start a thread that checks passwords: {e}")))?;
     let (log_setups, mut logs) = Logs::new(booted.len());
-    logs.open(&model.logging)?;
+    logs.open(&model.logging, &tls)?;
     let mut cores = Cores::new();
     let (mut copy_bytes, copies) = (0, booted.len() as u64 + 1);
     for (index, ((core, core_inbox), log)) in booted.into_iter().zip(inboxes).zip(log_setups).enumerate() {

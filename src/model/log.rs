@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use crate::model::tls::ServerTls;
 use crate::policy::log::{Keep, LogFormat};
 
 /// All outputs and the sets of targets.
@@ -46,7 +47,19 @@ pub enum Output {
         path: String,
         /// `service.name`.
         service: String,
+        /// How to shake hands with it; `None`: it is plain.
+        tls: Option<Box<ServerTls>>,
     },
+}
+
+impl Logging {
+    /// The peers that are spoken to over TLS: `host:port` and how.
+    pub fn over_tls(&self) -> impl Iterator<Item = (&str, &ServerTls)> {
+        self.outputs.iter().filter_map(|output| match output {
+            Output::Spans { address, tls: Some(tls), .. } => Some((address.as_str(), &**tls)),
+            _ => None,
+        })
+    }
 }
 
 /// How messages of a stream are told apart (RFC 6587).

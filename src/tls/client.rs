@@ -69,7 +69,6 @@ impl Servers {
 
 impl Connector {
     fn new(tls: &ServerTls, server: &Server, store: &Store) -> Result<Connector, Error> {
-        let provider = Arc::new(provider(&tls.parameters));
         let wanted = match (&tls.sni, &server.address) {
             (Some(sni), _) => sni.clone(),
             (None, ServerAddress::Name { host, .. }) => host.clone(),
@@ -77,9 +76,23 @@ impl Connector {
             // A UNIX socket has no name: nothing is asked for, and only `verifyhost` can be verified.
             _ => "0.0.0.0".to_owned(),
         };
-        let name_of = |name: String| {
-            ServerName::try_from(name).map_err(|e| Error::General(format!("{}: {e}", server.origin)))
-        };
+        Connector::build(tls, wanted, &server.origin, store)
+    }
+
+    /// How to shake hands with a peer `host:port` that is no server of a backend.
+    ///
+    /// # Errors
+    /// What rustls refuses.
+    pub fn of_peer(tls: &ServerTls, address: &str, store: &Store) -> Result<Connector, Error> {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Connector::build(tls, tls.sni.clone().unwrap_or(host), address, store)
+    }
+
+    fn build(tls: &ServerTls, wanted: String, origin: &str, store: &Store) -> Result<Connector, Error> {
+        let provider = Arc::new(provider(&tls.parameters));
+        let name_of =
+            |name: String| ServerName::try_from(name).map_err(|e| Error::General(format!("{origin}: {e}")));
         let mut identity = Xxh3::new();
         let inner = if tls.verify {
             let roots = store.trust.roots(&tls.ca_files);
@@ -87,7 +100,7 @@ impl Connector {
                 (root.subject.as_ref(), root.subject_public_key_info.as_ref()).hash(&mut identity);
             }
             let built = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
-            Some(built.map_err(|e| Error::General(format!("{}: {e}", server.origin)))?)
+            Some(built.map_err(|e| Error::General(format!("{origin}: {e}")))?)
         } else {
             None
         };

@@ -105,6 +105,12 @@ impl Store {
                     .or_insert_with(|| Named { origin: server.origin.clone(), ..Named::default() });
             }
         }
+        for (peer, tls) in model.logging.over_tls() {
+            if let Some(path) = tls.certificate.clone() {
+                let origin = format!("https://{peer}");
+                files.entry(path).or_insert_with(|| Named { origin, ..Named::default() });
+            }
+        }
         let paths: Vec<(PathBuf, Named)> = files.into_iter().collect();
         let loaded = load_all(&paths, old);
         let tickets = match old {

@@ -24,7 +24,7 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    /// Reads what the binds and servers of a model name.
+    /// Reads what the binds, servers and log targets of a model name.
     pub(super) fn load(model: &Model, problems: &mut Vec<Problem>) -> Trust {
         let mut trust = Trust::default();
         let mut note = |origin: &str, result: Result<(), (PathBuf, CertError)>| {
@@ -46,6 +46,9 @@ impl Trust {
             if let Some(tls) = server.tls.as_deref().filter(|tls| tls.verify) {
                 note(&server.origin, trust.add_roots(&tls.ca_files));
             }
+        }
+        for (peer, tls) in model.logging.over_tls().filter(|(_, tls)| tls.verify) {
+            note(&format!("https://{peer}"), trust.add_roots(&tls.ca_files));
         }
         trust
     }

@@ -1,10 +1,17 @@
 //! Traces: what servers hear of them, and the spans that a collector gets.
 
+use std::io::Write as _;
+use std::sync::Arc;
+
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::{Span, TracesData};
 use prost::Message as _;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::harness::http::ok;
+use crate::harness::tls::{Ca, response};
 use crate::harness::{Origin, Shardgate, until};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -19,6 +26,26 @@ fn collector() -> Origin {
             }
             shared.note(&request.body);
             wire.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+    })
+}
+
+/// The same over TLS, as `collector.example`.
+fn collector_over_tls(ca: &Ca) -> Origin {
+    let own = ca.make(&["collector.example"], &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+    let key = PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes()).expect("a key");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.expect("versions").with_no_client_auth();
+    let config = Arc::new(builder.with_single_cert(vec![own.der.clone()], key).expect("a certificate"));
+    Origin::new(move |stream, shared| {
+        let mut tls = StreamOwned::new(ServerConnection::new(config.clone()).expect("a server"), stream);
+        while let Ok((head, body)) = response(&mut tls) {
+            assert!(head.starts_with("POST /v1/traces HTTP/1.1"), "{head}");
+            shared.note(&body);
+            if tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").is_err() {
+                return;
+            }
         }
     })
 }
@@ -127,4 +154,30 @@ fn a_collector_that_is_away_slows_nobody() {
     }
     until("spans are dropped and counted", || gate.info("DroppedLogs").parse::<u64>().unwrap_or(0) >= 100);
     gate.finish();
+}
+
+#[test]
+fn a_collector_is_spoken_to_over_tls() {
+    let (ca, other) = (Ca::new(), Ca::new());
+    let origin = Origin::http(|_| ok("fine"));
+    let collector = collector_over_tls(&ca);
+    let keywords = |ca: &Ca| {
+        format!(
+            "trace.to = \"https://{}\"\ntrace.tls = {{ ca-file = \"{}\", verifyhost = \"collector.example\" }}",
+            collector.address,
+            ca.path("ca.pem").display()
+        )
+    };
+    let trusting = gate(&origin, &keywords(&ca));
+    assert_eq!(get(&trusting, "/secret", ""), 200);
+    until("the span is there", || spans(&collector).len() == 1);
+    trusting.finish();
+
+    // Who is not who it should be hears nothing, and the log says so.
+    let wary = gate(&origin, &keywords(&other));
+    assert_eq!(get(&wary, "/secret", ""), 200);
+    until("the span is dropped", || wary.info("DroppedLogs").parse::<u64>().unwrap_or(0) >= 1);
+    until("the log says why", || wary.log().contains("takes no spans: invalid peer certificate"));
+    assert_eq!(spans(&collector).len(), 1);
+    wary.finish();
 }

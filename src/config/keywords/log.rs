@@ -106,8 +106,11 @@ keywords! {
     "Give each request its place in a trace (W3C Trace Context): a `traceparent` of the client goes to the server as it is, and where there is none, or one that is no good, a trace begins.";
     "trace.context = true"
     "trace.to" in FRONTEND_DEFAULTS, Text, default "none", haproxy "";
-    "Record a span of each request and send it to this OpenTelemetry collector (OTLP over HTTP). Servers hear of that span as their parent; `trace.context` is implied.";
+    "Record a span of each request and send it to this OpenTelemetry collector (OTLP over HTTP, or HTTPS with `trace.tls`). Servers hear of that span as their parent; `trace.context` is implied.";
     "trace.to = \"http://127.0.0.1:4318/v1/traces\""
+    "trace.tls" in FRONTEND_DEFAULTS, Table(Scope::ServerTls), default "the authorities that the system trusts", haproxy "";
+    "How a collector of an https URL is spoken to, as [tls](#tls) of a server.";
+    "trace.to = \"https://collector.internal:4318\"\ntrace.tls.ca-file = \"internal-ca.pem\""
     "trace.sample" in FRONTEND_DEFAULTS, Text, default "\"100%\"", haproxy "";
     "Share of the traces that begin here and are recorded. Who comes with a trace has decided already.";
     "trace.to = \"http://127.0.0.1:4318\"\ntrace.sample = \"0.5%\""

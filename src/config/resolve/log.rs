@@ -145,8 +145,12 @@ impl Logs {
             return None;
         }
         let service = section.string("trace.service").unwrap_or_else(|| TAG.to_owned());
-        let set = to.and_then(|(address, path)| {
-            let output = self.output(Output::Spans { address, path, service: service.clone() });
+        let set = to.and_then(|(address, path, is_tls)| {
+            let tls = is_tls.then(|| super::tls::peer(section, "trace.tls"));
+            if tls.is_none() && section.table("trace.tls").is_some() {
+                section.error("trace.tls", "trace.to is no https URL", Some("write https://".to_owned()));
+            }
+            let output = self.output(Output::Spans { address, path, service: service.clone(), tls });
             let targets = vec![plain_target(output, Header::Raw, SPAN_BYTES)];
             self.add(LogSet { tag: service, hostname: None, targets })
         });
@@ -276,14 +280,14 @@ fn plain_target(output: usize, format: Header, len: u32) -> Target {
 }
 
 /// Address and path of `http://host:port/path`.
-fn collector(url: &str) -> Result<(String, String), Problem> {
+fn collector(url: &str) -> Result<(String, String, bool), Problem> {
     const FORM: &str = "write \"http://127.0.0.1:4318/v1/traces\"";
-    if url.starts_with("https://") {
-        let help = "send to a collector on this machine, which passes on over TLS";
-        return Err(Problem::with_help("spans go to collectors over plain HTTP alone", help));
-    }
     let wrong = || Problem::with_help(format!("\"{url}\" is no URL of a collector"), FORM);
-    let rest = url.strip_prefix("http://").ok_or_else(wrong)?;
+    let (is_tls, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+        (Some(rest), _) => (true, rest),
+        (None, Some(rest)) => (false, rest),
+        (None, None) => return Err(wrong()),
+    };
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
     let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
@@ -291,7 +295,7 @@ fn collector(url: &str) -> Result<(String, String), Problem> {
         return Err(wrong());
     }
     let address = host_and_port(host).map_err(|_| wrong())?;
-    Ok((address, if path.is_empty() { "/v1/traces".to_owned() } else { path.to_owned() }))
+    Ok((address, if path.is_empty() { "/v1/traces".to_owned() } else { path.to_owned() }, is_tls))
 }
 
 /// All of 56 bits.
@@ -474,17 +478,17 @@ mod tests {
     #[test]
     fn collectors_are_http_urls_with_a_port() {
         for (url, expected) in [
-            ("http://127.0.0.1:4318/v1/traces", Some(("127.0.0.1:4318", "/v1/traces"))),
-            ("http://collector:4318", Some(("collector:4318", "/v1/traces"))),
-            ("http://[::1]:80/", Some(("[::1]:80", "/"))),
+            ("http://127.0.0.1:4318/v1/traces", Some(("127.0.0.1:4318", "/v1/traces", false))),
+            ("http://collector:4318", Some(("collector:4318", "/v1/traces", false))),
+            ("http://[::1]:80/", Some(("[::1]:80", "/", false))),
             ("http://collector/v1/traces", None),
-            ("https://collector:4318", None),
+            ("https://collector:4318", Some(("collector:4318", "/v1/traces", true))),
             ("collector:4318", None),
             ("http://collector:4318/a b", None),
             ("http://col\r\nlector:4318", None),
         ] {
             let found = collector(url).ok();
-            let found = found.as_ref().map(|(address, path)| (address.as_str(), path.as_str()));
+            let found = found.as_ref().map(|(address, path, tls)| (address.as_str(), path.as_str(), *tls));
             assert_eq!(found, expected, "{url}");
         }
     }

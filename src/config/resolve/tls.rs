@@ -236,19 +236,29 @@ pub(super) fn server(server: &Section<'_>, mode: Mode) -> Option<Box<ServerTls>>
             section.context.error(at, "this is not the protocol of proto", Some(help));
         }
     }
-    let verify = section.string("verify").as_deref() != Some("none");
-    Some(Box::new(ServerTls {
-        parameters: parameters(&section, default_alpn),
-        verify,
-        ca_files: paths(&section, "ca-file"),
-        sni: section
-            .text("sni")
-            .filter(|text| !is_expression(&text.text))
-            .and_then(|_| name(&section, "sni")),
-        verify_host: name(&section, "verifyhost"),
-        certificate: paths(&section, "certificate").pop(),
+    Some(Box::new(with_peer(&section, default_alpn)))
+}
+
+/// TLS with a peer that speaks HTTP/1 and is no server of a backend: its settings stand in the table `key`.
+pub(super) fn peer(owner: &Section<'_>, key: &str) -> Box<ServerTls> {
+    let table = owner.table(key).unwrap_or(&EMPTY);
+    let section = Section::new(owner.context, Scope::ServerTls, owner.value_at(key), vec![table]);
+    if section.text("sni").is_some_and(|text| is_expression(&text.text)) {
+        section.error("sni", "there is no connection of a client that this expression could read", None);
+    }
+    Box::new(with_peer(&section, &[b"http/1.1"]))
+}
+
+fn with_peer(section: &Section<'_>, default_alpn: &[&[u8]]) -> ServerTls {
+    ServerTls {
+        parameters: parameters(section, default_alpn),
+        verify: section.string("verify").as_deref() != Some("none"),
+        ca_files: paths(section, "ca-file"),
+        sni: section.text("sni").filter(|text| !is_expression(&text.text)).and_then(|_| name(section, "sni")),
+        verify_host: name(section, "verifyhost"),
+        certificate: paths(section, "certificate").pop(),
         no_reuse: section.flag("no-ssl-reuse").unwrap_or(false),
-    }))
+    }
 }
 
 /// Whether the text of `sni` is an expression: names have neither arguments nor, without a dot, underscores.
