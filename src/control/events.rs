@@ -146,6 +146,15 @@ fn text(event: &Event, model: &Model) -> (Level, String) {
             let help = "raise the limit of open files (LimitNOFILE in the unit) or lower maxconn";
             (Level::Alert, format!("core {} cannot open connections to servers: {error}; {help}", core.0))
         }
+        Event::BuffersExhausted(core) => {
+            let max = model.global.buffers_max;
+            let help = "raise it, or find out who sends and is not read (show sess)";
+            let text = format!(
+                "core {} has all {max} receive buffers in use (tune.buffers-max): connections wait; {help}",
+                core.0
+            );
+            (Level::Alert, text)
+        }
         Event::SourcePortsExhausted { server, used, waiting } => {
             let server = &model.servers[*server];
             let backend = &model.backends[server.backend].name;
@@ -213,6 +222,42 @@ impl Repeats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_says_where_and_what_to_do() {
+        let config = "[global]\ntune.buffers-max = 64\n[defaults]\ntimeout.connect = \"1s\"\ntimeout.client = \"1s\"\n\
+            timeout.server = \"1s\"\n[frontend.fe]\nbind = { address = \"127.0.0.1:0\", name = \"b\" }\n\
+            default-backend = \"be\"\n[backend.be.server.s1]\naddress = \"127.0.0.1:1\"\n";
+        let (model, diagnostics) =
+            crate::control::load::from_text("t.toml", config).expect("the machine is known");
+        let model = model.unwrap_or_else(|| panic!("{diagnostics:?}"));
+        let core = crate::base::id::CoreId(3);
+        let bind = crate::base::id::ListenerId(0);
+        let error = "Too many open files".to_owned();
+        for (event, level, said) in [
+            (
+                Event::AcceptPaused { core, bind, error: error.clone() },
+                Level::Alert,
+                "core 3 pauses accepting on fe/b: Too many open files",
+            ),
+            (Event::AcceptResumed { core, bind }, Level::Notice, "core 3 accepts again on fe/b"),
+            (Event::Shortage { core, error }, Level::Alert, "LimitNOFILE"),
+            (Event::BuffersExhausted(core), Level::Alert, "all 64 receive buffers in use (tune.buffers-max)"),
+            (
+                Event::SourcePortsExhausted { server: crate::base::id::ServerId(0), used: 5, waiting: 2 },
+                Level::Alert,
+                "no free source port towards be/s1: 5 in use, 2 in TIME_WAIT; add",
+            ),
+            (
+                Event::QueueFull(crate::base::id::BackendId(0)),
+                Level::Warning,
+                "the queue of backend be is full",
+            ),
+        ] {
+            let (found, words) = text(&event, &model);
+            assert!(found == level && words.contains(said), "{found:?} {words}");
+        }
+    }
 
     fn s(n: u64) -> Now {
         Now(n * 1_000_000_000)

@@ -221,6 +221,8 @@ pub enum Event {
         /// What the kernel said.
         error: String,
     },
+    /// Connections wait because every receive buffer of a core holds bytes.
+    BuffersExhausted(CoreId),
     /// All source ports towards a server are in use.
     SourcePortsExhausted {
         /// The server.

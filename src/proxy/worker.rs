@@ -8,7 +8,7 @@ use crate::base::id::CoreId;
 use crate::base::shared;
 use crate::proxy::core::{CoreBase, Generation};
 use crate::proxy::log::LogSetup;
-use crate::proxy::message::{ToControl, ToCore};
+use crate::proxy::message::{Event, ToControl, ToCore};
 use crate::proxy::session::Info;
 use crate::proxy::{idle, idle_share, listener, lot, queue};
 use crate::rt::{self, Mailbox, Sender};
@@ -169,7 +169,13 @@ pub fn publish_runtime(cells: &CoreCells) {
 
 /// Copies what the runtime counts into this core's cells.
 async fn publish_activity(core: Rc<CoreBase>) {
+    let mut told = 0;
     loop {
+        let short = rt::limits::buffers_short();
+        if short > told {
+            core.current().event(Event::BuffersExhausted(core.id));
+            told = short;
+        }
         let (pipes, free, misses) = rt::splice::counts();
         let cells = &core.cells;
         publish_runtime(cells);

@@ -48,6 +48,8 @@ struct Pool {
     waiting: Vec<Waker>,
     count: u16,
     exhausted: u64,
+    /// Receives that waited because all buffers hold bytes.
+    short: u64,
 }
 
 impl Pool {
@@ -187,6 +189,7 @@ pub(super) fn install(submitter: &Submitter<'_>, count: u16) -> io::Result<()> {
             waiting: Vec::new(),
             count,
             exhausted: 0,
+            short: 0,
         });
     });
     offer();
@@ -247,6 +250,7 @@ pub(super) fn available(waker: &Waker) -> bool {
     with_pool(|pool| {
         let any = pool.offered > 0 || !pool.free.is_empty();
         if !any && !pool.waiting.iter().any(|w| w.will_wake(waker)) {
+            pool.short += 1;
             pool.waiting.push(waker.clone());
         }
         any
@@ -263,6 +267,11 @@ pub(super) fn used() -> u64 {
 /// How often the kernel ran out of buffers on this core.
 pub(super) fn exhausted() -> u64 {
     POOL.with_borrow(|pool| pool.as_ref().map_or(0, |p| p.exhausted))
+}
+
+/// How many receives of this core waited because every buffer held bytes.
+pub(super) fn short() -> u64 {
+    POOL.with_borrow(|pool| pool.as_ref().map_or(0, |p| p.short))
 }
 
 fn with_pool<R>(f: impl FnOnce(&mut Pool) -> R) -> R {

@@ -397,6 +397,11 @@ pub mod limits {
         bufs::exhausted()
     }
 
+    /// How many receives of this core waited because every buffer held bytes.
+    pub fn buffers_short() -> u64 {
+        bufs::short()
+    }
+
     /// CPU time of this core's thread in nanoseconds.
     pub fn cpu_ns() -> u64 {
         sys::thread_cpu_ns()
