@@ -1,7 +1,8 @@
-//! Access lines: compared with those of HAProxy for the same scripted exchanges, in real rsyslog, to targets that are slow.
+//! Access lines: compared with those of HAProxy for the same scripted exchanges, in real rsyslog and syslog-ng, to targets that are slow.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
@@ -444,37 +445,64 @@ fn a_target_that_takes_nothing_slows_nobody() {
     gate.finish();
 }
 
+/// A recipe of the page about URLs, for this port and this file.
+fn recipe(place: usize, proof: &str, port: u16, file: &Path) -> String {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/scenarios/readable-urls-in-syslog.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let recipe = page.split("```\n").nth(place).expect("the recipe");
+    assert!(recipe.contains(proof), "{recipe}");
+    recipe
+        .replace("port=\"514\"", &format!("port=\"{port}\""))
+        .replace("port(514)", &format!("port({port})"))
+        .replace("/var/log/lb.log", &file.to_string_lossy())
+}
+
 #[test]
 fn rsyslog_writes_whole_urls() {
-    let ca = Ca::new();
-    let pem = ca.bundle("site.pem", &["test.domain.tld"]);
-    let origin = Origin::http(|_| ok("fine"));
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let port = free_address().port();
-    let file = dir.path().join("lb.log");
-    let page = std::fs::read_to_string(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/docs/scenarios/readable-urls-in-syslog.md"
-    ))
-    .expect("the page");
-    let recipe = page.split("```\n").nth(2).expect("the recipe of rsyslog");
-    assert!(recipe.contains("imudp"), "{recipe}");
-    let conf = recipe
-        .replace("port=\"514\"", &format!("port=\"{port}\""))
-        .replace("/var/log/lb.log", &file.to_string_lossy());
+    let (port, file) = (free_address().port(), dir.path().join("lb.log"));
+    let conf = recipe(2, "imudp", port, &file);
     let path = dir.path().join("rsyslog.conf");
     std::fs::write(&path, format!("global(workDirectory=\"{}\")\n{conf}", dir.path().display()))
         .expect("written");
-    let mut rsyslog = Command::new(program("rsyslogd"))
-        .args(["-n", "-f"])
-        .arg(&path)
-        .arg("-i")
-        .arg(dir.path().join("pid"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("rsyslogd runs");
-    until("rsyslog listens", || UdpSocket::bind(("127.0.0.1", port)).is_err());
+    let mut rsyslog = Command::new(program("rsyslogd"));
+    rsyslog.args(["-n", "-f"]).arg(&path).arg("-i").arg(dir.path().join("pid"));
+    whole_urls_arrive(&mut rsyslog, port, &file);
+}
+
+#[test]
+fn syslog_ng_writes_whole_urls() {
+    // Its package and that of rsyslog exclude each other: tests/run unpacks it here.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/syslog-ng/usr");
+    let libraries = root.join("lib/syslog-ng");
+    if !root.join("sbin/syslog-ng").is_file() {
+        eprintln!("syslog-ng is missing; tests/run unpacks it");
+        return;
+    }
+    let modules = std::fs::read_dir(&libraries).expect("its libraries").filter_map(Result::ok);
+    let modules = modules.map(|entry| entry.path()).find(|path| path.is_dir()).expect("its modules");
+    let version = modules.file_name().expect("the version").to_string_lossy().into_owned();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (port, file) = (free_address().port(), dir.path().join("lb.log"));
+    let conf = recipe(4, "transport(\"udp\")", port, &file);
+    let path = dir.path().join("syslog-ng.conf");
+    std::fs::write(&path, format!("@version: {version}\n{conf}")).expect("written");
+    let mut syslog_ng = Command::new(root.join("sbin/syslog-ng"));
+    syslog_ng.args(["-F", "--no-caps"]).arg(format!("--module-path={}", modules.display()));
+    for (option, name) in [("-p", "pid"), ("-R", "persist"), ("-c", "control")] {
+        syslog_ng.arg(option).arg(dir.path().join(name));
+    }
+    syslog_ng.arg("-f").arg(&path).env("LD_LIBRARY_PATH", &libraries);
+    whole_urls_arrive(&mut syslog_ng, port, &file);
+}
+
+/// What the page about URLs promises, with this syslog server, which writes to `file`.
+fn whole_urls_arrive(server: &mut Command, port: u16, file: &Path) {
+    let ca = Ca::new();
+    let pem = ca.bundle("site.pem", &["test.domain.tld"]);
+    let origin = Origin::http(|_| ok("fine"));
+    let mut server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the server runs");
+    until("the syslog server listens", || UdpSocket::bind(("127.0.0.1", port)).is_err());
     let gate = scenario(
         "readable-urls-in-syslog",
         &[
@@ -498,7 +526,7 @@ fn rsyslog_writes_whole_urls() {
         .output()
         .expect("curl runs");
     assert_eq!(String::from_utf8_lossy(&curl.stdout), "fine");
-    let read = || std::fs::read_to_string(&file).unwrap_or_default();
+    let read = || std::fs::read_to_string(file).unwrap_or_default();
     // What the process says of itself is there too.
     until("both lines in the file", || read().matches("/blah HTTP/1.1").count() >= 2);
     let text = read();
@@ -510,6 +538,6 @@ fn rsyslog_writes_whole_urls() {
     drop(client);
     gate.finish();
     // Ours, by its id; it ends on its own terms.
-    rsyslog.kill().expect("our own child");
-    rsyslog.wait().expect("our own child");
+    server.kill().expect("our own child");
+    server.wait().expect("our own child");
 }
