@@ -81,7 +81,46 @@ def origin_core(scenario):
 
 
 @contextlib.contextmanager
-def origin(tools, scenario):
+def origin(tools, scenario, program="own"):
+    """The servers behind the proxies; yields their ports. `program` is who serves HTTP: `own` or `nginx`."""
+    with own_origin(tools, scenario) as ports:
+        if program == "own":
+            yield ports
+            return
+        if scenario.service != "http" or scenario.load == "websocket":
+            sys.exit(f"bench/run: nginx is an origin of HTTP alone: {scenario.title}")
+        with nginx_origin(tools, scenario) as port:
+            yield {**ports, "http": port}
+
+
+@contextlib.contextmanager
+def nginx_origin(tools, scenario):
+    """nginx with files whose names are their lengths, which is what the paths of the scenarios end with."""
+    with tempfile.TemporaryDirectory(prefix="shardgate-origin-") as directory:
+        port, files = free_port(), Path(directory) / "files"
+        files.mkdir()
+        for size in (100, 100_000, 10_000_000):
+            (files / str(size)).write_bytes(b"x" * size)
+        # Its workers are somebody else where root starts it.
+        for path in (Path(directory), files):
+            path.chmod(0o755)
+        config = Path(directory) / "nginx.conf"
+        template = (PEERS / "origin-nginx.conf").read_text()
+        config.write_text(template.replace("@DIR@", directory).replace("@PORT@", str(port)))
+        with open(Path(directory) / "log", "w+") as log:
+            process = subprocess.Popen(
+                ["taskset", "-c", origin_core(scenario), tools["nginx"], "-p", directory, "-c", config], stdout=log, stderr=log
+            )
+            try:
+                wait_until(lambda: answers(port), process, lambda: log_text(log), "the origin nginx")
+                yield port
+            finally:
+                process.terminate()
+                process.wait(10)
+
+
+@contextlib.contextmanager
+def own_origin(tools, scenario):
     process = subprocess.Popen(
         ["taskset", "-c", origin_core(scenario), tools["origin"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -131,7 +170,7 @@ def running(proxy, scenario, tools, ports, args):
         with open(Path(directory) / "log", "w+") as log:
             process = subprocess.Popen(["taskset", "-c", cores, *command], stdout=log, stderr=log)
             try:
-                wait_until(lambda: answers(port), process, lambda: log_text(log), proxy)
+                wait_until(lambda: answers(port), process, lambda: log_text(log), proxy.name)
                 # Workers of a program that reloads come and go; `aside` counts what they use.
                 yield port, [process.pid] if scenario.aside == "reload" else [process.pid, *children(process.pid)], directory
             finally:
@@ -195,11 +234,11 @@ def answers(port):
     return False
 
 
-def wait_until(condition, process, log, proxy):
+def wait_until(condition, process, log, name):
     deadline = time.monotonic() + 10
     while not condition():
         if process.poll() is not None or time.monotonic() > deadline:
-            sys.exit(f"bench/run: {proxy.name} does not come up (exit {process.poll()}):\n{log()}")
+            sys.exit(f"bench/run: {name} does not come up (exit {process.poll()}):\n{log()}")
         time.sleep(0.02)
 
 
