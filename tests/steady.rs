@@ -335,5 +335,6 @@ fn a_request_allocates_nothing_on_its_data_core() {
         count(&mut clients, &get("/100"), 100)
     });
     assert!(plain > 0, "the counter counts");
-    assert!(telling < plain + COUNTED / 20, "{telling} allocations in {COUNTED} requests where {plain} do");
+    // Sessions that begin anew on a slow machine are noise on both sides; one field that is read again would count 1600.
+    assert!(telling < plain + COUNTED / 4, "{telling} allocations in {COUNTED} requests where {plain} do");
 }
