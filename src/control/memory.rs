@@ -7,6 +7,7 @@ use crate::base::id::ServerId;
 use crate::control::core::{Control, Notice};
 use crate::control::drift::configured_address;
 use crate::control::events::Level;
+use crate::control::resolve;
 use crate::control::servers::ServerState;
 use crate::control::state::file::{self, StateFile};
 use crate::control::state::journal::{HealthRecord, Record, State};
@@ -30,6 +31,8 @@ impl Control {
     /// Once the names of servers are known as far as they will be: puts in place what was recalled, from `origin`.
     pub(super) fn resume(&self, health: impl IntoIterator<Item = HealthRecord>, origin: &str) {
         self.reapply(origin);
+        // An override of an address that was dropped kept its server from the address of its name.
+        resolve::settle(self);
         let lookup = self.lookup();
         for record in health {
             if let Some(id) = lookup.server(&record.backend, &record.server)
