@@ -385,7 +385,7 @@ impl Source {
 fn run(source: &Source, takeover: Option<PathBuf>) -> ExitCode {
     match load(source) {
         Ok((model, warnings, text)) => {
-            let config = Some(control::Config { source: source.place(), text });
+            let config = Some(control::Config { source: source.place(), text, maxconn: None });
             control::run(model, control::Options { warnings, config, takeover, ..Default::default() })
         }
         Err(code) => code,

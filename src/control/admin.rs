@@ -269,9 +269,11 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 /// Removes the files of the admin sockets.
-pub(super) fn remove_files(base: &ControlBase) {
+pub(super) fn remove_files(base: &ControlBase, with_inherited: bool) {
     for gate in base.admin_gates.take() {
-        gate.remove_file();
+        if with_inherited || !gate.is_inherited {
+            gate.remove_file();
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::control::events::{Events, Level};
 use crate::control::facts::KeptPercentiles;
 use crate::control::gather::Gathers;
 use crate::control::generations::Generations;
-use crate::control::listeners;
+use crate::control::listeners::{self, Made};
 use crate::control::load::Source;
 use crate::control::log_ring::EventRing;
 use crate::control::log_sink::LogSink;
@@ -102,6 +102,8 @@ pub(super) struct Start {
     pub(super) on_ready: Option<crate::control::run::OnReady>,
     /// Sockets of the process before, as far as they are not in use yet.
     pub(super) legacy: Legacy,
+    /// Files of sockets that nobody serves yet.
+    pub(super) made: Made,
 }
 
 /// Called on the control core once everything listens, with the address of each bind; it may start tasks there.
@@ -114,6 +116,8 @@ pub struct Config {
     pub source: Source,
     /// What stood in it.
     pub text: Arc<str>,
+    /// What the command line says of `maxconn`, whatever stands there.
+    pub maxconn: Option<u32>,
 }
 
 /// What does not change while the process runs.
@@ -203,6 +207,8 @@ pub(super) struct ControlBase {
     pub(super) passwords: RefCell<Passwords>,
     /// Another process has taken over: files of sockets and of state are its own, and admin connections too.
     pub(super) handed_over: Cell<bool>,
+    /// The sockets of binds are with the service manager: the files of UNIX sockets stay for the process that comes next.
+    pub(super) left_behind: Cell<bool>,
 }
 
 impl Deref for Control {
@@ -330,6 +336,7 @@ impl Control {
             admin_gates: RefCell::default(),
             passwords: RefCell::new(passwords),
             handed_over: Cell::new(false),
+            left_behind: Cell::new(false),
             cores,
             log,
             logs,

@@ -207,7 +207,7 @@ fn serve(arguments: &Arguments, words: &[OsString]) -> ExitCode {
         model,
         control::Options {
             warnings,
-            config: Some(control::Config { source, text }),
+            config: Some(control::Config { source, text, maxconn: arguments.maxconn }),
             on_ready: Some(Box::new(ready)),
             admin,
             ..Default::default()

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use crate::base::id::{IdVec, ListenerId};
 use crate::base::net::Addr;
@@ -20,6 +21,28 @@ pub(super) struct Opened {
     pub(super) addresses: IdVec<ListenerId, String>,
     /// Binds that wait, and why.
     pub(super) waiting: Vec<(ListenerId, String)>,
+    /// Files of sockets that nobody serves yet.
+    pub(super) made: Made,
+}
+
+/// Files of UNIX sockets that were made; they go again unless somebody serves what listens there.
+#[derive(Default)]
+pub(super) struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// They are served.
+    pub(super) fn keep(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // Somebody else may have removed it; there is nobody to tell.
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 /// Opens the sockets of all binds that are `wanted`; `cpus` are those of the data cores.
@@ -36,6 +59,7 @@ pub(super) fn open_all(
         sockets: cpus.iter().map(|_| Vec::new()).collect(),
         addresses: model.binds.values().map(|bind| configured(&bind.address)).collect(),
         waiting: Vec::new(),
+        made: Made::default(),
     };
     let mut failed = Vec::new();
     if let Some(server) = model.servers.values().find(|server| server.source_is_client)
@@ -48,8 +72,13 @@ pub(super) fn open_all(
         ));
     }
     for (id, bind) in model.binds.iter().filter(|(id, _)| wanted(*id)) {
-        match open(bind, cpus, legacy.bind(model, id)) {
+        let there = legacy.bind(model, id);
+        let is_new = there.is_none();
+        match open(bind, cpus, there) {
             Ok((sockets, address)) => {
+                if let (true, BindAddress::Unix(path)) = (is_new, &bind.address) {
+                    opened.made.0.push(path.clone());
+                }
                 opened.addresses[id] = address;
                 for (core, socket) in sockets {
                     opened.sockets[core].push((id, socket));

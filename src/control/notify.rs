@@ -1,6 +1,7 @@
 //! Tells the service manager how the process is (sd_notify(3)): a datagram to the socket that `NOTIFY_SOCKET` names. While the
 //! process stops, its listening sockets stay with the manager (FDSTORE): who connects meanwhile finds the process that comes next.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -11,8 +12,27 @@ use std::time::Duration;
 
 use crate::rt;
 
-/// The name of the sockets that are left with the manager.
+/// How the names of sockets begin that are left with the manager.
 const KEPT: &str = "shardgate";
+
+/// What a socket that was left with the manager is named by: see `takeover::Described::marks`.
+pub(super) type Marks = [u64; 3];
+
+fn kept_name([bind, frontend, socket]: Marks) -> String {
+    format!("{KEPT}-{bind:016x}-{frontend:016x}-{socket:016x}")
+}
+
+fn marks_of(name: &str) -> Option<Marks> {
+    let mut parts =
+        name.strip_prefix(KEPT)?.strip_prefix('-')?.split('-').map(|part| u64::from_str_radix(part, 16).ok());
+    let marks = [parts.next()??, parts.next()??, parts.next()??];
+    parts.next().is_none().then_some(marks)
+}
+
+/// What each socket that the manager passes is named by, if a process of ours left it.
+pub(super) fn kept() -> Vec<Option<Marks>> {
+    env::var("LISTEN_FDNAMES").unwrap_or_default().split(':').map(marks_of).collect()
+}
 
 /// Says `READY=1`, `STOPPING=1` or another assignment. Without a service manager, or when it does not listen, nothing
 /// happens: the process serves all the same.
@@ -27,10 +47,10 @@ pub(super) fn is_managed() -> bool {
     env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-/// Leaves sockets with the service manager. One that keeps none (`FileDescriptorStoreMax=`) closes them.
-pub(super) fn keep(sockets: &[OwnedFd]) {
+/// Leaves the sockets of a bind with the service manager. One that keeps none (`FileDescriptorStoreMax=`) closes them.
+pub(super) fn keep(marks: Marks, sockets: &[OwnedFd]) {
     let Some(socket) = env::var_os("NOTIFY_SOCKET") else { return };
-    let message = format!("FDSTORE=1\nFDNAME={KEPT}");
+    let message = format!("FDSTORE=1\nFDNAME={}", kept_name(marks));
     for some in sockets.chunks(rt::PASSED_MAX) {
         send(&socket, &message, some);
     }
@@ -39,8 +59,9 @@ pub(super) fn keep(sockets: &[OwnedFd]) {
 /// What was left with the manager is in use here, or is of no use any more.
 pub(super) fn forget_kept() {
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
-    if names.split(':').any(|name| name == KEPT) {
-        notify(&format!("FDSTOREREMOVE=1\nFDNAME={KEPT}"));
+    let ours = |name: &&str| *name == KEPT || marks_of(name).is_some();
+    for name in names.split(':').filter(ours).collect::<BTreeSet<_>>() {
+        notify(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
     }
 }
 
@@ -80,6 +101,16 @@ mod tests {
             let mut message = [0; 64];
             let len = receiver.recv(&mut message).expect("received");
             assert_eq!(&message[..len], b"READY=1");
+        }
+    }
+
+    #[test]
+    fn marks_are_read_as_they_were_written() {
+        for marks in [[1, 2, 3], [u64::MAX, 0, 7]] {
+            assert_eq!(marks_of(&kept_name(marks)), Some(marks));
+        }
+        for name in ["", "shardgate", "shardgate-1-2", "shardgate-1-2-3-4", "web-1-2-3", "shardgate-x-1-2"] {
+            assert_eq!(marks_of(name), None, "{name}");
         }
     }
 

@@ -314,6 +314,9 @@ async fn attempt(
         return Err(vec![format!("error: the sandbox of this process does not allow {missing}: restart it")]);
     }
     keep_fixed(base, &before.model, &mut model, &mut warnings);
+    if let Some(maxconn) = base.process.config.as_ref().and_then(|config| config.maxconn) {
+        model.global.maxconn = Some(maxconn);
+    }
     model.name_internal_socket(base.process.web_socket.clone());
     drop(before);
     let number = run(base, model, tls, &log_names).await?;
@@ -358,7 +361,7 @@ async fn on_thread(
     let thread = std::thread::Builder::new().name("reload".to_owned());
     thread
         .spawn(move || {
-            rt::machine::step_back();
+            rt::machine::step_aside(&load::cpus().unwrap_or_default());
             tell.send(Notice::Loaded(Box::new(Loaded(work()))));
         })
         .map_err(|e| vec![format!("cannot start a thread: {e}")])?;
@@ -420,6 +423,8 @@ async fn switch(
     let is_new = |id| origins.listeners[id].is_none();
     let mut opened = listeners::open_all(&model, cpus, is_new, &mut Legacy::default()).map_err(wrong)?;
     let sockets = std::mem::take(&mut opened.sockets);
+    // Nothing fails from here on.
+    opened.made.keep();
     let shards: Vec<Shard> =
         base.collector.borrow().shards().iter().map(|shard| shard.next(&origins)).collect();
     let control = commit(base, &before, (Arc::new(model), tls, logs), &origins, shards, opened);

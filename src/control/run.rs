@@ -205,6 +205,7 @@ fn start_threads(
         .map_err(|e| StartError(format!("cannot start a thread that checks passwords: {e}")))?;
     let (log_setups, mut logs) = Logs::new(booted.len());
     logs.open(&model.logging, &tls)?;
+    let leader = peers.clone();
     let mut cores = Cores::new();
     let (mut copy_bytes, copies) = (0, booted.len() as u64 + 1);
     for (index, ((core, core_inbox), log)) in booted.into_iter().zip(inboxes).zip(log_setups).enumerate() {
@@ -257,12 +258,15 @@ fn start_threads(
         companion,
         on_ready,
         legacy,
+        made: opened.made,
     };
     let outcome = Arc::new(OnceLock::new());
     let told = outcome.clone();
+    let leader = Leader(leader);
     cores.start(control_core, move || async move {
         // Only this task sets it, once.
         let _ = told.set(control(start).await);
+        drop(leader);
     })?;
     // An error of a core's thread says more than the control core's "has ended".
     cores.join()?;
@@ -278,6 +282,15 @@ fn replace(control: &Control, legacy: Legacy) {
             control.say(Level::Notice, "the process before has handed over and leaves".to_owned());
         }
         Err(e) => control.say(Level::Alert, format!("the process before may go on, stop it by hand: {e}")),
+    }
+}
+
+/// Lives as long as the control core: without it, and also if its thread never came to run, the data cores leave.
+struct Leader(Vec<Sender<ToCore>>);
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|core| core.send(ToCore::Exit));
     }
 }
 
@@ -300,6 +313,8 @@ async fn control(mut start: Start) -> Result<(), StartError> {
     let on_ready = start.on_ready.take();
     let memory = start.memory.take();
     let mut legacy = std::mem::take(&mut start.legacy);
+    let mut made = std::mem::take(&mut start.made);
+    let mut serves = false;
     let (control, notices, inbox, signals) = Control::new(start);
     let base = control.base().clone();
     rt::spawn(core::read_signals(base.clone(), signals));
@@ -329,6 +344,8 @@ async fn control(mut start: Start) -> Result<(), StartError> {
         rt::spawn(core::tick(base.clone()));
         control.say_ready();
         replace(&control, legacy);
+        made.keep();
+        serves = true;
         notify(&format!("MAINPID={}\nREADY=1", std::process::id()));
         notify::forget_kept();
         rt::spawn(watchdog::run(base.clone()));
@@ -343,12 +360,18 @@ async fn control(mut start: Start) -> Result<(), StartError> {
     if let Err(StartError(reason)) = &result {
         control.say(Level::Alert, reason.clone());
     }
+    // What did not come to serve removes what it made and nothing of another process.
+    drop(made);
     if !control.handed_over.get() {
-        // Last, so that it tells how everything was at the end.
-        control.remember(control.health_records());
+        if serves {
+            // Last, so that it tells how everything was at the end.
+            control.remember(control.health_records());
+            if !control.left_behind.get() {
+                listeners::remove_files(&control.model);
+            }
+        }
         drop(control.state_file.take());
-        admin::remove_files(&control);
-        listeners::remove_files(&control.model);
+        admin::remove_files(&control, serves);
     }
     control.events.finish();
     control.logs.finish();

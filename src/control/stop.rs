@@ -238,8 +238,8 @@ fn drain(control: &Control) {
     // time for it.
     let grace = if control.handed_over.get() { HANDOVER_GRACE } else { Duration::ZERO };
     control.broadcast(|| ToCore::Drain { grace });
-    // New connections are refused rather than left to wait in a socket whose file is still there.
-    if !control.handed_over.get() {
+    // New connections are refused rather than left to wait in a socket whose file is still there, unless somebody comes for them.
+    if !control.handed_over.get() && !control.left_behind.get() {
         listeners::remove_files(&control.model);
     }
 }

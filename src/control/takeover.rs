@@ -5,6 +5,7 @@
 //! The replaced process answers `takeover sockets` on its admin socket with one line a socket, and the socket beside it; on
 //! `takeover done` it stops accepting, finishes what runs and leaves. If the connection ends before, nothing has happened.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
@@ -13,11 +14,13 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use xxhash_rust::xxh3::Xxh3;
+
 use crate::base::id::{Id, ListenerId};
 use crate::control::admin;
 use crate::control::core::Control;
 use crate::control::listeners::configured;
-use crate::control::notify;
+use crate::control::notify::{self, Marks};
 use crate::model::{AdminEndpoint, Bind, BindAddress, Model};
 use crate::rt::{self, Conn, StartError};
 
@@ -48,6 +51,8 @@ enum What {
     Admin(String),
     /// It comes from the service manager and listens there.
     Address(String),
+    /// That of a bind of a process before, which left it with the service manager.
+    Kept(Marks),
 }
 
 /// A bind as two processes can compare it.
@@ -98,15 +103,10 @@ impl Legacy {
         let bind = &model.binds[id];
         // Without a port of its own a socket is that of its frontend alone.
         let movable = !matches!(bind.address, BindAddress::Ip(ip) if ip.port() == 0);
-        let same = |level: u32, what: &What| match what {
-            What::Bind(known) => {
-                known.socket == wanted.socket
-                    && match level {
-                        0 => known.frontend == wanted.frontend && known.name == wanted.name,
-                        1 => known.frontend == wanted.frontend,
-                        _ => movable,
-                    }
-            }
+        let marks = wanted.marks();
+        let same = |level: usize, what: &What| match what {
+            What::Bind(known) => known.marks()[level] == marks[level] && (level < 2 || movable),
+            What::Kept(known) => known[level] == marks[level] && (level < 2 || movable),
             What::Address(address) => level == 2 && is_plain(bind) && *address == wanted.socket.address,
             What::Admin(_) => false,
         };
@@ -119,7 +119,7 @@ impl Legacy {
         let wanted = admin::name(at);
         let same = |what: &What| match what {
             What::Admin(known) | What::Address(known) => *known == wanted,
-            What::Bind(_) => false,
+            What::Bind(_) | What::Kept(_) => false,
         };
         let at = self.sockets.iter().position(|known| same(&known.what))?;
         self.sockets.remove(at).sockets.into_iter().next()
@@ -147,6 +147,25 @@ impl Legacy {
         } else {
             Err(io::Error::other(answer.trim_end().to_owned()))
         }
+    }
+}
+
+impl Described {
+    /// What two processes compare it by: the same bind, another one of the same frontend, another frontend's with such a
+    /// socket.
+    fn marks(&self) -> Marks {
+        let Described { frontend, name, socket } = self;
+        let Socket { address, interface, transparent, v6only } = socket;
+        let flags = format!("{transparent}{v6only}");
+        let mark = |parts: &[&str]| {
+            let mut hash = Xxh3::new();
+            for part in [address.as_str(), interface, &flags].iter().chain(parts) {
+                hash.update(&part.len().to_le_bytes());
+                hash.update(part.as_bytes());
+            }
+            hash.digest()
+        };
+        [mark(&[frontend, name]), mark(&[frontend]), mark(&[])]
     }
 }
 
@@ -236,6 +255,8 @@ fn write_line(what: &What, out: &mut String) {
     // Writing to a string cannot fail.
     let _ = match what {
         What::Admin(at) | What::Address(at) => writeln!(out, "admin\t{at}"),
+        // Only what this process has itself is passed on, and it knows whose that is.
+        What::Kept(_) => Ok(()),
         What::Bind(Described { frontend, name, socket }) => {
             let Socket { address, interface, transparent, v6only } = socket;
             writeln!(out, "bind\t{frontend}\t{name}\t{address}\t{interface}\t{transparent}\t{v6only}")
@@ -273,22 +294,23 @@ pub(super) async fn hand_over(control: &Control, conn: &Conn) -> io::Result<()> 
     Ok(())
 }
 
-/// The process is about to stop: the service manager keeps what listens on a port of its own, so that who connects meanwhile
-/// waits for the process that comes next rather than being refused.
+/// The process is about to stop: the service manager keeps what listens, so that who connects meanwhile waits for the process
+/// that comes next rather than being refused. Inherited sockets it has already.
 pub(super) async fn leave(control: &Control) {
     if control.handed_over.get() || !notify::is_managed() {
         return;
     }
-    let is_kept = |key: u64| {
-        let bind = control.live.bind_of(key).map(|id| &control.model.binds[id]);
-        bind.is_some_and(|bind| {
-            is_plain(bind) && matches!(bind.address, BindAddress::Ip(address) if address.port() != 0)
-        })
-    };
-    let sockets = crate::control::gather::listeners(control).await;
-    let sockets: Vec<OwnedFd> =
-        sockets.into_iter().filter(|(key, _)| is_kept(*key)).map(|(_, socket)| socket).collect();
-    notify::keep(&sockets);
+    let mut binds: BTreeMap<Marks, Vec<OwnedFd>> = BTreeMap::new();
+    for (key, socket) in crate::control::gather::listeners(control).await {
+        let Some(id) = control.live.bind_of(key) else { continue };
+        if !matches!(control.model.binds[id].address, BindAddress::Fd(_)) {
+            binds.entry(describe(&control.model, id).marks()).or_default().push(socket);
+        }
+    }
+    for (marks, sockets) in &binds {
+        notify::keep(*marks, sockets);
+    }
+    control.left_behind.set(true);
 }
 
 /// What follows the sockets: the end of the answer.
@@ -309,12 +331,17 @@ fn from_manager() -> Vec<Inherited> {
         return Vec::new();
     }
     let count = number("LISTEN_FDS").and_then(|count| i32::try_from(count).ok()).unwrap_or(0);
+    let names = notify::kept();
     let mut found: Vec<Inherited> = Vec::new();
     for fd in (LISTEN_FDS_START..).take(usize::try_from(count).unwrap_or(0)) {
         // What is no listening socket is nobody's here.
         let Ok(socket) = rt::listen(rt::Endpoint::Fd(fd), rt::ListenOptions::default()) else { continue };
-        let Some(address) = rt::bound_name(&socket) else { continue };
-        let what = What::Address(address);
+        let kept = usize::try_from(fd - LISTEN_FDS_START).ok().and_then(|at| *names.get(at)?);
+        let what = match (kept, rt::bound_name(&socket)) {
+            (Some(marks), _) => What::Kept(marks),
+            (None, Some(address)) => What::Address(address),
+            (None, None) => continue,
+        };
         match found.iter_mut().find(|known| known.what == what) {
             Some(known) => known.sockets.push(socket),
             None => found.push(Inherited { what, sockets: vec![socket] }),

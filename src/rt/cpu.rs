@@ -289,6 +289,12 @@ pub mod machine {
         sys::allowed_cpus()
     }
 
+    /// Lets the calling thread, for whose result somebody waits, work where there is room: on all of these CPUs, whatever its
+    /// parent was pinned to, and a little behind the cores. Where the kernel does not allow that it works where it is.
+    pub fn step_aside(cpus: &[usize]) {
+        sys::side_thread(cpus);
+    }
+
     /// Lets the calling thread, which does a long piece of work, stand back behind the cores: a lower priority.
     pub fn step_back() {
         sys::lower_priority();

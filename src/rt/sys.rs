@@ -127,6 +127,18 @@ pub(super) fn allowed_cpus() -> io::Result<Vec<usize>> {
 
 /// Moves the calling thread to these CPUs and to the lowest priority; what fails is left as it is.
 pub(super) fn background_thread(cpus: &[usize]) {
+    place_thread(cpus, 19);
+}
+
+/// Nice value of threads that somebody waits for: about a third of the share of a core's thread on the same CPU (sched(7)).
+const SIDE_NICE: i32 = 5;
+
+/// Moves the calling thread to these CPUs, a little behind the cores; what fails is left as it is.
+pub(super) fn side_thread(cpus: &[usize]) {
+    place_thread(cpus, SIDE_NICE);
+}
+
+fn place_thread(cpus: &[usize], nice: i32) {
     // SAFETY: a zeroed cpu_set_t is an empty set; CPU_SET writes one bit of it and numbers beyond it are left out; the calls read
     // the set and concern the calling thread alone (on Linux a niceness belongs to a thread).
     unsafe {
@@ -135,7 +147,7 @@ pub(super) fn background_thread(cpus: &[usize]) {
             libc::CPU_SET(cpu, &mut set);
         }
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
-        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+        libc::setpriority(libc::PRIO_PROCESS, 0, nice);
     }
 }
 

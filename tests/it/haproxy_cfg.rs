@@ -486,7 +486,7 @@ fn sockets_of_the_parent_serve_and_sigusr2_reads_the_files_again() {
     let mut child = Command::new("sh")
         .args(["-c", "exec 3<&0 </dev/null; export FE=3; exec \"$@\"", "sh"])
         .arg(dir.path().join("haproxy"))
-        .args(["-W", "-db", "-f"])
+        .args(["-W", "-db", "-n", "77", "-f"])
         .arg(&config)
         .stdin(std::os::fd::OwnedFd::from(listener))
         .spawn()
@@ -494,6 +494,14 @@ fn sockets_of_the_parent_serve_and_sigusr2_reads_the_files_again() {
     let guard = Daemon(child.id());
     until("it answers", || std::net::TcpStream::connect(admin).is_ok());
     assert_eq!(read_to_end(address), "one");
+    let maxconn = || {
+        let mut admin = std::net::TcpStream::connect(admin).expect("it listens");
+        admin.write_all(b"show info\n").expect("sent");
+        let mut text = String::new();
+        admin.read_to_string(&mut text).expect("an answer");
+        text.lines().find(|line| line.starts_with("Maxconn:")).map(str::to_owned)
+    };
+    assert_eq!(maxconn().as_deref(), Some("Maxconn: 77"));
     write(&two);
     let signal = |name: &str| {
         let status = Command::new("kill").args([name, &guard.0.to_string()]).status();
@@ -501,6 +509,8 @@ fn sockets_of_the_parent_serve_and_sigusr2_reads_the_files_again() {
     };
     signal("-USR2");
     until("the new configuration serves", || read_to_end(address) == "two");
+    // What the command line says holds whatever stands in the files.
+    assert_eq!(maxconn().as_deref(), Some("Maxconn: 77"));
     signal("-INT");
     assert_eq!(child.wait().expect("our own child").code(), Some(0));
 }

@@ -2,11 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::gate::relay;
-use crate::harness::{Origin, Shardgate, program, until};
+use crate::harness::gate::{binary, relay};
+use crate::harness::{Origin, Shardgate, eventually, program, until};
 
 /// Sessions, more or less, for which the table gets room.
 const ROOM: usize = 12;
@@ -45,6 +45,45 @@ fn a_full_fd_table_pauses_accepting_and_nothing_is_lost() {
         client.read_exact(&mut [0; 1]).expect("served again");
     }
     gate.finish();
+}
+
+#[test]
+fn who_gets_no_ring_says_so_and_ends() {
+    let origin = Origin::echo();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (config, log) = (dir.path().join("c.toml"), dir.path().join("log"));
+    let head = "[global]\ncores = [0]\n[defaults]\ntimeout = { client = 1, connect = 1, server = 1 }\n";
+    std::fs::write(&config, format!("{head}{}", relay(origin.address, ""))).expect("our own directory");
+    // Whatever is refused first: the rings of a data core, those of the control core, or a socket before them.
+    let served = (8..200).step_by(3).any(|limit| {
+        let out = std::fs::File::create(&log).expect("our own directory");
+        let script = format!("ulimit -n {limit}; exec \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "sh"]).arg(binary()).args(["run", "-c"]).arg(&config);
+        command.stdin(Stdio::null()).stdout(out.try_clone().expect("a file")).stderr(out);
+        let mut child = Ended(command.spawn().expect("sh runs"));
+        let text = || std::fs::read_to_string(&log).unwrap_or_default();
+        let ended = eventually("it serves or ends", || match child.0.try_wait().expect("our own child") {
+            Some(status) => Some(Some(status)),
+            None => text().contains("ready: ").then_some(None),
+        });
+        if let Some(status) = ended {
+            assert!(!status.success() && !text().trim().is_empty(), "{limit}: {status}, {:?}", text());
+        }
+        ended.is_none()
+    });
+    assert!(served, "it never had enough");
+}
+
+/// Killed when it is dropped.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // It may be over already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// The limit below which so many numbers are free: those in use may have holes between them.

@@ -113,14 +113,47 @@ fn who_connects_during_a_restart_finds_the_next_process() {
     assert_eq!(gate.wire("fe").get("/").text(), "one");
     gate.finish();
     let (message, mut kept) = manager.hears("FDSTORE=1");
-    assert_eq!(message, "FDSTORE=1\nFDNAME=shardgate");
+    let name = message.strip_prefix("FDSTORE=1\nFDNAME=").expect("it has a name").to_owned();
     // Nobody is there, and the connection waits.
     let mut early = TcpStream::connect(address).expect("it is not refused");
     early.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("sent");
-    let gate = start().env("LISTEN_FDNAMES", "shardgate").inherit(kept.remove(0)).start();
+    let gate = start().env("LISTEN_FDNAMES", &name).inherit(kept.remove(0)).start();
     let mut answer = String::new();
     early.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("one"), "{answer}");
-    assert_eq!(manager.hears("FDSTOREREMOVE").0, "FDSTOREREMOVE=1\nFDNAME=shardgate");
+    assert_eq!(manager.hears("FDSTOREREMOVE").0, format!("FDSTOREREMOVE=1\nFDNAME={name}"));
     gate.finish();
+}
+
+#[test]
+fn sockets_without_an_address_of_their_own_stay_over_a_restart() {
+    let origin = Origin::http_named("one");
+    for bind in
+        ["\"unix@@BIND@/front.sock\"", "\"127.0.0.1:0\"", "{ address = \"127.0.0.1:0\", interface = \"lo\" }"]
+    {
+        let manager = Manager::start();
+        let files = tempfile::tempdir().expect("a temporary directory");
+        let bind = bind.replace("@BIND@", &files.path().display().to_string());
+        let body = sections(&origin, "", "", "").replace("\"127.0.0.1:0\"", &format!("[{bind}]"));
+        let start = || {
+            let start = Shardgate::with(&body).defaults("mode = \"http\"").cores(1);
+            start.env("NOTIFY_SOCKET", &manager.path().display().to_string())
+        };
+        let gate = start().start();
+        let listens = |gate: &Shardgate| gate.ask("show listeners").lines().last().map(str::to_owned);
+        let before = listens(&gate);
+        let path = files.path().join("front.sock");
+        let inode = |path: &std::path::Path| {
+            std::fs::metadata(path).ok().map(|meta| std::os::unix::fs::MetadataExt::ino(&meta))
+        };
+        let file = inode(&path);
+        gate.finish();
+        let (message, mut kept) = manager.hears("FDSTORE=1");
+        let name = message.strip_prefix("FDSTORE=1\nFDNAME=").expect("it has a name").to_owned();
+        assert_eq!(inode(&path), file, "{bind}");
+        let gate = start().env("LISTEN_FDNAMES", &name).inherit(kept.remove(0)).start();
+        assert_eq!(listens(&gate), before, "{bind}");
+        assert_eq!(inode(&path), file, "{bind}");
+        gate.finish();
+    }
 }

@@ -198,3 +198,71 @@ fn the_state_file_goes_to_the_process_that_takes_over() {
     assert_eq!(gate.stat("be/s1", "slim"), "7");
     gate.finish();
 }
+
+/// The listening sockets of a process: the inode of each, with its port or path.
+fn listening(pid: u32) -> Vec<(String, String)> {
+    let own: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("our own child")
+        .filter_map(|entry| Some(std::fs::read_link(entry.ok()?.path()).ok()?.to_string_lossy().into_owned()))
+        .filter_map(|link| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let read = |table: &str| std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).expect("a table");
+    let fields = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let tcp = read("tcp");
+    let tcp = tcp.lines().map(fields).filter(|f| f.get(3).is_some_and(|state| state == "0A"));
+    let unix = read("unix");
+    // __SO_ACCEPTCON
+    let unix = unix.lines().map(fields).filter(|f| f.get(3).is_some_and(|flags| flags == "00010000"));
+    let mut all: Vec<(String, String)> = tcp
+        .map(|f| (f[9].clone(), f[1].clone()))
+        .chain(unix.filter_map(|f| Some((f[6].clone(), f.get(7)?.clone()))))
+        .filter(|(inode, _)| own.contains(inode))
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn sockets_of_every_kind_are_the_same_ones_after_a_takeover() {
+    let origin = Origin::http_named("one");
+    let more = "[frontend.more]\nbind = [\"unix@@DIR@/front.sock\", \"abns@@DIR@/a\", { address = \"127.0.0.1:0\", interface = \"lo\" }, { \
+                address = \"127.0.0.1:0\", transparent = true }]\ndefault-backend = \"be\"\n";
+    let body = format!("{}{more}", sections(&origin, "", "", ""));
+    let mut gate = Shardgate::with(&body).defaults("mode = \"http\"").start();
+    let serving = |gate: &Shardgate| {
+        let all = listening(gate.pid());
+        // The socket behind the statistics page is each process's own.
+        all.into_iter().filter(|(_, at)| !at.starts_with("@shardgate-")).collect::<Vec<_>>()
+    };
+    let before = serving(&gate);
+    assert!(before.len() >= 6, "{before:?}");
+    let old = gate.take_over();
+    eventually("the same sockets", || (serving(&gate) == before).then_some(()));
+    leaves(old);
+    assert_eq!(serving(&gate), before);
+    gate.finish();
+}
+
+#[test]
+fn who_cannot_start_leaves_the_files_of_sockets_alone() {
+    let origin = Origin::echo();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let unix = |name: &str| {
+        format!("[frontend.{name}]\nbind = \"unix@@DIR@/{name}.sock\"\ndefault-backend = \"be\"\n")
+    };
+    let body = format!("{}{}", relay(origin.address, ""), unix("old"));
+    let mut gate = Shardgate::start(&body);
+    let occupied = format!("[frontend.b]\nbind = \"{}\"\n", taken.local_addr().expect("bound"));
+    let bad = format!("{body}{}{occupied}default-backend = \"be\"\n", unix("new"));
+    let file = |name: &str| gate.dir().join(format!("{name}.sock"));
+    let (old, new) = (file("old"), file("new"));
+    gate.rewrite(&bad);
+    assert!(gate.try_reload().is_err());
+    assert!(old.exists() && !new.exists(), "a reload that fails");
+    assert_eq!(Process::spawn(&mut gate.successor()).wait().code(), Some(1));
+    assert!(old.exists() && !new.exists(), "a takeover that fails");
+    drop(taken);
+    gate.reload(&bad);
+    assert!(UnixStream::connect(&new).is_ok() && UnixStream::connect(&old).is_ok());
+    gate.finish();
+}
