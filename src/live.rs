@@ -41,13 +41,13 @@ pub struct Live {
     /// Of the process.
     pub process: Arc<ProcessLive>,
     /// Per frontend.
-    pub frontends: IdVec<FrontendId, Arc<FrontendLive>>,
+    pub frontends: Arc<IdVec<FrontendId, Arc<FrontendLive>>>,
     /// Per bind.
-    pub binds: IdVec<ListenerId, Arc<BindLive>>,
+    pub binds: Arc<IdVec<ListenerId, Arc<BindLive>>>,
     /// Per backend.
-    pub backends: IdVec<BackendId, Arc<BackendLive>>,
+    pub backends: Arc<IdVec<BackendId, Arc<BackendLive>>>,
     /// Per server.
-    pub servers: IdVec<ServerId, Arc<ServerLive>>,
+    pub servers: Arc<IdVec<ServerId, Arc<ServerLive>>>,
     /// What balancers read that only a new generation changes.
     fixed: Arc<Fixed>,
 }
@@ -418,7 +418,7 @@ impl Live {
             let kept = before.and_then(|(live, o)| Some(live.backends[o.backends[id]?].clone()));
             kept.unwrap_or_else(|| Arc::new(BackendLive::new()))
         });
-        let (frontends, binds): (_, IdVec<_, _>) = (frontends.collect(), binds.collect());
+        let (frontends, binds) = (Arc::new(frontends.collect()), Arc::new(binds.collect()));
         let backends: IdVec<BackendId, _> = backends.collect();
         let servers = model.servers.iter().map(|(id, server)| {
             let kept = before.and_then(|(live, o)| Some(live.servers[o.servers[id]?].clone()));
@@ -426,9 +426,9 @@ impl Live {
                 Arc::new(new_server(model, id, &backends[server.backend], generation, &process))
             })
         });
-        let servers = servers.collect();
+        let servers = Arc::new(servers.collect());
         let fixed = Fixed::new(model, &binds);
-        Live { generation, process, frontends, binds, backends, servers, fixed }
+        Live { generation, process, frontends, binds, backends: Arc::new(backends), servers, fixed }
     }
 
     /// What a switch to this generation changes for everybody: configured values that are others now, and servers that are

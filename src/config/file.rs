@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::diag::{Diagnostic, Severity};
 
 /// A parsed file.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct File {
     /// The text and its name.
     pub source: Source,
@@ -19,7 +19,7 @@ pub struct File {
 }
 
 /// Text with a name, and the way from byte offsets to lines.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Source {
     /// Name of the file as the operator gave it.
     pub name: String,
@@ -30,14 +30,14 @@ pub struct Source {
 }
 
 /// A table, entries in the order of the file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Table {
     /// Its entries.
     pub entries: Vec<Entry>,
 }
 
 /// One key and its value.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
     /// The key.
     pub key: String,
@@ -48,7 +48,7 @@ pub struct Entry {
 }
 
 /// A value and where it stands.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Value {
     /// Its bytes in the file, quotes included; for a table made by a header, the header.
     pub span: Range<usize>,
@@ -57,7 +57,7 @@ pub struct Value {
 }
 
 /// The types of TOML.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Data {
     /// A string, escapes decoded.
     String(String),
@@ -243,7 +243,7 @@ fn syntax_help(message: &str) -> Option<String> {
     Some(help.to_owned())
 }
 
-fn table(from: &DeTable<'_>) -> Table {
+pub(super) fn table(from: &DeTable<'_>) -> Table {
     let mut entries: Vec<Entry> = from
         .iter()
         .map(|(key, item)| Entry { key: key.get_ref().to_string(), key_span: key.span(), value: value(item) })

@@ -3,7 +3,10 @@
 //!
 //! To add one: add a row to `keywords/table.rs`, read it in `resolve`, run `UPDATE_GOLDEN=1 cargo test config`.
 
+use std::sync::LazyLock;
 use std::time::Duration;
+
+use ahash::AHashMap;
 
 macro_rules! keywords {
     ($(#[$doc:meta])* $table:ident, mode $mode:ident;
@@ -190,7 +193,14 @@ pub fn all() -> impl Iterator<Item = &'static Keyword> {
 
 /// The keyword of a key in a scope.
 pub fn find(scope: Scope, key: &str) -> Option<&'static Keyword> {
-    of(scope).find(|keyword| keyword.key == key)
+    static BY_KEY: LazyLock<AHashMap<&'static str, Vec<&'static Keyword>>> = LazyLock::new(|| {
+        let mut by_key: AHashMap<_, Vec<_>> = AHashMap::new();
+        for keyword in all() {
+            by_key.entry(keyword.key).or_default().push(keyword);
+        }
+        by_key
+    });
+    BY_KEY.get(key)?.iter().find(|keyword| keyword.scopes.contains(scope)).copied()
 }
 
 /// Keywords of a scope, in the order of the table.

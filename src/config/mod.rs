@@ -7,8 +7,10 @@ pub mod diag;
 pub mod diff;
 pub mod expr;
 pub mod file;
+mod kept;
 pub mod keywords;
 pub mod overlay;
+mod pieces;
 pub mod places;
 pub mod resolve;
 mod section;
@@ -20,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 pub use diag::{Diagnostic, Severity};
 pub use file::File;
+pub use kept::Kept;
 
 use crate::model::Model;
 
@@ -49,13 +52,16 @@ pub struct Env {
 /// the messages show it.
 pub fn load(name: &str, text: &str, env: &Env) -> (Option<Model>, Vec<Diagnostic>) {
     match file::parse(name, text) {
-        (Some(mut file), _) => {
-            let said = overlay::apply(&mut file, &env.hostname);
-            let (model, mut diagnostics) = resolve::resolve(&file, env);
-            diagnostics.extend(said);
-            diagnostics.sort_by_key(|diagnostic| diagnostic.offset);
-            (model.filter(|_| !diagnostics.iter().any(Diagnostic::is_error)), diagnostics)
-        }
+        (Some(file), _) => overlaid(file, env),
         (None, diagnostics) => (None, diagnostics),
     }
+}
+
+/// Resolves a file with the values of its node.
+fn overlaid(mut file: File, env: &Env) -> (Option<Model>, Vec<Diagnostic>) {
+    let said = overlay::apply(&mut file, &env.hostname);
+    let (model, mut diagnostics, _) = resolve::resolve(&file, env, resolve::Again::nothing());
+    diagnostics.extend(said);
+    diagnostics.sort_by_key(|diagnostic| diagnostic.offset);
+    (model.filter(|_| !diagnostics.iter().any(Diagnostic::is_error)), diagnostics)
 }

@@ -1,8 +1,10 @@
 //! Reading one section: checks its keys and values against the keyword table, and hands out typed values that fall back to
 //! the layers below it (`default-server`, `[defaults]`). Reports what is wrong and goes on; `resolve` decides what it means.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Env;
@@ -16,6 +18,31 @@ pub(super) struct Context<'a> {
     pub(super) file: &'a File,
     pub(super) env: &'a Env,
     diagnostics: RefCell<Vec<Diagnostic>>,
+    seen: Cell<Seen>,
+    /// Files whose bytes are sent.
+    files: RefCell<BTreeMap<String, Arc<[u8]>>>,
+}
+
+/// What a piece of the configuration needed while it was read, beside itself and `[defaults]`: what has to be as it was for
+/// the result to be used again.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Seen {
+    /// There was something to say about it.
+    pub(super) said: bool,
+    /// Where it stands, or which ids it has.
+    pub(super) here: bool,
+    /// Other sections, or files.
+    pub(super) outside: bool,
+}
+
+impl Seen {
+    pub(super) fn and(self, other: Seen) -> Seen {
+        Seen {
+            said: self.said || other.said,
+            here: self.here || other.here,
+            outside: self.outside || other.outside,
+        }
+    }
 }
 
 /// A string of the file after `${}` expansion, which can say where in the file its bytes stand.
@@ -28,7 +55,42 @@ pub(super) struct Text {
 
 impl<'a> Context<'a> {
     pub(super) fn new(file: &'a File, env: &'a Env) -> Context<'a> {
-        Context { file, env, diagnostics: RefCell::default() }
+        Context {
+            file,
+            env,
+            diagnostics: RefCell::default(),
+            seen: Cell::default(),
+            files: RefCell::default(),
+        }
+    }
+
+    /// Remembers a file whose bytes are sent.
+    pub(super) fn note_file(&self, name: &str, bytes: &Arc<[u8]>) {
+        self.files.borrow_mut().insert(name.to_owned(), bytes.clone());
+    }
+
+    /// Files whose bytes are sent.
+    pub(super) fn files(&self) -> BTreeMap<String, Arc<[u8]>> {
+        self.files.take()
+    }
+
+    /// Does a part of the work, and says what it needed.
+    pub(super) fn watch<R>(&self, work: impl FnOnce() -> R) -> (R, Seen) {
+        let before = self.seen.take();
+        let done = work();
+        let seen = self.seen.get();
+        self.seen.set(before.and(seen));
+        (done, seen)
+    }
+
+    /// What is being read depends on where it stands.
+    pub(super) fn depends_on_place(&self) {
+        self.seen.set(Seen { here: true, ..self.seen.get() });
+    }
+
+    /// What is being read depends on other sections, or on files.
+    pub(super) fn depends_on_others(&self) {
+        self.seen.set(Seen { outside: true, ..self.seen.get() });
     }
 
     pub(super) fn error(&self, at: usize, message: impl Into<String>, help: Option<String>) {
@@ -44,6 +106,7 @@ impl<'a> Context<'a> {
     }
 
     fn report(&self, severity: Severity, at: usize, message: String, help: Option<String>) {
+        self.seen.set(Seen { said: true, ..self.seen.get() });
         let (message, help) = (printable(message), help.map(printable));
         self.diagnostics.borrow_mut().push(self.file.source.diagnostic(severity, at, message, help));
     }
@@ -337,6 +400,7 @@ impl<'a> Section<'a> {
 
     /// `file:line:col` of the section.
     pub(super) fn origin(&self) -> String {
+        self.context.depends_on_place();
         self.context.file.source.origin(self.at)
     }
 

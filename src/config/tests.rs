@@ -10,6 +10,7 @@ use crate::policy::balance::{Algorithm, HashFunction, HashMethod, HashType};
 
 mod good;
 mod http;
+mod kept;
 mod noise;
 
 /// A machine with CPUs 0 to 3, no files but `/etc/ips`, and the variables of the list.

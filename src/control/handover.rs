@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::base::id::ServerId;
 use crate::base::time::Now;
-use crate::control::agents;
+use crate::control::agents::{self, AgentState};
 use crate::control::core::{Control, View};
 use crate::control::listeners::Opened;
 use crate::control::servers::{States, renewed};
@@ -21,11 +21,13 @@ use crate::tls;
 impl States {
     /// The states in the next generation.
     fn next(&self, old: &Model, new: &Model, origins: &Origins, now: Now) -> States {
-        let mut states = States::new(new, now);
-        for (id, state) in states.servers.iter_mut() {
-            let Some(origin) = origins.servers[id] else { continue };
+        let mut states = States::with(new, now, |id| {
+            let origin = origins.servers[id]?;
             let (before, after) = (&old.servers[origin], &new.servers[id]);
             let mut kept = self.servers[origin].clone();
+            if Arc::ptr_eq(before, after) {
+                return Some(kept);
+            }
             kept.aims = kept.aims.carried(before, after);
             if before.maxconn != after.maxconn {
                 kept.maxconn = after.maxconn;
@@ -38,13 +40,13 @@ impl States {
             // Checks that come anew run.
             kept.checks_enabled |= before.check.is_none();
             if before.agent != after.agent {
-                kept.agent = state.agent.take();
+                kept.agent = after.agent.as_ref().map(AgentState::new);
             }
             if moved {
                 kept.resolved = !matches!(after.address, ServerAddress::Name { .. });
             }
-            *state = kept;
-        }
+            Some(kept)
+        });
         for (id, clock) in states.backends.iter_mut() {
             if let Some(origin) = origins.backends[id] {
                 *clock = self.backends[origin];
@@ -86,14 +88,24 @@ impl Control {
             let before = origins.servers[id].map(|origin| &old.servers[origin].agent);
             before != Some(&self.model.servers[id].agent)
         });
-        for id in self.model.backends.ids() {
-            self.note_backend(id, rt::now());
+        let is_same = |id| {
+            origins.servers[id]
+                .is_some_and(|origin| Arc::ptr_eq(&old.servers[origin], &self.model.servers[id]))
+        };
+        for (id, backend) in self.model.backends.iter() {
+            let before = origins.backends[id].map(|origin| old.backends[origin].servers.len());
+            if before != Some(backend.servers.len()) || !backend.servers.iter().all(is_same) {
+                self.note_backend(id, rt::now());
+            }
         }
     }
 
-    fn reconfigure(&self, id: ServerId, before: &Server) {
+    fn reconfigure(&self, id: ServerId, before: &Arc<Server>) {
         let now = rt::now();
         let (server, live) = (&self.model.servers[id], &self.live.servers[id]);
+        if Arc::ptr_eq(server, before) && self.states.borrow().servers[id].slow.is_none() {
+            return;
+        }
         if server.address != before.address {
             live.set_address(match &server.address {
                 ServerAddress::Ip(address) => Some(*address),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::base::limits::{CONFIG_FILE_BYTES_MAX, PATTERN_FILE_BYTES_MAX};
-use crate::config::{self, Diagnostic, Env};
+use crate::config::{self, Diagnostic, Env, Kept};
 use crate::import::{self, Imported};
 use crate::model::{Model, Server, ServerAddress};
 use crate::rt::{StartError, machine};
@@ -54,12 +54,19 @@ impl Source {
         }
     }
 
-    /// Resolves a text as if it stood there: one that did before.
+    /// Resolves a text as if it stood there: one that did before. What did not change since the last one is not resolved again.
     ///
     /// # Errors
     /// The machine cannot be looked at.
+    #[allow(clippy::disallowed_types, reason = "one reload at a time, on a thread of its own")]
     pub fn resolve(&self, text: &str) -> Result<(Option<Model>, Vec<Diagnostic>), String> {
-        Ok(config::load(&self.name(), text, &env(self.base(), cpus()?)))
+        /// What the last load left. Nobody waits for it: whoever comes meanwhile begins from nothing.
+        static KEPT: std::sync::Mutex<Option<Kept>> = std::sync::Mutex::new(None);
+        let env = env(self.base(), cpus()?);
+        match KEPT.try_lock() {
+            Ok(mut kept) => Ok(kept.get_or_insert_default().load(&self.name(), text, &env)),
+            Err(_) => Ok(config::load(&self.name(), text, &env)),
+        }
     }
 
     /// The directory that relative paths in it start from.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::base::id::{Id, IdVec};
 use crate::config::{diff, file, overlay};
@@ -65,6 +65,12 @@ pub(super) fn files(model: &Model, certificates: &tls::Store, base: &Path) -> St
     for entry in &certificates.entries {
         let path = entry.path.strip_prefix(base).unwrap_or(&entry.path).display();
         let _ = writeln!(out, "certificate {:016x} {path}", entry.hash);
+    }
+    for ((kind, path), hash) in &certificates.files {
+        let _ = writeln!(out, "{kind} {hash:016x} {}", path.strip_prefix(base).unwrap_or(path).display());
+    }
+    for (name, bytes) in &model.files {
+        let _ = writeln!(out, "file {:016x} {name}", xxh3_64(bytes));
     }
     for file in &model.patterns {
         let kind = if file.is_map { "map" } else { "acl" };

@@ -101,24 +101,19 @@ impl UpClock {
 impl States {
     /// The states at the start: everything is up until a check says otherwise, but what has no address.
     pub(super) fn new(model: &Model, now: Now) -> States {
+        States::with(model, now, |_| None)
+    }
+
+    /// The same, but for servers that are known.
+    pub(super) fn with(
+        model: &Model,
+        now: Now,
+        mut known: impl FnMut(ServerId) -> Option<ServerState>,
+    ) -> States {
         let servers: IdVec<ServerId, ServerState> = model
             .servers
-            .values()
-            .map(|server| {
-                let resolved = !matches!(server.address, ServerAddress::Name { .. });
-                ServerState {
-                    health: server.check.as_ref().map(|check| Health::new(settings(server, check))),
-                    agent: server.agent.as_ref().map(AgentState::new),
-                    checks_enabled: true,
-                    last_check: None,
-                    resolved,
-                    clock: UpClock::new(resolved && !server.disabled, now),
-                    was_up: resolved,
-                    slow: None,
-                    maxconn: server.maxconn,
-                    aims: Aims::default(),
-                }
-            })
+            .iter()
+            .map(|(id, server)| known(id).unwrap_or_else(|| ServerState::new(server, now)))
             .collect();
         let backends = model
             .backends
@@ -130,6 +125,25 @@ impl States {
             })
             .collect();
         States { servers, backends }
+    }
+}
+
+impl ServerState {
+    /// Of a server that nothing is known of.
+    pub(super) fn new(server: &ModelServer, now: Now) -> ServerState {
+        let resolved = !matches!(server.address, ServerAddress::Name { .. });
+        ServerState {
+            health: server.check.as_ref().map(|check| Health::new(settings(server, check))),
+            agent: server.agent.as_ref().map(AgentState::new),
+            checks_enabled: true,
+            last_check: None,
+            resolved,
+            clock: UpClock::new(resolved && !server.disabled, now),
+            was_up: resolved,
+            slow: None,
+            maxconn: server.maxconn,
+            aims: Aims::default(),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod vip;
 pub use origins::origins;
 pub use rules::RuleRef;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,16 +37,18 @@ pub struct Model {
     pub frontends: IdVec<FrontendId, Frontend>,
     /// All binds, those of one frontend consecutive.
     pub binds: IdVec<ListenerId, Bind>,
-    /// All backends.
-    pub backends: IdVec<BackendId, Backend>,
-    /// All servers, those of one backend consecutive.
-    pub servers: IdVec<ServerId, Server>,
+    /// All backends. Models share those that did not change: counted when a generation comes and goes, never by sessions.
+    pub backends: Arc<IdVec<BackendId, Arc<Backend>>>,
+    /// All servers, those of one backend consecutive; shared as backends are.
+    pub servers: Arc<IdVec<ServerId, Arc<Server>>>,
     /// All variables that rules and formats name; sessions have a slot for each.
     pub variables: VariableTable,
     /// Stick tables.
     pub tables: IdVec<TableId, stick::Spec>,
     /// Pattern files, which the admin socket may change; the position is their id there.
     pub patterns: Vec<Arc<PatternFile>>,
+    /// Files whose bytes are sent (`errorfile`, `file` of a reply), as they are named, and what stood in them.
+    pub files: BTreeMap<String, Arc<[u8]>>,
     /// Where log lines go.
     pub logging: log::Logging,
     /// Lists of users (`[userlist.NAME]`), in the order of the file.

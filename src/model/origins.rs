@@ -1,6 +1,8 @@
 //! What of a model was there in the model before: objects by name, binds by what makes their sockets. Pure; a reload carries
 //! over what it finds here, and `plan` tells the difference.
 
+use std::sync::Arc;
+
 use ahash::AHashMap;
 
 use crate::base::id::{Id, IdVec, ListenerId};
@@ -34,6 +36,18 @@ pub fn origins(old: &Model, new: &Model) -> Origins {
     for (id, backend) in new.backends.iter() {
         let Some(origin) = names.get(backend.name.as_str()).copied() else { continue };
         origins.backends[id] = Some(origin);
+        let before = &old.backends[origin].servers;
+        if before.len() == backend.servers.len()
+            && before.iter().zip(backend.servers.iter()).all(|(a, b)| {
+                Arc::ptr_eq(&old.servers[a], &new.servers[b]) || old.servers[a].name == new.servers[b].name
+            })
+        {
+            // The usual case needs no table.
+            for (origin, id) in before.iter().zip(backend.servers.iter()) {
+                origins.servers[id] = Some(origin);
+            }
+            continue;
+        }
         servers.clear();
         servers.extend(old.backends[origin].servers.iter().map(|id| (old.servers[id].name.as_str(), id)));
         for server in backend.servers.iter() {

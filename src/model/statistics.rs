@@ -1,5 +1,6 @@
 //! The statistics page of a frontend or backend (`stats.*`), and the backend behind which the control core serves it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::id::{BackendId, Id, ServerId};
@@ -57,7 +58,8 @@ impl Model {
     /// Gives the socket of the control core a name that nobody can foresee.
     pub fn name_internal_socket(&mut self, name: String) {
         if let Some(id) = self.internal_server() {
-            self.servers[id].address = ServerAddress::Abstract(name);
+            let servers = Arc::make_mut(&mut self.servers);
+            Arc::make_mut(&mut servers[id]).address = ServerAddress::Abstract(name);
         }
     }
 }

@@ -194,8 +194,14 @@ impl Collector {
         self.shards = shards;
         let mut old = std::mem::take(&mut self.series);
         fn carry<I: Id>(old: &mut Vec<Series>, origins: &IdVec<I, Option<I>>) -> Vec<Series> {
-            let old: IdVec<I, Series> = std::mem::take(old).into_iter().collect();
-            counters::carry(&old, origins).values().cloned().collect()
+            let stays =
+                |(id, origin): (I, &Option<I>)| origin.is_some_and(|origin| origin.index() == id.index());
+            if old.len() == origins.len() && origins.iter().all(stays) {
+                return std::mem::take(old);
+            }
+            // An object is the origin of one other at most.
+            let mut take = |origin: I| old.get_mut(origin.index()).map(std::mem::take);
+            origins.values().map(|origin| origin.and_then(&mut take).unwrap_or_default()).collect()
         }
         self.series[Object::Frontend as usize] =
             carry(&mut old[Object::Frontend as usize], &origins.frontends);

@@ -416,14 +416,6 @@ fn keep_cells<K: Kind>(
         .collect()
 }
 
-/// The values of a new table: those of the origin where there is one, else a default.
-pub(crate) fn carry<I: Id, V: Clone + Default>(
-    old: &IdVec<I, V>,
-    origins: &IdVec<I, Option<I>>,
-) -> IdVec<I, V> {
-    origins.values().map(|origin| origin.and_then(|id| old.get(id)).cloned().unwrap_or_default()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

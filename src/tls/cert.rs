@@ -3,8 +3,10 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{PemObject, SectionKind};
@@ -223,18 +225,52 @@ fn names(x509: &X509Certificate<'_>) -> Vec<String> {
     names
 }
 
+/// Where a companion of a certificate may stand: `FILE.key` or the same name with `.key`.
+fn beside(path: &Path, extension: &str) -> [PathBuf; 2] {
+    let mut appended = path.as_os_str().to_owned();
+    appended.push(".");
+    appended.push(extension);
+    [appended.into(), path.with_extension(extension)]
+}
+
+/// What tells that a certificate, its key and its OCSP response are as they were, without reading them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Stamp([Option<FileStamp>; 5]);
+
+/// Device, inode, size, and when content and inode changed: seconds and nanoseconds of each.
+type FileStamp = (u64, u64, u64, (i64, i64), (i64, i64));
+
+/// A file that changed a moment ago may change once more in the same tick of the clock of its file system.
+const SETTLED_S: i64 = 2;
+
+impl Stamp {
+    /// How the files are now that [`read`] would read; `None`: they say nothing reliable. Taken before they are read.
+    pub(super) fn of(path: &Path, key: Option<&Path>, ocsp: Option<&Path>) -> Option<Stamp> {
+        let one = |path: &Path| {
+            let meta = std::fs::metadata(path).ok()?;
+            let times = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
+            Some((meta.dev(), meta.ino(), meta.size(), times.0, times.1))
+        };
+        let companion = |said: Option<&Path>, extension: &str| match said {
+            Some(path) => [one(path), None],
+            None => beside(path, extension).map(|path| one(&path)),
+        };
+        let [key, other_key] = companion(key, "key");
+        let [ocsp, other_ocsp] = companion(ocsp, "ocsp");
+        let stamps = [one(path), key, other_key, ocsp, other_ocsp];
+        stamps[0].as_ref()?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+        let newest = stamps.iter().flatten().map(|(.., (ctime_s, _))| *ctime_s).max()?;
+        (newest.saturating_add(SETTLED_S) < i64::try_from(now).ok()?).then_some(Stamp(stamps))
+    }
+}
+
 /// Reads a certificate, and its key and OCSP response where they are said to be or beside it: `FILE.key` or the same name with
 /// `.key`, and `FILE.ocsp`.
 pub(super) fn read(path: &Path, key: Option<&Path>, ocsp: Option<&Path>) -> Result<Files, CertError> {
     let io = |e: std::io::Error| CertError::Io(e.to_string());
     let pem = super::store::read_file(path).map_err(io)?;
-    let beside = |extension: &str| {
-        let mut appended = path.as_os_str().to_owned();
-        appended.push(".");
-        appended.push(extension);
-        let replaced = path.with_extension(extension);
-        [appended.into(), replaced].into_iter().find(|p: &std::path::PathBuf| p.is_file() && p != path)
-    };
+    let beside = |extension: &str| beside(path, extension).into_iter().find(|p| p.is_file() && p != path);
     let named = |path: &Path| {
         let named = |e: std::io::Error| CertError::Io(format!("{}: {e}", path.display()));
         super::store::read_file(path).map_err(named)

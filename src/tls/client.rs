@@ -37,7 +37,7 @@ impl Servers {
     /// # Errors
     /// What rustls refuses.
     pub fn new(model: &Model, store: &Store) -> Result<Servers, Error> {
-        Servers::of(model, store, |server| server.tls.as_deref())
+        Servers::of(model, store, &store.tls_servers.0, |server| server.tls.as_deref())
     }
 
     /// Makes those of health checks.
@@ -45,18 +45,20 @@ impl Servers {
     /// # Errors
     /// What rustls refuses.
     pub fn of_checks(model: &Model, store: &Store) -> Result<Servers, Error> {
-        Servers::of(model, store, |server| server.check.as_ref()?.tls.as_deref())
+        Servers::of(model, store, &store.tls_servers.1, |server| server.check.as_ref()?.tls.as_deref())
     }
 
     fn of(
         model: &Model,
         store: &Store,
+        wanted: &[ServerId],
         settings: impl Fn(&Server) -> Option<&ServerTls>,
     ) -> Result<Servers, Error> {
-        let mut servers = IdVec::new();
-        for (_, server) in model.servers.iter() {
+        let mut servers: IdVec<ServerId, Option<Rc<Connector>>> = model.servers.ids().map(|_| None).collect();
+        for id in wanted {
+            let server = &model.servers[*id];
             let made = settings(server).map(|tls| Connector::new(tls, server, store)).transpose()?;
-            servers.push(made.map(Rc::new));
+            servers[*id] = made.map(Rc::new);
         }
         Ok(Servers { servers })
     }

@@ -313,7 +313,7 @@ impl Desk {
             )
         })?;
         let mut next = store.clone();
-        let entry = Entry { path: path.clone(), certificate: Arc::new(certificate), hash };
+        let entry = Entry { path: path.clone(), certificate: Arc::new(certificate), hash, stamp: None };
         match next.entries.iter_mut().find(|entry| entry.path == path) {
             Some(known) => *known = entry,
             None => next.entries.push(entry),

@@ -2,6 +2,7 @@
 //! operator's change, makes a new store out of the old one. What did not change is not parsed again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,19 +13,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ahash::AHashMap;
 use rustls::crypto::CryptoProvider;
 use rustls::server::ServerSessionMemoryCache;
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::cert::{self, CertError, Certificate};
+use super::cert::{self, CertError, Certificate, Stamp};
 use super::listing::{BindNames, Line};
 use super::ocsp::{self, Question};
 use super::tickets::TicketKeys;
 use super::trust::Trust;
-use crate::base::id::{IdVec, ListenerId};
+use crate::base::id::{IdVec, ListenerId, ServerId};
 use crate::base::limits::{
     CERTIFICATE_FILE_BYTES_MAX, CERTIFICATE_WARNING_PART, CERTIFICATE_WARNING_S,
     CERTIFICATES_PER_DIRECTORY_MAX, TLS_EARLY_SESSIONS,
 };
-use crate::model::Model;
 use crate::model::tls::Handshake;
+use crate::model::{Model, Server};
 
 /// A file with a certificate.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub struct Entry {
     pub certificate: Arc<Certificate>,
     /// Of the bytes of its files: while it stays the same nothing is parsed again.
     pub hash: u64,
+    /// While it stays the same they are not even read again.
+    pub(super) stamp: Option<Stamp>,
 }
 
 /// Certificates by where they were read.
@@ -56,6 +60,10 @@ pub struct Store {
     pub(super) early_sessions: Arc<ServerSessionMemoryCache>,
     /// Those of files (`tls-ticket-keys`), by the file.
     pub(super) ticket_files: BTreeMap<PathBuf, TicketKeys>,
+    /// Servers that speak TLS, and those whose checks do: a core need not look at all others.
+    pub(super) tls_servers: (Arc<[ServerId]>, Arc<[ServerId]>),
+    /// What else was read: `ca`, `crl` or `tickets`, the file, and a hash of what stood there.
+    pub files: BTreeMap<(&'static str, PathBuf), u64>,
 }
 
 /// When certificates end.
@@ -101,17 +109,18 @@ impl Store {
         for (_, server) in model.servers.iter() {
             if let Some(path) = server.tls.as_deref().and_then(|tls| tls.certificate.clone()) {
                 files
-                    .entry(path)
+                    .entry(path.into())
                     .or_insert_with(|| Named { origin: server.origin.clone(), ..Named::default() });
             }
         }
         for (peer, tls) in model.logging.over_tls() {
             if let Some(path) = tls.certificate.clone() {
                 let origin = format!("https://{peer}");
-                files.entry(path).or_insert_with(|| Named { origin, ..Named::default() });
+                files.entry(path.into()).or_insert_with(|| Named { origin, ..Named::default() });
             }
         }
-        let paths: Vec<(PathBuf, Named)> = files.into_iter().collect();
+        let paths: Vec<(PathBuf, Named)> =
+            files.into_iter().map(|(path, named)| (path.into(), named)).collect();
         let loaded = load_all(&paths, old);
         let tickets = match old {
             Some(old) => old.tickets.clone(),
@@ -122,6 +131,8 @@ impl Store {
         };
         let trust = Trust::load(model, &mut problems);
         let ticket_files = ticket_files(model, &mut problems);
+        let mut others = trust.read.clone();
+        others.extend(ticket_files.keys().map(|path| (("tickets", path.clone()), hash_of(path))));
         let early_sessions = old.map_or_else(
             || ServerSessionMemoryCache::new(TLS_EARLY_SESSIONS),
             |old| old.early_sessions.clone(),
@@ -135,14 +146,16 @@ impl Store {
             tickets,
             ticket_files,
             early_sessions,
+            files: others,
+            tls_servers: tls_servers(model),
         };
-        let mut index = AHashMap::new();
+        let mut index: AHashMap<OsString, u32> = AHashMap::new();
         for ((path, Named { origin, .. }), loaded) in paths.into_iter().zip(loaded) {
             match loaded {
-                Ok((certificate, hash)) => {
+                Ok((certificate, hash, stamp)) => {
                     let number = u32::try_from(store.entries.len()).unwrap_or(u32::MAX);
-                    index.insert(path.clone(), number);
-                    store.entries.push(Entry { path, certificate, hash });
+                    index.insert(path.clone().into(), number);
+                    store.entries.push(Entry { path, certificate, hash, stamp });
                 }
                 Err(error) => problems.push(Problem { origin, path, error }),
             }
@@ -153,7 +166,7 @@ impl Store {
         for (_, wanted) in wanted.iter() {
             let line = |wanted: &Wanted| {
                 Some(Line {
-                    certificate: *index.get(&wanted.path)?,
+                    certificate: *index.get(wanted.path.as_os_str())?,
                     list: wanted.list.clone(),
                     names: wanted.names.clone(),
                     settings: wanted.settings,
@@ -230,6 +243,16 @@ impl Store {
     }
 }
 
+fn tls_servers(model: &Model) -> (Arc<[ServerId]>, Arc<[ServerId]>) {
+    let of = |speaks: fn(&Server) -> bool| {
+        model.servers.iter().filter(|(_, server)| speaks(server)).map(|(id, _)| id).collect()
+    };
+    (
+        of(|server| server.tls.is_some()),
+        of(|server| server.check.as_ref().is_some_and(|check| check.tls.is_some())),
+    )
+}
+
 fn ticket_files(model: &Model, problems: &mut Vec<Problem>) -> BTreeMap<PathBuf, TicketKeys> {
     let mut files = BTreeMap::new();
     for (_, bind) in model.binds.iter() {
@@ -263,8 +286,8 @@ struct Named {
     ocsp: Option<PathBuf>,
 }
 
-/// Each file.
-type Origins = BTreeMap<PathBuf, Named>;
+/// Each file. Paths as text: to compare thousands of them part by part takes its time.
+type Origins = BTreeMap<OsString, Named>;
 
 /// The files of the binds, and what each bind shows.
 fn wanted(model: &Model, problems: &mut Vec<Problem>) -> (Origins, IdVec<ListenerId, Option<Vec<Wanted>>>) {
@@ -282,7 +305,7 @@ fn wanted(model: &Model, problems: &mut Vec<Problem>) -> (Origins, IdVec<Listene
             match expand(&listed.path) {
                 Ok(paths) => {
                     for path in &paths {
-                        files.entry(path.clone()).or_insert_with(|| Named {
+                        files.entry(path.clone().into()).or_insert_with(|| Named {
                             origin: bind.origin.clone(),
                             key: listed.key.clone(),
                             ocsp: listed.ocsp.clone(),
@@ -314,10 +337,17 @@ pub(super) fn expand(path: &Path) -> Result<Vec<PathBuf>, CertError> {
     }
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(path).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let entry = entry.map_err(io)?;
+        let path = entry.path();
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        // Of a link it counts where it leads.
+        let is_file = || match entry.file_type() {
+            Ok(kind) if !kind.is_symlink() => kind.is_file(),
+            _ => path.is_file(),
+        };
         let is_companion = [".key", ".ocsp", ".issuer", ".sctl"].iter().any(|end| name.ends_with(end));
-        if !name.starts_with('.') && !is_companion && path.is_file() {
+        if !name.starts_with('.') && !is_companion && is_file() {
             paths.push(path);
         }
         if paths.len() > CERTIFICATES_PER_DIRECTORY_MAX {
@@ -328,17 +358,18 @@ pub(super) fn expand(path: &Path) -> Result<Vec<PathBuf>, CertError> {
     if paths.is_empty() {
         return Err(CertError::NoCertificate);
     }
-    paths.sort();
+    // All stand in one directory: this is the order of their names.
+    paths.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
     Ok(paths)
 }
 
-type Loaded = Result<(Arc<Certificate>, u64), CertError>;
+type Loaded = Result<(Arc<Certificate>, u64, Option<Stamp>), CertError>;
 
 /// Reads and parses on all CPUs: the keys of a large directory take seconds on one.
 fn load_all(paths: &[(PathBuf, Named)], old: Option<&Store>) -> Vec<Loaded> {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let known: AHashMap<&Path, &Entry> =
-        old.into_iter().flat_map(|old| old.entries.iter()).map(|e| (e.path.as_path(), e)).collect();
+    let known: AHashMap<&OsStr, &Entry> =
+        old.into_iter().flat_map(|old| old.entries.iter()).map(|e| (e.path.as_os_str(), e)).collect();
     let threads =
         std::thread::available_parallelism().map_or(1, usize::from).min(paths.len().div_ceil(8)).max(1);
     let next = AtomicUsize::new(0);
@@ -347,7 +378,7 @@ fn load_all(paths: &[(PathBuf, Named)], old: Option<&Store>) -> Vec<Loaded> {
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some((path, named)) = paths.get(at) else { return done };
-            done.push((at, load_one((path, named), known.get(path.as_path()).copied(), &provider)));
+            done.push((at, load_one((path, named), known.get(path.as_os_str()).copied(), &provider)));
         }
     };
     let mut done = if threads == 1 {
@@ -363,12 +394,22 @@ fn load_all(paths: &[(PathBuf, Named)], old: Option<&Store>) -> Vec<Loaded> {
 }
 
 fn load_one((path, named): (&Path, &Named), known: Option<&Entry>, provider: &CryptoProvider) -> Loaded {
-    let files = cert::read(path, named.key.as_deref(), named.ocsp.as_deref())?;
+    let (key, ocsp) = (named.key.as_deref(), named.ocsp.as_deref());
+    let stamp = Stamp::of(path, key, ocsp);
+    if let Some(known) = known.filter(|known| stamp.is_some() && known.stamp == stamp) {
+        return Ok((known.certificate.clone(), known.hash, stamp));
+    }
+    let files = cert::read(path, key, ocsp)?;
     let hash = files.hash();
     if let Some(known) = known.filter(|known| known.hash == hash) {
-        return Ok((known.certificate.clone(), hash));
+        return Ok((known.certificate.clone(), hash, stamp));
     }
-    Ok((Arc::new(files.parse(provider)?), hash))
+    Ok((Arc::new(files.parse(provider)?), hash, stamp))
+}
+
+/// Of what stands in a file; one that is gone by now is another one too.
+fn hash_of(path: &Path) -> u64 {
+    read_file(path).map_or(0, |bytes| xxh3_64(&bytes))
 }
 
 /// A wrong path may be a device that never ends.

@@ -1,5 +1,6 @@
 //! Whom we trust: authorities and lists of revoked certificates, as files hold them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use ahash::AHashMap;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::cert::CertError;
 use super::store::{Problem, expand, read_file};
@@ -21,7 +23,11 @@ pub(super) type Revoked = Arc<[CertificateRevocationListDer<'static>]>;
 pub(super) struct Trust {
     roots: AHashMap<Vec<PathBuf>, Arc<RootCertStore>>,
     revoked: AHashMap<Vec<PathBuf>, Revoked>,
+    /// `ca` or `crl`, each file, and a hash of what stood there.
+    pub(super) read: Read,
 }
+
+type Read = BTreeMap<(&'static str, PathBuf), u64>;
 
 impl Trust {
     /// Reads what the binds, servers and log targets of a model name.
@@ -97,7 +103,7 @@ impl Trust {
                     let _ = roots.add(der);
                 }
             }
-            [one] => for_each(one, |pem| {
+            [one] => for_each(("ca", one.as_path()), &mut self.read, |pem| {
                 let mut any = false;
                 for der in CertificateDer::pem_slice_iter(pem) {
                     let der = der.map_err(|e| CertError::Pem(e.to_string()))?;
@@ -123,7 +129,7 @@ impl Trust {
         }
         let mut lists = Vec::new();
         if let [one] = files {
-            for_each(one, |pem| {
+            for_each(("crl", one.as_path()), &mut self.read, |pem| {
                 for der in CertificateRevocationListDer::pem_slice_iter(pem) {
                     lists.push(der.map_err(|e| CertError::Pem(e.to_string()))?);
                 }
@@ -155,12 +161,14 @@ fn known<'a>(sets: impl Iterator<Item = &'a Vec<PathBuf>>, wanted: &Path) -> Res
 }
 
 fn for_each(
-    file: &Path,
+    (kind, file): (&'static str, &Path),
+    read: &mut Read,
     mut look: impl FnMut(&[u8]) -> Result<(), CertError>,
 ) -> Result<(), (PathBuf, CertError)> {
     for path in expand(file).map_err(|e| (file.to_path_buf(), e))? {
         let pem = read_file(&path).map_err(|e| (path.clone(), CertError::Io(e.to_string())))?;
         look(&pem).map_err(|e| (path.clone(), e))?;
+        read.insert((kind, path), xxh3_64(&pem));
     }
     Ok(())
 }

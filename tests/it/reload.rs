@@ -485,3 +485,46 @@ fn counters_and_histograms_of_what_stays_go_on() {
     drop(wire);
     gate.finish();
 }
+
+#[test]
+fn plan_compares_the_content_of_everything_that_is_read() {
+    let origin = Origin::http_named("one");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let at = |name: &str| dir.path().join(name);
+    let write = |name: &str, text: &str| std::fs::write(at(name), text).expect("writable");
+    let ca = || {
+        let made = rcgen::generate_simple_self_signed(vec!["ca.test".to_owned()]).expect("made");
+        made.cert.pem() + &made.signing_key.serialize_pem()
+    };
+    let page = |text: &str| format!("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 1\r\n\r\n{text}");
+    write("server.pem", &ca());
+    write("ca.pem", &ca());
+    write("503.http", &page("a"));
+    write("hosts", "a b\n");
+    let path = |name: &str| at(name).display().to_string();
+    let tls = format!(
+        "tls = {{ certificates = [\"{}\"], verify = \"optional\", ca-file = \"{}\" }}",
+        path("server.pem"),
+        path("ca.pem"),
+    );
+    let rules = format!(
+        "errorfile = {{ 503 = \"{}\" }}\nrules = [{{ set-header = {{ name = \"x\", value = \"%[hdr(host),map({})]\" }} }}, {{ deny = true, if = \"{{ ssl_c_used }}\" }}]",
+        path("503.http"),
+        path("hosts")
+    );
+    let body = sections(&origin, &rules, "", "")
+        .replace("bind = \"127.0.0.1:0\"", &format!("bind = [{{ address = \"127.0.0.1:0\", {tls} }}]"));
+    let gate = Shardgate::with(&body).defaults("mode = \"http\"").start();
+    assert_eq!(gate.plan(), (0, String::new()));
+    for (kind, name, text) in
+        [("ca", "ca.pem", ca()), ("file", "503.http", page("b")), ("map", "hosts", "a c\n".to_owned())]
+    {
+        write(name, &text);
+        let (code, said) = gate.plan();
+        let line = format!("~ {kind} {}  is read again: it has changed", path(name));
+        assert!(code == 2 && said.lines().any(|l| l == line), "{said}");
+        gate.try_reload().expect("it is good");
+        assert_eq!(gate.plan(), (0, String::new()));
+    }
+    gate.finish();
+}

@@ -143,6 +143,7 @@ impl<'a> Language<'a> {
     }
 
     fn scope<'s>(&'s self, acls: &'s Acls, context: Place, variables: &'s mut VariableTable) -> Scope<'s> {
+        self.context.depends_on_place();
         Scope { acls, resolver: self, variables, context }
     }
 
@@ -154,16 +155,20 @@ impl<'a> Language<'a> {
 
 impl Resolver for Language<'_> {
     fn backend(&self, name: &str) -> Option<BackendId> {
+        self.context.depends_on_others();
         self.layout.backend(name)
     }
     fn frontend(&self, name: &str) -> Option<FrontendId> {
+        self.context.depends_on_others();
         self.layout.frontends().find(|(proxy, _)| proxy.name == name).map(|(_, id)| id)
     }
     fn server(&self, backend: BackendId, name: &str) -> Option<ServerId> {
+        self.context.depends_on_others();
         let range = self.layout.server_ranges.get(backend)?;
         range.iter().find(|id| self.layout.servers[*id].name == name)
     }
     fn names(&self, what: NameKind) -> Vec<String> {
+        self.context.depends_on_others();
         let owned = |name: &str| name.to_owned();
         match what {
             NameKind::Frontend => self.layout.frontends().map(|(proxy, _)| owned(proxy.name)).collect(),
@@ -180,6 +185,7 @@ impl Resolver for Language<'_> {
         self.here
     }
     fn userlist(&self, name: &str) -> Option<UserlistId> {
+        self.context.depends_on_others();
         if let Some(id) = super::http::auth_list(self.layout, name) {
             return Some(id);
         }
@@ -189,15 +195,18 @@ impl Resolver for Language<'_> {
         u16::try_from(tables.position(|entry| entry.key == name)?).ok().map(UserlistId)
     }
     fn table(&self, name: Option<&str>) -> Option<TableId> {
+        self.context.depends_on_others();
         match name {
             Some(name) => self.layout.table(name),
             None => self.own_table(),
         }
     }
     fn load(&self, path: &str) -> Result<Vec<u8>, String> {
+        self.context.depends_on_others();
         (self.context.env.read)(path.as_ref())
     }
     fn patterns(&self) -> &PatternTable {
+        self.context.depends_on_others();
         &self.layout.patterns
     }
     fn env(&self, name: &str) -> Option<String> {

@@ -2,11 +2,12 @@
 
 use ahash::AHashMap;
 
+use super::again::Again;
 use crate::base::id::{BackendId, FrontendId, Id, IdRange, IdVec, ServerId, TableId};
 use crate::config::diag::suggest;
 use crate::config::file::{Data, Entry, Table};
 use crate::config::keywords::Scope;
-use crate::config::section::{Context, Section};
+use crate::config::section::{Context, Section, Seen};
 use crate::config::units;
 use crate::policy::pattern::PatternTable;
 use crate::policy::stick::Spec;
@@ -30,6 +31,8 @@ pub(super) struct Proxy<'a> {
     pub(super) iid: u32,
     pub(super) frontend: Option<FrontendId>,
     pub(super) backend: Option<BackendId>,
+    /// What its keywords needed so far.
+    pub(super) seen: Seen,
 }
 
 /// A `server`, before it is read.
@@ -75,7 +78,7 @@ pub(super) static EMPTY: Table = Table { entries: Vec::new() };
 
 impl<'a> Layout<'a> {
     /// Finds the sections, checks their keys and gives out ids.
-    pub(super) fn find(context: &'a Context<'a>) -> Layout<'a> {
+    pub(super) fn find(context: &'a Context<'a>, again: &Again) -> Layout<'a> {
         let root = &context.file.root;
         let single = |name: &str, scope| {
             let table = root.entry(name).and_then(|entry| section_table(context, entry));
@@ -100,10 +103,10 @@ impl<'a> Layout<'a> {
         ] {
             check_named(context, root, word, scope);
         }
-        let mut proxies = find_proxies(context, root, defaults);
+        let mut proxies = find_proxies(context, root, defaults, again);
         give_ids(&mut proxies);
         give_iids(context, &mut proxies);
-        let (servers, server_ranges) = find_servers(context, &proxies);
+        let (servers, server_ranges) = find_servers(context, &mut proxies, again);
         let backend_names = proxies.iter().filter_map(|p| Some((p.name, p.backend?))).collect();
         let tables = super::stick::tables(context, &proxies);
         Layout {
@@ -129,10 +132,12 @@ impl<'a> Layout<'a> {
 
     /// The stick table of a section.
     pub(super) fn table(&self, name: &str) -> Option<TableId> {
+        self.global.context.depends_on_others();
         self.tables.iter().find(|(_, table)| table.name == name).map(|(id, _)| id)
     }
 
     pub(super) fn backend(&self, name: &str) -> Option<BackendId> {
+        self.global.context.depends_on_others();
         self.backend_names.get(name).copied()
     }
 }
@@ -167,6 +172,7 @@ fn find_proxies<'a>(
     context: &'a Context<'a>,
     root: &'a Table,
     defaults: Option<&'a Table>,
+    again: &Again,
 ) -> Vec<Proxy<'a>> {
     let kinds = [
         ("frontend", ProxyKind::Frontend, Scope::Frontend),
@@ -185,10 +191,13 @@ fn find_proxies<'a>(
                 context.error(at, message, Some(help));
                 continue;
             };
-            if let Err(problem) = units::check_name(&entry.key) {
-                context.problem(at, problem);
-            }
-            context.check(scope, table);
+            let check = || {
+                if let Err(problem) = units::check_name(&entry.key) {
+                    context.problem(at, problem);
+                }
+                context.check(scope, table);
+            };
+            let seen = if again.knows(kind, &entry.key) { Seen::default() } else { context.watch(check).1 };
             let layers = std::iter::once(table).chain(defaults).collect();
             let section = Section::new(context, scope, at, layers);
             proxies.push(Proxy {
@@ -199,6 +208,7 @@ fn find_proxies<'a>(
                 iid: 0,
                 frontend: None,
                 backend: None,
+                seen,
             });
         }
     }
@@ -265,19 +275,21 @@ pub(super) fn numbers(context: &Context<'_>, wanted: &[(Option<u32>, usize)], ta
 
 type Servers<'a> = (IdVec<ServerId, ServerEntry<'a>>, IdVec<BackendId, IdRange<ServerId>>);
 
-fn find_servers<'a>(context: &Context<'_>, proxies: &[Proxy<'a>]) -> Servers<'a> {
+fn find_servers<'a>(context: &Context<'_>, proxies: &mut [Proxy<'a>], again: &Again) -> Servers<'a> {
     let mut servers = IdVec::new();
     let mut ranges = IdVec::new();
     for proxy in proxies {
         let Some(backend) = proxy.backend else { continue };
         let start = servers.next_id();
         let named = proxy.section.own().and_then(|own| own.entry("server"));
+        let is_known = again.knows(proxy.kind, proxy.name);
         if let Some(Entry { value, .. }) = named
             && let Data::Table(named) = &value.data
         {
             for entry in &named.entries {
-                if let Err(problem) = units::check_name(&entry.key) {
+                if !is_known && let Err(problem) = units::check_name(&entry.key) {
                     context.problem(entry.key_span.start, problem);
+                    proxy.seen.said = true;
                 }
                 // Not a table: the keyword check said so.
                 if let Data::Table(table) = &entry.value.data {

@@ -4,7 +4,9 @@
 mod secrets;
 mod suspect;
 
-use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use ahash::{AHashMap, AHashSet};
 
 use super::layout::{Layout, Proxy};
 use crate::base::id::ServerId;
@@ -202,7 +204,7 @@ fn strings<'a>(value: &'a Value, out: &mut Vec<&'a str>) {
 
 /// Backends that nothing leads to.
 fn backends(context: &Context<'_>, layout: &Layout<'_>) {
-    let mut texts = Vec::new();
+    let mut texts = AHashSet::new();
     for table in layout.proxies.iter().filter_map(|proxy| proxy.section.own()).chain(layout.defaults) {
         texts.extend(targets(table));
     }
@@ -211,7 +213,7 @@ fn backends(context: &Context<'_>, layout: &Layout<'_>) {
         return;
     }
     for (proxy, _) in layout.backends().filter(|(proxy, _)| proxy.frontend.is_none()) {
-        if !texts.contains(&proxy.name) {
+        if !texts.contains(proxy.name) {
             let help = "name it in default-backend or in a rule with use-backend".to_owned();
             context.warning(proxy.at, format!("nothing leads to the backend \"{}\"", proxy.name), Some(help));
         }
@@ -260,7 +262,7 @@ fn patience(context: &Context<'_>, proxy: &Proxy<'_>, model: &Model) {
 
 /// Checks that do not go where the traffic goes, and addresses that are checked in different ways.
 fn checks(context: &Context<'_>, layout: &Layout<'_>, model: &Model) {
-    let mut seen: BTreeMap<String, ServerId> = BTreeMap::new();
+    let mut seen: AHashMap<SocketAddr, ServerId> = AHashMap::new();
     for (id, server) in model.servers.iter() {
         let Some(check) = &server.check else { continue };
         let at = layout.servers[id].at;
@@ -282,7 +284,7 @@ fn checks(context: &Context<'_>, layout: &Layout<'_>, model: &Model) {
             && check.port.is_none()
             && check.address.is_none()
         {
-            match seen.get(&address.to_string()).map(|other| (*other, model.servers[*other].check.as_ref())) {
+            match seen.get(address).map(|other| (*other, model.servers[*other].check.as_ref())) {
                 Some((other, Some(before))) if before.kind != check.kind => {
                     let message =
                         format!("{address} is checked in another way at {}", model.servers[other].origin);
@@ -290,7 +292,7 @@ fn checks(context: &Context<'_>, layout: &Layout<'_>, model: &Model) {
                     context.warning(at, message, Some(help));
                 }
                 Some(_) => {}
-                None => drop(seen.insert(address.to_string(), id)),
+                None => drop(seen.insert(*address, id)),
             }
         }
     }

@@ -4,6 +4,7 @@
 //! Order: `layout` finds the sections and gives out ids, backends are built (frontends refer to them), then frontends with
 //! their rules, then what only shows when all is known (`crosscheck`).
 
+mod again;
 mod backend;
 mod balance;
 mod bind;
@@ -24,36 +25,45 @@ mod tls;
 mod track;
 mod vip;
 
+use std::sync::Arc;
+
 use crate::base::id::IdVec;
 use crate::config::Env;
 use crate::config::diag::Diagnostic;
 use crate::config::file::File;
+use crate::config::kept::Backends;
 use crate::config::section::Context;
 use crate::model::Model;
 use crate::policy::sample::VariableTable;
 
+pub(in crate::config) use again::Again;
 use layout::Layout;
 pub(crate) use tls::SUITES;
 
-/// Resolves a parsed file. There is a model exactly if no diagnostic is an error.
-pub fn resolve(file: &File, env: &Env) -> (Option<Model>, Vec<Diagnostic>) {
+/// Resolves a parsed file, with what is there of another one. There is a model exactly if no diagnostic is an error.
+pub(in crate::config) fn resolve(
+    file: &File,
+    env: &Env,
+    mut again: Again,
+) -> (Option<Model>, Vec<Diagnostic>, Backends) {
     let context = Context::new(file, env);
-    let layout = Layout::find(&context);
-    let mut model = build(&context, &layout);
+    let layout = Layout::find(&context, &again);
+    let mut model = build(&context, &layout, &mut again);
+    let kept = again.keep(&layout, &model);
     if !context.has_errors() {
         lint::lint(&context, &layout, &model);
     }
     http::add_internal(&mut model);
     let diagnostics = context.finish();
     let wrong = diagnostics.iter().any(Diagnostic::is_error);
-    ((!wrong).then_some(model), diagnostics)
+    ((!wrong).then_some(model), diagnostics, kept)
 }
 
-fn build(context: &Context<'_>, layout: &Layout<'_>) -> Model {
+fn build(context: &Context<'_>, layout: &Layout<'_>, again: &mut Again) -> Model {
     let mut variables = VariableTable::default();
     let backends: IdVec<_, _> =
-        layout.backends().map(|(proxy, id)| backend::backend(layout, proxy, id, &mut variables)).collect();
-    let servers = server::servers(layout, &backends, &mut variables);
+        layout.backends().map(|place| again.backend(layout, place, &mut variables)).collect();
+    let servers = server::servers(layout, &backends, again, &mut variables);
     let userlists = http::userlists(context, layout);
     let mut binds = bind::Binds::default();
     let mut logs = log::Logs::new(layout);
@@ -79,11 +89,12 @@ fn build(context: &Context<'_>, layout: &Layout<'_>) -> Model {
         global,
         frontends,
         binds,
-        backends,
-        servers,
+        backends: Arc::new(backends),
+        servers: Arc::new(servers),
         variables,
         tables,
         patterns,
+        files: context.files(),
         logging,
         userlists,
         vips,

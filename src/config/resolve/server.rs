@@ -1,7 +1,9 @@
 //! `[backend.NAME.server.NAME]` with what it inherits from `default-server`. Its health check is `check`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::again::Again;
 use super::language::Language;
 use super::layout::{Layout, Proxy, ServerEntry, numbers};
 use super::{check, http, tls, track};
@@ -16,60 +18,75 @@ use crate::policy::sample::VariableTable;
 
 pub(super) fn servers(
     layout: &Layout<'_>,
-    backends: &IdVec<BackendId, Backend>,
+    backends: &IdVec<BackendId, Arc<Backend>>,
+    again: &Again,
     variables: &mut VariableTable,
-) -> IdVec<ServerId, Server> {
+) -> IdVec<ServerId, Arc<Server>> {
     let mut servers = IdVec::new();
     for (proxy, id) in layout.backends() {
-        let entries = layout.servers.slice(&backends[id].servers);
-        let sections: Vec<Section<'_>> = entries.iter().map(|entry| section(layout, proxy, entry)).collect();
-        let wanted: Vec<_> = sections.iter().map(|s| (s.count("id"), s.value_at("id"))).collect();
-        let sids = numbers(proxy.section.context, &wanted, "the id of another server of this backend");
-        let script = check::script(&proxy.section);
-        let http = backends[id].http.as_deref();
-        let http_check = http::check(&proxy.section);
-        let grpc = proxy.section.string("grpc-check");
-        let dialogue = check::Dialogue { script: &script, http: http_check.as_ref(), grpc: grpc.as_deref() };
-        let cookie = http.and_then(|http| http.cookie.as_ref());
-        for ((entry, section), sid) in entries.iter().zip(&sections).zip(sids) {
-            let http = http::server(section, cookie);
-            let tls = tls::server(section, backends[id].mode);
-            let language = Language::new(layout, (proxy.frontend, Some(id)));
-            let sni = tls::sni_expression(section, backends[id].mode, &language, variables);
-            let mut server = Server { sid, http, tls, sni, ..server(proxy, entry, section, &dialogue) };
-            // Part of what is verified, and so of what makes connections different.
-            if let (Some(tls), ServerAddress::Name { host, .. }) = (&mut server.tls, &server.address)
-                && tls.sni.is_none()
-                && server.sni.is_none()
-            {
-                tls.sni = Some(host.clone());
-            }
-            let check_tls = check::tls(section, &server);
-            if let Some(check) = &mut server.check {
-                check.tls = check_tls;
-            }
+        let found = again.servers(layout, proxy, id).unwrap_or_else(|| {
+            again.read((proxy, id), variables, |variables| {
+                of_backend(layout, (proxy, id), backends, variables)
+            })
+        });
+        for server in found {
             servers.push(server);
         }
-        if grpc.is_some() && (http_check.is_some() || !script.is_empty()) {
-            let help = "keep one of them".to_owned();
-            let what = "httpchk and tcp-check have no effect beside grpc-check";
-            proxy.section.warning("grpc-check", what, Some(help));
-        } else if !script.is_empty() && http_check.is_some() {
-            let help = "keep one of them; http-check has steps too".to_owned();
-            proxy.section.warning("tcp-check", "tcp-check has no effect beside httpchk", Some(help));
-        } else if !script.is_empty()
-            && !sections.is_empty()
-            && !sections.iter().any(|s| s.flag("check") == Some(true))
-        {
-            let help = "add check = true to the servers or to default-server".to_owned();
-            proxy.section.warning(
-                "tcp-check",
-                "tcp-check has no effect: no server here is checked",
-                Some(help),
-            );
-        }
     }
-    track::track(layout, &mut servers, backends);
+    track::track(layout, &mut servers, (backends, again));
+    servers
+}
+
+fn of_backend(
+    layout: &Layout<'_>,
+    (proxy, id): (&Proxy<'_>, BackendId),
+    backends: &IdVec<BackendId, Arc<Backend>>,
+    variables: &mut VariableTable,
+) -> Vec<Arc<Server>> {
+    let mut servers = Vec::new();
+    let entries = layout.servers.slice(&backends[id].servers);
+    let sections: Vec<Section<'_>> = entries.iter().map(|entry| section(layout, proxy, entry)).collect();
+    let wanted: Vec<_> = sections.iter().map(|s| (s.count("id"), s.value_at("id"))).collect();
+    let sids = numbers(proxy.section.context, &wanted, "the id of another server of this backend");
+    let script = check::script(&proxy.section);
+    let http = backends[id].http.as_deref();
+    let http_check = http::check(&proxy.section);
+    let grpc = proxy.section.string("grpc-check");
+    let dialogue = check::Dialogue { script: &script, http: http_check.as_ref(), grpc: grpc.as_deref() };
+    let cookie = http.and_then(|http| http.cookie.as_ref());
+    for ((entry, section), sid) in entries.iter().zip(&sections).zip(sids) {
+        let http = http::server(section, cookie);
+        let tls = tls::server(section, backends[id].mode);
+        let language = Language::new(layout, (proxy.frontend, Some(id)));
+        let sni = tls::sni_expression(section, backends[id].mode, &language, variables);
+        let mut server = Server { sid, http, tls, sni, ..server(proxy, entry, section, &dialogue) };
+        // Part of what is verified, and so of what makes connections different.
+        if let (Some(tls), ServerAddress::Name { host, .. }) = (&mut server.tls, &server.address)
+            && tls.sni.is_none()
+            && server.sni.is_none()
+        {
+            tls.sni = Some(host.clone());
+        }
+        let check_tls = check::tls(section, &server);
+        if let Some(check) = &mut server.check {
+            check.tls = check_tls;
+        }
+        servers.push(Arc::new(server));
+    }
+    if grpc.is_some() && (http_check.is_some() || !script.is_empty()) {
+        let help = "keep one of them".to_owned();
+        let what = "httpchk and tcp-check have no effect beside grpc-check";
+        proxy.section.warning("grpc-check", what, Some(help));
+    } else if !script.is_empty() && http_check.is_some() {
+        let help = "keep one of them; http-check has steps too".to_owned();
+        proxy.section.warning("tcp-check", "tcp-check has no effect beside httpchk", Some(help));
+    } else if !script.is_empty()
+        && !sections.is_empty()
+        && !sections.iter().any(|s| s.flag("check") == Some(true))
+    {
+        let help = "add check = true to the servers or to default-server".to_owned();
+        proxy.section.warning("tcp-check", "tcp-check has no effect: no server here is checked", Some(help));
+    }
     servers
 }
 
@@ -128,7 +145,8 @@ fn server(
         on_marked_up_shutdown_backups: section.string("on-marked-up").is_some(),
         tcp_user_timeout: section.duration("tcp-ut"),
         tls: None,
-        origin: section.origin(),
+        // Kept servers get another one where they moved.
+        origin: section.context.file.source.origin(section.at),
         address,
     }
 }

@@ -27,17 +27,23 @@ pub struct VariableId(pub u16);
 #[derive(Clone, Debug, Default)]
 pub struct VariableTable {
     names: Vec<(String, VariableScope)>,
+    asked: u64,
 }
 
 impl VariableTable {
     /// The id of `scope.name`, which is added if it is new. `None`: 65,536 variables exist already.
     pub fn id(&mut self, name: &str, scope: VariableScope) -> Option<VariableId> {
+        self.asked += 1;
         if let Some(at) = self.names.iter().position(|(n, _)| n == name) {
             return u16::try_from(at).ok().map(VariableId);
         }
         let id = u16::try_from(self.names.len()).ok()?;
         self.names.push((name.to_owned(), scope));
         Some(VariableId(id))
+    }
+    /// How often an id was asked for: whether a piece of the configuration depends on this table.
+    pub fn asked(&self) -> u64 {
+        self.asked
     }
     /// How many variables there are.
     pub fn len(&self) -> usize {

@@ -92,8 +92,13 @@ fn content(reader: &mut Reader<'_, '_>, inner: &Section<'_>, returns: bool) -> O
 }
 
 fn read(context: &Context<'_>, at: usize, path: &str) -> Option<Arc<[u8]>> {
+    context.depends_on_others();
     match (context.env.read)(path.as_ref()) {
-        Ok(bytes) => Some(bytes.into()),
+        Ok(bytes) => {
+            let bytes = bytes.into();
+            context.note_file(path, &bytes);
+            Some(bytes)
+        }
         Err(error) => {
             context.error(at, format!("cannot read \"{path}\": {error}"), None);
             None
@@ -108,6 +113,7 @@ pub(super) fn error_pages(section: &Section<'_>) -> ErrorPages {
         add(section.context, table, &mut pages);
     }
     for (at, text) in section.texts("errorfiles") {
+        section.context.depends_on_others();
         let named = section.context.file.root.at("http-errors").and_then(|value| match &value.data {
             Data::Table(table) => table.entry(&text.text),
             _ => None,

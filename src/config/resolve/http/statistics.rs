@@ -1,5 +1,6 @@
 //! `stats.*` of a section, and the backend behind which the control core answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rules;
@@ -49,6 +50,8 @@ pub(super) fn page(
     if !is_asked || section.flag("stats.enable") == Some(false) {
         return None;
     }
+    // Names and users of the whole file.
+    section.context.depends_on_others();
     let uri = section.string("stats.uri").unwrap_or_else(|| "/haproxy?stats".to_owned());
     if !uri.starts_with('/') || uri.contains(|c: char| c.is_control() || c == ' ' || c == '#' || c == ';') {
         let help = Some("it begins with a slash, for example \"/stats\"".to_owned());
@@ -172,9 +175,9 @@ pub(in crate::config::resolve) fn add_internal(model: &mut Model) {
     }
     let backend = BackendId::from_index(model.backends.len());
     let start = ServerId::from_index(model.servers.len());
-    model.servers.push(internal_server(backend));
+    Arc::make_mut(&mut model.servers).push(Arc::new(internal_server(backend)));
     let servers = IdRange::new(start..ServerId::from_index(model.servers.len()));
-    model.backends.push(internal_backend(servers));
+    Arc::make_mut(&mut model.backends).push(Arc::new(internal_backend(servers)));
 }
 
 fn internal_backend(servers: IdRange<ServerId>) -> Backend {
