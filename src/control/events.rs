@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn an_event_says_where_and_what_to_do() {
         let config = "[global]\ntune.buffers-max = 64\n[defaults]\ntimeout.connect = \"1s\"\ntimeout.client = \"1s\"\n\
-            timeout.server = \"1s\"\n[frontend.fe]\nbind = { address = \"127.0.0.1:0\", name = \"b\" }\n\
+            timeout.server = \"1s\"\n[frontend.fe]\nbind = [{ address = \"127.0.0.1:0\", name = \"b\" }]\n\
             default-backend = \"be\"\n[backend.be.server.s1]\naddress = \"127.0.0.1:1\"\n";
         let (model, diagnostics) =
             crate::control::load::from_text("t.toml", config).expect("the machine is known");

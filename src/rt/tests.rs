@@ -239,9 +239,11 @@ fn more_receives_than_buffers_wait_and_none_is_lost() {
         }
         let conn = &conns[0];
         conn.send_all(SendBuf::Static(b"pong")).await.expect("sent");
-        assert!(with_deadline(conn.recv(), after(20)).await.is_err(), "there is no buffer for it");
+        // The echo takes as long as it takes.
+        while limits::buffers_short() == 0 {
+            assert!(with_deadline(conn.recv(), after(20)).await.is_err(), "there is no buffer for it");
+        }
         assert!(limits::buffers_exhausted() > 0);
-        assert!(limits::buffers_short() > 0);
         held.truncate(60);
         assert_eq!(&*conn.recv().await.expect("received").expect("bytes"), b"pong");
     });
