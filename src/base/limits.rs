@@ -305,6 +305,9 @@ pub const RESOLVE_RETRY: Duration = Duration::from_secs(5);
 /// How long the start waits for the first answers of the resolver.
 pub const RESOLVE_START: Duration = Duration::from_secs(2);
 
+/// Targets of a service that are looked up: as many as a backend may have servers would be more than any answer holds.
+pub const RESOLVE_TARGETS_MAX: usize = 1024;
+
 /// Look-ups at once: each has a few descriptors.
 pub const RESOLVE_AT_ONCE: usize = 32;
 

@@ -424,6 +424,11 @@ impl<'a> Section<'a> {
         self.layers.iter().find_map(|layer| layer.at(key))
     }
 
+    /// The section's own table and those that it inherits from, each alone, for keywords that add up.
+    pub(super) fn each_layer(&self) -> impl Iterator<Item = Section<'a>> + '_ {
+        self.layers.iter().map(|layer| Section::new(self.context, self.scope, self.at, vec![layer]))
+    }
+
     /// Where a keyword's value stands; the section itself if it is absent.
     pub(super) fn value_at(&self, key: &str) -> usize {
         self.value(key).map_or(self.at, |value| value.span.start)

@@ -155,6 +155,10 @@ pub fn server_address(text: &str) -> Result<ServerAddress, Problem> {
         Some(Local::Fd(_)) => return Err(Problem::new("a server cannot be an inherited socket (fd@)")),
         None => {}
     }
+    if text.starts_with('_') && !text.contains(':') && is_host_name(text) {
+        // A service: its SRV record has the port.
+        return Ok(ServerAddress::Name { host: text.to_owned(), port: 0 });
+    }
     let Some((host, port)) = host_and_port(text) else {
         return Err(Problem::with_help(
             format!("\"{text}\" has no port"),
@@ -176,6 +180,17 @@ pub fn server_address(text: &str) -> Result<ServerAddress, Problem> {
         format!("\"{text}\": \"{host}\" is neither an IP address nor a host name"),
         "write \"192.0.2.1:80\", \"[2001:db8::1]:80\", \"name.example.com:80\", \"unix@/path\" or \"abns@name\"",
     ))
+}
+
+/// One `nameserver`: `192.0.2.53` or `127.0.0.1:8600`.
+pub fn name_server(text: &str) -> Result<SocketAddr, Problem> {
+    const PORT: u16 = 53;
+    let with_port = || text.parse().ok();
+    let found = ip(text).map(|address| SocketAddr::new(address, PORT)).or_else(with_port);
+    found.ok_or_else(|| {
+        let help = "write \"192.0.2.53\", \"127.0.0.1:8600\" or \"[2001:db8::53]:53\"";
+        Problem::with_help(format!("\"{text}\" is not the address of a DNS server"), help)
+    })
 }
 
 /// One `source`: `192.0.2.1` or `192.0.2.1:1024-65000`.

@@ -12,6 +12,7 @@ pub mod ctl_prompt;
 mod demo;
 mod descriptors;
 mod dialogue;
+mod dns;
 pub mod doctor;
 mod drift;
 mod events;

@@ -7,20 +7,19 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
 
 use ahash::{AHashMap, AHashSet};
-use hickory_resolver::TokioResolver;
-use hickory_resolver::net::NetError;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
+use crate::base::id::ServerId;
 use crate::base::limits::{RESOLVE_AT_ONCE, RESOLVE_RETRY, RESOLVE_START, RESOLVE_TTL_MAX, RESOLVE_TTL_MIN};
 use crate::base::time::Now;
 use crate::control::core::{Control, ControlBase, Notice};
+use crate::control::dns::{self, Found};
 use crate::control::events::Level;
-use crate::model::{Model, ServerAddress};
+use crate::model::{Lookup, Model, ServerAddress};
 use crate::rt::{self, Receiver, Sender};
 use crate::stats::process::CoreStat;
 
@@ -29,7 +28,7 @@ use crate::stats::process::CoreStat;
 pub(super) struct Resolved {
     host: String,
     /// Its addresses in the resolver's order, or why there are none.
-    addresses: Result<Vec<IpAddr>, String>,
+    addresses: Result<Vec<Found>, String>,
 }
 
 /// A name and how its look-ups went.
@@ -39,7 +38,7 @@ pub(super) struct Name {
     pub(super) found: u64,
     pub(super) failed: u64,
     pub(super) at: Now,
-    pub(super) last: Result<Vec<IpAddr>, String>,
+    pub(super) last: Result<Vec<Found>, String>,
 }
 
 impl Control {
@@ -72,44 +71,64 @@ impl Control {
             }
         };
         for (id, server) in self.model.servers.iter() {
-            let port = {
-                let states = self.states.borrow();
-                match states.servers[id].aims.host(server) {
-                    Some((wanted, port)) if wanted == host && !self.has_own_address(id) => port,
-                    _ => continue,
-                }
-            };
+            let Some(port) = self.port_of(id, &host).filter(|_| !self.has_own_address(id)) else { continue };
             // Servers of one backend with the same name are different machines behind it, if there are enough.
-            let siblings = self.model.backends[server.backend].servers.iter().filter(|other| *other != id);
-            let taken: Vec<IpAddr> =
-                siblings.filter_map(|other| self.live.servers[other].address()).map(|a| a.ip()).collect();
-            let current = self.live.servers[id].address().map(|a| a.ip());
-            if let Some(ip) = choose(&addresses, current, &taken, has_route) {
-                self.set_address(id, Some(SocketAddr::new(ip, port)), "resolver");
+            let all = self.model.backends[server.backend].servers.iter();
+            let siblings = all.filter(|other| *other != id && self.port_of(*other, &host).is_some());
+            let taken: Vec<SocketAddr> =
+                siblings.filter_map(|other| self.live.servers[other].address()).collect();
+            let wish =
+                Wish { lookup: server.lookup, current: self.live.servers[id].address(), taken: &taken };
+            match wish.choose(&addresses, has_route) {
+                Some(found) => self.set_address(id, Some(found.at(port)), "resolver"),
+                None if server.lookup.distinct => self.set_address(id, None, "resolver"),
+                None => {}
             }
         }
     }
+
+    /// The port of a server, if it is resolved from this name.
+    fn port_of(&self, id: ServerId, host: &str) -> Option<u16> {
+        let states = self.states.borrow();
+        let (own, port) = states.servers[id].aims.host(&self.model.servers[id])?;
+        (own == host).then_some(port)
+    }
 }
 
-/// The address that a server gets: the one it has as long as the name has it, else the first that can be reached and that
-/// no sibling has.
-fn choose(
-    found: &[IpAddr],
-    current: Option<IpAddr>,
-    taken: &[IpAddr],
-    has_route: impl Fn(IpAddr) -> bool,
-) -> Option<IpAddr> {
-    let mut usable: Vec<IpAddr> = found.iter().copied().filter(|ip| has_route(*ip)).collect();
-    if usable.is_empty() {
-        // Routes may come; without any answer the operator would not see where it points.
-        usable = found.to_vec();
+/// What a server would like of the addresses of its name.
+struct Wish<'a> {
+    lookup: Lookup,
+    current: Option<SocketAddr>,
+    /// Addresses of its siblings.
+    taken: &'a [SocketAddr],
+}
+
+impl Wish<'_> {
+    /// The address that it gets: the one it has as long as the name has it, else the first that can be reached and that
+    /// no sibling has.
+    fn choose(&self, found: &[Found], has_route: impl Fn(IpAddr) -> bool) -> Option<Found> {
+        let mut usable: Vec<Found> = found.iter().copied().filter(|found| has_route(found.ip)).collect();
+        if usable.is_empty() {
+            // Routes may come; without any answer the operator would not see where it points.
+            usable = found.to_vec();
+        }
+        // HAProxy's `resolve-prefer` is IPv6. Not on this machine: what listens for one family there, listens for IPv4.
+        let is_second = |ip: IpAddr| ip.is_ipv4() != (ip.is_loopback() || self.lookup.prefer_ipv4);
+        usable.sort_by_key(|found| is_second(found.ip));
+        if self.lookup.distinct {
+            // Both families are the same machines. The order of an answer changes; that of the servers is to stay.
+            let family = usable.first()?.ip.is_ipv4();
+            usable.retain(|found| found.ip.is_ipv4() == family);
+            usable.sort();
+        }
+        let is_taken = |found: &Found| self.taken.iter().any(|address| found.is(*address));
+        let current = usable.iter().find(|found| self.current.is_some_and(|address| found.is(address)));
+        if let Some(current) = current.filter(|found| !self.lookup.distinct || !is_taken(found)) {
+            return Some(*current);
+        }
+        let free = usable.iter().find(|found| !is_taken(found));
+        free.or(usable.first().filter(|_| !self.lookup.distinct)).copied()
     }
-    // HAProxy's `resolve-prefer` is IPv6. Not on this machine: what listens for one family there, listens for IPv4.
-    usable.sort_by_key(|ip| ip.is_ipv4() != ip.is_loopback());
-    if let Some(current) = current.filter(|ip| usable.contains(ip)) {
-        return Some(current);
-    }
-    usable.iter().find(|ip| !taken.contains(ip)).or(usable.first()).copied()
 }
 
 /// Whether the kernel knows a way there: connecting a datagram socket sends nothing.
@@ -140,13 +159,21 @@ fn hosts_in_use(control: &Control) -> Vec<String> {
     names.map(|(host, _)| host.to_owned()).filter(|host| seen.insert(host.clone())).collect()
 }
 
+/// What the thread is to do.
+struct Order {
+    /// All names that it is to follow.
+    hosts: Vec<String>,
+    /// Whom it asks.
+    nameservers: Vec<SocketAddr>,
+}
+
 /// Names that are followed, and what is known of them.
 #[derive(Default)]
 pub(super) struct Names {
-    /// To the thread, once it runs: all names that it is to follow.
-    thread: RefCell<Option<UnboundedSender<Vec<String>>>>,
+    /// To the thread, once it runs.
+    thread: RefCell<Option<UnboundedSender<Order>>>,
     /// What was found last; `None`: nothing, and somebody was told why.
-    known: RefCell<AHashMap<String, Option<Vec<IpAddr>>>>,
+    known: RefCell<AHashMap<String, Option<Vec<Found>>>>,
     waiting: RefCell<Option<Waker>>,
 }
 
@@ -165,7 +192,7 @@ impl Names {
     }
 
     /// Follows these names and no others.
-    fn follow(&self, hosts: &[String], base: &ControlBase) {
+    fn follow(&self, hosts: &[String], nameservers: &[SocketAddr], base: &ControlBase) {
         self.known.borrow_mut().retain(|host, _| hosts.contains(host));
         let mut thread = self.thread.borrow_mut();
         if thread.is_none() && !hosts.is_empty() {
@@ -182,7 +209,7 @@ impl Names {
         }
         if let Some(thread) = &*thread {
             // It runs as long as the process.
-            let _ = thread.send(hosts.to_vec());
+            let _ = thread.send(Order { hosts: hosts.to_vec(), nameservers: nameservers.to_vec() });
         }
     }
 
@@ -205,7 +232,7 @@ pub(super) async fn prepare(base: &ControlBase, next: &Model) {
     let wanted = hosts(next);
     let mut all = hosts_in_use(&base.current());
     all.extend(wanted.iter().filter(|host| !all.contains(host)).cloned().collect::<Vec<_>>());
-    base.followed.follow(&all, base);
+    base.followed.follow(&all, &next.global.nameservers, base);
     if base.followed.thread.borrow().is_some() {
         base.followed.wait_for(&wanted).await;
     }
@@ -215,7 +242,7 @@ pub(super) async fn prepare(base: &ControlBase, next: &Model) {
 /// addresses that are known already.
 pub(super) fn settle(control: &Control) {
     let hosts = hosts_in_use(control);
-    control.followed.follow(&hosts, control.base());
+    control.followed.follow(&hosts, &control.model.global.nameservers, control.base());
     for host in hosts {
         again(control, &host);
     }
@@ -236,7 +263,7 @@ pub(super) async fn start(control: &Rc<Control>, notices: &Receiver<Notice>) {
     if unanswered == 0 {
         return;
     }
-    control.followed.follow(&hosts, control.base());
+    control.followed.follow(&hosts, &control.model.global.nameservers, control.base());
     let deadline = rt::now() + RESOLVE_START;
     while unanswered > 0 {
         match rt::with_deadline(notices.recv(), Some(deadline)).await {
@@ -254,13 +281,13 @@ pub(super) async fn start(control: &Rc<Control>, notices: &Receiver<Notice>) {
     }
 }
 
-/// The thread: every name is a task that sleeps until its TTL is over. Orders: all names that are to be followed.
-fn follow_all(mut orders: UnboundedReceiver<Vec<String>>, tell: &Sender<Notice>) {
+/// The thread: every name is a task that sleeps until its TTL is over.
+fn follow_all(mut orders: UnboundedReceiver<Order>, tell: &Sender<Notice>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(e) => {
-            for host in orders.blocking_recv().into_iter().flatten() {
+            for host in orders.blocking_recv().into_iter().flat_map(|order| order.hosts) {
                 tell.send(Notice::Resolved(Resolved { host, addresses: Err(e.to_string()) }));
             }
             return;
@@ -269,28 +296,33 @@ fn follow_all(mut orders: UnboundedReceiver<Vec<String>>, tell: &Sender<Notice>)
     runtime.block_on(async {
         let permits = Arc::new(Semaphore::new(RESOLVE_AT_ONCE));
         let mut tasks: AHashMap<String, JoinHandle<()>> = AHashMap::new();
-        while let Some(hosts) = orders.recv().await {
+        let mut asked = Vec::new();
+        while let Some(Order { hosts, nameservers }) = orders.recv().await {
+            let is_same = asked == nameservers;
+            asked.clone_from(&nameservers);
             tasks.retain(|host, task| {
-                let stays = hosts.contains(host);
+                let stays = is_same && hosts.contains(host);
                 if !stays {
                     task.abort();
                 }
                 stays
             });
             for host in hosts {
-                let task = |host: String| tokio::spawn(follow(host, permits.clone(), tell.clone()));
+                let task = |host: String| {
+                    tokio::spawn(follow(host, nameservers.clone(), permits.clone(), tell.clone()))
+                };
                 tasks.entry(host.clone()).or_insert_with(|| task(host));
             }
         }
     });
 }
 
-async fn follow(host: String, permits: Arc<Semaphore>, tell: Sender<Notice>) {
+async fn follow(host: String, nameservers: Vec<SocketAddr>, permits: Arc<Semaphore>, tell: Sender<Notice>) {
     loop {
         let found = {
             // The semaphore is never closed.
             let _permit = permits.acquire().await;
-            look_up(&host).await
+            dns::look_up(&host, &nameservers).await
         };
         let (addresses, wait) = match found {
             Ok((addresses, ttl)) => (Ok(addresses), ttl.clamp(RESOLVE_TTL_MIN, RESOLVE_TTL_MAX)),
@@ -301,106 +333,92 @@ async fn follow(host: String, permits: Arc<Semaphore>, tell: Sender<Notice>) {
     }
 }
 
-/// Looks up names once, all at the same time: how many addresses each has. Blocks; for the doctor.
-pub(super) fn look_up_all(hosts: Vec<String>) -> Vec<(String, Result<usize, String>)> {
-    if hosts.is_empty() {
-        return Vec::new();
-    }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => return hosts.into_iter().map(|host| (host, Err(e.to_string()))).collect(),
-    };
-    runtime.block_on(async {
-        let permits = Arc::new(Semaphore::new(RESOLVE_AT_ONCE));
-        let ask = |host: String| {
-            let permits = permits.clone();
-            tokio::spawn(async move {
-                // The semaphore is never closed.
-                let _permit = permits.acquire().await;
-                look_up(&host).await.map(|(addresses, _)| addresses.len())
-            })
-        };
-        let asked: Vec<_> = hosts.into_iter().map(|host| (host.clone(), ask(host))).collect();
-        let mut found = Vec::new();
-        for (host, answer) in asked {
-            found.push((host, answer.await.unwrap_or_else(|e| Err(e.to_string()))));
-        }
-        found
-    })
-}
-
-/// Both families, /etc/hosts included. Reads the system's configuration each time: it may change while the process runs.
-async fn look_up(host: &str) -> Result<(Vec<IpAddr>, Duration), String> {
-    let mut builder = TokioResolver::builder_tokio().map_err(|e| e.to_string())?;
-    // Answers are kept by us, as long as their TTL says.
-    builder.options_mut().cache_size = 0;
-    let resolver = builder.build().map_err(|e| e.to_string())?;
-    let (v6, v4) = tokio::join!(resolver.ipv6_lookup(host), resolver.ipv4_lookup(host));
-    let mut found = Vec::new();
-    let mut ttl_s = u32::MAX;
-    for lookup in [&v6, &v4].into_iter().flatten() {
-        for record in lookup.answers() {
-            // Aliases on the way have a TTL too.
-            ttl_s = ttl_s.min(record.ttl);
-            found.extend(record.data.ip_addr());
-        }
-    }
-    if found.is_empty() {
-        Err(reason(v6.err(), v4.err()))
-    } else {
-        Ok((found, Duration::from_secs(ttl_s.into())))
-    }
-}
-
-/// Why neither family has an address, in a few words.
-fn reason(v6: Option<NetError>, v4: Option<NetError>) -> String {
-    match v4.or(v6) {
-        Some(e) if e.is_nx_domain() => "there is no such name".to_owned(),
-        Some(e) if !e.is_no_records_found() => e.to_string(),
-        _ => "it has no address".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PORT: u16 = 80;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect("an address")
     }
 
+    fn at(text: &str) -> SocketAddr {
+        SocketAddr::new(ip(text), PORT)
+    }
+
+    /// What a server at port 80 gets.
+    fn choose(
+        found: &[&str],
+        (current, taken): (Option<&str>, &[&str]),
+        lookup: Lookup,
+        has_route: impl Fn(IpAddr) -> bool,
+    ) -> Option<SocketAddr> {
+        let found: Vec<Found> = found.iter().map(|text| Found { ip: ip(text), port: None }).collect();
+        let taken: Vec<SocketAddr> = taken.iter().map(|text| at(text)).collect();
+        let wish = Wish { lookup, current: current.map(at), taken: &taken };
+        wish.choose(&found, has_route).map(|found| found.at(PORT))
+    }
+
+    const A: &str = "10.0.0.1";
+    const B: &str = "10.0.0.2";
+    const C: &str = "2001:db8::1";
+
     #[test]
     fn the_address_is_kept_as_long_as_the_name_has_it() {
-        let (a, b, c) = (ip("10.0.0.1"), ip("10.0.0.2"), ip("2001:db8::1"));
-        let all = |_| true;
         for (found, current, taken, chosen) in [
-            (&[a, b][..], None, &[][..], Some(a)),
-            (&[a, b], Some(b), &[], Some(b)),
-            (&[a], Some(b), &[], Some(a)),
-            (&[a, b], None, &[a], Some(b)),
-            (&[a], None, &[a], Some(a)),
-            (&[a, c], None, &[], Some(c)),
-            (&[a, c], Some(a), &[], Some(a)),
-            (&[], Some(a), &[], None),
+            (&[A, B][..], None, &[][..], Some(A)),
+            (&[A, B], Some(B), &[], Some(B)),
+            (&[A], Some(B), &[], Some(A)),
+            (&[A, B], None, &[A], Some(B)),
+            (&[A], None, &[A], Some(A)),
+            (&[A, C], None, &[], Some(C)),
+            (&[A, C], Some(A), &[], Some(A)),
+            (&[], Some(A), &[], None),
         ] {
-            assert_eq!(choose(found, current, taken, all), chosen, "{found:?} {current:?} {taken:?}");
+            let seen = choose(found, (current, taken), Lookup::default(), |_| true);
+            assert_eq!(seen, chosen.map(at), "{found:?} {current:?} {taken:?}");
+        }
+        let prefer = Lookup { prefer_ipv4: true, distinct: false };
+        assert_eq!(choose(&[C, A], (None, &[]), prefer, |_| true), Some(at(A)));
+    }
+
+    #[test]
+    fn an_address_is_given_to_one_server_of_a_template() {
+        let distinct = Lookup { prefer_ipv4: false, distinct: true };
+        for (found, current, taken, chosen) in [
+            // The order of the answer means nothing.
+            (&[B, A][..], None, &[][..], Some(A)),
+            (&[B, A], Some(B), &[A], Some(B)),
+            (&[A], None, &[A], None),
+            (&[A], Some(B), &[A], None),
+            (&[A], Some(A), &[A], None),
+            // The two families are the same machines.
+            (&[A, C], None, &[C], None),
+        ] {
+            let seen = choose(found, (current, taken), distinct, |_| true);
+            assert_eq!(seen, chosen.map(at), "{found:?} {current:?} {taken:?}");
         }
     }
 
     #[test]
-    fn a_family_without_a_route_does_not_win() {
-        let (v4, v6) = (ip("10.0.0.1"), ip("2001:db8::1"));
-        assert_eq!(choose(&[v6, v4], None, &[], |ip| ip.is_ipv4()), Some(v4));
-        assert_eq!(choose(&[v6, v4], Some(v6), &[], |ip| ip.is_ipv4()), Some(v4), "the route went away");
-        assert_eq!(choose(&[v6], None, &[], |_| false), Some(v6), "better than nothing");
-        assert_eq!(choose(&[ip("::1"), ip("127.0.0.1")], None, &[], |_| true), Some(ip("127.0.0.1")));
-        assert!(has_route(ip("127.0.0.1")));
+    fn the_port_of_a_service_is_part_of_what_is_taken() {
+        let two = [8001, 8002].map(|port| Found { ip: ip(A), port: Some(port) });
+        let taken = [two[0].at(0)];
+        let wish =
+            Wish { lookup: Lookup { prefer_ipv4: false, distinct: true }, current: None, taken: &taken };
+        assert_eq!(wish.choose(&two, |_| true), Some(two[1]));
+        assert_eq!(two[1].at(PORT).port(), 8002);
     }
 
     #[test]
-    fn the_system_resolves_this_machine() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let (addresses, _) = runtime.block_on(look_up("localhost")).expect("/etc/hosts has it");
-        assert!(addresses.iter().all(IpAddr::is_loopback), "{addresses:?}");
+    fn a_family_without_a_route_does_not_win() {
+        let any = Lookup::default();
+        assert_eq!(choose(&[C, A], (None, &[]), any, |ip| ip.is_ipv4()), Some(at(A)));
+        let gone = choose(&[C, A], (Some(C), &[]), any, |ip| ip.is_ipv4());
+        assert_eq!(gone, Some(at(A)), "the route went away");
+        assert_eq!(choose(&[C], (None, &[]), any, |_| false), Some(at(C)), "better than nothing");
+        assert_eq!(choose(&["::1", "127.0.0.1"], (None, &[]), any, |_| true), Some(at("127.0.0.1")));
+        assert!(has_route(ip("127.0.0.1")));
     }
 }

@@ -167,7 +167,11 @@ impl AdminTarget for Target {
             host: name.host.clone(),
             counts: (name.found, name.failed),
             age: now.since(name.at),
-            found: name.last.clone(),
+            found: name
+                .last
+                .as_ref()
+                .map(|found| found.iter().map(ToString::to_string).collect())
+                .map_err(Clone::clone),
         };
         names.iter().map(show).collect()
     }

@@ -5,7 +5,7 @@ use super::coverage::{self, Fate};
 use super::crt_store::Stores;
 use super::proxy::{Outcome, split, tell, unknown};
 use super::report::Report;
-use super::source::{Directive, Prefix, Section};
+use super::source::{Directive, Place, Prefix, Section};
 use super::toml::{Table, Val};
 use super::value::{self, Bad};
 use super::words::Variables;
@@ -19,7 +19,7 @@ pub(super) struct Globals<'e> {
     pub(super) ca_base: Option<String>,
     /// `ssl-default-bind-*` as options of a bind.
     pub(super) bind_tls: Vec<String>,
-    /// `ssl-default-server-*` as options of a server.
+    /// `ssl-default-server-*` and `ssl-server-verify` as options of a server.
     pub(super) server_tls: Vec<String>,
     /// `crt-store` sections.
     pub(super) stores: Stores,
@@ -42,6 +42,9 @@ impl<'e> Globals<'e> {
                 [word, path] if word == "crt-base" => globals.crt_base = Some(path.clone()),
                 [word, path] if word == "key-base" => key_base = Some(path.as_str()),
                 [word, path] if word == "ca-base" => globals.ca_base = Some(path.clone()),
+                [word, how] if word == "ssl-server-verify" => {
+                    globals.server_tls.extend(["verify".to_owned(), how.clone()]);
+                }
                 [word, options @ ..] if word.starts_with("ssl-default-") => {
                     let sides = [
                         ("ssl-default-bind-", &mut globals.bind_tls),
@@ -81,18 +84,26 @@ pub(super) fn process(sections: &[Section], variables: &Variables<'_>) -> Proces
 /// Options of binds and servers that `ssl-default-bind-*` and `ssl-default-server-*` set for all with `ssl`.
 const TLS_LISTS: &[&str] = &["ciphers", "ciphersuites", "curves"];
 
-/// The tables that it makes: `[global]` and `[admin]`.
+/// The tables that it makes: `[global]` and `[admin]`. `nameservers`: what `resolvers` say.
 pub(super) fn translate(
-    section: &Section,
+    sections: &[Section],
+    nameservers: Option<(Place, Vec<String>)>,
     defaults: &mut Table,
     variables: &Variables<'_>,
     report: &mut Report,
 ) -> Vec<Table> {
-    let mut global = Table::new(&["global"], section.place, section.comments.clone());
-    let mut admin = Table::new(&["admin"], section.place, Vec::new());
-    for d in &section.directives {
+    // Several sections were made one.
+    let section = sections.iter().find(|section| section.kind == "global");
+    let (place, comments) =
+        section.map_or_else(Default::default, |section| (section.place, section.comments.clone()));
+    let mut global = Table::new(&["global"], place, comments);
+    let mut admin = Table::new(&["admin"], place, Vec::new());
+    for d in section.iter().flat_map(|section| &section.directives) {
         let outcome = directive(&mut global, &mut admin, defaults, d, variables);
         tell(report, d.place, &d.words.join(" "), outcome);
+    }
+    if let Some((place, nameservers)) = nameservers {
+        global.set(&["nameserver"], Val::texts(&nameservers), place, &[]);
     }
     [global, admin].into_iter().filter(|table| !table.is_empty()).collect()
 }
@@ -105,8 +116,8 @@ fn directive(
     variables: &Variables<'_>,
 ) -> Outcome {
     let words = d.words.as_slice();
-    let Some((keyword, _, fate)) = coverage::find(coverage::GLOBAL, words) else {
-        return unknown(&words[0], coverage::GLOBAL);
+    let Some((keyword, _, fate)) = coverage::find(coverage::global(), words) else {
+        return unknown(&words[0], coverage::global());
     };
     match fate {
         Fate::Ignored(why) => return Outcome::Ignored((*why).to_owned()),
@@ -156,7 +167,28 @@ fn directive(
         (word, _) if word.starts_with("ssl-default-") || word == "ssl-dh-param-file" => {
             Outcome::Ignored("the TLS library chooses among strong ones".to_owned())
         }
-        ("ssl-server-verify", [word]) if word == "required" => Outcome::Exact,
+        ("ssl-server-verify", [word]) if word == "required" || word == "none" => Outcome::Exact,
+        ("maxsessrate", [number]) => match variables.expand(number).parse() {
+            Ok(_) if global.get(&["maxconnrate"]).is_some() => {
+                Outcome::Near("maxconnrate holds: connections are counted as they arrive".to_owned())
+            }
+            Ok(number) => {
+                set(global, "maxconnrate", Val::Int(number), d);
+                Outcome::Near("connections are counted as they arrive, before connection rules".to_owned())
+            }
+            Err(_) => Outcome::Wrong(format!("\"{number}\" is no number")),
+        },
+        ("tune.h2.initial-window-size", [size]) => match variables.expand(size).parse() {
+            Ok(size) => {
+                set(global, "tune.h2.fe.initial-window-size", Val::Int(size), d);
+                set(global, "tune.h2.be.initial-window-size", Val::Int(size), d)
+            }
+            Err(_) => Outcome::Wrong(format!("\"{size}\" is no number")),
+        },
+        ("tune.h2.max-concurrent-streams", [number]) => match variables.expand(number).parse() {
+            Ok(number) => set(global, "tune.h2.fe.max-concurrent-streams", Val::Int(number), d),
+            Err(_) => Outcome::Wrong(format!("\"{number}\" is no number")),
+        },
         (tune, _) if tune.starts_with("tune.ssl.") && !value_exists(words) => {
             Outcome::Ignored("the TLS library needs no such bound".to_owned())
         }

@@ -1,7 +1,8 @@
 //! Layer 2, haproxy.cfg -> TOML and a report. No IO: the texts of the files and the environment come in.
 //!
 //! `words` cuts lines, `condition` decides `.if`, `source` makes sections of directives; `coverage` knows every keyword of HAProxy
-//! and its fate; `proxy`, `options`, `tls`, `crt_list`, `rules`, `checks`, `global` and `legacy` translate what is `Mapped`; `toml` writes it down. What comes
+//! and its fate; `proxy`, `http`, `options`, `tls`, `crt_list`, `rules`, `checks`, `sections`, `global` and `legacy` translate what is
+//! `Mapped`; `toml` writes it down. What comes
 //! out is loaded by `config` as any other file, so that there is one meaning of everything; [`Imported::located`] leads its messages back to haproxy.cfg.
 
 mod checks;
@@ -12,11 +13,13 @@ mod crt_store;
 mod docs;
 pub mod fuzz;
 mod global;
+mod http;
 mod legacy;
 mod options;
 mod proxy;
 mod report;
 mod rules;
+mod sections;
 mod source;
 mod stick;
 #[cfg(test)]

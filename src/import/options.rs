@@ -23,7 +23,7 @@ pub(super) fn bind(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
     };
     let own = &d.words[2..];
     let is_tls = own.iter().any(|word| word == "ssl");
-    let mut options = Options::new(proxy, Scope::Bind, coverage::BIND);
+    let mut options = Options::new(proxy, Scope::Bind, coverage::bind());
     // What holds for all comes first, so that what is said here replaces it.
     let common = if is_tls { proxy.globals.bind_tls.as_slice() } else { &[] };
     let worst = options.read(&[common, own].concat());
@@ -35,8 +35,14 @@ pub(super) fn bind(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
         tls::finish(&mut tls);
         entries.push(("tls".to_owned(), Val::Table(tls)));
     }
-    entries.insert(0, ("address".to_owned(), Val::Text(address)));
-    proxy.table.push("bind", Val::Table(entries), d.place, &d.comments);
+    // An address alone needs no table.
+    let value = if entries.is_empty() {
+        Val::Text(address)
+    } else {
+        entries.insert(0, ("address".to_owned(), Val::Text(address)));
+        Val::Table(entries)
+    };
+    proxy.table.push("bind", value, d.place, &d.comments);
     worst.outcome
 }
 
@@ -69,15 +75,73 @@ pub(super) fn server(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
         return Outcome::Wrong("write server NAME ADDRESS:PORT".to_owned());
     };
     let name = proxy.variables.expand(name);
+    named_server(proxy, &["server", &name], (Vec::new(), address), options, d)
+}
+
+/// `dispatch ADDRESS[:PORT]`: a server without a name.
+pub(super) fn dispatch(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
+    let [_, address] = d.words.as_slice() else {
+        return Outcome::Wrong("write dispatch ADDRESS:PORT".to_owned());
+    };
+    nameless(proxy, "dispatch", address, d)
+}
+
+/// `option transparent`: where the client wanted to go.
+pub(super) fn transparent(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
+    match d.prefix {
+        Prefix::None => nameless(proxy, "transparent", "0.0.0.0", d),
+        _ => Outcome::Exact,
+    }
+}
+
+fn nameless(proxy: &mut Proxy<'_, '_>, name: &str, address: &str, d: &Directive) -> Outcome {
+    match named_server(proxy, &["server", name], (Vec::new(), address), &[], d) {
+        Outcome::Exact => Outcome::Near(format!("it is a server, which statistics call {name}")),
+        other => other,
+    }
+}
+
+/// `server-template PREFIX COUNT|FIRST-LAST NAME[:PORT] [OPTIONS]`.
+pub(super) fn template(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
+    let [_, prefix, numbers, address, options @ ..] = d.words.as_slice() else {
+        return Outcome::Wrong("write server-template PREFIX COUNT NAME:PORT".to_owned());
+    };
+    let (prefix, numbers) = (proxy.variables.expand(prefix), proxy.variables.expand(numbers));
+    let (first, last) = numbers.split_once('-').unwrap_or(("1", &numbers));
+    let (Ok(first), Ok(last)) = (first.parse::<i64>(), last.parse::<i64>()) else {
+        return Outcome::Wrong(format!("\"{numbers}\" is neither a count nor FIRST-LAST"));
+    };
+    if last < first {
+        return Outcome::Wrong(format!("\"{numbers}\" is no range"));
+    }
+    let path = ["server-template", prefix.as_str()];
+    if proxy.table.get(&path).is_some() {
+        return Outcome::No(format!("there are servers {prefix}N already: give these another prefix"));
+    }
+    let mut entries = vec![("count".to_owned(), Val::Int(last - first + 1))];
+    if first != 1 {
+        entries.push(("first".to_owned(), Val::Int(first)));
+    }
+    named_server(proxy, &path, (entries, address), options, d)
+}
+
+/// `head`: what comes first in the table, and the address.
+fn named_server(
+    proxy: &mut Proxy<'_, '_>,
+    path: &[&str],
+    (mut head, address): (Vec<(String, Val)>, &str),
+    options: &[String],
+    d: &Directive,
+) -> Outcome {
     let address = match with_port(proxy, address) {
         Ok(address) => address,
         Err(outcome) => return outcome,
     };
     // Of default-server the TLS options are read here: they add up to one table.
-    let common = common_options(proxy, d);
-    let mut common_reader = Options::new(proxy, Scope::DefaultServer, coverage::SERVER);
-    common_reader.read(&[proxy.globals.server_tls.as_slice(), &common].concat());
-    let mut reader = Options::new(proxy, Scope::Server, coverage::SERVER);
+    let common = [proxy.globals.server_tls.as_slice(), &common_options(proxy, d)].concat();
+    let mut common_reader = Options::new(proxy, Scope::DefaultServer, coverage::server());
+    common_reader.read(&common);
+    let mut reader = Options::new(proxy, Scope::Server, coverage::server());
     reader.tls = common_reader.tls;
     let worst = reader.read(options);
     let (mut entries, mut tls) = (reader.entries, reader.tls);
@@ -89,8 +153,9 @@ pub(super) fn server(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
         tls::finish(&mut tls);
         entries.push(("tls".to_owned(), if tls.is_empty() { Val::Flag(true) } else { Val::Table(tls) }));
     }
-    entries.insert(0, ("address".to_owned(), Val::Text(address)));
-    proxy.table.set(&["server", &name], Val::Table(entries), d.place, &d.comments);
+    head.push(("address".to_owned(), Val::Text(address)));
+    head.extend(entries);
+    proxy.table.set(path, Val::Table(head), d.place, &d.comments);
     worst.outcome
 }
 
@@ -123,7 +188,8 @@ fn with_port(proxy: &Proxy<'_, '_>, address: &str) -> Result<String, Outcome> {
     if plain.starts_with(['/', '@']) || plain.starts_with("unix@") || plain.starts_with("abns@") {
         return Ok(plain.to_owned());
     }
-    if words::has_variables(plain) {
+    // The port of a service is in its record.
+    if words::has_variables(plain) || plain.starts_with('_') {
         return Ok(plain.to_owned());
     }
     let (host, port) = match plain.rfind(':') {
@@ -178,7 +244,7 @@ fn ports_leading_to(proxy: &Proxy<'_, '_>) -> Vec<i64> {
 
 /// `default-server [OPTIONS]`; several add up.
 pub(super) fn default_server(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
-    let mut reader = Options::new(proxy, Scope::DefaultServer, coverage::SERVER);
+    let mut reader = Options::new(proxy, Scope::DefaultServer, coverage::server());
     let worst = reader.read(&d.words[1..]);
     let entries = reader.entries;
     if let Some(wrong) = worst.wrong {
@@ -339,9 +405,24 @@ impl<'p, 'a, 'e> Options<'p, 'a, 'e> {
                 Some(used + 1)
             }
             (Scope::Server | Scope::DefaultServer, "enabled" | "no-disabled") => Some(1),
+            // Those of all sections are asked for every name.
+            (Scope::Server | Scope::DefaultServer, "resolvers") => Some(2),
+            // A name that is not known leaves the server without an address, and stops nothing.
+            (Scope::Server | Scope::DefaultServer, "init-addr") => {
+                let list = words.get(1).ok_or_else(|| Outcome::Wrong(format!("{word} needs a value")))?;
+                if !list.split(',').all(|way| matches!(way, "libc" | "none" | "last")) {
+                    self.near.push(format!("{word}: until its name is known a server has no address"));
+                }
+                Some(2)
+            }
             (Scope::Bind, "accept-proxy") => {
                 self.entries
                     .push((word.to_owned(), Val::List(vec![Val::text("0.0.0.0/0"), Val::text("::/0")])));
+                Some(1)
+            }
+            (Scope::Server | Scope::DefaultServer, "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn") => {
+                self.entries.push(("send-proxy-v2".to_owned(), Val::Flag(true)));
+                self.entries.push(("proxy-v2-options".to_owned(), Val::List(vec![Val::text("ssl")])));
                 Some(1)
             }
             (Scope::Bind, "process" | "thread" | "nice") => Some(2),

@@ -9,7 +9,7 @@ use super::source::{Directive, Place, Prefix, Section};
 use super::toml::{Table, Val, Writer};
 use super::value::{self, Bad};
 use super::words::{self, Variables};
-use super::{checks, crt_store, global, legacy, options, rules, stick};
+use super::{checks, crt_store, global, legacy, options, rules, sections, stick};
 use crate::config::Reader;
 use crate::config::keywords::{self, KeywordMode, Scope};
 
@@ -32,6 +32,8 @@ pub(super) struct Proxy<'a, 'e> {
     /// Rules by the phase in which HAProxy runs them.
     pub(super) rules: rules::Phases,
     pub(super) checks: checks::Checks,
+    /// Lengths of what is captured of requests and of responses, in the order of their ids.
+    pub(super) captures: [Vec<i64>; 2],
     pub(super) sections: &'a [Section],
     pub(super) variables: &'a Variables<'e>,
     pub(super) globals: &'a global::Globals<'e>,
@@ -53,10 +55,9 @@ pub(super) fn translate<'e>(
 ) -> Writer {
     let mut writer = Writer::default();
     let mut defaults = Table::new(&["defaults"], Place::default(), Vec::new());
-    for section in sections.iter().filter(|s| s.kind == "global") {
-        for table in global::translate(section, &mut defaults, variables, report) {
-            writer.table(&table);
-        }
+    let nameservers = sections::nameservers(sections, variables, report);
+    for table in global::translate(sections, nameservers, &mut defaults, variables, report) {
+        writer.table(&table);
     }
     let shared = shared_defaults(sections);
     let globals = global::Globals::of(sections, read);
@@ -66,14 +67,12 @@ pub(super) fn translate<'e>(
         .flat_map(|section| {
             let tables = match section.kind.as_str() {
                 "frontend" | "backend" | "listen" => proxy(given, section, shared, report),
-                "userlist" => userlist(section, variables, report),
-                "http-errors" => http_errors(section, report),
                 "crt-store" => {
                     crt_store::tell_of(section, report);
                     Vec::new()
                 }
                 "global" | "defaults" => Vec::new(),
-                kind => other(section, kind, report),
+                kind => sections::translate(section, kind, variables, report),
             };
             // The second of one name was reported; what is wrong in it is said all the same.
             if section.twice { Vec::new() } else { tables }
@@ -86,7 +85,10 @@ pub(super) fn translate<'e>(
     }
     if sections.iter().any(|s| matches!(s.kind.as_str(), "frontend" | "listen")) {
         // What HAProxy does about the two ambiguities that may be repaired.
-        defaults.set(&["ambiguous-messages"], Val::text("repair"), defaults.place, &[]);
+        let why =
+            ["HAProxy repairs what two readers may take for different messages; without this it is refused"
+                .to_owned()];
+        defaults.set(&["ambiguous-messages"], Val::text("repair"), defaults.place, &why);
     }
     if !defaults.is_empty() {
         writer.table(&defaults);
@@ -118,7 +120,12 @@ pub(super) fn inherited(sections: &[Section], section: &Section) -> Vec<Directiv
 /// Whether a directive can stay in `[defaults]`; otherwise it is written into each section that it holds for.
 fn stays(words: &[String]) -> bool {
     if options::is_default_server(words)
-        || words.first().is_some_and(|w| w == "errorfile" || w == "cookie" || w == "mode")
+        || words.first().is_some_and(|w| {
+            matches!(
+                w.as_str(),
+                "errorfile" | "errorloc" | "errorloc302" | "errorloc303" | "http-error" | "cookie" | "mode"
+            )
+        })
     {
         return true;
     }
@@ -129,7 +136,7 @@ fn stays(words: &[String]) -> bool {
         return true;
     }
     let by_table = value::keyword(Scope::Defaults, words).is_some() || legacy::renamed(words).is_some();
-    by_table || coverage::find(coverage::PROXY, words).is_none_or(|(.., fate)| *fate != Fate::Mapped)
+    by_table || coverage::find(coverage::proxy(), words).is_none_or(|(.., fate)| *fate != Fate::Mapped)
 }
 
 fn fill_defaults(table: &mut Table, section: &Section, given: Given<'_, '_>, report: &mut Report) {
@@ -142,6 +149,7 @@ fn fill_defaults(table: &mut Table, section: &Section, given: Given<'_, '_>, rep
         table: std::mem::take(table),
         rules: rules::Phases::default(),
         checks: checks::Checks::default(),
+        captures: Default::default(),
         sections,
         variables,
         globals,
@@ -210,6 +218,7 @@ fn proxy(given: Given<'_, '_>, section: &Section, shared: Option<usize>, report:
         table,
         rules: rules::Phases::default(),
         checks: checks::Checks::default(),
+        captures: Default::default(),
         sections,
         variables,
         globals,
@@ -253,7 +262,7 @@ impl Proxy<'_, '_> {
             Scope::Backend => 'B',
             _ => 'L',
         };
-        coverage::find(coverage::PROXY, words).is_none_or(|(_, sections, _)| sections.contains(letter))
+        coverage::find(coverage::proxy(), words).is_none_or(|(_, sections, _)| sections.contains(letter))
     }
 
     fn directive(&mut self, directive: &Directive, report: &mut Report) {
@@ -267,8 +276,8 @@ impl Proxy<'_, '_> {
     }
 
     fn translate(&mut self, d: &Directive) -> Outcome {
-        let Some((keyword, sections, fate)) = coverage::find(coverage::PROXY, &d.words) else {
-            return unknown(&d.words[0], coverage::PROXY);
+        let Some((keyword, sections, fate)) = coverage::find(coverage::proxy(), &d.words) else {
+            return unknown(&d.words[0], coverage::proxy());
         };
         let (letter, kind) = match self.scope {
             Scope::Defaults => ('D', "defaults"),
@@ -318,15 +327,17 @@ impl Proxy<'_, '_> {
         Some(match keyword {
             "bind" => options::bind(self, d),
             "server" => options::server(self, d),
-            "server-template" => Outcome::No("write one server for each address; a name with several addresses is not spread over servers in this version".to_owned()),
+            "server-template" => options::template(self, d),
             "default-server" => options::default_server(self, d),
             "source" => options::source(self, d),
             "acl" => return Some(self.acl(d)),
             "cookie" => self.cookie(d),
-            "errorfile" => match d.words.as_slice() {
-                [_, code, file] => self.put(&["errorfile", code], Val::text(file), d),
-                _ => Outcome::Wrong("write errorfile CODE FILE".to_owned()),
-            },
+            "errorfile" | "errorloc" | "errorloc302" | "errorloc303" => self.error_page(keyword, d),
+            "http-error" => self.http_error(d),
+            "declare capture" => self.declare_capture(d),
+            "dispatch" => options::dispatch(self, d),
+            "option transparent" | "transparent" => options::transparent(self, d),
+            "load-server-state-from-file" => state_of_servers(d),
             "option forwardfor" | "option originalto" => self.address_header(d),
             "option splice-auto" | "option splice-request" | "option splice-response" => {
                 let value = if d.prefix == Prefix::No { "never" } else { "auto" };
@@ -336,7 +347,9 @@ impl Proxy<'_, '_> {
             "disabled" => Outcome::Exact,
             "ignore-persist" | "force-persist" => match rules::condition(&d.words[1..]) {
                 Ok(Some((false, condition))) => self.put(&[keyword], Val::Text(condition), d),
-                Ok(Some((true, condition))) => self.put(&[keyword], Val::Text(format!("not ({condition})")), d),
+                Ok(Some((true, condition))) => {
+                    self.put(&[keyword], Val::Text(format!("not ({condition})")), d)
+                }
                 Ok(None) => Outcome::Wrong(format!("{keyword} needs a condition")),
                 Err(message) => Outcome::Wrong(message),
             },
@@ -351,11 +364,15 @@ impl Proxy<'_, '_> {
             "appsession" if !self.http => Outcome::Ignored("only HTTP mode looks at it".to_owned()),
             "appsession" => stick::appsession(self, d),
             "stick-table" => stick::table(self, d),
-            "stick on" | "stick match" | "stick store-request" | "stick store-response" => stick::stick(self, d),
+            "stick on" | "stick match" | "stick store-request" | "stick store-response" => {
+                stick::stick(self, d)
+            }
             "balance" => self.balance(d),
             "log" => return self.log(d),
             "option httplog" | "option tcplog" | "option httpslog" => self.log_format(d),
-            "capture request header" | "capture response header" | "capture cookie" => self.capture(keyword, d),
+            "capture request header" | "capture response header" | "capture cookie" => {
+                self.capture(keyword, d)
+            }
             "stats enable" if !value::exists(self.scope, "stats") => return None,
             _ => {
                 let words = legacy::renamed(&d.words)?;
@@ -455,104 +472,25 @@ impl Proxy<'_, '_> {
         self.put(&["log-format"], Val::text(format), d)
     }
 
-    /// `capture request header NAME len LENGTH`.
-    fn capture(&mut self, keyword: &str, d: &Directive) -> Outcome {
-        if !self.http {
-            return Outcome::Ignored("only HTTP mode looks at it".to_owned());
-        }
-        let [name, word, len] = &d.words[keyword.split(' ').count()..] else {
-            return Outcome::Wrong(format!("write {keyword} NAME len LENGTH"));
-        };
-        let Some(len) = self.variables.expand(len).parse().ok().filter(|_| word == "len") else {
-            return Outcome::Wrong(format!("write {keyword} NAME len LENGTH"));
-        };
-        let value = Val::Table(vec![("name".to_owned(), Val::text(name)), ("len".to_owned(), Val::Int(len))]);
-        match keyword {
-            "capture cookie" => return self.put(&["capture", "cookie"], value, d),
-            "capture request header" => {
-                self.table.push("capture.request-header", value, d.place, &d.comments)
-            }
-            _ => self.table.push("capture.response-header", value, d.place, &d.comments),
-        }
-        Outcome::Exact
-    }
-
-    /// `cookie NAME [OPTIONS]`.
-    fn cookie(&mut self, d: &Directive) -> Outcome {
-        if !self.http && self.scope != Scope::Defaults {
-            return Outcome::Ignored("only HTTP mode looks at it".to_owned());
-        }
-        let mut words = d.words[1..].iter();
-        let Some(name) = words.next() else { return Outcome::Wrong("write cookie NAME".to_owned()) };
-        let mut entries = vec![("name".to_owned(), Val::text(name))];
-        let mut lists: Vec<(String, Vec<String>)> = Vec::new();
-        while let Some(word) = words.next() {
-            match word.as_str() {
-                "insert" | "rewrite" | "prefix" => entries.push(("mode".to_owned(), Val::text(word))),
-                "indirect" | "nocache" | "postonly" | "preserve" | "httponly" | "secure" | "dynamic" => {
-                    entries.push((word.clone(), Val::Flag(true)))
-                }
-                "domain" | "attr" | "maxidle" | "maxlife" => {
-                    let Some(value) = words.next() else {
-                        return Outcome::Wrong(format!("{word} needs a value"));
-                    };
-                    if word.starts_with("max") {
-                        entries.push((
-                            word.clone(),
-                            value.parse::<i64>().map_or(Val::text(value), |s| Val::Text(format!("{s}s"))),
-                        ));
-                    } else if let Some((_, list)) = lists.iter_mut().find(|(key, _)| key == word) {
-                        list.push(value.clone());
-                    } else {
-                        lists.push((word.clone(), vec![value.clone()]));
-                    }
-                }
-                _ => return Outcome::Wrong(format!("\"{word}\" is no option of cookie")),
-            }
-        }
-        entries.extend(lists.into_iter().map(|(key, list)| (key, Val::texts(&list))));
-        let mode = entries.iter().any(|(key, _)| key == "mode");
-        if !mode {
-            // Without one of the three HAProxy only reads the cookie, as rewrite does with a server that never sets it.
-            entries.push(("mode".to_owned(), Val::text("rewrite")));
-        }
-        self.put(&["cookie"], Val::Table(entries), d)
-    }
-
-    /// `option forwardfor [except NET] [header NAME] [if-none]`.
-    fn address_header(&mut self, d: &Directive) -> Outcome {
-        let key = d.words[1].as_str();
-        if d.prefix != Prefix::None {
-            return self.put(&[key], Val::Flag(false), d);
-        }
-        if !self.http && self.scope != Scope::Defaults {
-            return Outcome::Ignored("only HTTP mode looks at it".to_owned());
-        }
-        let mut entries = Vec::new();
-        let mut except = Vec::new();
-        let mut words = d.words[2..].iter();
-        while let Some(word) = words.next() {
-            match (word.as_str(), word.as_str() != "if-none") {
-                ("if-none", _) => entries.push(("if-none".to_owned(), Val::Flag(true))),
-                ("except" | "header", _) => match words.next() {
-                    Some(value) if word == "except" => except.push(value.clone()),
-                    Some(value) => entries.push(("header".to_owned(), Val::text(value))),
-                    None => return Outcome::Wrong(format!("{word} needs a value")),
-                },
-                _ => return Outcome::Wrong(format!("\"{word}\" is no option of it")),
-            }
-        }
-        if !except.is_empty() {
-            entries.push(("except".to_owned(), Val::texts(&except)));
-        }
-        let value = if entries.is_empty() { Val::Flag(true) } else { Val::Table(entries) };
-        self.put(&[key], value, d)
-    }
-
     fn finish(mut self) -> Vec<Table> {
         self.checks.finish(&mut self.table);
         self.rules.finish(&mut self.table, self.http);
+        self.table.last(|key| key == "server" || key == "server-template");
         vec![self.table]
+    }
+}
+
+/// `load-server-state-from-file`: what it is for happens by itself, but for what it does beside that.
+fn state_of_servers(d: &Directive) -> Outcome {
+    match d.words.get(1).map(String::as_str) {
+        Some("none") => Outcome::Exact,
+        Some("global" | "local") => Outcome::Near(
+            "a reload keeps health and changes of servers by itself; set state-file in [global] to keep them over a restart. What the \
+             configuration says wins: a file of HAProxy's is not read, because it would bring back addresses and weights that were changed \
+             since"
+                .to_owned(),
+        ),
+        _ => Outcome::Wrong("write load-server-state-from-file global, local or none".to_owned()),
     }
 }
 
@@ -579,92 +517,4 @@ pub(super) fn unknown(word: &str, table: &'static [coverage::Row]) -> Outcome {
         words::to_config(word),
         help.map_or(String::new(), |help| format!("; {help}"))
     ))
-}
-
-fn userlist(section: &Section, variables: &Variables<'_>, report: &mut Report) -> Vec<Table> {
-    let mut table = Table::new(&["userlist", &section.name], section.place, section.comments.clone());
-    for d in &section.directives {
-        let outcome = match d.words.as_slice() {
-            [kind, name, rest @ ..] if kind == "group" => {
-                let users: Vec<String> = match rest {
-                    [word, users] if word == "users" => {
-                        variables.expand(users).split(',').map(str::to_owned).collect()
-                    }
-                    _ => Vec::new(),
-                };
-                let entries = if users.is_empty() {
-                    Vec::new()
-                } else {
-                    vec![("users".to_owned(), Val::texts(&users))]
-                };
-                table.set(&["group", name], Val::Table(entries), d.place, &d.comments);
-                Outcome::Exact
-            }
-            [kind, name, rest @ ..] if kind == "user" => {
-                let entries = rest.chunks(2).filter_map(|pair| match pair {
-                    [key, value] if key == "groups" => Some((
-                        key.clone(),
-                        Val::texts(&value.split(',').map(str::to_owned).collect::<Vec<_>>()),
-                    )),
-                    [key, value] if key == "password" || key == "insecure-password" => {
-                        Some((key.clone(), Val::text(value)))
-                    }
-                    _ => None,
-                });
-                let mut fields: Vec<(String, Val)> = Vec::new();
-                for (key, value) in entries {
-                    fields.retain(|(other, _)| *other != key);
-                    fields.push((key, value));
-                }
-                table.set(&["user", name], Val::Table(fields), d.place, &d.comments);
-                Outcome::Exact
-            }
-            _ => {
-                Outcome::Wrong("a userlist has user NAME password HASH and group NAME users LIST".to_owned())
-            }
-        };
-        tell(report, d.place, &hide_password(&d.words), outcome);
-    }
-    vec![table]
-}
-
-/// The directive as it may be shown.
-fn hide_password(words: &[String]) -> String {
-    let mut shown = words.to_vec();
-    for at in 1..shown.len() {
-        if shown[at - 1].ends_with("password") {
-            shown[at] = "...".to_owned();
-        }
-    }
-    shown.join(" ")
-}
-
-fn http_errors(section: &Section, report: &mut Report) -> Vec<Table> {
-    let mut table = Table::new(&["http-errors", &section.name], section.place, section.comments.clone());
-    for d in &section.directives {
-        let outcome = match d.words.as_slice() {
-            [word, code, file] if word == "errorfile" => {
-                table.set(&["errorfile", code], Val::text(file), d.place, &d.comments);
-                Outcome::Exact
-            }
-            _ => Outcome::Wrong("http-errors has errorfile CODE FILE".to_owned()),
-        };
-        tell(report, d.place, &d.words.join(" "), outcome);
-    }
-    vec![table]
-}
-
-/// Sections that are not translated.
-fn other(section: &Section, kind: &str, report: &mut Report) -> Vec<Table> {
-    let outcome = match kind {
-        "program" => Outcome::Ignored("start programs from the service manager".to_owned()),
-        "peers" | "mailers" | "traces" | "log-profile" => Outcome::Ignored("nothing here uses it".to_owned()),
-        "resolvers" => Outcome::Near("names are resolved by the machine's own resolver settings".to_owned()),
-        "cache" => Outcome::Ignored("responses are not cached".to_owned()),
-        "ring" => Outcome::Ignored("events are kept in rings of their own".to_owned()),
-        "acme" => Outcome::No("certificates come from files; run an ACME client beside it".to_owned()),
-        _ => Outcome::No("not in this version".to_owned()),
-    };
-    tell(report, section.place, &format!("{kind} {}", section.name), outcome);
-    Vec::new()
 }

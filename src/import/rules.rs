@@ -30,6 +30,7 @@ pub(super) struct Phases {
     redirect: Vec<Entry>,
     route: Vec<Entry>,
     response: Vec<Entry>,
+    after: Vec<Entry>,
     stats: Vec<Entry>,
     monitor_uri: Option<String>,
 }
@@ -50,6 +51,7 @@ impl Phases {
         push("rules", request.into_iter().flatten().collect());
         if http {
             push("response-rules", self.response);
+            push("after-response-rules", self.after);
             push("stats.http-request", self.stats);
         }
     }
@@ -89,6 +91,7 @@ pub(super) fn directive(proxy: &mut Proxy<'_, '_>, keyword: &str, d: &Directive)
         keyword,
         "http-request"
             | "http-response"
+            | "http-after-response"
             | "stats http-request"
             | "redirect"
             | "use-server"
@@ -99,6 +102,7 @@ pub(super) fn directive(proxy: &mut Proxy<'_, '_>, keyword: &str, d: &Directive)
             | "capture request header"
             | "capture response header"
             | "http-error"
+            | "declare capture"
     ) || keyword.starts_with("req")
         || keyword.starts_with("rsp");
     if only_http && !proxy.http && keyword != "use-server" {
@@ -107,6 +111,7 @@ pub(super) fn directive(proxy: &mut Proxy<'_, '_>, keyword: &str, d: &Directive)
     Some(match keyword {
         "http-request" => rule(proxy, rest, d, Phase::Request),
         "http-response" => rule(proxy, rest, d, Phase::Response),
+        "http-after-response" => rule(proxy, rest, d, Phase::After),
         "stats http-request" => rule(proxy, rest, d, Phase::Stats),
         "redirect" => {
             let words: Vec<String> =
@@ -178,14 +183,29 @@ pub(super) fn directive(proxy: &mut Proxy<'_, '_>, keyword: &str, d: &Directive)
         | "capture cookie"
         | "declare capture"
         | "http-error" => return None,
-        old if old.starts_with("req") || old.starts_with("rsp") => match legacy::rule(&d.words) {
-            Ok((is_response, words)) => {
-                rule(proxy, &words, d, if is_response { Phase::Response } else { Phase::Request })
-            }
-            Err(message) => Outcome::No(message),
-        },
+        old if old.starts_with("req") || old.starts_with("rsp") => self::old(proxy, d),
         _ => return None,
     })
+}
+
+/// A `req...` or `rsp...` line.
+fn old(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
+    let today = match legacy::rule(&d.words) {
+        Ok(today) => today,
+        Err(message) => return Outcome::No(message),
+    };
+    let outcome = match today.list {
+        legacy::List::Request => rule(proxy, &today.words, d, Phase::Request),
+        legacy::List::Response => rule(proxy, &today.words, d, Phase::Response),
+        legacy::List::Route => {
+            let (backend, condition) = today.words.split_at(1);
+            add(proxy, Phase::Route, ("use-backend".to_owned(), Val::text(&backend[0])), condition, d)
+        }
+    };
+    match (outcome, today.near) {
+        (Outcome::Exact, Some(near)) => Outcome::Near(near.to_owned()),
+        (outcome, _) => outcome,
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -198,6 +218,7 @@ enum Phase {
     Redirect,
     Route,
     Response,
+    After,
     /// On the statistics page.
     Stats,
 }
@@ -225,6 +246,7 @@ fn add(
         Phase::Redirect => rules.redirect.push(entry),
         Phase::Route => rules.route.push(entry),
         Phase::Response => rules.response.push(entry),
+        Phase::After => rules.after.push(entry),
         Phase::Stats => rules.stats.push(entry),
     }
     Outcome::Exact
@@ -245,10 +267,14 @@ fn rule(proxy: &mut Proxy<'_, '_>, words: &[String], d: &Directive, phase: Phase
     }
     let scope = match phase {
         Phase::Connection => Scope::ConnectionRule,
-        Phase::Response => Scope::ResponseRule,
+        Phase::Response | Phase::After => Scope::ResponseRule,
         _ => Scope::Rule,
     };
-    match action(name, parameter, arguments) {
+    let with_len = match captured(proxy, name, arguments, phase) {
+        Ok(with_len) => with_len,
+        Err(outcome) => return outcome,
+    };
+    match action(name, parameter, with_len.as_deref().unwrap_or(arguments)) {
         Ok((key, _)) if !value::exists(scope, &key) => {
             Outcome::No(format!("the action {name} is not in this version"))
         }
@@ -260,6 +286,26 @@ fn rule(proxy: &mut Proxy<'_, '_>, words: &[String], d: &Directive, phase: Phase
         },
         Err(message) => message,
     }
+}
+
+/// The arguments of `capture ... id N` with the length of the declared place instead of its number.
+fn captured(
+    proxy: &Proxy<'_, '_>,
+    name: &str,
+    arguments: &[String],
+    phase: Phase,
+) -> Result<Option<Vec<String>>, Outcome> {
+    let [expression @ .., word, id] = arguments else { return Ok(None) };
+    if name != "capture" || word != "id" {
+        return Ok(None);
+    }
+    if proxy.scope == Scope::Backend {
+        return Err(Outcome::No("captures belong to frontends: put the rule there".to_owned()));
+    }
+    let places = &proxy.captures[usize::from(phase == Phase::Response)];
+    let len = id.parse::<usize>().ok().and_then(|id| places.get(id));
+    let len = len.ok_or_else(|| Outcome::Wrong(format!("no capture above has the id {id}")))?;
+    Ok(Some([expression, &["len".to_owned(), len.to_string()]].concat()))
 }
 
 /// Actions that change nothing here.
@@ -378,8 +424,8 @@ fn number(text: &str) -> Result<Val, Outcome> {
     text.parse().map(Val::Int).map_err(|_| Outcome::Wrong(format!("\"{text}\" is no number")))
 }
 
-/// `deny`, `tarpit` and `return`: status and body.
-fn reply(name: &str, arguments: &[String]) -> Result<Val, Outcome> {
+/// `deny`, `tarpit`, `return` and `http-error`: status and body.
+pub(super) fn reply(name: &str, arguments: &[String]) -> Result<Val, Outcome> {
     let mut fields: Vec<(String, Val)> = Vec::new();
     let mut headers: Vec<(String, Val)> = Vec::new();
     let mut words = arguments.iter();

@@ -154,6 +154,16 @@ impl Table {
         }
     }
 
+    /// Takes a key out.
+    pub(super) fn remove(&mut self, path: &[&str]) {
+        self.settings.retain(|setting| setting.path != path);
+    }
+
+    /// Puts these keys behind all others, in the order that they have.
+    pub(super) fn last(&mut self, is_last: impl Fn(&str) -> bool) {
+        self.settings.sort_by_key(|setting| setting.path.first().is_some_and(|key| is_last(key)));
+    }
+
     /// Adds to a list of texts, which is a plain text as long as there is one.
     pub(super) fn add_text(&mut self, path: &[&str], text: &str, place: Place, comments: &[String]) {
         let value = Val::text(text);
@@ -180,6 +190,11 @@ impl Table {
     }
 }
 
+/// Whether a list needs no brackets.
+fn is_one_text(lines: &[Line]) -> bool {
+    matches!(lines, [Line { value: Val::Text(_), .. }])
+}
+
 /// The text, and for each of its lines where it came from.
 #[derive(Default, Debug)]
 pub(super) struct Writer {
@@ -197,7 +212,8 @@ impl Writer {
 
     fn comments(&mut self, comments: &[String], indent: &str, place: Place) {
         for comment in comments {
-            let space = if comment.is_empty() { "" } else { " " };
+            // `## so` stays as it is.
+            let space = if comment.is_empty() || comment.starts_with('#') { "" } else { " " };
             // A comment of TOML may hold no control characters but tabs.
             let comment: String =
                 comment.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect();
@@ -220,6 +236,11 @@ impl Writer {
                 Item::One(value) => {
                     value.write(&mut text);
                     self.line(&text, setting.place);
+                }
+                Item::Lines(lines) if is_one_text(lines) => {
+                    self.comments(&lines[0].comments, "", lines[0].place);
+                    lines[0].value.write(&mut text);
+                    self.line(&text, lines[0].place);
                 }
                 Item::Lines(lines) => {
                     self.line(&format!("{text}["), setting.place);

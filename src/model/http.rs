@@ -149,12 +149,14 @@ pub struct HttpRules {
     pub request: RuleList<RequestAction>,
     /// `response-rules`.
     pub response: RuleList<ResponseAction>,
+    /// `after-response-rules`: of these none ends a response.
+    pub after: RuleList<ResponseAction>,
 }
 
 impl HttpRules {
     /// Numbers and origins of all, to change them.
     pub fn names_mut(&mut self) -> impl Iterator<Item = (&mut u32, &mut String)> {
-        self.request.names_mut().chain(self.response.names_mut())
+        self.request.names_mut().chain(self.response.names_mut()).chain(self.after.names_mut())
     }
 }
 

@@ -80,6 +80,8 @@ pub struct Global {
     pub hard_stop_after: Option<Duration>,
     /// Name of this machine in statistics (`node`); default the host name.
     pub node: String,
+    /// DNS servers that are asked for names of servers (`nameserver`); empty: those of the machine.
+    pub nameservers: Vec<std::net::SocketAddr>,
     /// Free text in statistics (`description`).
     pub description: String,
     /// Admin sockets (`[admin]`).
@@ -378,6 +380,8 @@ pub struct Server {
     pub backend: BackendId,
     /// Where it is.
     pub address: ServerAddress,
+    /// How its name becomes an address.
+    pub lookup: Lookup,
     /// Share of the load, 0 to 256 (`weight`).
     pub weight: u32,
     /// Used only when no other server is usable (`backup`).
@@ -424,6 +428,15 @@ pub struct Server {
     pub http: http::HttpServer,
 }
 
+/// How the name of a server becomes its address (`resolve-prefer`, `resolve-opts`).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Lookup {
+    /// IPv4 where the name has both families.
+    pub prefer_ipv4: bool,
+    /// No other server of the backend with this name has its address; it rather has none.
+    pub distinct: bool,
+}
+
 /// Where a server is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ServerAddress {
@@ -431,9 +444,9 @@ pub enum ServerAddress {
     Ip(std::net::SocketAddr),
     /// A name, resolved at start and again as its TTL says.
     Name {
-        /// The host name.
+        /// The host name; the name of a service (`_http._tcp.example.com`, an SRV record) if it begins with an underscore.
         host: String,
-        /// The port.
+        /// The port; 0: that of the service.
         port: u16,
     },
     /// `unix@/path`.

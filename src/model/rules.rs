@@ -16,7 +16,7 @@ pub struct RuleRef<'a> {
     pub kind: &'static str,
     /// The name of that.
     pub section: &'a str,
-    /// `connection-rules`, `rules`, `response-rules` or `stick`.
+    /// `connection-rules`, `rules`, `response-rules`, `after-response-rules` or `stick`.
     pub list: &'static str,
     /// Its number.
     pub id: u32,
@@ -51,6 +51,7 @@ impl Model {
             if let Some(http) = &frontend.http {
                 add(&mut all, of("rules"), &http.rules.request);
                 add(&mut all, of("response-rules"), &http.rules.response);
+                add(&mut all, of("after-response-rules"), &http.rules.after);
             }
         }
         for backend in self.backends.values() {
@@ -59,6 +60,7 @@ impl Model {
             if let Some(http) = &backend.http {
                 add(&mut all, of("rules"), &http.rules.request);
                 add(&mut all, of("response-rules"), &http.rules.response);
+                add(&mut all, of("after-response-rules"), &http.rules.after);
             }
         }
         all

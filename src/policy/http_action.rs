@@ -42,6 +42,13 @@ pub enum RequestAction {
         /// The value.
         value: Expr,
     },
+    /// Store a text in a variable (`set-var-fmt`).
+    SetVarFmt {
+        /// The variable.
+        variable: VariableId,
+        /// The text.
+        value: Format,
+    },
     /// Forget a variable (`unset-var`).
     UnsetVar(VariableId),
     /// Route to a backend and stop (`use-backend` with a name).
@@ -166,6 +173,13 @@ pub enum ResponseAction {
         /// The value.
         value: Expr,
     },
+    /// Store a text in a variable (`set-var-fmt`).
+    SetVarFmt {
+        /// The variable.
+        variable: VariableId,
+        /// The text.
+        value: Format,
+    },
     /// Forget a variable (`unset-var`).
     UnsetVar(VariableId),
     /// Keep a value for the log and for `capture.res.hdr` (`capture`).
@@ -257,6 +271,15 @@ pub enum LineEdit {
     Query(Format),
     /// `set-uri`: the whole target.
     Uri(Format),
+    /// Replace path and query together (`set-pathq`).
+    Pathq(Format),
+    /// Replace what matches in path and query (`replace-pathq`).
+    ReplacePathq {
+        /// What is looked for.
+        pattern: regex::bytes::Regex,
+        /// What takes the place of the whole.
+        value: Format,
+    },
     /// `replace-uri`.
     ReplaceUri {
         /// What to find.

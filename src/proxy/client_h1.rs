@@ -269,6 +269,11 @@ impl Client {
         let Client { patience, stream: Some(stream), .. } = self else {
             return self.send(session, SendBuf::from(bytes)).await;
         };
+        if bytes.is_empty() {
+            // An operator's empty page.
+            stream.outgoing.reset(h2::Reason::CANCEL);
+            return Ok(());
+        }
         session.count_out(bytes.len() as u64);
         let failed = |e: &std::io::Error| End::io(Side::Client, Phase::Data, e);
         let out = &mut stream.outgoing;

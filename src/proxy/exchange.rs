@@ -24,7 +24,7 @@ use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::forward::{Broken, Pump, Waits};
 use crate::proxy::h2_head;
 use crate::proxy::h2_stream;
-use crate::proxy::http::Stop;
+use crate::proxy::http::{Stop, http_of};
 use crate::proxy::idle::{self, PoolId, Upstream, Wire};
 use crate::proxy::log;
 use crate::proxy::observe;
@@ -531,7 +531,9 @@ pub(super) fn release(
     let server = &core.model.servers[up.server].http;
     let worn_out = server.max_reuse.is_some_and(|max| up.uses > max);
     let is_dirty = !up.link.input.is_empty() || !up.link.sending.is_idle();
-    if worn_out || is_dirty || http.keep_alive != KeepAlive::Both {
+    // The stricter of frontend and backend holds.
+    let keep_alive = http_of(session.frontend()).keep_alive.max(http.keep_alive);
+    if worn_out || is_dirty || keep_alive != KeepAlive::Both {
         return;
     }
     match pool.filter(|_| http.reuse != Reuse::Never) {

@@ -22,7 +22,7 @@ use crate::proxy::lot::Rest;
 use crate::proxy::pad::Pad;
 use crate::proxy::session::Session;
 use crate::proxy::timings::{self, Timings};
-use crate::proxy::{dispatch, exchange, explain, http_request, http_response, log, reply};
+use crate::proxy::{dispatch, exchange, explain, http_after, http_request, http_response, log, reply};
 use crate::rt;
 use crate::stats::table::Stat;
 
@@ -353,6 +353,7 @@ pub(super) async fn request(session: &Session, client: &mut Client) -> Result<bo
             }
             session.count_status(status, None);
             log::on_own_answer(session, status);
+            let bytes = http_after::own_answer(session, session.info.backend.get(), bytes);
             client.send_whole(session, bytes, turn.asked.method == Method::Head).await?;
             log::finish(session, end);
             if may_stay {
@@ -387,6 +388,7 @@ async fn answer(
     reply::error(status, &pages, close, is_head, &mut out);
     session.count_status(status, None);
     log::on_own_answer(session, status);
+    let out = http_after::own_answer(session, backend, out);
     client.send_whole(session, out, is_head).await?;
     // What a configured page says of its length is its author's word.
     Ok(!is_page)

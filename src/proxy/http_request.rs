@@ -355,7 +355,7 @@ impl Planning<'_> {
             .or(route.server.map(|server| named(server, false)))
             .or(remembered.map(|server| named(server, binding == Binding::Force)));
         let request = &mut memory.request;
-        let connection = match (self.turn.asked.upgrade, own.keep_alive) {
+        let connection = match (self.turn.asked.upgrade, http.keep_alive.max(own.keep_alive)) {
             (true, _) => ConnectionHeader::Upgrade,
             (false, KeepAlive::Both) => ConnectionHeader::None,
             (false, _) => ConnectionHeader::Close,

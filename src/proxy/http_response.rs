@@ -22,7 +22,7 @@ use crate::proxy::log;
 use crate::proxy::pad::{Memory, Pad};
 use crate::proxy::relay::{self, Timeouts};
 use crate::proxy::session::Session;
-use crate::proxy::{h2_tunnel, http_insert, http_location, reply, tcp};
+use crate::proxy::{h2_tunnel, http_after, http_insert, http_location, reply, tcp};
 use crate::rt::SendBuf;
 
 /// Sends the response. True: the connection stays open.
@@ -136,7 +136,13 @@ fn rules(
     let failed = |_| failed_rewrite();
     http_location::rewrite(response, bytes, origin).map_err(failed)?;
     http_insert::persist_response(session, job.backend, own, answered, (response, bytes), text)
-        .map_err(failed)
+        .map_err(failed)?;
+    for rules in http_after::lists(session, Some(job.backend)) {
+        let message = Message { unique_id: Some(unique_id), ..Message::default() };
+        let mut subject = Subject { session, head: &mut *response, bytes, is_response: true, message, text };
+        subject.on_response(rules).map_err(|_| failed_rewrite())?;
+    }
+    Ok(())
 }
 
 fn failed_rewrite() -> Stop {

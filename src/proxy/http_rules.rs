@@ -146,6 +146,7 @@ impl<'a> Subject<'a> {
                     self.judge(result, strict)?;
                 }
                 RequestAction::SetVar { variable, value } => self.set_variable(*variable, value),
+                RequestAction::SetVarFmt { variable, value } => self.set_text(*variable, value),
                 RequestAction::UnsetVar(variable) => self.session.unset_variable(*variable),
                 RequestAction::UseBackend(backend) => {
                     route.backend = Some(*backend);
@@ -284,6 +285,7 @@ impl<'a> Subject<'a> {
                     self.judge(result, strict)?;
                 }
                 ResponseAction::SetVar { variable, value } => self.set_variable(*variable, value),
+                ResponseAction::SetVarFmt { variable, value } => self.set_text(*variable, value),
                 ResponseAction::UnsetVar(variable) => self.session.unset_variable(*variable),
                 ResponseAction::StrictMode(is_strict) => strict = *is_strict,
                 ResponseAction::Capture { value, slot, len } => self.capture(value, *slot, *len),
@@ -345,6 +347,11 @@ impl<'a> Subject<'a> {
         let mut text = std::mem::take(self.text);
         facts::set_variable(self.session, (NO_BYTES, self.message()), variable, value, &mut text);
         *self.text = text;
+    }
+
+    fn set_text(&mut self, variable: VariableId, value: &Format) {
+        self.write(value);
+        self.session.store_variable(variable, Value::Str(self.text));
     }
 
     fn judge(&self, result: Result<(), EditError>, strict: bool) -> Result<(), Halt<'static>> {
@@ -415,6 +422,25 @@ impl<'a> Subject<'a> {
                     return Ok(());
                 }
                 self.head.edit(self.bytes).set_path(self.text)
+            }
+            LineEdit::Pathq(value) => {
+                self.write(value);
+                let target = self.head.view(self.bytes).target();
+                let before = target.len() - target::origin_form(target).1.len();
+                drop(self.text.splice(0..0, target[..before].iter().copied()));
+                self.head.edit(self.bytes).set_target(self.text)
+            }
+            LineEdit::ReplacePathq { pattern, value } => {
+                let template = self.template(value);
+                let target = self.head.view(self.bytes).target();
+                let (slash, rest) = target::origin_form(target);
+                let pathq = if rest.is_empty() { slash } else { rest };
+                self.text.clear();
+                self.text.extend_from_slice(&target[..target.len() - rest.len()]);
+                if !replace(pattern, &template, pathq, self.text) {
+                    return Ok(());
+                }
+                self.head.edit(self.bytes).set_target(self.text)
             }
             LineEdit::ReplaceUri { pattern, value } => {
                 let template = self.template(value);

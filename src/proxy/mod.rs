@@ -24,6 +24,7 @@ mod h2_head;
 mod h2_stream;
 mod h2_tunnel;
 mod http;
+mod http_after;
 mod http_insert;
 mod http_location;
 mod http_request;

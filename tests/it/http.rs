@@ -517,11 +517,18 @@ fn headers_of_one_hop_stay_there() {
 
 #[test]
 fn connections_are_kept_as_configured() {
-    for (keywords, server_connections, client_stays) in
-        [("", 1, true), ("http-server-close = true", 3, true), ("httpclose = true", 3, false)]
-    {
+    // The stricter of both sections holds.
+    for (frontend, backend, server_connections, client_stays) in [
+        ("", "", 1, true),
+        ("http-server-close = true", "", 3, true),
+        ("", "http-server-close = true", 3, true),
+        ("http-server-close = true", "http-keep-alive = true", 3, true),
+        ("httpclose = true", "", 3, false),
+        ("http-server-close = true", "httpclose = true", 3, false),
+    ] {
+        let keywords = format!("{frontend}, {backend}");
         let origin = Origin::http(|_| ok("x"));
-        let gate = http_gate(&origin, keywords, keywords, "");
+        let gate = http_gate(&origin, frontend, backend, "");
         let mut client = gate.wire("fe");
         for _ in 0..3 {
             let answer = client.get("/");

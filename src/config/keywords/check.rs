@@ -8,7 +8,7 @@ use super::{Keyword, KeywordMode, Kind, Scope, Scopes};
 
 const BACKEND: Scopes = Scopes::of(&[Scope::Backend, Scope::Listen]);
 const BACKEND_DEFAULTS: Scopes = Scopes::of(&[Scope::Backend, Scope::Listen, Scope::Defaults]);
-const SERVER_DEFAULTS: Scopes = Scopes::of(&[Scope::Server, Scope::DefaultServer]);
+const SERVER_DEFAULTS: Scopes = Scopes::of(&[Scope::Server, Scope::ServerTemplate, Scope::DefaultServer]);
 const TCP_CHECK: Scopes = Scopes::of(&[Scope::TcpCheck]);
 const HTTPCHK: Scopes = Scopes::of(&[Scope::HttpChk]);
 const HTTP_CHECK: Scopes = Scopes::of(&[Scope::HttpCheck]);

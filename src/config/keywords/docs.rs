@@ -67,6 +67,13 @@ const GROUPS: &[Group] = &[
         scopes: &[Scope::Server],
     },
     Group {
+        title: "server templates",
+        text: "`[backend.NAME.server-template.PREFIX]` makes several servers, `PREFIX1`, `PREFIX2` and so on, that share a host name. Each \
+               takes another address of those that the name has, and keeps it for as long as the name has it; servers without an address \
+               are shown as `MAINT (resolution)` and get nothing. All keywords of servers hold here but `id`.",
+        scopes: &[Scope::ServerTemplate],
+    },
+    Group {
         title: "tcp-check",
         text: "Entries of `tcp-check`: the dialogue of a health check, in order. Each does one thing.",
         scopes: &[Scope::TcpCheck],
@@ -180,6 +187,11 @@ fn snippet(scope: Scope, keyword: &Keyword) -> String {
         Scope::Listen => format!("[listen.web]\n{example}\n"),
         Scope::Backend => format!("[backend.app]\n{example}\n"),
         Scope::Server => format!("[backend.app.server.s1]\n{example}\n"),
+        Scope::ServerTemplate => {
+            let count = if example.contains("count") { "" } else { "count = 3\n" };
+            let address = if example.contains("address") { "" } else { "address = \"app.example.com:80\"\n" };
+            format!("[backend.app.server-template.app]\n{count}{address}{example}\n")
+        }
         Scope::DefaultServer => format!("[backend.app.default-server]\n{example}\n"),
         Scope::HttpErrors => format!("[http-errors.site]\n{example}\n"),
         Scope::Userlist => format!("[userlist.staff]\n{example}\n"),

@@ -13,7 +13,7 @@ const BACKEND_DEFAULTS: Scopes = Scopes::of(&[Scope::Backend, Scope::Listen, Sco
 const PROXY: Scopes = Scopes::of(&[Scope::Frontend, Scope::Listen, Scope::Backend]);
 const PROXY_DEFAULTS: Scopes = Scopes::of(&[Scope::Frontend, Scope::Listen, Scope::Backend, Scope::Defaults]);
 const SERVER: Scopes = Scopes::of(&[Scope::Server]);
-const SERVER_DEFAULTS: Scopes = Scopes::of(&[Scope::Server, Scope::DefaultServer]);
+const SERVER_DEFAULTS: Scopes = Scopes::of(&[Scope::Server, Scope::ServerTemplate, Scope::DefaultServer]);
 const REQUEST: Scopes = Scopes::of(&[Scope::Rule]);
 const RESPONSE: Scopes = Scopes::of(&[Scope::ResponseRule]);
 const BOTH: Scopes = Scopes::of(&[Scope::Rule, Scope::ResponseRule]);
@@ -115,6 +115,9 @@ keywords! {
     "response-rules" in PROXY, Tables(Scope::ResponseRule), default "", haproxy "http-response";
     "Rules on each response (see [response rules](#response-rules)).";
     "response-rules = [{ del-header = \"Server\" }]"
+    "after-response-rules" in PROXY, Tables(Scope::ResponseRule), default "", haproxy "http-after-response";
+    "Rules on each response whoever made it: a server, a rule, or Shardgate itself with a redirect or an error page. They run last, and change headers, status and variables; none of them ends a response.";
+    "after-response-rules = [{ set-header = { name = \"Strict-Transport-Security\", value = \"max-age=31536000\" } }]"
     "rules" in ONLY_BACKEND, Tables(Scope::Rule), default "", haproxy "http-request";
     "Rules on each request, after those of the frontend (see [rules](#rules)).";
     "rules = [{ set-header = { name = \"X-Backend\", value = \"app\" } }]"
@@ -124,6 +127,15 @@ keywords! {
     "errorfile" in PROXY_DEFAULTS, NamedTexts, default "built-in pages", haproxy "errorfile";
     "Whole responses, headers included, for errors that Shardgate answers itself: status and file.";
     "errorfile.503 = \"/etc/503.http\""
+    "errorloc302" in PROXY_DEFAULTS, NamedTexts, default "none", haproxy "errorloc302, errorloc";
+    "Where errors that Shardgate would answer itself send the client instead: status and URL. It comes back with the same method.";
+    "errorloc302.503 = \"https://status.example.com/\""
+    "errorloc303" in PROXY_DEFAULTS, NamedTexts, default "none", haproxy "errorloc303";
+    "The same, and the client comes there with GET whatever its request was.";
+    "errorloc303.503 = \"https://status.example.com/\""
+    "http-error" in PROXY_DEFAULTS, Tables(Scope::Reply), default "built-in pages", haproxy "http-error";
+    "What errors that Shardgate answers itself look like, written here: status, content, headers. They are fixed texts.";
+    "http-error = [{ status = 503, content-type = \"text/plain\", string = \"back in a minute\" }]"
     "errorfiles" in PROXY_DEFAULTS, Texts, default "none", haproxy "errorfiles";
     "Sections `[http-errors.NAME]` whose pages are used where `errorfile` has none.";
     "errorfiles = \"site\""
@@ -208,6 +220,15 @@ keywords! {
     "set-query" in REQUEST, Text, default "", haproxy "set-query";
     "Replace the query of the request: a format.";
     "{ set-query = \"%[query]&from=lb\" }"
+    "set-pathq" in REQUEST, Text, default "", haproxy "set-pathq";
+    "Replace path and query of the request together: a format.";
+    "{ set-pathq = \"/app%[pathq]\" }"
+    "replace-pathq" in REQUEST, Table(Scope::ReplaceUri), default "", haproxy "replace-pathq";
+    "Replace what a regular expression finds in path and query.";
+    "{ replace-pathq = { regex = \"^/(.*)[?]lang=de$\", value = \"/de/\\\\1\" } }"
+    "set-var-fmt" in BOTH, Table(Scope::SetVar), default "", haproxy "set-var-fmt";
+    "Store a text in a variable, a format with `%[...]`, and go on.";
+    "{ set-var-fmt = { name = \"txn.from\", value = \"%[src]:%[src_port]\" } }"
     "set-uri" in REQUEST, Text, default "", haproxy "set-uri";
     "Replace the whole target of the request: a format.";
     "{ set-uri = \"/maintenance\" }"

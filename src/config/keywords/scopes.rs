@@ -20,6 +20,8 @@ pub enum Scope {
     Backend,
     /// `[backend.NAME.server.NAME]`
     Server,
+    /// `[backend.NAME.server-template.NAME]`
+    ServerTemplate,
     /// `default-server = {...}`
     DefaultServer,
     /// An entry of `bind`
@@ -122,6 +124,7 @@ impl Scope {
         Scope::Rule,
         Scope::SetVar,
         Scope::Server,
+        Scope::ServerTemplate,
         Scope::DefaultServer,
         Scope::TcpCheck,
         Scope::StickTable,
@@ -169,6 +172,7 @@ impl Scope {
             Scope::Listen => "[listen.NAME]",
             Scope::Backend => "[backend.NAME]",
             Scope::Server => "[backend.NAME.server.NAME]",
+            Scope::ServerTemplate => "[backend.NAME.server-template.NAME]",
             Scope::DefaultServer => "default-server",
             Scope::Bind => "bind",
             Scope::BindTls => "tls of a bind",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Kind::*;
 use super::{Keyword, KeywordMode, Kind, Scope, Scopes};
-use crate::base::limits::{RETRIES_MAX, WEIGHT_MAX};
+use crate::base::limits::{RETRIES_MAX, SERVERS_PER_BACKEND_MAX, WEIGHT_MAX};
 
 const GLOBAL: Scopes = Scopes::of(&[Scope::Global]);
 const ADMIN: Scopes = Scopes::of(&[Scope::Admin]);
@@ -20,7 +20,9 @@ const RULE: Scopes = Scopes::of(&[Scope::ConnectionRule, Scope::Rule]);
 const CONTENT_RULE: Scopes = Scopes::of(&[Scope::Rule]);
 const SET_VAR: Scopes = Scopes::of(&[Scope::SetVar]);
 const SERVER: Scopes = Scopes::of(&[Scope::Server]);
-const SERVER_DEFAULTS: Scopes = Scopes::of(&[Scope::Server, Scope::DefaultServer]);
+const TEMPLATE: Scopes = Scopes::of(&[Scope::ServerTemplate]);
+const SERVER_TEMPLATE: Scopes = Scopes::of(&[Scope::Server, Scope::ServerTemplate]);
+const SERVER_DEFAULTS: Scopes = Scopes::of(&[Scope::Server, Scope::ServerTemplate, Scope::DefaultServer]);
 const TCP_CHECK: Scopes = Scopes::of(&[Scope::TcpCheck]);
 
 const ANY_TIME: Kind = Duration(Duration::ZERO);
@@ -52,6 +54,9 @@ keywords! {
     "sandbox" in GLOBAL, Flag, default "false", haproxy "";
     "Give up at the start what this configuration does not need: capabilities, writing outside of the directories of its sockets, log files and state file (Landlock), all system calls but those that it makes, so that it starts no other program (seccomp; the kernel's audit log has what was refused). `show info` and `shardgate doctor` say what is in force. A reload that needs more is refused.";
     "sandbox = true"
+    "nameserver" in GLOBAL, Texts, default "those of /etc/resolv.conf", haproxy "";
+    "Where names of servers are asked for: addresses of DNS servers, with a port if it is not 53. They are asked in order.";
+    "nameserver = [\"192.0.2.53\", \"127.0.0.1:8600\"]"
     "node" in GLOBAL, Text, default "the host name", haproxy "node";
     "Name of this machine in statistics.";
     "node = \"lb1\""
@@ -204,6 +209,9 @@ keywords! {
     "server" in BACKEND, Named(Scope::Server), default "", haproxy "server";
     "The servers (see [servers](#servers)); their order is that of the file.";
     "server.s9 = { address = \"127.0.0.1:9009\" }"
+    "server-template" in BACKEND, Named(Scope::ServerTemplate), default "", haproxy "server-template";
+    "Several servers behind one host name (see [server templates](#server-templates)).";
+    "server-template.app = { count = 3, address = \"app.example.com:80\" }"
 
     "address" in BIND, Text, default "", haproxy "bind";
     "Where to listen: `*:80`, `:80`, `[::]:80`, `192.0.2.1:80`, `192.0.2.1:1000-1010` (one bind each), `unix@/path` or `/path`, `abns@name`, `fd@3` (a socket that systemd or the parent opened), and lists of these with commas. With port 0 the kernel chooses one. An address that this machine does not have yet is no error: it is listened on as soon as it is there.";
@@ -283,9 +291,21 @@ keywords! {
     "The expression.";
     "name = \"sess.port\", value = \"dst_port\""
 
-    "address" in SERVER, Text, default "", haproxy "server";
-    "Where the server is: `192.0.2.1:80`, `[2001:db8::1]:80`, `name.example.com:80` (resolved at start and again as its TTL says), `unix@/path` or `abns@name`.";
-    "address = \"127.0.0.1:9001\""
+    "address" in SERVER_TEMPLATE, Text, default "", haproxy "server";
+    "Where the server is: `192.0.2.1:80`, `[2001:db8::1]:80`, `name.example.com:80` (resolved at start and again as its TTL says), `_http._tcp.example.com` (an SRV record: name and port come from it), `unix@/path` or `abns@name`.";
+    "address = \"app.example.com:9001\""
+    "count" in TEMPLATE, Integer(1, SERVERS_PER_BACKEND_MAX as i64), default "", haproxy "";
+    "How many servers there are.";
+    "count = 3"
+    "first" in TEMPLATE, Integer(0, 1 << 20), default "1", haproxy "";
+    "The number of the first.";
+    "first = 4"
+    "resolve-prefer" in SERVER_DEFAULTS, OneOf(&["ipv4", "ipv6"]), default "\"ipv6\"", haproxy "resolve-prefer";
+    "Which address is taken of a name that has both.";
+    "resolve-prefer = \"ipv4\""
+    "resolve-opts" in SERVER_DEFAULTS, SomeOf(&["allow-dup-ip", "ignore-weight", "prevent-dup-ip"]), default "none", haproxy "resolve-opts";
+    "Whether servers of a backend that share a name may have the same address (`allow-dup-ip`) or rather have none (`prevent-dup-ip`). Without it those of a template never do, and others only where the name has fewer addresses than there are servers. Weights of SRV records count in no case (`ignore-weight`).";
+    "resolve-opts = [\"allow-dup-ip\"]"
     "id" in SERVER, ID, default "the next free number", haproxy "id";
     "Its number in statistics, unique in the backend.";
     "id = 12"

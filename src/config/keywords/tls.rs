@@ -9,7 +9,7 @@ const BIND_NAMES: Scopes = Scopes::of(&[Scope::BindTls, Scope::BindCertificate])
 const BIND_CERTIFICATE: Scopes = Scopes::of(&[Scope::BindCertificate]);
 const BOTH_TLS: Scopes = Scopes::of(&[Scope::BindTls, Scope::BindCertificate, Scope::ServerTls]);
 const SERVER_TLS: Scopes = Scopes::of(&[Scope::ServerTls]);
-const SERVER: Scopes = Scopes::of(&[Scope::Server, Scope::DefaultServer]);
+const SERVER: Scopes = Scopes::of(&[Scope::Server, Scope::ServerTemplate, Scope::DefaultServer]);
 
 keywords! {
     /// Keywords of TLS.

@@ -39,6 +39,7 @@ pub(super) fn global(
         tls_rate_max: section.limit("maxsslrate"),
         hard_stop_after: section.duration("hard-stop-after"),
         node: section.string("node").unwrap_or_else(|| hostname.to_owned()),
+        nameservers: nameservers(section),
         description: section.string("description").unwrap_or_default(),
         admin: admin_sockets(admin),
         log,
@@ -56,6 +57,17 @@ pub(super) fn global(
         cores,
         control_core,
     }
+}
+
+fn nameservers(section: &Section<'_>) -> Vec<SocketAddr> {
+    let mut all = Vec::new();
+    for (at, text) in section.texts("nameserver") {
+        match units::name_server(&text.text) {
+            Ok(address) => all.push(address),
+            Err(problem) => section.context.problem(at, problem),
+        }
+    }
+    all
 }
 
 fn state_file(section: &Section<'_>) -> Option<PathBuf> {

@@ -1,5 +1,7 @@
 //! Which sections there are: names, ids and the order of the file. What stands in them is read by the others.
 
+use std::borrow::Cow;
+
 use ahash::AHashMap;
 
 use super::again::Again;
@@ -37,10 +39,12 @@ pub(super) struct Proxy<'a> {
 
 /// A `server`, before it is read.
 pub(super) struct ServerEntry<'a> {
-    pub(super) name: &'a str,
+    pub(super) name: Cow<'a, str>,
     pub(super) at: usize,
     pub(super) table: &'a Table,
     pub(super) backend: BackendId,
+    /// One of those that a `server-template` makes.
+    pub(super) is_of_template: bool,
 }
 
 /// All sections of the file, with their ids.
@@ -275,29 +279,81 @@ pub(super) fn numbers(context: &Context<'_>, wanted: &[(Option<u32>, usize)], ta
 
 type Servers<'a> = (IdVec<ServerId, ServerEntry<'a>>, IdVec<BackendId, IdRange<ServerId>>);
 
-fn find_servers<'a>(context: &Context<'_>, proxies: &mut [Proxy<'a>], again: &Again) -> Servers<'a> {
+fn find_servers<'a>(context: &Context<'a>, proxies: &mut [Proxy<'a>], again: &Again) -> Servers<'a> {
     let mut servers = IdVec::new();
     let mut ranges = IdVec::new();
     for proxy in proxies {
         let Some(backend) = proxy.backend else { continue };
         let start = servers.next_id();
-        let named = proxy.section.own().and_then(|own| own.entry("server"));
         let is_known = again.knows(proxy.kind, proxy.name);
-        if let Some(Entry { value, .. }) = named
-            && let Data::Table(named) = &value.data
-        {
-            for entry in &named.entries {
-                if !is_known && let Err(problem) = units::check_name(&entry.key) {
-                    context.problem(entry.key_span.start, problem);
-                    proxy.seen.said = true;
-                }
-                // Not a table: the keyword check said so.
-                if let Data::Table(table) = &entry.value.data {
-                    servers.push(ServerEntry { name: &entry.key, at: entry.key_span.start, table, backend });
-                }
+        let mut entries = Vec::new();
+        for (entry, table) in named_tables(context, proxy, ("server", is_known)) {
+            let (name, at) = (Cow::Borrowed(entry.key.as_str()), entry.key_span.start);
+            entries.push(ServerEntry { name, at, table, backend, is_of_template: false });
+        }
+        for (entry, table) in named_tables(context, proxy, ("server-template", is_known)) {
+            proxy.seen.said |= table.entry("count").is_none();
+            entries.extend(of_template(context, entry, table, backend));
+        }
+        // The order of the file; those of one template are in the order of their numbers.
+        entries.sort_by_key(|entry| entry.at);
+        let mut seen: AHashMap<String, usize> = AHashMap::new();
+        for entry in entries {
+            if let Some(other) = seen.insert(entry.name.to_string(), entry.at) {
+                let help = format!("the other one is at {}", context.file.source.origin(other));
+                let message = format!("two servers of {} have the name \"{}\"", proxy.name, entry.name);
+                context.error(entry.at, message, Some(help));
+                proxy.seen.said = true;
             }
+            servers.push(entry);
         }
         ranges.push(IdRange::new(start..servers.next_id()));
     }
     (servers, ranges)
+}
+
+/// The tables `[backend.NAME.WORD.*]`; of a section that is known the names were looked at.
+fn named_tables<'a>(
+    context: &Context<'_>,
+    proxy: &mut Proxy<'a>,
+    (word, is_known): (&str, bool),
+) -> Vec<(&'a Entry, &'a Table)> {
+    let named = proxy.section.own().and_then(|own| own.entry(word)).map(|entry| &entry.value.data);
+    let entries = match named {
+        Some(Data::Table(named)) => named.entries.as_slice(),
+        _ => &[],
+    };
+    let mut tables = Vec::with_capacity(entries.len());
+    for entry in entries {
+        if !is_known && let Err(problem) = units::check_name(&entry.key) {
+            context.problem(entry.key_span.start, problem);
+            proxy.seen.said = true;
+        }
+        // Not a table: the keyword check said so.
+        if let Data::Table(table) = &entry.value.data {
+            tables.push((entry, table));
+        }
+    }
+    tables
+}
+
+/// The servers that a template makes.
+fn of_template<'a>(
+    context: &Context<'a>,
+    entry: &'a Entry,
+    table: &'a Table,
+    backend: BackendId,
+) -> impl Iterator<Item = ServerEntry<'a>> {
+    let at = entry.key_span.start;
+    let section = Section::new(context, Scope::ServerTemplate, at, vec![table]);
+    if section.value("count").is_none() {
+        let message = format!("server-template \"{}\" does not say how many servers it makes", entry.key);
+        context.error(at, message, Some("add count = 3".to_owned()));
+    }
+    let first = section.count("first").unwrap_or(1);
+    let numbers = first..first + section.count("count").unwrap_or(0);
+    numbers.map(move |number| {
+        let name = Cow::Owned(format!("{}{number}", entry.key));
+        ServerEntry { name, at, table, backend, is_of_template: true }
+    })
 }

@@ -21,6 +21,7 @@ pub(super) fn lint(context: &Context<'_>, layout: &Layout<'_>, model: &Model) {
             ("connection-rules", Scope::ConnectionRule),
             ("rules", Scope::Rule),
             ("response-rules", Scope::ResponseRule),
+            ("after-response-rules", Scope::ResponseRule),
         ] {
             if keywords::find(proxy.section.scope, key).is_none() {
                 continue;

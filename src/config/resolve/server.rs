@@ -13,7 +13,7 @@ use crate::config::keywords::Scope;
 use crate::config::section::Section;
 use crate::config::units;
 use crate::model::http::HttpServer;
-use crate::model::{Backend, SendProxy, Server, ServerAddress, Source};
+use crate::model::{Backend, Lookup, SendProxy, Server, ServerAddress, Source};
 use crate::policy::sample::VariableTable;
 
 pub(super) fn servers(
@@ -65,7 +65,12 @@ fn of_backend(
             && tls.sni.is_none()
             && server.sni.is_none()
         {
-            tls.sni = Some(host.clone());
+            let is_service = host.starts_with('_');
+            if is_service && tls.verify && tls.verify_host.is_none() {
+                let help = "add sni to its tls, or verifyhost".to_owned();
+                section.error("address", "the name of a service (SRV) is in no certificate", Some(help));
+            }
+            tls.sni = (!is_service).then(|| host.clone());
         }
         let check_tls = check::tls(section, &server);
         if let Some(check) = &mut server.check {
@@ -120,8 +125,9 @@ fn server(
     Server {
         // Those who know of variables fill it in.
         sni: None,
-        name: entry.name.to_owned(),
-        mark: crate::policy::stick::server_mark(entry.name),
+        name: entry.name.to_string(),
+        mark: crate::policy::stick::server_mark(&entry.name),
+        lookup: lookup(section, entry, &address),
         // The caller numbers it and adds what it has in HTTP mode.
         sid: 0,
         http: HttpServer::default(),
@@ -148,6 +154,20 @@ fn server(
         // Kept servers get another one where they moved.
         origin: section.context.file.source.origin(section.at),
         address,
+    }
+}
+
+/// How the name of a server becomes its address.
+fn lookup(section: &Section<'_>, entry: &ServerEntry<'_>, address: &ServerAddress) -> Lookup {
+    let options: Vec<String> = section.texts("resolve-opts").into_iter().map(|(_, text)| text.text).collect();
+    let has = |name: &str| options.iter().any(|option| option == name);
+    if entry.is_of_template && !matches!(address, ServerAddress::Name { .. }) {
+        let help = "write address = \"app.example.com:80\", or one server for each address".to_owned();
+        section.error("address", "the servers of a template share a host name", Some(help));
+    }
+    Lookup {
+        prefer_ipv4: section.string("resolve-prefer").as_deref() == Some("ipv4"),
+        distinct: (entry.is_of_template || has("prevent-dup-ip")) && !has("allow-dup-ip"),
     }
 }
 

@@ -328,7 +328,8 @@ fn push_state(out: &mut String, facts: &ServerFacts) {
     };
     // Sockets of UNIX have none.
     let address = if facts.ip.parse::<IpAddr>().is_err() { "-" } else { &facts.ip };
-    let fqdn = facts.fqdn.as_deref().unwrap_or("-");
+    let named = |is_service: bool| facts.fqdn.as_deref().filter(|name| name.starts_with('_') == is_service);
+    let (fqdn, service) = (named(false).unwrap_or("-"), named(true).unwrap_or("-"));
     let ip = |ip: Option<IpAddr>| ip.map_or("-".to_owned(), |ip| ip.to_string());
     let (check_ip, check_port) = (ip(facts.check_at.0), facts.check_at.1.unwrap_or(0));
     let (agent_ip, agent_port) = (ip(facts.agent_at.0), facts.agent_at.1.unwrap_or(0));
@@ -336,7 +337,7 @@ fn push_state(out: &mut String, facts: &ServerFacts) {
     let tls = u8::from(facts.tls);
     let _ = writeln!(
         out,
-        "{address} {operational} {admin} {} {} {} {status} {result} {level} {state} {agent} 0 0 {fqdn} {} - {tls} {check_port} {check_ip} {agent_ip} \
+        "{address} {operational} {admin} {} {} {} {status} {result} {level} {state} {agent} 0 0 {fqdn} {} {service} {tls} {check_port} {check_ip} {agent_ip} \
          {agent_port}",
         facts.user_weight,
         facts.initial_weight,

@@ -201,7 +201,7 @@ pub struct ResolvedName {
     /// Since the last one.
     pub age: Duration,
     /// What it found.
-    pub found: Result<Vec<IpAddr>, String>,
+    pub found: Result<Vec<String>, String>,
 }
 
 /// What `set server ... health` asks for.

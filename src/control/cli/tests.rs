@@ -105,7 +105,7 @@ impl AdminTarget for Fixture {
             found,
         };
         vec![
-            name("web.example", Ok(vec!["192.0.2.7".parse().expect("an address")])),
+            name("web.example", Ok(vec!["192.0.2.7".to_owned()])),
             name("gone.example", Err("there is no such name".to_owned())),
         ]
     }

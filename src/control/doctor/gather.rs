@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::facts::list;
 use super::{CertificateFact, Facts, Interrupt, Nic, sysctls};
-use crate::control::{ctl, gateways, load, resolve, transparent, vip};
+use crate::control::{ctl, dns, gateways, load, transparent, vip};
 use crate::model::vip::Announce;
 use crate::model::{BindAddress, Model, ServerAddress};
 use crate::rt::{limits, machine};
@@ -196,5 +196,5 @@ fn names(model: &Model) -> Vec<(String, Result<usize, String>)> {
             hosts.push(host.clone());
         }
     }
-    resolve::look_up_all(hosts)
+    dns::look_up_all(hosts, &model.global.nameservers)
 }

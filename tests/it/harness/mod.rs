@@ -4,6 +4,7 @@
 //! ends with [`Shardgate::finish`], which checks that nothing leaked and that the process stops as it should.
 
 pub(crate) mod bytes;
+pub(crate) mod dns;
 pub(crate) mod frames;
 pub(crate) mod gate;
 pub(crate) mod hosts;

@@ -10,6 +10,8 @@ use super::{program, until};
 /// A program that runs until it is dropped.
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
+    /// What stands for each `@FREE@` in its file.
+    pub(crate) more: Vec<SocketAddr>,
     child: Child,
     dir: tempfile::TempDir,
 }
@@ -29,7 +31,7 @@ impl Peer {
             .stderr(log)
             .spawn()
             .expect("the program runs");
-        let mut peer = Self { address, child, dir };
+        let mut peer = Self { address, more: Vec::new(), child, dir };
         until("the peer listens", || {
             if let Some(status) = peer.child.try_wait().expect("our own child") {
                 panic!("the peer ended with {status}:\n{}", peer.log());
@@ -49,7 +51,7 @@ impl Peer {
         Self::spawn(&mut command(address), address, directory())
     }
 
-    /// HAProxy with these sections; `@ADDRESS@` is where it is to listen.
+    /// HAProxy with these sections; `@ADDRESS@` is where it is to listen, each `@FREE@` another such address.
     pub(crate) fn haproxy(sections: &str) -> Self {
         Self::with_cfg(Command::new(program("haproxy")).args(["-db", "-f"]), sections)
     }
@@ -61,7 +63,12 @@ impl Peer {
 
     fn with_cfg(command: &mut Command, sections: &str) -> Self {
         let (address, dir) = (free_address(), directory());
-        let sections = sections.replace("@ADDRESS@", &address.to_string());
+        let mut sections = sections.replace("@ADDRESS@", &address.to_string());
+        let mut more = Vec::new();
+        while sections.contains("@FREE@") {
+            more.push(free_address());
+            sections = sections.replacen("@FREE@", &more[more.len() - 1].to_string(), 1);
+        }
         // A file that begins with `global` is whole.
         let text = match sections.starts_with("global") {
             true => sections,
@@ -70,7 +77,12 @@ impl Peer {
             }
         };
         let file = write(dir.path(), "haproxy.cfg", &text);
-        Self::spawn(command.arg(file), address, dir)
+        let mut peer = Self::spawn(command.arg(file), address, dir);
+        until("the peer listens everywhere", || {
+            more.iter().all(|address| TcpStream::connect(address).is_ok())
+        });
+        peer.more = more;
+        peer
     }
 
     /// nginx with this `http` or `stream` block; `@ADDRESS@` is where it is to listen.

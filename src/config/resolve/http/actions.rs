@@ -13,6 +13,7 @@ use crate::config::section::Section;
 use crate::config::units;
 use crate::policy::format::Format;
 use crate::policy::http_action::*;
+use crate::policy::sample::VariableId;
 use crate::policy::stick::StickAction;
 
 /// Actions on requests that are neither changes of headers nor of the request line.
@@ -49,6 +50,10 @@ pub(super) fn request(
         "set-var" => {
             let (variable, value) = set_var(reader.language, table, reader.place, reader.variables)?;
             RequestAction::SetVar { variable, value }
+        }
+        "set-var-fmt" => {
+            let (variable, value) = set_var_fmt(reader, table, key)?;
+            RequestAction::SetVarFmt { variable, value }
         }
         "unset-var" => RequestAction::UnsetVar(variable(table, key, reader.place, reader.variables)?),
         "capture" => {
@@ -102,6 +107,10 @@ pub(super) fn response(
             let (variable, value) = set_var(reader.language, table, reader.place, reader.variables)?;
             ResponseAction::SetVar { variable, value }
         }
+        "set-var-fmt" => {
+            let (variable, value) = set_var_fmt(reader, table, key)?;
+            ResponseAction::SetVarFmt { variable, value }
+        }
         "unset-var" => ResponseAction::UnsetVar(variable(table, key, reader.place, reader.variables)?),
         "capture" => {
             let (value, len) = capture(reader, table, key)?;
@@ -112,6 +121,14 @@ pub(super) fn response(
         "strict-mode" => ResponseAction::StrictMode(table.flag(key)?),
         key => ResponseAction::Stick(counting(reader, table, key)?),
     })
+}
+
+fn set_var_fmt(reader: &mut Reader<'_, '_>, table: &Section<'_>, key: &str) -> Option<(VariableId, Format)> {
+    let inner = inner(table, key, Scope::SetVar)?;
+    required(&inner, "name", Section::string)?;
+    let text = required(&inner, "value", Section::text)?;
+    let value = reader.language.format(&text, 0, reader.place, reader.variables)?;
+    Some((variable(&inner, "name", reader.place, reader.variables)?, value))
 }
 
 /// Actions on stick tables. Any other key was reported as unknown.
@@ -135,8 +152,10 @@ pub(super) fn line_edit(
         "set-method" => format(reader, table, key).map(LineEdit::Method),
         "set-path" => format(reader, table, key).map(LineEdit::Path),
         "set-query" => format(reader, table, key).map(LineEdit::Query),
+        "set-pathq" => format(reader, table, key).map(LineEdit::Pathq),
         "set-uri" => format(reader, table, key).map(LineEdit::Uri),
         "replace-path" => replace(reader).map(|(pattern, value)| LineEdit::ReplacePath { pattern, value }),
+        "replace-pathq" => replace(reader).map(|(pattern, value)| LineEdit::ReplacePathq { pattern, value }),
         "replace-uri" => replace(reader).map(|(pattern, value)| LineEdit::ReplaceUri { pattern, value }),
         _ => return None,
     })
@@ -332,7 +351,7 @@ fn use_server(reader: &Reader<'_, '_>, table: &Section<'_>, key: &str) -> Option
     let range = reader.layout.server_ranges[backend];
     let found = range.iter().find(|id| reader.layout.servers[*id].name == name);
     if found.is_none() {
-        let names = range.iter().map(|id| reader.layout.servers[id].name);
+        let names = range.iter().map(|id| &*reader.layout.servers[id].name);
         table.error(key, format!("unknown server \"{name}\""), suggest(&name, names));
     }
     found.map(RequestAction::UseServer)

@@ -9,6 +9,7 @@ use crate::config::keywords::Scope;
 use crate::config::section::{Context, Section};
 use crate::model::http::ErrorPages;
 use crate::policy::http_action::{Reply, ReplyContent};
+use crate::proto::http::{StatusCode, is_token, is_value};
 
 /// Statuses that Shardgate answers by itself.
 const PAGES: &[u16] = &[
@@ -106,54 +107,147 @@ fn read(context: &Context<'_>, at: usize, path: &str) -> Option<Arc<[u8]>> {
     }
 }
 
-/// The pages of `errorfile`, then those of the sections that `errorfiles` names.
+/// The pages of a section, then those of the defaults: `http-error`, `errorfile`, `errorloc302` and `errorloc303`, then those of the sections
+/// that `errorfiles` names.
 pub(super) fn error_pages(section: &Section<'_>) -> ErrorPages {
     let mut pages = ErrorPages::default();
+    for layer in section.each_layer() {
+        own_pages(&layer, &mut pages);
+    }
+    pages.pages.sort_by_key(|(status, _)| *status);
+    pages
+}
+
+/// What one table says of error pages.
+fn own_pages(section: &Section<'_>, pages: &mut ErrorPages) {
+    let context = section.context;
+    for reply in section.tables("http-error", Scope::Reply) {
+        if let Some((status, page)) = made_page(&reply) {
+            put(context, (reply.at, status), page.into(), pages);
+        }
+    }
     if let Some(table) = section.table("errorfile") {
-        add(section.context, table, &mut pages);
+        add(context, table, pages);
+    }
+    for (key, line) in [("errorloc302", "302 Found"), ("errorloc303", "303 See Other")] {
+        for entry in section.table(key).into_iter().flat_map(|table| &table.entries) {
+            let Some(status) = status_of(context, entry.key_span.start, &entry.key) else { continue };
+            let Some(url) = context.text(&entry.value) else { continue };
+            if !is_value(url.text.as_bytes()) || url.text.is_empty() {
+                context.error(entry.value.span.start, "this cannot stand in a header", None);
+            }
+            let page = format!(
+                "HTTP/1.1 {line}\r\nContent-Length: 0\r\nCache-Control: no-cache\r\nLocation: {}\r\nConnection: close\r\n\r\n",
+                url.text
+            );
+            put(context, (entry.key_span.start, status), page.into_bytes().into(), pages);
+        }
     }
     for (at, text) in section.texts("errorfiles") {
-        section.context.depends_on_others();
-        let named = section.context.file.root.at("http-errors").and_then(|value| match &value.data {
+        context.depends_on_others();
+        let named = context.file.root.at("http-errors").and_then(|value| match &value.data {
             Data::Table(table) => table.entry(&text.text),
             _ => None,
         });
         match named.map(|entry| &entry.value.data) {
             Some(Data::Table(table)) => {
                 if let Some(Data::Table(files)) = table.entry("errorfile").map(|entry| &entry.value.data) {
-                    add(section.context, files, &mut pages);
+                    add(context, files, pages);
                 }
             }
             _ => {
                 let help = format!("add [http-errors.{}]", text.text);
-                section.context.error(at, format!("unknown section \"{}\"", text.text), Some(help));
+                context.error(at, format!("unknown section \"{}\"", text.text), Some(help));
             }
         }
     }
-    pages.pages.sort_by_key(|(status, _)| *status);
-    pages
+}
+
+/// The whole response of an entry of `http-error`.
+fn made_page(reply: &Section<'_>) -> Option<(u16, Vec<u8>)> {
+    let Some(status) = reply.count("status") else {
+        let help = Some("add status = 503".to_owned());
+        reply.context.error(reply.at, "an error page is for a status", help);
+        return None;
+    };
+    let fixed = |at: usize, text: &str| {
+        if text.contains("%[") {
+            let help = "write a rule with return for what depends on the request".to_owned();
+            reply.context.error(at, "the text of an error page is fixed", Some(help));
+        }
+        text.replace("%%", "%")
+    };
+    let body = match (reply.text("string"), reply.text("file"), reply.text("lf-string")) {
+        (None, None, None) => Vec::new(),
+        (Some(text), None, None) => text.text.into_bytes(),
+        (None, Some(path), None) => read(reply.context, reply.value_at("file"), &path.text)?.to_vec(),
+        (None, None, Some(text)) => fixed(reply.value_at("lf-string"), &text.text).into_bytes(),
+        _ => {
+            reply.context.error(reply.at, "a reply has one of string, file and lf-string", None);
+            return None;
+        }
+    };
+    let status = u16::try_from(status).ok()?;
+    let reason = StatusCode::new(status).map_or("Error", StatusCode::reason);
+    let mut lines = vec![("Content-Length".to_owned(), body.len().to_string())];
+    if !body.is_empty() {
+        let media_type = reply.string("content-type").unwrap_or_else(|| "text/plain".to_owned());
+        lines.push(("Content-Type".to_owned(), media_type));
+    }
+    for entry in reply.table("hdr").into_iter().flat_map(|table| &table.entries) {
+        for (at, text) in crate::config::section::texts_of(reply.context, &entry.value) {
+            lines.push((entry.key.clone(), fixed(at, &text.text)));
+        }
+    }
+    lines.push(("Connection".to_owned(), "close".to_owned()));
+    let mut page = format!("HTTP/1.1 {status} {reason}\r\n");
+    for (name, value) in lines {
+        if !is_token(name.as_bytes()) || !is_value(value.as_bytes()) {
+            let message = format!("\"{name}: {value}\" cannot stand in a header");
+            reply.context.error(reply.at, message, None);
+        }
+        page.push_str(&format!("{name}: {value}\r\n"));
+    }
+    page.push_str("\r\n");
+    Some((status, [page.as_bytes(), &body].concat()))
 }
 
 fn add(context: &Context<'_>, files: &crate::config::file::Table, pages: &mut ErrorPages) {
     for entry in &files.entries {
-        let Some(status) = entry.key.parse::<u16>().ok().filter(|status| PAGES.contains(status)) else {
-            let message = format!("\"{}\" is no status that has an error page", entry.key);
-            let list = PAGES.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
-            context.error(entry.key_span.start, message, Some(format!("those are {list}")));
-            continue;
-        };
-        // The nearer section's page was added first.
-        if pages.pages.iter().any(|(other, _)| *other == status) {
-            continue;
-        }
+        let Some(status) = status_of(context, entry.key_span.start, &entry.key) else { continue };
         let Some(path) = context.text(&entry.value) else { continue };
         let at = entry.value.span.start;
         let Some(bytes) = read(context, at, &path.text) else { continue };
-        if !bytes.starts_with(b"HTTP/1.") {
+        // An empty page, /dev/null as a rule: the connection is closed without a word. A challenge cannot be one.
+        let is_nothing = bytes.is_empty() && status != 401;
+        if !bytes.starts_with(b"HTTP/1.") && !is_nothing {
             let help =
                 "it holds a whole response: status line, headers, an empty line, and the body".to_owned();
             context.error(at, format!("\"{}\" does not start with \"HTTP/1.\"", path.text), Some(help));
         }
-        pages.pages.push((status, bytes));
+        put(context, (entry.key_span.start, status), bytes, pages);
+    }
+}
+
+fn status_of(context: &Context<'_>, at: usize, key: &str) -> Option<u16> {
+    let status = key.parse::<u16>().ok();
+    if status.is_none() {
+        context.error(at, format!("\"{key}\" is no status that has an error page"), Some(statuses()));
+    }
+    status
+}
+
+fn statuses() -> String {
+    format!("those are {}", PAGES.iter().map(u16::to_string).collect::<Vec<_>>().join(", "))
+}
+
+/// The nearer section's page was added first, and stays.
+fn put(context: &Context<'_>, (at, status): (usize, u16), page: Arc<[u8]>, pages: &mut ErrorPages) {
+    if !PAGES.contains(&status) {
+        context.error(at, format!("\"{status}\" is no status that has an error page"), Some(statuses()));
+        return;
+    }
+    if !pages.pages.iter().any(|(other, _)| *other == status) {
+        pages.pages.push((status, page));
     }
 }

@@ -38,7 +38,9 @@ pub(super) fn read(
     reader.place = Place::Response;
     let response = section.tables("response-rules", Scope::ResponseRule);
     let response = response.iter().filter_map(|table| reader.rule(table, Reader::response)).collect();
-    HttpRules { request, response }
+    let after = section.tables("after-response-rules", Scope::ResponseRule);
+    let after = after.iter().filter_map(|table| reader.rule(table, Reader::after_response)).collect();
+    HttpRules { request, response, after }
 }
 
 /// Reads rules on requests that stand under another key.
@@ -98,6 +100,19 @@ impl Reader<'_, '_> {
             return edit.map(ResponseAction::Edit);
         }
         actions::response(self, table, key)
+    }
+
+    fn after_response(&mut self, table: &Section<'_>, key: &str, value: &Value) -> Option<ResponseAction> {
+        let action = self.response(table, key, value)?;
+        if matches!(
+            action,
+            ResponseAction::Deny(_) | ResponseAction::Return(_) | ResponseAction::Capture { .. }
+        ) {
+            let help = "write it as one of response-rules".to_owned();
+            table.error(key, format!("{key} comes too late here: the response is made"), Some(help));
+            return None;
+        }
+        Some(action)
     }
 
     /// `None`: the action is no change of headers; `Some(None)`: it is, and it is wrong.

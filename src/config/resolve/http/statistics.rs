@@ -231,6 +231,7 @@ fn internal_backend(servers: IdRange<ServerId>) -> Backend {
 
 fn internal_server(backend: BackendId) -> Server {
     Server {
+        lookup: crate::model::Lookup::default(),
         sni: None,
         name: INTERNAL.to_owned(),
         mark: 0,
