@@ -27,11 +27,13 @@ fn works(client: &mut Frames, stream: u32) {
 enum Answer {
     /// GOAWAY with this code, and the end of the connection.
     Connection(u32),
+    /// RST_STREAM of stream 1 with this code, or GOAWAY, which is allowed always.
+    Stream(u32),
     /// Nothing: it is ignored.
     Nothing,
 }
 
-use Answer::{Connection, Nothing};
+use Answer::{Connection, Nothing, Stream};
 
 /// Runs cases, each on a connection of its own.
 fn run(cases: &[(&str, Answer, &[&[u8]])]) {
@@ -43,6 +45,11 @@ fn run(cases: &[(&str, Answer, &[&[u8]])]) {
         bytes.iter().for_each(|piece| client.bytes(piece));
         let said = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match *answer {
             Connection(code) => client.expect_goaway(code),
+            Stream(code) => {
+                if client.expect_reset(1, code) {
+                    works(&mut client, 101);
+                }
+            }
             Nothing => works(&mut client, 101),
         }));
         if said.is_err() {
@@ -114,13 +121,46 @@ fn section_4_frames_and_their_sizes() {
                 &frame(CONTINUATION, END_HEADERS, 3, &[]),
             ],
         ),
+        (
+            "PRIORITY inside of a head",
+            Connection(PROTOCOL_ERROR),
+            &[
+                &frame(HEADERS, END_STREAM, 1, &request("GET", "/", &[])),
+                &frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 7]),
+            ],
+        ),
+        (
+            "5.5 an unknown type inside of a head",
+            Connection(PROTOCOL_ERROR),
+            &[&frame(HEADERS, END_STREAM, 1, &request("GET", "/", &[])), &frame(0xbe, 0, 1, b"unknown")],
+        ),
     ]);
+}
+
+#[test]
+fn section_4_2_data_that_fills_a_frame_is_taken() {
+    let origin = Origin::http(|request| ok(&request.body.len().to_string()));
+    let gate = gate(&origin);
+    let mut client = Frames::client(&gate, "fe");
+    client.post(1, "/");
+    client.send(DATA, END_STREAM, 1, &[b'x'; 16_384]);
+    assert_eq!(client.response(1), (200, b"16384".to_vec()));
+    drop(client);
+    gate.finish();
 }
 
 #[test]
 fn section_5_1_states_and_numbers_of_streams() {
     let get = |stream| frame(HEADERS, END_STREAM | END_HEADERS, stream, &request("GET", "/", &[]));
+    let more = frame(CONTINUATION, END_HEADERS, 1, &block(&[("x", "y")]));
+    let post = frame(HEADERS, END_HEADERS, 1, &request("POST", "/", &[]));
     run(&[
+        ("CONTINUATION on a half-closed stream", Connection(PROTOCOL_ERROR), &[&get(1), &more]),
+        (
+            "CONTINUATION on a stream that was reset",
+            Connection(PROTOCOL_ERROR),
+            &[&post, &frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]), &more],
+        ),
         ("DATA on an idle stream", Connection(PROTOCOL_ERROR), &[&frame(DATA, 0, 1, b"x")]),
         (
             "RST_STREAM on an idle stream",
@@ -295,6 +335,7 @@ fn section_6_sizes_and_streams_of_each_frame() {
             &[&frame(HEADERS, PADDED | END_HEADERS, 1, &padded(4))],
         ),
         ("6.3 PRIORITY on stream 0", Connection(PROTOCOL_ERROR), &[&frame(PRIORITY, 0, 0, &[0; 5])]),
+        ("6.3 PRIORITY of another size", Stream(FRAME_SIZE_ERROR), &[&post, &frame(PRIORITY, 0, 1, &[0; 4])]),
         ("6.3 PRIORITY is ignored", Nothing, &[&frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 7])]),
         ("6.4 RST_STREAM on stream 0", Connection(PROTOCOL_ERROR), &[&frame(RST_STREAM, 0, 0, &[0; 4])]),
         (
@@ -350,6 +391,15 @@ fn section_6_sizes_and_streams_of_each_frame() {
         ),
         ("6.10 CONTINUATION on stream 0", Connection(PROTOCOL_ERROR), &[&frame(CONTINUATION, 0, 0, &[])]),
         (
+            "6.10 CONTINUATION behind one that ends the head",
+            Connection(PROTOCOL_ERROR),
+            &[
+                &frame(HEADERS, 0, 1, &request("POST", "/", &[])),
+                &frame(CONTINUATION, END_HEADERS, 1, &block(&[("x", "y")])),
+                &frame(CONTINUATION, END_HEADERS, 1, &block(&[("x", "y")])),
+            ],
+        ),
+        (
             "6.10 CONTINUATION behind DATA",
             Connection(PROTOCOL_ERROR),
             &[&post, &frame(DATA, 0, 1, b"x"), &frame(CONTINUATION, END_HEADERS, 1, &[])],
@@ -360,6 +410,17 @@ fn section_6_sizes_and_streams_of_each_frame() {
             &[&frame(WINDOW_UPDATE, 0, 0, &[0; 3])],
         ),
         ("6.9 WINDOW_UPDATE of nothing", Connection(PROTOCOL_ERROR), &[&frame(WINDOW_UPDATE, 0, 0, &[0; 4])]),
+        (
+            "6.9 WINDOW_UPDATE of nothing for a stream",
+            Stream(PROTOCOL_ERROR),
+            &[&post, &frame(WINDOW_UPDATE, 0, 1, &[0; 4])],
+        ),
+        (
+            "6.9.1 a window of a stream beyond 2^31-1",
+            Stream(FLOW_CONTROL_ERROR),
+            &[&post, &frame(WINDOW_UPDATE, 0, 1, &[0x7f, 0xff, 0xff, 0xff])],
+        ),
+        ("7 RST_STREAM with an unknown code", Nothing, &[&post, &frame(RST_STREAM, 0, 1, &[0, 0, 0, 0xff])]),
         (
             "6.9.1 a window beyond 2^31-1",
             Connection(FLOW_CONTROL_ERROR),
@@ -376,7 +437,94 @@ fn section_6_7_ping_is_answered() {
     client.send(PING, 0, 0, b"8 octets");
     let pong = client.next().expect("an answer");
     assert_eq!((pong.kind, pong.flags, pong.payload.as_slice()), (PING, ACK, &b"8 octets"[..]));
+    // An answer is not answered: the next frame is that of the next PING.
+    client.send(PING, ACK, 0, b"no more!");
+    client.send(PING, 0, 0, b"8 octets");
+    assert_eq!(client.next().expect("an answer").payload, b"8 octets");
     drop(client);
+    gate.finish();
+}
+
+#[test]
+fn section_6_5_3_settings_are_acknowledged_and_hold_in_order() {
+    let origin = hello();
+    let gate = gate(&origin);
+    let mut client = Frames::raw(&gate, "fe");
+    client.bytes(PREFACE);
+    // Of two values for one setting the later one holds.
+    client.send(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 100, 0, 4, 0, 0, 0, 1]);
+    let acknowledged = (0..3).filter_map(|_| client.read()).any(|f| (f.kind, f.flags) == (SETTINGS, ACK));
+    assert!(acknowledged);
+    client.get(1, "/x");
+    assert_eq!(client.next().expect("a head").status(), 200);
+    assert_eq!(client.next().expect("data").payload, b"G");
+    drop(client);
+    gate.finish();
+}
+
+#[test]
+fn section_7_unknown_codes_of_errors_are_no_errors() {
+    let origin = hello();
+    let gate = gate(&origin);
+    let mut client = Frames::client(&gate, "fe");
+    client.get(1, "/last");
+    client.goaway(0, 0xff);
+    assert_eq!(client.response(1).0, 200);
+    assert!(client.is_closed());
+    drop(client);
+    gate.finish();
+}
+
+/// RFC 7541, in the order of its sections.
+#[test]
+fn hpack_what_does_not_decode_ends_the_connection() {
+    let get = request("GET", "/", &[]);
+    let head = |section: &[u8]| frame(HEADERS, END_STREAM | END_HEADERS, 1, section);
+    let behind = |more: &[u8]| head(&[&get[..], more].concat());
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("2.3.3 an index that nothing has", behind(&[0xc6])),
+        ("2.3.3 a name that nothing has", behind(&[0x7f, 0x07, 1, b'x'])),
+        ("4.2 a size of the table behind fields", behind(&[0x21])),
+        ("5.2 padding of more than 7 bits", behind(b"\x00\x01x\x84\x49\x50\x9f\xff")),
+        ("5.2 padding of zeros", behind(b"\x00\x01x\x83\x49\x50\x90")),
+        ("5.2 the end of a string inside of it", behind(b"\x00\x01x\x84\xff\xff\xff\xff")),
+        ("6.1 index 0", behind(&[0x80])),
+        ("6.3 a table larger than allowed", head(&[&[0x3f, 0xe2, 0x1f], &get[..]].concat())),
+        ("5.1 a string longer than the section", behind(&[0, 5, b'x'])),
+    ];
+    let cases: Vec<(&str, Answer, [&[u8]; 1])> =
+        cases.iter().map(|(name, bytes)| (*name, Connection(COMPRESSION_ERROR), [&bytes[..]])).collect();
+    let cases: Vec<(&str, Answer, &[&[u8]])> =
+        cases.iter().map(|(n, a, bytes)| (*n, *a, &bytes[..])).collect();
+    run(&cases);
+}
+
+#[test]
+fn hpack_all_forms_of_fields_are_read() {
+    let origin = Origin::http(|request| {
+        let value = |name| request.header(name).unwrap_or("-").to_owned();
+        ok(&["host", "x", "user-agent", "z", "accept", "v"].map(value).join(" "))
+    });
+    let gate = gate(&origin);
+    let mut client = Frames::client(&gate, "fe");
+    let mut ask = |stream, section: &[u8]| {
+        client.send(HEADERS, END_STREAM | END_HEADERS, stream, section);
+        String::from_utf8(client.response(stream).1).expect("text")
+    };
+    // 6.1 indexed; 6.2.1 added to the table, a name of the static one (in Huffman's code, C.4.1) and a new one; 6.2.2 not
+    // added; 6.2.3 never.
+    let first = [
+        b"\x82\x86\x84\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff\x40\x01x\x01y",
+        &b"\x0f\x2b\x01u\x10\x01z\x01w\x1f\x04\x01a\x00\x01v\x83\x49\x50\x9f"[..],
+    ];
+    assert_eq!(ask(1, &first.concat()), "www.example.com y u w a test");
+    // What was added is there for the next one, the newest first.
+    assert_eq!(ask(3, b"\x82\x86\x84\xbf\xbe"), "www.example.com y - - - -");
+    // 6.3: a table that is made empty forgets it, and grows again.
+    assert_eq!(ask(5, b"\x20\x3f\xe1\x1f\x82\x86\x84\x41\x01b\x40\x01x\x01q"), "b q - - - -");
+    assert_eq!(ask(7, b"\x82\x86\x84\xbf\xbe"), "b q - - - -");
+    client.send(HEADERS, END_STREAM | END_HEADERS, 9, b"\x82\x86\x84\xc0");
+    client.expect_goaway(COMPRESSION_ERROR);
     gate.finish();
 }
 
@@ -450,6 +598,7 @@ fn section_8_malformed_requests_are_reset() {
         ("8.3.1 a :path without slash", swapped(":path", "p")),
         ("8.3.1 a space in :path", swapped(":path", "/a b HTTP/1.1")),
         ("8.3.1 two :method", with(&[(":method", "POST")])),
+        ("8.3.1 two :scheme", with(&[(":scheme", "http")])),
         ("8.3.1 two :path", with(&[(":path", "/b")])),
         ("8.3.1 a space in :method", swapped(":method", "GET /x")),
         ("8.3.1 user information in :authority", swapped(":authority", "u@a.test")),
@@ -491,10 +640,12 @@ fn section_4_3_heads_in_pieces_with_padding_and_priority_are_heads() {
 fn section_8_1_1_bodies_that_differ_from_their_length() {
     let origin = hello();
     let gate = gate(&origin);
-    for (length, body) in [("5", "abc"), ("2", "abc")] {
+    for (length, body) in [("5", ["abc", ""]), ("2", ["abc", ""]), ("5", ["abc", "d"]), ("5", ["abc", "def"])]
+    {
         let mut client = Frames::client(&gate, "fe");
         client.send(HEADERS, END_HEADERS, 1, &request("POST", "/", &[("content-length", length)]));
-        client.send(DATA, END_STREAM, 1, body.as_bytes());
+        client.send(DATA, 0, 1, body[0].as_bytes());
+        client.send(DATA, END_STREAM, 1, body[1].as_bytes());
         client.expect_reset(1, PROTOCOL_ERROR);
         works(&mut client, 3);
     }
@@ -516,6 +667,13 @@ fn section_8_1_trailers() {
     client.post(1, "/");
     client.send(DATA, 0, 1, b"body");
     client.send(HEADERS, END_HEADERS, 1, &block(&[("x", "y")]));
+    client.expect_reset(1, PROTOCOL_ERROR);
+    drop(client);
+    // Trailers with a field that only stands in front.
+    let mut client = Frames::client(&gate, "fe");
+    client.post(1, "/");
+    client.send(DATA, 0, 1, b"body");
+    client.send(HEADERS, END_STREAM | END_HEADERS, 1, &block(&[(":method", "POST")]));
     client.expect_reset(1, PROTOCOL_ERROR);
     drop(client);
     // Trailers that frame or route.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::frames::*;
@@ -418,6 +419,55 @@ fn a_reload_says_goodbye_to_those_without_a_request() {
     drop((idle, busy));
     until("the generation to end", || !gate.ask("show generations").contains("\n1 old "));
     gate.finish();
+}
+
+/// A client that asks again and again, and one that does not, over a reload. False: the first one was sent away too.
+fn only_who_rests_is_sent_away() -> bool {
+    let origin = Origin::http(|request| ok(request.start()));
+    let mut gate = http_gate(&origin, "", "", "");
+    let (mut resting, mut busy) = (Frames::client(&gate, "fe"), Frames::client(&gate, "fe"));
+    for client in [&mut resting, &mut busy] {
+        client.get(1, "/");
+        assert_eq!(client.response(1).0, 200);
+    }
+    gate.reload(&sections(&origin, "response-rules = [{ set-status = { status = 203 } }]", "", ""));
+    let is_told = Arc::new(AtomicBool::new(false));
+    let telling = is_told.clone();
+    let rests = thread::spawn(move || {
+        let goaway = resting.next().expect("GOAWAY");
+        assert_eq!((goaway.kind, goaway.code()), (GOAWAY, NO_ERROR));
+        telling.store(true, Ordering::Release);
+    });
+    let mut stays = true;
+    // Between two requests it has none.
+    for stream in (3..).step_by(2) {
+        busy.get(stream, "/");
+        let mut frames = std::iter::from_fn(|| busy.next());
+        let (mut is_over, mut status) = (false, 0);
+        while stays && !is_over {
+            let frame = frames.next().expect("a frame");
+            stays = frame.kind != GOAWAY;
+            is_over = frame.ends();
+            if frame.kind == HEADERS {
+                status = frame.status();
+            }
+        }
+        assert!(!stays || status == 203, "by the new rules: {status}");
+        if !stays || is_told.load(Ordering::Acquire) {
+            break;
+        }
+    }
+    rests.join().expect("it is told");
+    drop(busy);
+    until("the generation to end", || !gate.ask("show generations").contains("\n1 old "));
+    gate.finish();
+    stays
+}
+
+#[test]
+fn a_busy_client_keeps_its_connection_at_a_reload() {
+    // On a machine that stands still for a second the busy client rests as well.
+    assert!((0..5).any(|_| only_who_rests_is_sent_away()), "it was sent away every time");
 }
 
 #[test]
