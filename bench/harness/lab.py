@@ -25,8 +25,9 @@ def need_programs(scenarios, wanted):
     programs += [s.load for s in scenarios if s.load in ("wrk", "h2load")]
     programs += ["openssl"] if any(s.scheme == "https" for s in scenarios) else []
     programs += ["curl"] if any(s.verify == "http" for s in scenarios) else []
+    programs += ["nginx"] if any(s.service == "grpc" for s in scenarios) else []
     missing = {PACKAGE_OF[p] for p in programs if not which(p)}
-    if "nginx" in wanted and any(s.verify != "http" for s in scenarios) and not NGINX_STREAM.exists():
+    if "nginx" in wanted and any(s.verify not in ("http", "grpc") for s in scenarios) and not NGINX_STREAM.exists():
         missing.add("libnginx-mod-stream")
     if missing:
         sys.exit(f"bench/run: missing Debian packages: apt-get install {' '.join(sorted(missing))}")
@@ -126,10 +127,34 @@ def own_origin(tools, scenario):
     )
     try:
         line = process.stdout.readline()
-        yield {name: int(port) for name, port in (pair.split("=") for pair in line.split())}
+        ports = {name: int(port) for name, port in (pair.split("=") for pair in line.split())}
+        with grpc_server(tools, scenario) if scenario.service == "grpc" else contextlib.nullcontext(0) as grpc:
+            yield ports | {"grpc": grpc}
     finally:
         process.stdin.close()
         process.wait(10)
+
+
+@contextlib.contextmanager
+def grpc_server(tools, scenario):
+    """nginx as a server of gRPC that has one answer for every call; yields its port."""
+    with tempfile.TemporaryDirectory(prefix="shardgate-bench-") as directory:
+        port, home = free_port(), Path(directory)
+        # Its worker is another user.
+        home.chmod(0o755)
+        (home / "answer").write_bytes(scenario.body)
+        template = (PEERS / "nginx-grpc-server.conf").read_text()
+        config = home / "nginx.conf"
+        config.write_text(template.replace("@DIR@", directory).replace("@PORT@", str(port)))
+        command = ["taskset", "-c", origin_core(scenario), tools["nginx"], "-p", directory, "-c", config]
+        with open(home / "log", "w+") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+            try:
+                wait_until(lambda: answers(port), process, lambda: log_text(log), scenario.proxies[0])
+                yield port
+            finally:
+                process.terminate()
+                process.wait(10)
 
 
 @contextlib.contextmanager
@@ -265,6 +290,13 @@ def verify(scenario, port, tools, proxy):
         body = subprocess.run(command, capture_output=True, timeout=20)
         if body.returncode or body.stdout != b"x" * 100_000:
             sys.exit(f"bench/run: {proxy.name}: wrong answer: {body.stderr.decode()} {body.stdout[:200]!r}")
+        return
+    if scenario.verify == "grpc":
+        # curl shows no trailers of HTTP/2.
+        command = ["nghttp", "-v", "-d", "-", "-Hcontent-type: application/grpc", "-Hte: trailers", f"http://{target}/"]
+        done = subprocess.run(command, input=scenario.body, capture_output=True, timeout=20)
+        if done.returncode or scenario.body not in done.stdout or b"grpc-status: 0" not in done.stdout:
+            sys.exit(f"bench/run: {proxy.name}: wrong answer: {done.stderr.decode()} {done.stdout[:300]!r}")
         return
     done = subprocess.run([tools["load"], f"verify-{scenario.verify}", "--target", target], timeout=60)
     if done.returncode:

@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -73,7 +74,10 @@ def measure_h2load(pin, scenario, port, pids, args):
     length = f"-D{max(1, round(args.seconds))}"
     url = f"{scenario.scheme}://127.0.0.1:{port}{scenario.path}"
     command = [*pin, "h2load", "-t1", f"-c{scenario.connections}", length, *scenario.options, url]
-    text, record = watched(command, pids)
+    with tempfile.NamedTemporaryFile() as body:
+        body.write(scenario.body)
+        body.flush()
+        text, record = watched([*command, "-d", body.name] if scenario.body else command, pids)
     done = re.search(r"(\d+) total, \d+ started, \d+ done, (\d+) succeeded, (\d+) failed, (\d+) errored", text)
     times = re.search(r"time for request:\s+\S+\s+([\d.]+)(us|ms|s)\s+([\d.]+)(us|ms|s)", text)
     scale = {"us": 1, "ms": 1e3, "s": 1e6}

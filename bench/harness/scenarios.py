@@ -38,6 +38,7 @@ class Scenario:
     options: tuple = ()
     scheme: str = "http"
     aside: str = ""
+    body: bytes = b""  # what h2load sends
 
 
 def proxies(stem, *more, **values):
@@ -58,6 +59,10 @@ RULES = proxies("rules")
 # HTTP/2 from the client, clear by prior knowledge and over TLS by ALPN; the servers speak HTTP/1.
 H2 = proxies("h2")
 H2S = proxies("h2-tls")
+# HTTP/2 on both sides.
+GRPC = proxies("grpc")
+# Not compressed, its length, ten bytes.
+GRPC_MESSAGE = b"\0\0\0\0\x0a" + b"x" * 10
 ECDSA = proxies("https", CERTIFICATE="ecdsa")
 RSA = proxies("https", CERTIFICATE="rsa")
 # A line for each request as a datagram to a syslog server, beside the same without: what counts is how much it adds.
@@ -80,6 +85,13 @@ def h2(title, connections, streams, who=H2, **more):
     """Requests over HTTP/2, `streams` at a time on each connection."""
     scheme = "https" if who is H2S else "http"
     return http(title, connections, "h2load", who, options=(f"-m{streams}",), scheme=scheme, **more)
+
+
+def grpc(title, connections, streams):
+    """Unary calls with a message of ten bytes each way, HTTP/2 on both sides; the server is nginx, which says `grpc-status` in
+    trailers."""
+    options = (f"-m{streams}", "-Hcontent-type: application/grpc", "-Hte: trailers")
+    return Scenario(title, "grpc", "h2load", connections, "call", 1, GRPC, "grpc", options=options, body=GRPC_MESSAGE)
 
 
 def rate(number, connections, **more):
@@ -121,6 +133,7 @@ SCENARIOS = {
     "h2s-8x32": h2("HTTP/2 over TLS, GET 100 bytes, 8 connections with 32 streams each", 8, 32, H2S),
     "h2s-64x8": h2("HTTP/2 over TLS, GET 100 bytes, 64 connections with 8 streams each", 64, 8, H2S),
     "h2s-100k": h2("HTTP/2 over TLS, GET 100 kB, 8 connections with 8 streams each", 8, 8, H2S, path="/100000"),
+    "grpc-8x32": grpc("unary gRPC calls, 8 connections with 32 streams each", 8, 32),
     "h2-idle": http("1000 HTTP/2 connections after a request each, memory", 1000, "h2-idle", H2, unit="connection"),
     "http1-rules": http("200 conditions and a 10,000-entry map", 64, who=RULES, script="rules.lua"),
     "http1-websocket": http("messages of 64..100 bytes each way after an upgrade, 64 connections", 64, "websocket", who=WEBSOCKET, unit="message"),
@@ -141,4 +154,4 @@ SCENARIOS = {
     "tls-10m": https("GET 10 MB over TLS, keep-alive, 16 connections", 16, path="/10000000"),
     "tls-idle": https("2000 TLS connections after a request each, memory", 2000, "tls-idle", unit="connection"),
 }
-DEFAULT = ["tcp-small", "tcp-conn", "tcp-bulk", "tcp-bulk-up", "tcp-idle", "http1-small", "http1-100k", "http1-10m", "http1-post", "http1-idle", "http1-rules"]
+DEFAULT = ["tcp-small", "tcp-conn", "tcp-bulk", "tcp-bulk-up", "tcp-idle", "http1-small", "http1-100k", "http1-10m", "http1-post", "http1-idle", "http1-rules", "grpc-8x32"]
