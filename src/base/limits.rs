@@ -129,6 +129,10 @@ pub const H2_CONTINUATIONS_MAX: u32 = 8;
 /// Frames of unknown types of one client in ten seconds. Extensions send one now and then (RFC 9113 5.5).
 pub const H2_OTHER_FRAMES_MAX: u32 = 1000;
 
+/// Tasks of a core that wait for the next stream of a client of HTTP/2, a few kilobytes each: as many as a busy core has at
+/// work at once.
+pub const H2_TASKS_KEPT: usize = 256;
+
 /// How long a connection of HTTP/2 that we said goodbye to is waited for once its streams are over.
 pub const H2_GOODBYE: Duration = Duration::from_secs(2);
 

@@ -16,8 +16,9 @@ use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::first_bytes::FirstBuf;
 use crate::proxy::forward::{Broken, Link, Pump, Sink, Source};
 use crate::proxy::h2_head;
-use crate::proxy::h2_stream::Stream;
+use crate::proxy::h2_stream::{Stream, StreamBox};
 use crate::proxy::idle::Upstream;
+use crate::proxy::input::Input;
 use crate::proxy::lot::Rest;
 use crate::proxy::patience::Patience;
 use crate::proxy::session::Session;
@@ -41,7 +42,7 @@ pub(super) struct Client {
     /// When the last response was handed over, or the connection came in.
     pub(super) quiet_since: Now,
     /// The stream that it speaks HTTP/2 over; the link is unused then, but for the head of the request.
-    pub(super) stream: Option<Box<Stream>>,
+    pub(super) stream: Option<StreamBox>,
 }
 
 /// What waiting for a request came to.
@@ -82,7 +83,7 @@ impl Client {
 
     /// The client of one stream; `before` requests came over its connection earlier.
     pub(super) fn of_stream(session: &Session, stream: Stream, before: u32) -> Client {
-        let stream = Some(Box::new(stream));
+        let stream = Some(StreamBox::new(session.core.base(), stream));
         Client { requests: before, stream, ..Client::new(session, FirstBuf::default()) }
     }
 
@@ -198,6 +199,16 @@ impl Client {
                 Err(refusal) => return Err(NoHead::Refused(refusal)),
             }
             self.more(session, deadline).await?;
+        }
+    }
+
+    /// Forgets the head of a request, which is over. That of a stream is text that we wrote.
+    pub(super) fn consume_head(&mut self, session: &Session, len: usize) {
+        if self.stream.is_none() {
+            return self.link.input.consume(len);
+        }
+        if let Input::Copied { bytes, .. } = std::mem::take(&mut self.link.input) {
+            session.core.pads.keep(Some(SendBuf::from(bytes)));
         }
     }
 

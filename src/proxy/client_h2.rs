@@ -20,6 +20,7 @@ use crate::proto::h2::sending::OUT_BYTES_MAX;
 use crate::proxy::client_h1::Client;
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::h2_stream::{Shared, Stream, StreamRef};
+use crate::proxy::h2_tasks;
 use crate::proxy::http::{self, http_of};
 use crate::proxy::input::Input;
 use crate::proxy::message::Event;
@@ -56,7 +57,7 @@ pub(super) async fn serve(session: &Session, first: Input) -> Result<End, End> {
         recv: Receiving::default(),
         sending: Sending::default(),
         input: first,
-        shared: Shared::new(Connection::new(limits)),
+        shared: Shared::new(Connection::within(limits, session.core.h2_spare.connections.clone())),
         guard: FloodGuard::new(settings.resets_max, rt::now()),
         flood: None,
         spare: Vec::new(),
@@ -202,7 +203,10 @@ impl Serving<'_> {
                 bytes.clear();
                 self.spare = bytes;
             }
-            let spare = std::mem::take(&mut self.spare);
+            let mut spare = std::mem::take(&mut self.spare);
+            if spare.capacity() == 0 {
+                spare = self.session.core.pads.buffer();
+            }
             let data = self.shared.drive(|connection| {
                 let data = std::mem::replace(connection.out(), spare);
                 connection.grant();
@@ -317,7 +321,8 @@ impl Serving<'_> {
         self.requests = before.saturating_add(1);
         self.open.streams.set(self.open.streams.get() + 1);
         let session = Session::of_stream(self.session);
-        rt::spawn(run_stream(session, self.open.clone(), stream, before));
+        let job = Job { session, open: self.open.clone(), stream, before };
+        h2_tasks::run(self.session.core.base(), job);
         if self.leaving.is_none() && self.is_worn_out() {
             self.leave();
         }
@@ -331,8 +336,18 @@ fn code_of(flood: Flood) -> Code {
     }
 }
 
+/// A stream that is to be served.
+pub(super) struct Job {
+    session: Session,
+    open: Rc<Open>,
+    stream: Stream,
+    /// Requests of its connection before it.
+    before: u32,
+}
+
 /// One stream from its head to its end.
-async fn run_stream(session: Session, open: Rc<Open>, stream: Stream, before: u32) {
+pub(super) async fn run_stream(job: Job) {
+    let Job { session, open, stream, before } = job;
     let place = Place(open);
     let watched = stream.stream();
     let mut client = Client::of_stream(&session, stream, before);
@@ -341,7 +356,7 @@ async fn run_stream(session: Session, open: Rc<Open>, stream: Stream, before: u3
         watched.with(|connection, _| connection.count_glitch());
     }
     drop(client);
-    session.close(end);
+    session.close_stream(end);
     drop(place);
 }
 

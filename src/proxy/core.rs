@@ -31,6 +31,7 @@ use crate::policy::sample::{Scratch, VariableId, VariableScope};
 use crate::proxy::auth::Desk;
 use crate::proxy::capture;
 use crate::proxy::explain::Trace;
+use crate::proxy::h2_stream::H2Spare;
 use crate::proxy::idle::{PoolId, PoolKey, PoolTarget, Pools};
 use crate::proxy::idle_share::Asked;
 use crate::proxy::log::{LogSetup, LogWriter};
@@ -115,6 +116,8 @@ pub(super) struct CoreBase {
     session_ids: Cell<(u64, u64)>,
     /// No new connections; report when the last session is over.
     pub(super) draining: Cell<bool>,
+    /// Memory for streams of clients of HTTP/2.
+    pub(super) h2_spare: H2Spare,
     /// Connections on which no request is under way close: the core drains, and the grace is over.
     pub(super) closing_idle: Cell<bool>,
     /// Accept loops; each wakes when a place under a maxconn is free, its frontend is paused, the configuration is another
@@ -472,6 +475,7 @@ impl CoreBase {
             sessions: RefCell::default(),
             session_ids: Cell::new((0, 0)),
             draining: Cell::new(false),
+            h2_spare: H2Spare::default(),
             closing_idle: Cell::new(false),
             room: RefCell::default(),
             short_until: Cell::default(),

@@ -7,8 +7,6 @@
 use std::io;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
-
 use crate::base::limits::BUF_BYTES;
 use crate::base::time::Now;
 use crate::model::Splice;
@@ -389,7 +387,7 @@ impl Pump {
             self.given += len as u64;
             return Ok(true);
         }
-        let mut data = Vec::with_capacity(input.bytes().len());
+        let mut data = outgoing.buffer();
         let n = self.measure(input.bytes(), Some(&mut data)).map_err(Broken::Malformed)?;
         input.consume(n);
         self.taken += n as u64;
@@ -399,9 +397,7 @@ impl Pump {
         let trailers =
             has_trailers.then(|| h2_head::trailers_of(&self.trailers)).filter(|map| !map.is_empty());
         let is_moved = self.ended || !data.is_empty();
-        if is_moved {
-            outgoing.push(Bytes::from(data), self.ended && trailers.is_none());
-        }
+        outgoing.push_buffer(data, self.ended && trailers.is_none()).map_err(Broken::Sink)?;
         if trailers.is_some() {
             outgoing.finish(trailers);
         }
@@ -417,20 +413,22 @@ impl Pump {
     ) -> Poll<Result<(), Broken>> {
         let before = out.len();
         while !self.ended && out.len() - before < JOINED_BYTES {
-            let Poll::Ready(piece) = incoming.poll(cx) else { break };
+            let (is_chunked, taken) = (self.form == BodyForm::Chunked, &mut self.taken);
+            let piece = incoming.poll_with(cx, &mut |data| {
+                *taken += data.len() as u64;
+                if is_chunked && !data.is_empty() {
+                    out.extend_from_slice(chunk_head(data.len(), &mut [0; CHUNK_HEAD_BYTES_MAX]));
+                    out.extend_from_slice(data);
+                    out.extend_from_slice(CHUNK_END);
+                } else {
+                    out.extend_from_slice(data);
+                }
+            });
+            let Poll::Ready(piece) = piece else { break };
             self.active = rt::now();
             match piece {
                 Err(e) => return Poll::Ready(Err(Broken::Source(e))),
-                Ok(Piece::Data(data)) => {
-                    self.taken += data.len() as u64;
-                    if self.form == BodyForm::Chunked && !data.is_empty() {
-                        out.extend_from_slice(chunk_head(data.len(), &mut [0; CHUNK_HEAD_BYTES_MAX]));
-                        out.extend_from_slice(&data);
-                        out.extend_from_slice(CHUNK_END);
-                    } else {
-                        out.extend_from_slice(&data);
-                    }
-                }
+                Ok(Piece::Data(_)) => {}
                 Ok(Piece::BadTrailers) => return Poll::Ready(Err(Broken::Trailers)),
                 Ok(Piece::End(trailers)) => {
                     self.ended = true;

@@ -89,6 +89,25 @@ impl Incoming {
         }
     }
 
+    /// The same, but data is read where it is: a piece of data is empty where that was possible.
+    pub(super) fn poll_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        read: &mut impl FnMut(&[u8]),
+    ) -> Poll<io::Result<Piece>> {
+        if let (true, Body::Client { stream, holds, .. }) = (self.ahead.is_empty(), &mut self.body)
+            && stream.with(|connection, key| connection.take_data(key, read))
+        {
+            *holds = true;
+            return Poll::Ready(Ok(Piece::Data(Bytes::new())));
+        }
+        let piece = ready!(self.poll(cx))?;
+        if let Piece::Data(data) = &piece {
+            read(data);
+        }
+        Poll::Ready(Ok(piece))
+    }
+
     /// Lets the peer send as much more as was taken: the other side has it.
     pub(super) fn give_back(&mut self) {
         match &mut self.body {
@@ -176,6 +195,9 @@ enum Last {
 pub(super) struct Outgoing {
     way: Way,
     pending: Bytes,
+    /// The same as a copy, from `copied_at` on; in memory of the connection.
+    copied: Vec<u8>,
+    copied_at: usize,
     last: Last,
 }
 
@@ -191,13 +213,21 @@ enum Way {
 impl Outgoing {
     /// A response, of which nothing was sent.
     pub(super) fn to_client(stream: StreamRef) -> Outgoing {
-        Outgoing { way: Way::Client { stream, has_head: false }, pending: Bytes::new(), last: Last::No }
+        Outgoing::new(Way::Client { stream, has_head: false }, Last::No)
     }
 
     /// A body behind a head that is sent. `is_over`: the head ended the stream.
     pub(super) fn to_server(stream: SendStream<Bytes>, is_over: bool) -> Outgoing {
         let last = if is_over { Last::Sent } else { Last::No };
-        Outgoing { way: Way::Server(stream), pending: Bytes::new(), last }
+        Outgoing::new(Way::Server(stream), last)
+    }
+
+    fn new(way: Way, last: Last) -> Outgoing {
+        Outgoing { way, pending: Bytes::new(), copied: Vec::new(), copied_at: 0, last }
+    }
+
+    fn has_pending(&self) -> bool {
+        !self.pending.is_empty() || !self.copied.is_empty()
     }
 
     /// Sends a head to a client; `write` appends its fields. `ends`: nothing follows it.
@@ -234,17 +264,25 @@ impl Outgoing {
     pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.way {
             Way::Client { stream, .. } => {
-                if !self.pending.is_empty() {
+                if !self.pending.is_empty() || !self.copied.is_empty() {
                     let ends = matches!(self.last, Last::End);
-                    let pending = &mut self.pending;
-                    let polled =
-                        stream.poll(cx, |connection, key| match connection.send_data(key, pending, ends) {
-                            Ok(sent) => {
-                                pending.advance(sent);
-                                if pending.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }
-                            }
-                            Err(reset) => Poll::Ready(Err(reset)),
-                        });
+                    let (pending, copied, at) = (&mut self.pending, &mut self.copied, &mut self.copied_at);
+                    let polled = stream.poll(cx, |connection, key| {
+                        let left = if copied.is_empty() { &pending[..] } else { &copied[*at..] };
+                        let sent = match connection.send_data(key, left, ends) {
+                            Ok(sent) => sent,
+                            Err(reset) => return Poll::Ready(Err(reset)),
+                        };
+                        let is_over = sent == left.len();
+                        if copied.is_empty() {
+                            pending.advance(sent);
+                        } else if is_over {
+                            copied.clear();
+                        } else {
+                            *at += sent;
+                        }
+                        if is_over { Poll::Ready(Ok(())) } else { Poll::Pending }
+                    });
                     ready!(polled).map_err(reset_to_io)?;
                     if ends {
                         self.last = Last::Sent;
@@ -271,7 +309,7 @@ impl Outgoing {
 
     /// Takes the next piece. Nothing may be pending.
     pub(super) fn push(&mut self, data: Bytes, is_last: bool) {
-        debug_assert!(self.pending.is_empty() && matches!(self.last, Last::No));
+        debug_assert!(!self.has_pending() && matches!(self.last, Last::No));
         self.pending = data;
         if is_last {
             self.last = Last::End;
@@ -280,19 +318,59 @@ impl Outgoing {
 
     /// Takes the next piece and copies what cannot go at once. Nothing may be pending.
     pub(super) fn push_copy(&mut self, data: &[u8], is_last: bool) -> io::Result<()> {
-        debug_assert!(self.pending.is_empty() && matches!(self.last, Last::No));
-        let mut sent = 0;
-        if let Way::Client { stream, .. } = &self.way {
-            sent = stream
-                .with(|connection, key| connection.send_data(key, data, is_last))
-                .map_err(reset_to_io)?;
-            if is_last && sent == data.len() {
-                // Data that went took the end with it.
-                self.last = Last::Sent;
-                return Ok(());
+        debug_assert!(!self.has_pending() && matches!(self.last, Last::No));
+        let Way::Client { stream, .. } = &self.way else {
+            self.push(Bytes::copy_from_slice(data), is_last);
+            return Ok(());
+        };
+        let copied = &mut self.copied;
+        let sent = stream.with(|connection, key| {
+            let sent = connection.send_data(key, data, is_last)?;
+            if sent < data.len() {
+                if copied.capacity() == 0 {
+                    *copied = connection.buffer();
+                }
+                copied.extend_from_slice(&data[sent..]);
             }
+            Ok(sent)
+        });
+        let is_whole = sent.map_err(reset_to_io)? == data.len();
+        self.copied_at = 0;
+        if is_last {
+            // Data that went took the end with it.
+            self.last = if is_whole { Last::Sent } else { Last::End };
         }
-        self.push(Bytes::copy_from_slice(&data[sent..]), is_last);
+        Ok(())
+    }
+
+    /// Memory for data that is put together for [`push_buffer`](Self::push_buffer).
+    pub(super) fn buffer(&mut self) -> Vec<u8> {
+        match &self.way {
+            Way::Client { stream, .. } if self.copied.capacity() == 0 => {
+                stream.with(|connection, _| connection.buffer())
+            }
+            _ => std::mem::take(&mut self.copied),
+        }
+    }
+
+    /// Takes the next piece with its memory. Nothing may be pending.
+    pub(super) fn push_buffer(&mut self, data: Vec<u8>, is_last: bool) -> io::Result<()> {
+        debug_assert!(!self.has_pending() && matches!(self.last, Last::No));
+        let Way::Client { stream, .. } = &self.way else {
+            self.push(Bytes::from(data), is_last);
+            return Ok(());
+        };
+        self.copied = data;
+        let (copied, at) = (&mut self.copied, &mut self.copied_at);
+        *at =
+            stream.with(|connection, key| connection.send_data(key, copied, is_last)).map_err(reset_to_io)?;
+        let is_whole = *at == copied.len();
+        if is_whole {
+            copied.clear();
+        }
+        if is_last {
+            self.last = if is_whole { Last::Sent } else { Last::End };
+        }
         Ok(())
     }
 
@@ -307,7 +385,7 @@ impl Outgoing {
 
     /// Whether its end is on its way.
     pub(super) fn is_over(&self) -> bool {
-        self.pending.is_empty() && matches!(self.last, Last::Sent)
+        !self.has_pending() && matches!(self.last, Last::Sent)
     }
 
     /// Ends the stream in both directions.
@@ -315,6 +393,17 @@ impl Outgoing {
         match &mut self.way {
             Way::Client { stream, .. } => stream.reset(Code(u32::from(reason))),
             Way::Server(stream) => stream.send_reset(reason),
+        }
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        let copied = std::mem::take(&mut self.copied);
+        if let Way::Client { stream, .. } = &self.way
+            && copied.capacity() > 0
+        {
+            stream.with(|connection, _| connection.keep(copied));
         }
     }
 }

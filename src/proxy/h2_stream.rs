@@ -3,14 +3,19 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use crate::base::limits::H2_TASKS_KEPT;
 use crate::proto::h2::connection::{Connection, Request};
 use crate::proto::h2::frame::Code;
 use crate::proto::h2::hpack::Fields;
-use crate::proto::h2::streams::{Key, Reset};
+use crate::proto::h2::streams::{Key, Reset, Spare};
+use crate::proxy::core::CoreBase;
 use crate::proxy::h2_body::{Incoming, Outgoing};
+use crate::proxy::h2_tasks::Tasks;
+use crate::proxy::session::Remains;
 
 /// The state of a connection, which its task and its streams share.
 pub(super) struct Shared {
@@ -135,6 +140,54 @@ impl Stream {
     pub(super) fn stream(&self) -> StreamRef {
         self.owner.0.clone()
     }
+}
+
+/// A stream in memory that is used again.
+pub(super) struct StreamBox {
+    memory: Option<Box<Option<Stream>>>,
+    core: Rc<CoreBase>,
+}
+
+impl StreamBox {
+    pub(super) fn new(core: &Rc<CoreBase>, stream: Stream) -> StreamBox {
+        let mut memory = core.h2_spare.boxes.borrow_mut().pop().unwrap_or_default();
+        *memory = Some(stream);
+        StreamBox { memory: Some(memory), core: core.clone() }
+    }
+}
+
+impl Deref for StreamBox {
+    type Target = Stream;
+    fn deref(&self) -> &Stream {
+        self.memory.as_deref().and_then(Option::as_ref).expect("present until drop")
+    }
+}
+
+impl DerefMut for StreamBox {
+    fn deref_mut(&mut self) -> &mut Stream {
+        self.memory.as_deref_mut().and_then(Option::as_mut).expect("present until drop")
+    }
+}
+
+impl Drop for StreamBox {
+    fn drop(&mut self) {
+        let Some(mut memory) = self.memory.take() else { return };
+        *memory = None;
+        let mut boxes = self.core.h2_spare.boxes.borrow_mut();
+        if boxes.len() < H2_TASKS_KEPT {
+            boxes.push(memory);
+        }
+    }
+}
+
+/// Memory of streams that are over, for the next ones.
+#[derive(Default)]
+pub(super) struct H2Spare {
+    #[expect(clippy::vec_box, reason = "what moves between streams is the box")]
+    boxes: RefCell<Vec<Box<Option<Stream>>>>,
+    pub(super) sessions: RefCell<Vec<Remains>>,
+    pub(super) connections: Spare,
+    pub(super) tasks: Tasks,
 }
 
 /// What stands for a stream that is not there.

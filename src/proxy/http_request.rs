@@ -142,7 +142,7 @@ pub(super) async fn plan(
     let view = memory.request.view(client.link.input.bytes());
     log::on_planned(session, view, &memory.unique_id, sent, persist);
     let len = memory.request.len();
-    client.link.input.consume(len);
+    client.consume_head(session, len);
     session.count_in(len as u64);
     let (backend, key, wanted) = planned?;
     if !route.hints.is_empty() && turn.version != Version::Http10 {

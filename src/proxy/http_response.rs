@@ -70,7 +70,7 @@ pub(super) async fn respond(
         }
         Wire::Stream(stream) => Pump::of_stream(stream.incoming.as_ref(), framing, plan.body),
     };
-    let mut out = session.core.pads.buffer();
+    let mut out = if client.stream.is_some() { Vec::new() } else { session.core.pads.buffer() };
     let mut edit = pad.response.edit(bytes);
     match &mut client.stream {
         None => encode::response(&mut edit, plan.head, &mut out),

@@ -304,11 +304,14 @@ pub(super) async fn sweep(core: Rc<CoreBase>) {
         let now = rt::now();
         let mut gone = Vec::new();
         for pool in &mut core.pools.borrow_mut().pools {
-            let mut quiet = Vec::with_capacity(pool.idle.len());
-            for mut up in pool.idle.drain(..) {
-                if !core.draining.get() && up.is_quiet() { quiet.push(up) } else { gone.push(up) }
+            let mut at = 0;
+            while let Some(up) = pool.idle.get_mut(at) {
+                if !core.draining.get() && up.is_quiet() {
+                    at += 1;
+                } else {
+                    gone.push(pool.idle.remove(at));
+                }
             }
-            pool.idle = quiet;
             pool.spare = pool.spare.min(pool.idle.len());
             let mut one = server_h2::is_short(&pool.shared, |shared| !shared.is_quiet());
             pool.shared

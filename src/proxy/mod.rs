@@ -22,6 +22,7 @@ mod h2_body;
 mod h2_conn;
 mod h2_head;
 mod h2_stream;
+mod h2_tasks;
 mod h2_tunnel;
 mod http;
 mod http_after;

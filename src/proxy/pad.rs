@@ -54,7 +54,7 @@ impl Pads {
     pub(super) fn keep(&self, sent: Option<SendBuf>) {
         if let Some(SendBuf::Heap { mut bytes, .. }) = sent {
             let mut buffers = self.buffers.borrow_mut();
-            if bytes.capacity() <= KEPT_BYTES_MAX && buffers.len() < REQUEST_PADS_MAX {
+            if (1..=KEPT_BYTES_MAX).contains(&bytes.capacity()) && buffers.len() < REQUEST_PADS_MAX {
                 bytes.clear();
                 buffers.push(bytes);
             }

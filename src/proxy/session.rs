@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use crate::base::id::{BackendId, FrontendId, ListenerId, ServerId};
+use crate::base::limits::H2_TASKS_KEPT;
 use crate::base::net::Addr;
 use crate::base::time::Now;
 use crate::live::FrontendState;
@@ -77,6 +78,8 @@ pub(super) enum Carrier {
     Conn(Transport),
     /// A stream of a connection that it shares with others, which is a session too.
     Stream(Rc<Info>),
+    /// None any more: the session is over, and its memory waits for the next one.
+    Gone,
 }
 
 impl Info {
@@ -116,6 +119,7 @@ impl Info {
             match &info.carrier {
                 Carrier::Conn(conn) => return conn,
                 Carrier::Stream(connection) => info = connection,
+                Carrier::Gone => unreachable!("nobody serves a session that is over"),
             }
         }
     }
@@ -123,7 +127,7 @@ impl Info {
     /// The session of the connection that a stream shares.
     pub(super) fn shared(&self) -> Option<&Rc<Info>> {
         match &self.carrier {
-            Carrier::Conn(_) => None,
+            Carrier::Conn(_) | Carrier::Gone => None,
             Carrier::Stream(connection) => Some(connection),
         }
     }
@@ -232,6 +236,12 @@ pub(super) struct Session {
     pub(super) info: Rc<Info>,
     pub(super) variables: RefCell<Variables>,
     key: usize,
+}
+
+/// Memory of the session of a stream that is over.
+pub(super) struct Remains {
+    info: Rc<Info>,
+    variables: Variables,
 }
 
 /// Serves a client connection from its first byte to its last. The modes are tasks of their own: a quiet HTTP session
@@ -423,21 +433,54 @@ impl Session {
 
     /// The session of one stream of a shared connection. Streams live by the newest generation that has their bind.
     pub(super) fn of_stream(connection: &Session) -> Session {
-        let newest = connection.successor();
+        let newest = if connection.core.is_stale() { connection.successor() } else { None };
         let (core, bind) = newest.unwrap_or_else(|| (connection.core.clone(), connection.info.bind));
-        let info = Rc::new(Info::new(&core, Carrier::Stream(connection.info.clone()), bind));
+        let mut new = Info::new(&core, Carrier::Stream(connection.info.clone()), bind);
+        let spare = core.h2_spare.sessions.borrow_mut().pop();
+        let (info, variables) = match spare {
+            Some(Remains { mut info, variables }) => {
+                match Rc::get_mut(&mut info) {
+                    Some(old) => {
+                        new.special = RefCell::new(old.special.take());
+                        *old = new;
+                    }
+                    None => info = Rc::new(new),
+                }
+                (info, variables)
+            }
+            None => (Rc::new(new), Variables::default()),
+        };
         let key = core.sessions.borrow_mut().insert(info.clone());
-        Session { core, info, variables: RefCell::default(), key }
+        Session { core, info, variables: RefCell::new(variables), key }
+    }
+
+    /// Records how the session of a stream ended, and keeps its memory for the next one.
+    pub(super) fn close_stream(self, end: End) {
+        self.record(end);
+        let (core, mut info, mut variables) =
+            (self.core.base().clone(), self.info.clone(), self.variables.take());
+        drop(self);
+        let Some(old) = Rc::get_mut(&mut info) else { return };
+        old.carrier = Carrier::Gone;
+        variables.clear();
+        let mut sessions = core.h2_spare.sessions.borrow_mut();
+        if sessions.len() < H2_TASKS_KEPT {
+            sessions.push(Remains { info, variables });
+        }
     }
 
     /// The one place that records how a session ended.
     pub(super) fn close(self, end: End) {
+        self.record(end);
+    }
+
+    fn record(&self, end: End) {
         let info = &self.info;
         end::count(end, self.path(), self.core.shard());
-        timings::finish(&self);
+        timings::finish(self);
         match self.frontend().mode {
-            Mode::Http => log::finish(&self, end),
-            Mode::Tcp => log::finish_connection(&self, end, 0),
+            Mode::Http => log::finish(self, end),
+            Mode::Tcp => log::finish_connection(self, end, 0),
         }
         // In HTTP mode the client has an answer by now, which a reset would take away; a body that was cut short resets
         // where it is cut.

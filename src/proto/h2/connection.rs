@@ -16,7 +16,7 @@ use crate::proto::h2::frame::{
     PAYLOAD_BYTES_MAX, kind, setting,
 };
 use crate::proto::h2::hpack::{Decoder, Encoder, Fields};
-use crate::proto::h2::streams::{Gone, Key, Reset, Stream, Streams};
+use crate::proto::h2::streams::{Gone, Key, Reset, Spare, Stream, Streams};
 use crate::proto::http::H2_PREFACE;
 
 /// The windows that a connection begins with (RFC 9113 6.9.2).
@@ -138,6 +138,11 @@ fn check(is_good: bool, code: Code) -> Result<()> {
 impl Connection {
     /// A connection at its first byte, the preface. Our settings are in `out`.
     pub fn new(limits: Limits) -> Connection {
+        Connection::within(limits, Spare::default())
+    }
+
+    /// The same with memory that it shares with others.
+    pub fn within(limits: Limits, spare: Spare) -> Connection {
         let mut out = Vec::new();
         frame::write_settings(
             &[
@@ -151,7 +156,7 @@ impl Connection {
         Connection {
             at: At::Preface(H2_PREFACE.len()),
             limits,
-            streams: Streams::default(),
+            streams: Streams::within(spare),
             line: VecDeque::new(),
             turns: 0,
             decoder: Decoder::default(),
@@ -412,6 +417,9 @@ impl Connection {
         }
         let taken = u32::try_from(data_len).unwrap_or(left);
         if let Some(key) = key.filter(|_| data_len > 0) {
+            if self.streams.get(key).received.capacity() == 0 {
+                self.streams.get(key).received = self.streams.spare.buffer();
+            }
             let stream = self.streams.get(key);
             stream.received.extend_from_slice(&bytes[..data_len]);
             stream.wake();
@@ -585,7 +593,7 @@ impl Connection {
         let was_closed = stream.is_closed();
         stream.reset.get_or_insert(reset);
         let mut held = u32::try_from(stream.received.len()).unwrap_or(0);
-        stream.received = Vec::new();
+        let received = std::mem::take(&mut stream.received);
         stream.wake();
         if !was_closed {
             self.streams.open -= 1;
@@ -596,6 +604,7 @@ impl Connection {
             *at = None;
             held += *left;
         }
+        self.streams.spare.keep(received);
         self.give_back(held);
     }
 

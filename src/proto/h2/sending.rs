@@ -13,6 +13,9 @@ use crate::proto::h2::streams::{Key, Reset};
 /// Bytes that gather before streams have to wait for them to be sent.
 pub const OUT_BYTES_MAX: usize = 128 * 1024;
 
+/// Places in the line that a connection without streams keeps memory for.
+const QUIET_LINE: usize = 16;
+
 /// Data that makes up for one window of a few bytes: a client that opens its window with each frame that it reads may meet
 /// small ones on the way of a large body.
 const DRIBBLE_PAID_BY: u32 = 1024;
@@ -68,6 +71,28 @@ impl Connection {
             true => Ok(Received::End(stream.trailers.take())),
             false => Ok(Received::Nothing),
         }
+    }
+
+    /// Takes data as [`take`](Self::take) does, but lets it be read where it is. False: there is none.
+    pub fn take_data(&mut self, key: Key, read: &mut impl FnMut(&[u8])) -> bool {
+        let stream = self.streams.get(key);
+        if stream.reset.is_some() || stream.received.is_empty() {
+            return false;
+        }
+        read(&stream.received);
+        stream.taken += u32::try_from(stream.received.len()).unwrap_or(0);
+        stream.received.clear();
+        true
+    }
+
+    /// Memory for what a stream cannot send yet; goes back with [`keep`](Self::keep).
+    pub fn buffer(&self) -> Vec<u8> {
+        self.streams.spare.buffer()
+    }
+
+    /// Keeps memory for the next who needs some.
+    pub fn keep(&self, buffer: Vec<u8>) {
+        self.streams.spare.keep(buffer);
     }
 
     /// The other side has everything that was taken: the client may send as much again.
@@ -236,8 +261,9 @@ impl Connection {
         }
         self.turns -= u32::from(stream.has_turn);
         self.give_back(stream.holds());
+        self.streams.spare.keep(stream.received);
         if self.streams.held == 0 {
-            self.line = Default::default();
+            self.line.shrink_to(QUIET_LINE);
         } else if stream.has_turn {
             self.grant();
         }

@@ -1,6 +1,8 @@
 //! The streams of one connection: what is known of each, by slot and by number, and the last of those that are gone.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::task::Waker;
 
 use ahash::AHashMap;
@@ -10,6 +12,13 @@ use crate::proto::h2::hpack::Fields;
 
 /// Streams that are over and still told apart: a peer may have sent for them before it knew.
 const GONE_KEPT: usize = 128;
+
+/// Tables and buffers that are kept for connections that need one next.
+const SPARE_TABLES: usize = 256;
+const SPARE_BUFFERS: usize = 64;
+
+/// Larger buffers are freed.
+const SPARE_BUFFER_BYTES: usize = 32 * 1024;
 
 /// Marks the number of a stream that its peer reset.
 const BY_PEER: u32 = 1 << 31;
@@ -90,12 +99,60 @@ pub(super) enum Gone {
     Skipped,
 }
 
-/// All streams of a connection.
+/// Memory that connections lend each other: one without streams has none, and streams come and go all the time.
+#[derive(Clone, Debug, Default)]
+pub struct Spare(Rc<RefCell<Kept>>);
+
 #[derive(Debug, Default)]
-pub(super) struct Streams {
+struct Kept {
+    tables: Vec<Table>,
+    buffers: Vec<Vec<u8>>,
+}
+
+impl Spare {
+    /// An empty buffer.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        self.0.borrow_mut().buffers.pop().unwrap_or_default()
+    }
+
+    /// Keeps a buffer.
+    pub(super) fn keep(&self, mut buffer: Vec<u8>) {
+        let buffers = &mut self.0.borrow_mut().buffers;
+        if (1..=SPARE_BUFFER_BYTES).contains(&buffer.capacity()) && buffers.len() < SPARE_BUFFERS {
+            buffer.clear();
+            buffers.push(buffer);
+        }
+    }
+
+    fn table(&self) -> Table {
+        self.0.borrow_mut().tables.pop().unwrap_or_default()
+    }
+
+    fn keep_table(&self, mut table: Table) {
+        let tables = &mut self.0.borrow_mut().tables;
+        if tables.len() < SPARE_TABLES {
+            table.slots.clear();
+            table.by_id.clear();
+            table.free = None;
+            tables.push(table);
+        }
+    }
+}
+
+/// The streams that there are.
+#[derive(Debug, Default)]
+struct Table {
     slots: Vec<Slot>,
     free: Option<u32>,
     by_id: AHashMap<u32, u32>,
+}
+
+/// All streams of a connection.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// Without memory while there is no stream.
+    table: Table,
+    pub(super) spare: Spare,
     /// The numbers of those that are gone, the last one at the back. Numbers are odd and have 31 bits: the low bit is clear if
     /// one was reset, and the high bit is set if the peer did that.
     gone: VecDeque<u32>,
@@ -111,30 +168,39 @@ pub(super) struct Streams {
 
 #[derive(Debug)]
 enum Slot {
-    Used(Box<Stream>),
+    Used(Stream),
     Free(Option<u32>),
 }
 
 impl Streams {
+    /// No streams yet.
+    pub(super) fn within(spare: Spare) -> Streams {
+        Streams { spare, ..Streams::default() }
+    }
+
     /// Opens a stream of the peer.
     pub(super) fn open(&mut self, stream: Stream) -> Key {
+        if self.held == 0 {
+            self.table = self.spare.table();
+        }
+        let table = &mut self.table;
         let id = stream.id;
-        let stream = Slot::Used(Box::new(stream));
-        let slot = match self.free {
+        let stream = Slot::Used(stream);
+        let slot = match table.free {
             Some(slot) => {
-                let before = std::mem::replace(&mut self.slots[slot as usize], stream);
+                let before = std::mem::replace(&mut table.slots[slot as usize], stream);
                 let Slot::Free(next) = before else {
                     unreachable!("a free slot is in the list of free ones")
                 };
-                self.free = next;
+                table.free = next;
                 slot
             }
             None => {
-                self.slots.push(stream);
-                u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+                table.slots.push(stream);
+                u32::try_from(table.slots.len() - 1).unwrap_or(u32::MAX)
             }
         };
-        self.by_id.insert(id, slot);
+        table.by_id.insert(id, slot);
         self.open += 1;
         self.held += 1;
         Key(slot)
@@ -143,7 +209,7 @@ impl Streams {
     /// The stream of a key.
     #[inline]
     pub(super) fn get(&mut self, key: Key) -> &mut Stream {
-        match &mut self.slots[key.0 as usize] {
+        match &mut self.table.slots[key.0 as usize] {
             Slot::Used(stream) => stream,
             Slot::Free(_) => unreachable!("an owner holds its slot"),
         }
@@ -152,7 +218,7 @@ impl Streams {
     /// The stream with a number.
     #[inline]
     pub(super) fn find(&self, id: u32) -> Option<Key> {
-        self.by_id.get(&id).map(|slot| Key(*slot))
+        self.table.by_id.get(&id).map(|slot| Key(*slot))
     }
 
     /// What a number stands for that [`find`](Self::find) does not know.
@@ -170,18 +236,17 @@ impl Streams {
     }
 
     /// Forgets a stream, which its owner gives up. Returns it.
-    pub(super) fn remove(&mut self, key: Key) -> Box<Stream> {
-        let slot = std::mem::replace(&mut self.slots[key.0 as usize], Slot::Free(self.free));
+    pub(super) fn remove(&mut self, key: Key) -> Stream {
+        let table = &mut self.table;
+        let slot = std::mem::replace(&mut table.slots[key.0 as usize], Slot::Free(table.free));
         let Slot::Used(stream) = slot else { unreachable!("an owner holds its slot") };
-        self.free = Some(key.0);
-        self.by_id.remove(&stream.id);
+        table.free = Some(key.0);
+        table.by_id.remove(&stream.id);
         self.held -= 1;
         self.note_gone(stream.id, stream.reset);
         if self.held == 0 {
             // A connection that is quiet costs little.
-            self.slots = Vec::new();
-            self.free = None;
-            self.by_id.shrink_to(0);
+            self.spare.keep_table(std::mem::take(&mut self.table));
         }
         stream
     }
@@ -202,8 +267,8 @@ impl Streams {
 
     /// All streams.
     pub(super) fn iter(&mut self) -> impl Iterator<Item = &mut Stream> {
-        self.slots.iter_mut().filter_map(|slot| match slot {
-            Slot::Used(stream) => Some(&mut **stream),
+        self.table.slots.iter_mut().filter_map(|slot| match slot {
+            Slot::Used(stream) => Some(stream),
             Slot::Free(_) => None,
         })
     }
