@@ -263,6 +263,29 @@ impl Control {
     /// After a start or a switch: overrides hold where the configuration still says what they replaced; the others are dropped.
     /// `origin`: where they come from, for the log; empty: they hold already.
     pub(super) fn reapply(&self, origin: &str) {
+        let mut told = AHashMap::new();
+        let hold = self.drop_stale(&mut told);
+        let lookup = self.lookup();
+        for one in &hold {
+            if !origin.is_empty() {
+                let Override { key, from, to, who, at, .. } = one;
+                let (from, to) = (shown(from.as_deref()), shown(to.as_deref()));
+                let text = format!(
+                    "override of {key} holds ({origin}): {to} instead of {from}, by {who} at {}",
+                    date(*at)
+                );
+                self.tell_entry(key, text, &mut told);
+            }
+            self.put(&lookup, &one.key, one.to.as_deref());
+        }
+        self.put_patterns(&lookup);
+        for (file, more) in told.into_iter().filter(|(_, count)| *count > TOLD_MAX) {
+            self.say(Level::Notice, format!("{file}: {} more overrides", more - TOLD_MAX));
+        }
+    }
+
+    /// Drops the overrides that are not of this configuration; returns those that are. `told`: see [`Control::tell_entry`].
+    pub(super) fn drop_stale(&self, told: &mut AHashMap<String, usize>) -> Vec<Override> {
         let lookup = self.lookup();
         let (hold, stale) = {
             let overrides = self.overrides.borrow();
@@ -271,7 +294,6 @@ impl Control {
             (hold, stale.into_iter().map(|(one, says)| (one.clone(), says)).collect::<Vec<_>>())
         };
         *self.dropped.borrow_mut() = stale.iter().map(|(one, _)| one.clone()).collect();
-        let mut told = AHashMap::new();
         for (one, says) in stale {
             self.overrides.borrow_mut().remove(&one.key);
             self.remember(vec![Record::Gone(one.key.clone())]);
@@ -294,24 +316,9 @@ impl Control {
                     )
                 }
             };
-            self.tell_entry(&key, text, &mut told);
+            self.tell_entry(&key, text, told);
         }
-        for one in &hold {
-            if !origin.is_empty() {
-                let Override { key, from, to, who, at, .. } = one;
-                let (from, to) = (shown(from.as_deref()), shown(to.as_deref()));
-                let text = format!(
-                    "override of {key} holds ({origin}): {to} instead of {from}, by {who} at {}",
-                    date(*at)
-                );
-                self.tell_entry(key, text, &mut told);
-            }
-            self.put(&lookup, &one.key, one.to.as_deref());
-        }
-        self.put_patterns(&lookup);
-        for (file, more) in told.into_iter().filter(|(_, count)| *count > TOLD_MAX) {
-            self.say(Level::Notice, format!("{file}: {} more overrides", more - TOLD_MAX));
-        }
+        hold
     }
 
     /// Logs something about an override, but not of each entry of a large map.

@@ -3,11 +3,12 @@
 use std::io;
 use std::path::Path;
 
+use ahash::AHashMap;
+
 use crate::base::id::ServerId;
 use crate::control::core::{Control, Notice};
 use crate::control::drift::configured_address;
 use crate::control::events::Level;
-use crate::control::resolve;
 use crate::control::servers::ServerState;
 use crate::control::state::file::{self, StateFile};
 use crate::control::state::journal::{HealthRecord, Record, State};
@@ -20,19 +21,19 @@ fn unwritable(path: &Path, e: &io::Error) -> String {
 }
 
 impl Control {
-    /// Knows what another process remembered; commands of operators see and replace it from now on.
+    /// Knows what another process remembered, as far as it is of this configuration; commands of operators see and replace it from
+    /// now on.
     pub(super) fn recall(&self, overrides: impl IntoIterator<Item = Override>) {
-        let mut known = self.overrides.borrow_mut();
         for one in overrides {
-            known.note(one);
+            self.overrides.borrow_mut().note(one);
         }
+        // Before names are asked: a server whose address is its name's again takes its turn among the others.
+        self.drop_stale(&mut AHashMap::new());
     }
 
     /// Once the names of servers are known as far as they will be: puts in place what was recalled, from `origin`.
     pub(super) fn resume(&self, health: impl IntoIterator<Item = HealthRecord>, origin: &str) {
         self.reapply(origin);
-        // An override of an address that was dropped kept its server from the address of its name.
-        resolve::settle(self);
         let lookup = self.lookup();
         for record in health {
             if let Some(id) = lookup.server(&record.backend, &record.server)

@@ -57,6 +57,7 @@ export async function browser(chromium, more, main) {
   }
   child.kill("SIGKILL");
   await new Promise(resolve => (child.exitCode === null && child.signalCode === null ? child.once("exit", resolve) : resolve()));
-  rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+  // Its helper processes may write for a moment longer.
+  await until("the profile to go", async () => (rmSync(profile, { recursive: true, force: true }), true));
   process.exit(failed ? 1 : 0);
 }

@@ -413,7 +413,7 @@ fn json_lines_have_names_and_nothing_breaks_out() {
         (&good["status"], &good["end"], &good["server"]),
         (&200.into(), &"normal".into(), &"s1".into())
     );
-    assert!(gate.ask("show events").contains("last : tests"));
+    assert!(gate.ask("show events").contains("  last      : tests\n"));
     drop(client);
     gate.finish();
 }

@@ -25,13 +25,14 @@ keep() {
 # Waits until a node says that it has the address, and a client is served by it. How long that took is evidence, no condition.
 serves() { # NODE, VIP
     local began=$(date +%s%N) address of="10.7.0.100 [fd07::100]"
-    until admin lb$1 "show vip" | grep "^${2:-web} MASTER" >/dev/null; do :; done
+    says $1 ${2:-web} MASTER
     [ "${2-}" != mail ] || of="[fd07::200]"
     for address in $of; do
         until [ "$(curl -g -s -m 1 http://$address/ -o /dev/null -w '%{http_code}')" = 200 ]; do :; done
     done
     echo "${2:-web} at lb$1 after $((($(date +%s%N) - began) / 1000000)) ms" >&2
 }
+says() { until admin lb$1 "show vip" | grep "^$2 $3" >/dev/null; do :; done; } # NODE, VIP, ROLE
 gate 1; gate 2
 until [ -S "$DIR/lb1.sock" ] && [ -S "$DIR/lb2.sock" ]; do :; done
 keep 1; keep 2
@@ -52,11 +53,11 @@ gate 2; serves 2 mail; user "lb2 back"
 admin lb1 "set vip web state drain" >/dev/null; serves 2; user "lb1 drained"
 admin lb1 "set vip web state ready" >/dev/null; serves 1; user "lb1 ready"
 ip link set v1 down; serves 2; user "cable cut"
-admin lb1 "show vip" | sed -n 's/^\(web [A-Z]*\).*/\1/p'
+says 1 web FAULT; echo "web FAULT"
 ip link set v1 up; serves 1; user "cable back"
 ip link set v2 down; serves 1 mail; user "the other cable cut"
 ip link set v2 up; serves 2 mail; user "the other cable back"
-admin lb1 "show info" | sed -n 's/^Vips: //p'
+says 1 mail BACKUP; admin lb1 "show info" | sed -n 's/^Vips: //p'
 "#;
 
 #[test]
