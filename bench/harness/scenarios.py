@@ -60,7 +60,8 @@ RULES = proxies("rules")
 H2 = proxies("h2")
 H2S = proxies("h2-tls")
 # HTTP/2 on both sides.
-GRPC = proxies("grpc")
+# Not nginx: with `grpc_pass` some of its calls fail here, and figures beside errors would mean nothing.
+GRPC = proxies("grpc")[:2]
 # Not compressed, its length, ten bytes.
 GRPC_MESSAGE = b"\0\0\0\0\x0a" + b"x" * 10
 ECDSA = proxies("https", CERTIFICATE="ecdsa")
