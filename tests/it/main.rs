@@ -33,6 +33,7 @@ mod http_splice;
 mod image;
 mod limits;
 mod listen;
+mod log_events;
 mod log_lines;
 mod log_targets;
 mod logs;
