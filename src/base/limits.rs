@@ -243,6 +243,10 @@ pub const LOG_RING_BYTES: usize = 1024 * 1024;
 /// Memory of log lines in the making that a core keeps for the next ones.
 pub const LOG_RECORDS_MAX: usize = 256;
 
+/// For how long a core tells the time of its log lines without asking the wall clock, which costs as much as a tenth of a line;
+/// a clock that was set shows after that.
+pub const LOG_CLOCK: Duration = Duration::from_millis(100);
+
 /// How long lines may gather before the control core sends them: the first line after a rest goes at once.
 pub const LOG_GATHER: Duration = Duration::from_millis(5);
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ahash::{AHashMap, AHashSet};
 
 use crate::control::log_sink::LogSink;
-use crate::control::logs::{Kind, Opened, Outlet, Outlets, State};
+use crate::control::logs::{HeldHead, Kind, Opened, Outlet, Outlets, State};
 use crate::control::otlp::Collector;
 use crate::model::LogTarget;
 use crate::model::log::{LogSet, Logging, Output, Ring};
@@ -146,6 +146,10 @@ impl Outlets {
         for (at, set) in range.clone().zip(sets) {
             state.counts[at] = vec![0; set.targets.len()];
             state.sets[at] = Some(set);
+        }
+        // What headers were made of is another set now.
+        for outlet in state.outlets.iter_mut().flatten() {
+            outlet.head = HeldHead::default();
         }
         (state.first, state.current) = (first, places);
         // A model has less than a thousandth of that, and what is over is given back.

@@ -134,6 +134,16 @@ pub(super) struct Outlet {
     retry_at: Now,
     batch: Vec<u8>,
     ends: Vec<usize>,
+    /// The last header that holds for a second.
+    pub(super) head: HeldHead,
+}
+
+/// A syslog header, and what it is made of.
+#[derive(Default)]
+pub(super) struct HeldHead {
+    text: Vec<u8>,
+    /// Set, place of the target in it, level and second.
+    made_of: Option<(usize, usize, u8, u64)>,
 }
 
 impl Outlets {
@@ -350,7 +360,17 @@ impl State {
             let level = level.max(target.minlevel);
             let start = outlet.batch.len();
             let about = About { target, set: set_of, level, time, structured };
-            about.header(&mut self.dates, (&self.hostname, &self.pid), &mut outlet.batch);
+            let made_of = Some((set, index, level, time.as_secs()));
+            if !matches!(target.format, Header::Local | Header::Rfc3164) {
+                about.header(&mut self.dates, (&self.hostname, &self.pid), &mut outlet.batch);
+            } else if outlet.head.made_of == made_of {
+                outlet.batch.extend_from_slice(&outlet.head.text);
+            } else {
+                about.header(&mut self.dates, (&self.hostname, &self.pid), &mut outlet.batch);
+                outlet.head.text.clear();
+                outlet.head.text.extend_from_slice(&outlet.batch[start..]);
+                outlet.head.made_of = made_of;
+            }
             outlet.batch.extend_from_slice(text);
             // The end of the line counts.
             outlet.batch.truncate(start + (target.len as usize).saturating_sub(1));
@@ -446,7 +466,8 @@ impl Outlet {
 
     pub(super) fn new(output: Output, opened: Opened) -> Outlet {
         let (batch, ends) = (Vec::new(), Vec::new());
-        Outlet { output, kind: opened.into(), socket: None, retry_at: Now::default(), batch, ends }
+        let head = HeldHead::default();
+        Outlet { output, kind: opened.into(), socket: None, retry_at: Now::default(), batch, ends, head }
     }
 
     /// Sends the batch; how many lines were dropped.

@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
+use crate::model::Frontend;
 use crate::model::tls::ServerTls;
-use crate::policy::log::{Keep, LogFormat};
+use crate::policy::log::{Keep, LogFormat, Reads};
 
 /// All outputs and the sets of targets.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -161,10 +162,8 @@ pub struct FrontendLog {
     pub refused: Option<LogFormat>,
     /// Values of these formats that have to be kept while their message is there.
     pub keep: Vec<Keep>,
-    /// Whether one of them reads levels of sessions.
-    pub reads_levels: bool,
-    /// One of them reads our own address towards the server, which the kernel has to be asked for.
-    pub reads_source: bool,
+    /// What they read that has to be fetched or kept for them.
+    pub reads: Reads,
     /// No line for connections without a byte (`dontlognull`).
     pub dontlognull: bool,
     /// No line for what went well (`dontlog-normal`).
@@ -184,6 +183,16 @@ pub struct FrontendTrace {
     pub threshold: u64,
     /// What a span says.
     pub attributes: LogFormat,
+    /// What that reads.
+    pub reads: Reads,
+}
+
+impl Frontend {
+    /// Whether its log or its traces read something.
+    pub fn log_reads(&self, what: impl Fn(&Reads) -> bool) -> bool {
+        self.log.as_ref().is_some_and(|log| what(&log.reads))
+            || self.trace.as_ref().is_some_and(|trace| what(&trace.reads))
+    }
 }
 
 /// What is kept of requests and responses for logs and for `capture.*`.

@@ -10,8 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rtrb::Producer;
 
-use crate::base::limits::LOG_RECORDS_MAX;
+use crate::base::limits::{LOG_CLOCK, LOG_RECORDS_MAX};
 use crate::base::net::Addr;
+use crate::base::time::Now;
 use crate::model::Mode;
 use crate::model::log::{CaptureSlot, FrontendLog};
 use crate::policy::http_action::LogLevel;
@@ -56,6 +57,8 @@ pub(super) struct LogWriter {
     )]
     records: RefCell<Vec<Box<Record>>>,
     lines: Cell<u64>,
+    /// The time of a turn, and what the wall clock said in it.
+    clock: Cell<(Now, Duration)>,
     hostname: String,
     pid: u32,
 }
@@ -78,9 +81,23 @@ impl LogWriter {
             }),
             records: RefCell::default(),
             lines: Cell::new(0),
+            clock: Cell::default(),
             hostname: rt::machine::hostname(),
             pid: std::process::id(),
         }
+    }
+
+    /// UNIX time. The wall clock is asked once in a while; how much later it is the time of the turn says.
+    fn now(&self) -> Duration {
+        let now = rt::now();
+        let (then, wall) = self.clock.get();
+        let since = now.since(then);
+        if since < LOG_CLOCK && !wall.is_zero() {
+            return wall + since;
+        }
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.clock.set((now, wall));
+        wall
     }
 
     /// Whether the control core has to be told; false: there was no room.
@@ -182,7 +199,9 @@ pub(super) fn on_request(session: &Session, view: HeadView<'_>, bytes: &[u8], is
     if !is_h2 {
         record.request = record.add(&line[..end]);
     }
-    record.host = view.line(Known::Host).and_then(|host| record.add(host));
+    if session.frontend().log_reads(|reads| reads.host) {
+        record.host = view.line(Known::Host).and_then(|host| record.add(host));
+    }
     let captures = &session.frontend().captures;
     for slot in &captures.request {
         let span = header_of(record, view, slot);
@@ -230,7 +249,7 @@ pub(super) fn on_planned(
     if !unique_id.is_empty() {
         record.unique_id = record.add(unique_id);
     }
-    if let Some(sent) = sent {
+    if let Some(sent) = sent.filter(|_| session.frontend().log_reads(|reads| reads.sent)) {
         let end = memchr::memchr(b'\r', sent).unwrap_or(sent.len());
         record.sent = record.add(&sent[..end]);
     }
@@ -265,7 +284,7 @@ pub(super) fn on_answer(session: &Session, view: HeadView<'_>, unique_id: &[u8])
 /// There is a connection to the server. Asking for its address is a system call, made only for formats that read it.
 pub(super) fn on_connected(session: &Session, address: impl FnOnce() -> Addr) {
     let Some(log) = &session.frontend().log else { return };
-    if !log.reads_source {
+    if !log.reads.source {
         return;
     }
     if session.info.record.borrow().is_none() {
@@ -389,8 +408,10 @@ pub(super) fn finish(session: &Session, end: End) {
     {
         write(session, log, end, Form { is_early: false, is_bad });
     }
-    if let Some(record) = session.info.record.borrow().as_deref().filter(|_| !is_bad) {
-        trace::finish(session, record, end, unix_now());
+    if session.frontend().trace.is_some()
+        && let Some(record) = session.info.record.borrow().as_deref().filter(|_| !is_bad)
+    {
+        trace::finish(session, record, end, session.core.log.now());
     }
     let mut records = session.core.log.records.borrow_mut();
     if let Some(record) = session.info.record.borrow_mut().take().filter(|_| records.len() < LOG_RECORDS_MAX)
@@ -464,16 +485,16 @@ fn write(session: &Session, log: &FrontendLog, end: End, form: Form) {
     };
     let lines = core.log.lines.get() + 1;
     core.log.lines.set(lines);
-    let now = unix_now();
+    let now = core.log.now();
     let mut line = line(session, record, (end, form), now);
     line.numbers = (info.id, lines);
-    if log.reads_levels {
+    if log.reads.levels {
         line.levels = levels(session);
     }
     let mut buffers = core.log.memory.borrow_mut();
     let Buffers { dates, text, entry } = &mut *buffers;
     entry.clear();
-    entry.resize(ENTRY_HEADER, 0);
+    entry.extend_from_slice(&[0; ENTRY_HEADER]);
     let mut structured_len = 0;
     session.with_facts(FirstBytes { data: &[], complete: true }, Message::default(), |facts, scratch| {
         let mut memory = Memory { scratch, dates, text };
@@ -500,10 +521,6 @@ fn send(core: &Core, entry: &[u8]) {
     }
 }
 
-fn unix_now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
 /// What a line of a whole request would say.
 pub(super) fn line_of<'a>(session: &'a Session, record: &'a Record, end: End, now: Duration) -> Line<'a> {
     line(session, record, (end, Form { is_early: false, is_bad: false }), now)
@@ -520,7 +537,7 @@ pub(super) fn hand_over(
     let mut buffers = core.log.memory.borrow_mut();
     let Buffers { dates, text, entry } = &mut *buffers;
     entry.clear();
-    entry.resize(ENTRY_HEADER, 0);
+    entry.extend_from_slice(&[0; ENTRY_HEADER]);
     entry.extend_from_slice(head);
     session.with_facts(FirstBytes { data: &[], complete: true }, Message::default(), |facts, scratch| {
         format.write(line, facts, &mut Memory { scratch, dates, text }, entry);
@@ -557,6 +574,7 @@ fn line<'a>(session: &'a Session, record: &'a Record, (end, form): (End, Form), 
     let timers = timers(session, end, record.status, form);
     let backend = info.backend.get();
     let failed = info.error.get() != ConnError::None;
+    let remote = info.server.get().filter(|_| frontend.log_reads(|reads| reads.remote));
     let bytes = |total: u64, before: u64| if form.is_bad { 0 } else { total.saturating_sub(before) };
     Line {
         accepted: now.saturating_sub(Duration::from_micros(timers.total)),
@@ -565,7 +583,7 @@ fn line<'a>(session: &'a Session, record: &'a Record, (end, form): (End, Form), 
         client: facts.src,
         local: facts.dst,
         source: record.source,
-        remote: info.server.get().map_or(Addr::Unknown, |server| core.address(server)),
+        remote: remote.map_or(Addr::Unknown, |server| core.address(server)),
         frontend: &frontend.name,
         is_tls: info.conn().tls().is_some(),
         tls: info.conn().tls().map(|facts| (facts.protocol(), facts.cipher())),

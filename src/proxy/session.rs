@@ -645,9 +645,11 @@ impl Session {
         }
     }
 
-    /// Forgets the client without telling it.
+    /// Forgets the client without telling it; where the kernel does not let us, it is reset.
     pub(super) fn drop_silently(&self, kind: Kind) -> End {
-        self.info.conn().forget_peer();
+        if self.info.conn().forget_peer().is_err() {
+            self.info.conn().reset_on_close();
+        }
         End::new(Side::Proxy, Phase::Inspect, kind)
     }
 

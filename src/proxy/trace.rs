@@ -109,10 +109,10 @@ pub(super) fn finish(session: &Session, record: &Record, end: End, now: Duration
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::log::LogFormat;
+    use crate::policy::log::{LogFormat, Reads};
 
     fn settings(set: Option<u16>, threshold: u64) -> FrontendTrace {
-        FrontendTrace { set, threshold, attributes: LogFormat::default() }
+        FrontendTrace { set, threshold, attributes: LogFormat::default(), reads: Reads::default() }
     }
 
     const THEIRS: TraceContext = TraceContext { trace: [7; 16], span: [8; 8], is_sampled: false };

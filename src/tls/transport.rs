@@ -124,11 +124,11 @@ impl Transport {
     }
 
     /// The peer vanishes silently; see [`Conn::forget_peer`].
-    pub fn forget_peer(&self) {
+    pub fn forget_peer(&self) -> io::Result<()> {
         if let Some(tls) = self.tls.get() {
             tls.abandon();
         }
-        self.conn.forget_peer();
+        self.conn.forget_peer()
     }
 }
 

@@ -15,7 +15,7 @@ use crate::model::http::HttpRules;
 use crate::model::log::*;
 use crate::model::{LogTarget, Mode};
 use crate::policy::http_action::{RequestAction, ResponseAction};
-use crate::policy::log::{Keep, LogFormat};
+use crate::policy::log::{Keep, LogFormat, Reads};
 use crate::policy::sample::VariableTable;
 
 /// The name in syslog headers unless `log-tag` says another.
@@ -90,12 +90,9 @@ impl Logs {
             None if line.is_text() => Some(language.log_preset(expr::REFUSED, &mut keep, variables)),
             error => error.clone(),
         };
-        let reads_levels = [Some(&line), structured.as_ref(), error.as_ref()]
-            .into_iter()
-            .flatten()
-            .any(LogFormat::reads_levels);
-        let reads_source =
-            [Some(&line), structured.as_ref()].into_iter().flatten().any(LogFormat::reads_source);
+        let formats = [Some(&line), structured.as_ref(), error.as_ref(), refused.as_ref()];
+        let reads =
+            formats.into_iter().flatten().map(LogFormat::reads).fold(Reads::default(), |all, one| all | one);
         if mode == Mode::Tcp && !keep.is_empty() {
             let help =
                 "here there are only connections and bytes; use it in a frontend of HTTP mode".to_owned();
@@ -109,8 +106,7 @@ impl Logs {
             error,
             refused,
             keep,
-            reads_levels,
-            reads_source,
+            reads,
             dontlognull: flag("dontlognull"),
             dontlog_normal: flag("dontlog-normal"),
             separate_errors: flag("log-separate-errors"),
@@ -155,7 +151,8 @@ impl Logs {
             self.add(LogSet { tag: service, hostname: None, targets })
         });
         let attributes = language.log_preset(expr::SPAN, &mut Vec::new(), variables);
-        Some(Box::new(FrontendTrace { set, threshold, attributes }))
+        let reads = attributes.reads();
+        Some(Box::new(FrontendTrace { set, threshold, attributes, reads }))
     }
 
     /// The place of a set; the same ones share it.

@@ -90,9 +90,10 @@ impl Dates {
                 (self.text, self.second) = (text, seconds);
             }
         }
-        out.extend_from_slice(&self.text);
-        out.push(b'.');
-        millis(time, out);
+        let mut text = [b'.'; 24];
+        text[..20].copy_from_slice(&self.text);
+        text[21..].copy_from_slice(&milliseconds(time));
+        out.extend_from_slice(&text);
     }
 
     /// `21/Nov/2026:04:47:10 +0000`, in local time.
@@ -165,9 +166,13 @@ fn seconds(time: Duration) -> i64 {
 
 /// Three digits.
 pub(super) fn millis(time: Duration, out: &mut Vec<u8>) {
-    let ms = i64::from(time.subsec_millis());
-    out.push(b'0' + u8::try_from(ms / 100 % 10).unwrap_or(0));
-    out.extend_from_slice(&two(ms));
+    out.extend_from_slice(&milliseconds(time));
+}
+
+fn milliseconds(time: Duration) -> [u8; 3] {
+    let ms = time.subsec_millis();
+    let digit = |n: u32| b'0' + u8::try_from(n % 10).unwrap_or(0);
+    [digit(ms / 100), digit(ms / 10), digit(ms)]
 }
 
 fn clock(second_of_day: i64, out: &mut Vec<u8>) {

@@ -24,8 +24,22 @@ impl Map {
         }
     }
 
+    /// Whether a text has bytes to encode: asked without a branch for each, as nearly none has.
+    fn is_in(self, text: &[u8]) -> bool {
+        let control = |byte: u8| (byte < 0x20) | (byte == 0x7f) | (byte == b'"');
+        let url = |byte: u8| control(byte) | (byte >= 0x80) | (byte == b'#');
+        match self {
+            Map::Value => any(text, control),
+            Map::Url => any(text, url),
+            Map::Header => any(text, |byte| url(byte) | (byte == b'{') | (byte == b'|') | (byte == b'}')),
+        }
+    }
+
     /// Appends the text with `#XX` for what would break a line or a field.
     pub(super) fn append(self, text: &[u8], out: &mut Vec<u8>) {
+        if !self.is_in(text) {
+            return out.extend_from_slice(text);
+        }
         let mut plain = 0;
         for (at, byte) in text.iter().enumerate() {
             if self.encodes(*byte) {
@@ -46,6 +60,10 @@ impl Map {
             }
         }
     }
+}
+
+fn any(text: &[u8], is: impl Fn(u8) -> bool) -> bool {
+    text.iter().fold(false, |found, byte| found | is(*byte))
 }
 
 /// A text of our own or an operator's for one line: control characters become spaces.
@@ -113,5 +131,20 @@ pub(super) fn hex_from(from: usize, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
     out.truncate(from);
     for byte in scratch.iter() {
         out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_found_is_what_is_encoded() {
+        for map in [Map::Url, Map::Header, Map::Value] {
+            for byte in 0..=u8::MAX {
+                let text = [b'a', byte, b'b'];
+                assert_eq!(map.is_in(&text), map.encodes(byte), "{map:?} {byte:#x}");
+            }
+        }
     }
 }

@@ -195,14 +195,50 @@ impl Field {
         FIELDS.iter().find(|info| info.name == name)
     }
 
-    /// Whether it reads our own address towards the server.
-    pub(super) fn reads_source(self) -> bool {
-        matches!(self, Field::SourceIp | Field::SourcePort)
+    /// What it reads that has to be fetched or kept for it.
+    pub(super) fn reads(self) -> Reads {
+        use Field::*;
+        Reads {
+            levels: matches!(self, ProcessSessions | FrontendSessions | BackendSessions | ServerSessions),
+            source: matches!(self, SourceIp | SourcePort),
+            remote: matches!(self, ServerIp | ServerPort),
+            host: matches!(self, HostHeader | FullUrl),
+            sent: self == SentRequest,
+        }
     }
 
-    /// Whether it reads levels of sessions, which are summed over cores.
-    pub(super) fn reads_levels(self) -> bool {
-        use Field::*;
-        matches!(self, ProcessSessions | FrontendSessions | BackendSessions | ServerSessions)
+    /// Whether it is a number that is written in decimal digits.
+    pub(super) fn is_decimal(self) -> bool {
+        // Milliseconds of a date have three digits.
+        self != Field::Milliseconds && FIELDS.iter().any(|info| info.field == self && info.is_number)
+    }
+}
+
+/// What formats read that has to be fetched or kept for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reads {
+    /// Levels of sessions, which are summed over cores.
+    pub levels: bool,
+    /// Our own address towards the server, which the kernel has to be asked for.
+    pub source: bool,
+    /// The address of the server.
+    pub remote: bool,
+    /// The `Host` of the request.
+    pub host: bool,
+    /// The request line as it went to the server.
+    pub sent: bool,
+}
+
+impl std::ops::BitOr for Reads {
+    type Output = Reads;
+
+    fn bitor(self, other: Reads) -> Reads {
+        Reads {
+            levels: self.levels | other.levels,
+            source: self.source | other.source,
+            remote: self.remote | other.remote,
+            host: self.host | other.host,
+            sent: self.sent | other.sent,
+        }
     }
 }

@@ -6,11 +6,13 @@ mod date;
 mod escape;
 mod field;
 mod format;
+mod plain;
 
 pub use date::{Dates, Zone};
 pub use escape::printable;
-pub use field::{FIELDS, Field, FieldInfo};
-pub use format::{Encoding, Keep, LogFormat, Memory, Moment, Name, Part, number_to};
+pub use field::{FIELDS, Field, FieldInfo, Reads};
+pub use format::{Encoding, Keep, LogFormat, Memory, Moment, Name, Part};
+pub use plain::number_to;
 
 use std::time::Duration;
 
