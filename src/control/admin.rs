@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use crate::base::limits::ADMIN_CONNECTIONS_MAX;
+use crate::base::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HELD_BYTES_MAX, ADMIN_OUTPUT_BYTES};
 use crate::control::cli::{AdminSession, Job, Next, Outcome, SessionInfo, Takeover};
 use crate::control::core::{Control, ControlBase};
 use crate::control::events::Level;
@@ -357,6 +357,10 @@ fn who(conn: &Conn) -> String {
 
 /// Writes everything; `None` if the client does not read in time or is gone.
 async fn write(conn: &Conn, text: String, timeout: Duration) -> Option<()> {
+    // Each turn of a long answer would wait for the client to read and for this core to get its CPU back.
+    if text.len() > ADMIN_OUTPUT_BYTES {
+        conn.hold(text.len().min(ADMIN_HELD_BYTES_MAX));
+    }
     let sent = rt::with_deadline(conn.send_all(text.into_bytes()), Some(rt::now() + timeout)).await;
     sent.ok()?.ok()
 }

@@ -160,6 +160,16 @@ impl Conn {
         sys::peer_credentials(self.fd)
     }
 
+    /// Lets the kernel hold so many bytes for a peer that reads slowly (SO_SNDBUF); without the privilege it grants up to
+    /// net.core.wmem_max.
+    pub fn hold(&self, bytes: usize) {
+        let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+        // Refused, a long answer merely takes more turns.
+        if sys::setsockopt_int(self.fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes).is_err() {
+            let _ = sys::setsockopt_int(self.fd, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes);
+        }
+    }
+
     /// SO_ERROR: the reason why the connection failed, if it did.
     pub fn take_error(&self) -> Option<io::Error> {
         self.as_socket().take_error().ok().flatten()

@@ -5,13 +5,14 @@
 
 use std::array;
 use std::sync::LazyLock;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::base::id::{Id, IdVec};
 use crate::base::time::Now;
 use crate::stats::counters::{self, Backend, Frontend, Kind, Listener, Origins, Server, Shard};
 use crate::stats::history::{self, ObjectKey, Past, Values};
 use crate::stats::process::{CORE_CELLS, CORE_TABLE, CoreStat};
-use crate::stats::table::{Object, Row, Stat, Store, TABLE};
+use crate::stats::table::{Object, Row, Stat, Store, TABLE, cell_index};
 
 /// Samples that HAProxy's time averages look back on.
 const AVERAGE_WINDOW: u64 = 1024;
@@ -120,9 +121,16 @@ pub struct Sums {
 impl Sums {
     /// The value of a row that is counted or derived from counts; `None`: the row is a fact, or no row of this object.
     pub fn get(&self, stat: Stat) -> Option<u64> {
-        let row = stat.row();
-        let is_there = if self.is_past { is_kept(stat) } else { is_counted(row) };
-        (row.objects.contains(self.object) && is_there).then(|| self.rows[stat as usize])
+        let is_there = match self.is_past {
+            true => is_kept(stat) && stat.row().objects.contains(self.object),
+            false => has_sum(self.object, stat),
+        };
+        is_there.then(|| self.rows[stat as usize])
+    }
+
+    /// The values of all rows, by column; those without a sum mean nothing.
+    pub(super) fn rows(&self) -> &[u64] {
+        &self.rows
     }
 }
 
@@ -131,10 +139,28 @@ fn is_kept(stat: Stat) -> bool {
     history::position(stat).is_some() || matches!(stat, Stat::Rate | Stat::RequestRate | Stat::ConnectionRate)
 }
 
+/// Whether [`Collector::sums`] fills a row in for this kind of object.
+pub(super) fn has_sum(object: Object, stat: Stat) -> bool {
+    static HAS: [[bool; TABLE.len()]; 4] = {
+        let mut all = [[false; TABLE.len()]; 4];
+        let mut o = 0;
+        while o < all.len() {
+            let mut i = 0;
+            while i < TABLE.len() {
+                all[o][i] = TABLE[i].objects.contains(Object::ALL[o]) && is_counted(&TABLE[i]);
+                i += 1;
+            }
+            o += 1;
+        }
+        all
+    };
+    HAS[object as usize][stat as usize]
+}
+
 /// Rows that [`Collector::sums`] fills in.
-fn is_counted(row: &Row) -> bool {
+const fn is_counted(row: &Row) -> bool {
     use Stat as S;
-    row.store != Store::Derived
+    !matches!(row.store, Store::Derived)
         || matches!(
             row.stat,
             S::Rate
@@ -431,12 +457,17 @@ impl Collector {
         let mut rows = vec![0_u64; TABLE.len()];
         let stored = &STORED[K::OBJECT as usize];
         for cells in self.cells::<K>(id) {
-            for (stat, store) in stored {
-                let (here, all) = (cells.get(*stat), &mut rows[*stat as usize]);
-                *all = if *store == Store::Max { here.max(*all) } else { all.wrapping_add(here) };
+            let block = cells.block();
+            for (stat, cell) in &stored.sums {
+                let all = &mut rows[*stat as usize];
+                *all = all.wrapping_add(block[*cell].load(Relaxed));
+            }
+            for (stat, cell) in &stored.maxima {
+                let all = &mut rows[*stat as usize];
+                *all = block[*cell].load(Relaxed).max(*all);
             }
         }
-        for (stat, _) in stored.iter().filter(|(_, store)| *store == Store::Level) {
+        for stat in &stored.levels {
             let sum = &mut rows[*stat as usize];
             *sum = level(*sum);
         }
@@ -444,11 +475,25 @@ impl Collector {
     }
 }
 
-/// The rows that each kind of object stores. Most rows of the table are stored by some kinds alone, or by none.
-static STORED: LazyLock<[Vec<(Stat, Store)>; 4]> = LazyLock::new(|| {
+/// The rows that a kind of object stores, with their cells. Most rows of the table are stored by some kinds alone, or by none.
+struct Stored {
+    /// Counters and levels.
+    sums: Vec<(Stat, usize)>,
+    maxima: Vec<(Stat, usize)>,
+    levels: Vec<Stat>,
+}
+
+static STORED: LazyLock<[Stored; 4]> = LazyLock::new(|| {
     Object::ALL.map(|object| {
-        let stored = TABLE.iter().filter(|row| row.objects.contains(object) && row.store != Store::Derived);
-        stored.map(|row| (row.stat, row.store)).collect()
+        let stored = |is: fn(Store) -> bool| {
+            TABLE.iter().filter(move |row| row.objects.contains(object) && is(row.store)).map(|row| row.stat)
+        };
+        let cells = |is| stored(is).map(|stat| (stat, cell_index(object, stat))).collect();
+        Stored {
+            sums: cells(|store| !matches!(store, Store::Derived | Store::Max)),
+            maxima: cells(|store| store == Store::Max),
+            levels: stored(|store| store == Store::Level).collect(),
+        }
     })
 });
 

@@ -185,6 +185,12 @@ impl<K: Kind> Cells<K> {
         self.cell(stat).load(Relaxed)
     }
 
+    /// All cells, by [`cell_index`]: for who reads most of them at once.
+    #[inline]
+    pub(super) fn block(&self) -> &[AtomicU64] {
+        self.block.as_ref()
+    }
+
     /// Forgets a maximum. The one write that comes from the control core (`clear counters`): if the owner stores a new
     /// maximum at the same time, either order leaves a value that was true after the clear began.
     pub(crate) fn clear_max(&self, stat: Stat) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::base::time::Now;
 use crate::stats::collector::{ProcessSums, Sums};
 use crate::stats::latency::Laps;
+use crate::stats::render::push_number;
 use crate::stats::status::{Admin, CheckResult, Health, ListenStatus, server_status};
 use crate::stats::table::{Nature, Object, Stat};
 
@@ -257,12 +258,21 @@ pub struct ServerFacts {
 impl ServerFacts {
     /// `addr`: `10.0.0.1:80`, `[2001:db8::1]:80`, a UNIX path, or empty while not resolved.
     pub fn address(&self) -> String {
-        match (&self.ip, self.port) {
-            (ip, _) if ip.is_empty() => String::new(),
-            (path, 0) => path.clone(),
-            (ip, port) if ip.contains(':') => format!("[{ip}]:{port}"),
-            (ip, port) => format!("{ip}:{port}"),
+        if self.port == 0 || self.ip.is_empty() {
+            return self.ip.clone();
         }
+        // Formatting by `format!` was a tenth of the time of a line.
+        let mut text = String::with_capacity(self.ip.len() + "[]:65535".len());
+        if self.ip.contains(':') {
+            text.push('[');
+            text.push_str(&self.ip);
+            text.push(']');
+        } else {
+            text.push_str(&self.ip);
+        }
+        text.push(':');
+        push_number(&mut text, self.port.into());
+        text
     }
     /// The status word.
     pub fn status(&self) -> String {
@@ -355,6 +365,11 @@ impl Entry {
         if let Some(n) = self.sums.get(stat) {
             return n.into();
         }
+        self.fact(stat, now)
+    }
+
+    /// The value of a column that this kind of object has and that is not counted.
+    pub(super) fn fact(&self, stat: Stat, now: Now) -> Value<'_> {
         self.common_value(stat, now).unwrap_or_else(|| match &self.facts {
             Facts::Frontend(facts) => facts.value(stat),
             Facts::Backend(facts) => facts.value(stat),
@@ -405,10 +420,20 @@ impl Entry {
                 Some(at) => i64::try_from(now.since(at).as_secs()).unwrap_or(i64::MAX),
                 None => -1,
             }),
-            Stat::RequestBytesIn => self.sums.get(Stat::BytesIn).into(),
-            Stat::ResponseBytesOut => self.sums.get(Stat::BytesOut).into(),
+            Stat::RequestBytesIn | Stat::ResponseBytesOut => {
+                copied(stat).and_then(|stat| self.sums.get(stat)).into()
+            }
             _ => return None,
         })
+    }
+}
+
+/// The counted column that another one repeats.
+pub(super) const fn copied(stat: Stat) -> Option<Stat> {
+    match stat {
+        Stat::RequestBytesIn => Some(Stat::BytesIn),
+        Stat::ResponseBytesOut => Some(Stat::BytesOut),
+        _ => None,
     }
 }
 

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use crate::base::time::Now;
-use crate::stats::render::{Filter, push_text};
-use crate::stats::snapshot::{Entry, Snapshot, Value};
-use crate::stats::table::{COMPATIBLE_COLUMNS, Object, Row, TABLE};
+use crate::stats::collector::has_sum;
+use crate::stats::render::{Filter, push_number, push_text};
+use crate::stats::snapshot::{Entry, Snapshot, Value, copied};
+use crate::stats::table::{COMPATIBLE_COLUMNS, Object, Row, Stat, TABLE};
 
 /// Appends the header line.
 pub fn header(out: &mut String) {
@@ -42,11 +43,47 @@ pub fn line(entry: &Entry, now: Now, filter: &Filter, out: &mut String) {
                 out.push_str(text)
             }
             Part::Percentiles(_, rows) => rows.iter().for_each(|row| push_column(entry, row, now, out)),
+            Part::Counts(run) if entry.sums.is_past => {
+                run.rows.iter().for_each(|row| push_column(entry, row, now, out))
+            }
+            Part::Counts(run) => run.push(entry.sums.rows(), out),
             Part::Column(row) if filter.hides(row.stat) => out.push(','),
-            Part::Column(row) => push_column(entry, row, now, out),
+            Part::Column(row) if entry.sums.is_past => push_column(entry, row, now, out),
+            Part::Column(row) => {
+                push_value(out, &entry.fact(row.stat, now));
+                out.push(',');
+            }
         }
     }
     out.push('\n');
+}
+
+/// Columns side by side whose values are sums.
+struct Counts {
+    rows: &'static [Row],
+    /// Where the values stand.
+    sources: Vec<Stat>,
+    /// What is written if all of them are zero, as most are of most servers.
+    zeros: String,
+}
+
+impl Counts {
+    fn push(&self, sums: &[u64], out: &mut String) {
+        let values = || self.sources.iter().map(|stat| sums[*stat as usize]);
+        if values().fold(0, |all, value| all | value) == 0 {
+            return out.push_str(&self.zeros);
+        }
+        for value in values() {
+            push_number(out, value);
+            out.push(',');
+        }
+    }
+}
+
+/// Where the value of a column stands that an object of this kind has, if it is a sum.
+fn source(object: Object, stat: Stat) -> Option<Stat> {
+    let stat = copied(stat).unwrap_or(stat);
+    has_sum(object, stat).then_some(stat)
 }
 
 fn push_column(entry: &Entry, row: &Row, now: Now, out: &mut String) {
@@ -60,6 +97,7 @@ enum Part {
     Empty(String),
     /// Those of percentiles, and what is written where there are none.
     Percentiles(String, &'static [Row]),
+    Counts(Counts),
     Column(&'static Row),
 }
 
@@ -67,6 +105,11 @@ enum Part {
 static PLANS: LazyLock<Vec<Vec<Part>>> = LazyLock::new(|| {
     Object::ALL.into_iter().flat_map(|object| [plan(object, false), plan(object, true)]).collect()
 });
+
+/// Whether such an object has the column.
+fn has(row: &Row, object: Object, http: bool) -> bool {
+    row.objects.contains(object) && (http || !row.objects.http_only())
+}
 
 fn plan(object: Object, http: bool) -> Vec<Part> {
     let (mut parts, mut empty) = (Vec::new(), String::new());
@@ -76,13 +119,25 @@ fn plan(object: Object, http: bool) -> Vec<Part> {
         if column == COMPATIBLE_COLUMNS {
             empty.push_str("-,");
         }
-        if !row.objects.contains(object) || (row.objects.http_only() && !http) {
+        if !has(row, object, http) {
             empty.push(',');
             column += 1;
             continue;
         }
         if !empty.is_empty() {
             parts.push(Part::Empty(std::mem::take(&mut empty)));
+        }
+        // Ours are behind a column of their own.
+        let end = if column < COMPATIBLE_COLUMNS { COMPATIBLE_COLUMNS } else { TABLE.len() };
+        let sources: Vec<Stat> = TABLE[column..end]
+            .iter()
+            .map_while(|row| has(row, object, http).then(|| source(object, row.stat)).flatten())
+            .collect();
+        if !sources.is_empty() {
+            let (rows, zeros) = (&TABLE[column..column + sources.len()], "0,".repeat(sources.len()));
+            column += sources.len();
+            parts.push(Part::Counts(Counts { rows, sources, zeros }));
+            continue;
         }
         let percentiles = TABLE[column..].iter().take_while(|row| row.stat.percentile().is_some()).count();
         if percentiles > 0 {
@@ -97,25 +152,6 @@ fn plan(object: Object, http: bool) -> Vec<Part> {
         parts.push(Part::Empty(empty));
     }
     parts
-}
-
-/// Decimal digits. Half of the time of a large `show stat` went into the general formatting of numbers.
-fn push_number(out: &mut String, mut n: u64) {
-    // Most counters of most servers are zero.
-    if n < 10 {
-        return out.push(char::from(b'0' + u8::try_from(n).unwrap_or(0)));
-    }
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(n % 10).unwrap_or(0);
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    out.push_str(std::str::from_utf8(&digits[at..]).unwrap_or("0"));
 }
 
 /// A value as the CSV and typed forms write it.
