@@ -25,6 +25,10 @@ const FIRST_WINDOW: u32 = 65_535;
 /// How much windows grow at a time.
 const WIDEN_BY: u32 = 4;
 
+/// Room that is given back before half of a window is used up. What was not given back keeps a client from sending: with
+/// large windows, which TCP fills on a long path, half of one would be much. Two frames for so many bytes cost nothing.
+const TOLD_BYTES_MAX: u32 = 128 * 1024;
+
 /// What our PING of goodbye says.
 const GOODBYE: [u8; 8] = *b"goodbye!";
 
@@ -129,6 +133,11 @@ fn length_of(fields: &Fields) -> std::result::Result<Option<u64>, ()> {
         length = Some(number);
     }
     Ok(length)
+}
+
+/// How much room has to be there until a client is told of it.
+fn told_from(window: u32) -> u32 {
+    (window / 2).min(TOLD_BYTES_MAX)
 }
 
 fn check(is_good: bool, code: Code) -> Result<()> {
@@ -611,7 +620,7 @@ impl Connection {
     /// Gives room on the connection back to the client, and tells it when that is worth a frame.
     pub(super) fn give_back(&mut self, bytes: u32) {
         self.untold += bytes;
-        if self.untold > 0 && self.untold >= self.receive_target / 2 {
+        if self.untold > 0 && self.untold >= told_from(self.receive_target) {
             let more = std::mem::take(&mut self.untold);
             self.receive_window += i64::from(more);
             frame::write_window_update(0, more, &mut self.out);
@@ -623,7 +632,7 @@ impl Connection {
         let window = self.first_receive_window.min(self.limits.window);
         let stream = self.streams.get(key);
         stream.untold += bytes;
-        if stream.untold == 0 || stream.is_received || stream.reset.is_some() || stream.untold < window / 2 {
+        if stream.untold == 0 || stream.is_received || stream.reset.is_some() || stream.untold < told_from(window) {
             return;
         }
         let more = std::mem::take(&mut stream.untold);

@@ -166,6 +166,72 @@ fn windows_grow_with_what_moves() {
     assert!(!client.connection.is_failed());
 }
 
+/// How long a body takes over a path, in sixteenths of a round trip: as TCP's slow start has it (RFC 5681 3.1, RFC 6928), and
+/// held by windows too if there are `limits`. What arrives moves on at once.
+fn upload(bytes: u32, limits: Option<Limits>) -> u32 {
+    const ONE_WAY: u32 = 8;
+    let mut client = limits.map(Client::within);
+    let key = client.as_mut().map(|client| client.request(1, POST, false));
+    let (mut stream_room, mut room, mut first) = (65_535_i64, 65_535_i64, 65_535_i64);
+    let (mut congestion, mut flying, mut left) = (14_600, 0, bytes);
+    let (mut there, mut back) = (VecDeque::new(), VecDeque::new());
+    for now in 0..10_000 {
+        while there.front().is_some_and(|(due, _)| *due == now)
+            && let Some((_, n)) = there.pop_front()
+        {
+            let mut said = vec![];
+            if let (Some(client), Some(key)) = (&mut client, key) {
+                for at in (0..n).step_by(16_384) {
+                    client.frame(kind::DATA, 0, 1, &vec![0; 16_384.min(n - at) as usize]);
+                    assert!(client.connection.take(key).is_ok());
+                    client.connection.release(key);
+                }
+                said = client.said();
+            }
+            back.push_back((now + ONE_WAY, n, said));
+        }
+        while back.front().is_some_and(|(due, ..)| *due == now)
+            && let Some((_, n, said)) = back.pop_front()
+        {
+            (congestion, flying) = (congestion + n, flying - n);
+            for (kind, flags, stream, payload) in said {
+                let value = payload.last_chunk().map_or(0, |value| i64::from(u32::from_be_bytes(*value)));
+                match (kind, stream) {
+                    (kind::WINDOW_UPDATE, 0) => room += value,
+                    (kind::WINDOW_UPDATE, _) => stream_room += value,
+                    (kind::SETTINGS, _) if flags == 0 => {
+                        (stream_room, first) = (stream_room + value - first, value);
+                        // Its way is as long as that of data; nothing depends on when it is heard.
+                        client.iter_mut().for_each(|client| client.frame(kind::SETTINGS, FLAG_FIRST, 0, &[]));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        if left == 0 && flying == 0 {
+            return now;
+        }
+        let mut n = left.min(congestion - flying);
+        if client.is_some() {
+            n = n.min(u32::try_from(room.min(stream_room)).unwrap_or(0));
+        }
+        if n > 0 {
+            (room, stream_room) = (room - i64::from(n), stream_room - i64::from(n));
+            (left, flying) = (left - n, flying + n);
+            there.push_back((now + ONE_WAY, n));
+        }
+    }
+    panic!("it stands still");
+}
+
+#[test]
+fn windows_never_hold_an_upload_that_moves() {
+    let limits = Limits { window_max: 4 << 20, ..LIMITS };
+    for bytes in [10_000, 100_000, 1_000_000, 10_000_000] {
+        assert_eq!(upload(bytes, Some(limits)), upload(bytes, None), "{bytes} bytes");
+    }
+}
+
 #[test]
 fn what_a_stream_held_goes_back_with_it() {
     let mut client = Client::new();
