@@ -8,7 +8,7 @@ use crate::base::limits::{
     H2_SETTINGS_MAX,
 };
 use crate::base::time::Now;
-use crate::proto::h2::frame::{FLAG_FIRST, FrameHead, kind};
+use crate::proto::h2::frame::{Code, FLAG_FIRST, FrameHead, kind};
 
 /// Counts start over after this time: a connection of days may send many of everything.
 pub const WINDOW: Duration = Duration::from_secs(10);
@@ -121,6 +121,26 @@ impl FloodGuard {
         };
         *count += 1;
         (*count > max).then_some(flood)
+    }
+}
+
+/// What a server must not do. It is ours or our operator's: what it sends costs the work of reading it, and no more is counted
+/// than what would fill memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ServerGuard {
+    has_begun: bool,
+    /// In a row.
+    continuations: u32,
+}
+
+impl ServerGuard {
+    /// Takes note of a frame of the server; a code ends the connection.
+    pub fn judge(&mut self, frame: FrameHead) -> Option<Code> {
+        if !std::mem::replace(&mut self.has_begun, true) && frame.kind != kind::SETTINGS {
+            return Some(Code::PROTOCOL_ERROR);
+        }
+        self.continuations = if frame.kind == kind::CONTINUATION { self.continuations + 1 } else { 0 };
+        (self.continuations > H2_CONTINUATIONS_MAX).then_some(Code::ENHANCE_YOUR_CALM)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::base::limits::BUF_BYTES;
 use crate::base::time::Now;
 use crate::proto::h1::head::{HeadOptions, parse_request};
 use crate::proto::h1::reason::Refusal;
+use crate::proto::h2::frame::Code;
 use crate::proto::h2::head::{WEBSOCKET_KEY_BYTES, decoded};
 use crate::proto::h2::reason::Malformed;
 use crate::proto::headers::Head;
@@ -98,7 +99,7 @@ impl Client {
     /// Moves the body of a response on.
     pub(super) fn poll_download(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         session: &Session,
         download: &mut Pump,
         from: Source<'_>,
@@ -282,7 +283,7 @@ impl Client {
         };
         if bytes.is_empty() {
             // An operator's empty page.
-            stream.outgoing.reset(h2::Reason::CANCEL);
+            stream.outgoing.reset(Code::CANCEL);
             return Ok(());
         }
         session.count_out(bytes.len() as u64);
@@ -303,9 +304,9 @@ impl Client {
     }
 
     /// Ends the stream in both directions.
-    pub(super) fn reset(&mut self, reason: h2::Reason) {
+    pub(super) fn reset(&mut self, code: Code) {
         if let Some(stream) = &mut self.stream {
-            stream.outgoing.reset(reason);
+            stream.outgoing.reset(code);
         }
     }
 

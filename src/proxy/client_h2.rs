@@ -19,6 +19,7 @@ use crate::proto::h2::frame::Code;
 use crate::proto::h2::sending::OUT_BYTES_MAX;
 use crate::proxy::client_h1::Client;
 use crate::proxy::end::{End, Kind, Phase, Side};
+use crate::proxy::h2_conn::{RECEIVES_PER_TURN, Sends};
 use crate::proxy::h2_stream::{Shared, Stream, StreamRef};
 use crate::proxy::h2_tasks;
 use crate::proxy::http::{self, http_of};
@@ -28,13 +29,10 @@ use crate::proxy::patience::Patience;
 use crate::proxy::session::Session;
 use crate::rt::{self, SendBuf};
 use crate::stats::table::Stat;
-use crate::tls::{Receiving, Sending};
+use crate::tls::Receiving;
 
 /// What a field costs in the size of a header list beyond its bytes (RFC 9113 6.5.2).
 const FIELD_COST: u32 = 32;
-
-/// Receives of one turn: other connections of the core have theirs.
-const RECEIVES_PER_TURN: u32 = 8;
 
 /// How much a client may still send that was told why its connection ends: closing at once would reset the connection and
 /// take what it was told away.
@@ -55,12 +53,11 @@ pub(super) async fn serve(session: &Session, first: Input) -> Result<End, End> {
     let mut serving = Serving {
         session,
         recv: Receiving::default(),
-        sending: Sending::default(),
+        sends: Sends::default(),
         input: first,
         shared: Shared::new(Connection::within(limits, session.core.h2_spare.connections.clone())),
         guard: FloodGuard::new(settings.resets_max, rt::now()),
         flood: None,
-        spare: Vec::new(),
         patience: Patience::default(),
         requests: 0,
         open,
@@ -79,14 +76,12 @@ pub(super) async fn serve(session: &Session, first: Input) -> Result<End, End> {
 /// A connection that is being served. Fields in order of their drop: operations before the session and its connection.
 struct Serving<'a> {
     recv: Receiving,
-    sending: Sending,
+    sends: Sends,
     input: Input,
     session: &'a Session,
     shared: Rc<Shared>,
     guard: FloodGuard,
     flood: Option<Flood>,
-    /// Memory of the send before.
-    spare: Vec<u8>,
     patience: Patience,
     /// Requests that were read.
     requests: u32,
@@ -129,7 +124,7 @@ impl Serving<'_> {
             Poll::Ready(Ok(())) => return Poll::Ready(self.verdict()),
             Poll::Pending => {}
         }
-        let everything_left = self.sending.is_idle() && self.shared.drive(|c| c.out().is_empty());
+        let everything_left = self.sends.is_idle() && self.shared.drive(|c| c.out().is_empty());
         if is_over && everything_left {
             return self.poll_over(cx);
         }
@@ -187,33 +182,8 @@ impl Serving<'_> {
 
     /// Starts to send what has gathered, as soon as what is on its way is gone.
     fn send(&mut self, cx: &Context<'_>) -> io::Result<()> {
-        let conn = self.session.info.conn();
-        loop {
-            if self.shared.drive(|connection| connection.out().is_empty()) {
-                // Nobody has to know when the last send is over, unless the end waits for it.
-                if self.shared.drive(|connection| connection.is_over()) {
-                    let _ = self.sending.poll(conn, cx);
-                }
-                self.shared.watch(cx);
-                return Ok(());
-            }
-            let Poll::Ready((result, sent)) = self.sending.poll(conn, cx) else { return Ok(()) };
-            result?;
-            if let Some(SendBuf::Heap { mut bytes, .. }) = sent {
-                bytes.clear();
-                self.spare = bytes;
-            }
-            let mut spare = std::mem::take(&mut self.spare);
-            if spare.capacity() == 0 {
-                spare = self.session.core.pads.buffer();
-            }
-            let data = self.shared.drive(|connection| {
-                let data = std::mem::replace(connection.out(), spare);
-                connection.grant();
-                data
-            });
-            self.sending.start(conn, SendBuf::from(data));
-        }
+        let Serving { sends, session, shared, .. } = self;
+        sends.send(session.info.conn(), shared, || session.core.pads.buffer(), cx)
     }
 
     /// How a connection ended that ended in order.
@@ -246,7 +216,7 @@ impl Serving<'_> {
             return Poll::Pending;
         }
         let pads = &self.session.core.pads;
-        pads.keep(Some(SendBuf::from(std::mem::take(&mut self.spare))));
+        pads.keep(Some(SendBuf::from(std::mem::take(&mut self.sends.spare))));
         loop {
             let http = http_of(self.session.frontend());
             let since = self.open.quiet_since.get();

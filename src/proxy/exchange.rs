@@ -400,7 +400,7 @@ impl Waiting<'_> {
 
 /// Moves the request's body.
 pub(super) fn poll_upload(
-    cx: &mut Context<'_>,
+    cx: &Context<'_>,
     session: &Session,
     client: &mut Client,
     up: &mut Upstream,
@@ -451,7 +451,7 @@ pub(super) fn upload_broken(broken: &Broken) -> Stop {
 }
 
 fn poll_head(
-    cx: &mut Context<'_>,
+    cx: &Context<'_>,
     session: &Session,
     up: &mut Upstream,
     head: &mut Head,

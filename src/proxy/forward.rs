@@ -75,7 +75,7 @@ pub(super) enum Sink<'a> {
 
 impl Sink<'_> {
     /// Ready when the last piece is gone; gives its memory back.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<(io::Result<()>, Option<SendBuf>)> {
+    fn poll_room(&mut self, cx: &Context<'_>) -> Poll<(io::Result<()>, Option<SendBuf>)> {
         match self {
             Sink::Conn(conn, sending) => sending.poll(conn, cx),
             Sink::Stream(outgoing) => outgoing.poll_room(cx).map(|result| (result, None)),
@@ -154,8 +154,8 @@ impl Pump {
 
     /// Appends what is there of a stream's body behind a head that is not sent yet.
     pub(super) fn append_stream(&mut self, out: &mut Vec<u8>, incoming: &mut Incoming) -> Result<(), Broken> {
-        let mut cx = Context::from_waker(Waker::noop());
-        match self.pull(&mut cx, incoming, out) {
+        let cx = Context::from_waker(Waker::noop());
+        match self.pull(&cx, incoming, out) {
             Poll::Ready(Err(broken)) => Err(broken),
             Poll::Ready(Ok(())) | Poll::Pending => {
                 incoming.give_back();
@@ -246,7 +246,7 @@ impl Pump {
     /// Moves on. Ready when the last piece is on its way, or when something broke.
     pub(super) fn poll(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         mut source: Source<'_>,
         mut sink: Sink<'_>,
     ) -> Poll<Result<(), Broken>> {
@@ -395,7 +395,7 @@ impl Pump {
         self.ended = self.decoder.is_done();
         let has_trailers = self.ended && !self.trailers.is_empty();
         let trailers =
-            has_trailers.then(|| h2_head::trailers_of(&self.trailers)).filter(|map| !map.is_empty());
+            has_trailers.then(|| h2_head::trailers_of(&self.trailers)).filter(|fields| !fields.is_empty());
         let is_moved = self.ended || !data.is_empty();
         outgoing.push_buffer(data, self.ended && trailers.is_none()).map_err(Broken::Sink)?;
         if trailers.is_some() {
@@ -407,14 +407,14 @@ impl Pump {
     /// Appends what is there of a stream's body as HTTP/1 has it, up to a bound. Ready when there was something.
     fn pull(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         incoming: &mut Incoming,
         out: &mut Vec<u8>,
     ) -> Poll<Result<(), Broken>> {
         let before = out.len();
         while !self.ended && out.len() - before < JOINED_BYTES {
             let (is_chunked, taken) = (self.form == BodyForm::Chunked, &mut self.taken);
-            let piece = incoming.poll_with(cx, &mut |data| {
+            let piece = incoming.poll_with(cx, &mut |data, _| {
                 *taken += data.len() as u64;
                 if is_chunked && !data.is_empty() {
                     out.extend_from_slice(chunk_head(data.len(), &mut [0; CHUNK_HEAD_BYTES_MAX]));
@@ -450,27 +450,32 @@ impl Pump {
     /// Passes frames from stream to stream.
     fn pass(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         incoming: &mut Incoming,
         outgoing: &mut Outgoing,
     ) -> Poll<Result<(), Broken>> {
-        let Poll::Ready(piece) = incoming.poll(cx) else {
+        let (mut len, mut is_last, mut sent) = (0, false, Ok(()));
+        let piece = incoming.poll_with(cx, &mut |data, ends| {
+            (len, is_last) = (data.len() as u64, ends);
+            sent = outgoing.push_copy(data, ends);
+        });
+        let Poll::Ready(piece) = piece else {
             self.waits = Waits::Source;
             return Poll::Pending;
         };
         self.active = rt::now();
+        sent.map_err(Broken::Sink)?;
         match piece {
             Err(e) => return Poll::Ready(Err(Broken::Source(e))),
-            Ok(Piece::Data(data)) => {
-                self.taken += data.len() as u64;
-                self.given += data.len() as u64;
-                self.ended = incoming.is_done();
-                outgoing.push(data, self.ended);
+            Ok(Piece::Data(_)) => {
+                self.taken += len;
+                self.given += len;
+                self.ended = is_last;
             }
             Ok(Piece::BadTrailers) => return Poll::Ready(Err(Broken::Trailers)),
             Ok(Piece::End(trailers)) => {
                 self.ended = true;
-                outgoing.finish(trailers.map(h2_head::cleaned));
+                outgoing.finish(trailers);
             }
         }
         Poll::Ready(Ok(()))

@@ -1,130 +1,157 @@
-//! A connection to a server as the `h2` crate reads and writes it: tokio's IO traits over completions. Frames of one turn are
-//! gathered and leave in one send; what is received comes in the buffers of the core.
+//! Connections of HTTP/2 under their streams: what the streams wrote leaves in one send for each turn of the core; and the task
+//! that drives a connection to a server. What its frames mean is `proto::h2::connection`'s.
 
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::rc::Rc;
+use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-use crate::base::limits::BUF_BYTES;
+use crate::policy::flood::ServerGuard;
+use crate::proto::h2::frame::Code;
+use crate::proto::h2::sending::OUT_BYTES_MAX;
+use crate::proxy::dial::Port;
+use crate::proxy::h2_stream::Shared;
 use crate::proxy::input::Input;
 use crate::rt::SendBuf;
 use crate::tls::{Receiving, Sending, Transport};
 
-/// Bytes that wait for the send on its way before the crate is asked to wait.
-const GATHERED_BYTES_MAX: usize = 8 * BUF_BYTES;
+/// Receives of one turn: other connections of the core have theirs.
+pub(super) const RECEIVES_PER_TURN: u32 = 8;
 
-/// Where the socket of a connection is.
-pub(super) trait HasConn: Unpin {
-    /// The connection.
-    fn conn(&self) -> &Transport;
-}
-
-/// A connection under HTTP/2. Fields in order of their drop: operations before the connection.
-pub(super) struct H2Conn<C> {
-    recv: Receiving,
-    sending: Sending,
-    input: Input,
-    /// What leaves with the next send.
-    gathered: Vec<u8>,
+/// The sends of a connection.
+#[derive(Default)]
+pub(super) struct Sends {
+    pub(super) sending: Sending,
     /// Memory of the send before.
-    spare: Vec<u8>,
-    owner: C,
+    pub(super) spare: Vec<u8>,
 }
 
-impl<C: HasConn> H2Conn<C> {
-    /// Takes over a connection, of which `input` is received already.
-    pub(super) fn new(owner: C, input: Input) -> H2Conn<C> {
-        let (recv, sending) = (Receiving::default(), Sending::default());
-        H2Conn { recv, sending, input, gathered: Vec::new(), spare: Vec::new(), owner }
+impl Sends {
+    /// Starts to send what has gathered, as soon as what is on its way is gone.
+    pub(super) fn send(
+        &mut self,
+        conn: &Transport,
+        shared: &Shared,
+        buffer: impl Fn() -> Vec<u8>,
+        cx: &Context<'_>,
+    ) -> io::Result<()> {
+        loop {
+            if shared.drive(|connection| connection.out().is_empty()) {
+                // Nobody has to know when the last send is over, unless the end waits for it.
+                if shared.drive(|connection| connection.is_over()) {
+                    let _ = self.sending.poll(conn, cx);
+                }
+                shared.watch(cx);
+                return Ok(());
+            }
+            let Poll::Ready((result, sent)) = self.sending.poll(conn, cx) else { return Ok(()) };
+            result?;
+            if let Some(SendBuf::Heap { mut bytes, .. }) = sent {
+                bytes.clear();
+                self.spare = bytes;
+            }
+            let mut spare = std::mem::take(&mut self.spare);
+            if spare.capacity() == 0 {
+                spare = buffer();
+            }
+            let data = shared.drive(|connection| {
+                let data = std::mem::replace(connection.out(), spare);
+                connection.grant();
+                data
+            });
+            self.sending.start(conn, SendBuf::from(data));
+        }
     }
 
-    /// Sends what was gathered, as soon as what is on its way is gone. Pending while something waits for that; nobody is
-    /// woken for the end of a send that nothing waits for.
-    fn poll_start(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        if self.gathered.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        let (result, sent) = ready!(self.sending.poll(self.owner.conn(), cx));
-        if let Some(SendBuf::Heap { mut bytes, .. }) = sent {
-            bytes.clear();
-            self.spare = bytes;
-        }
-        result?;
-        let data = std::mem::replace(&mut self.gathered, std::mem::take(&mut self.spare));
-        self.sending.start(self.owner.conn(), SendBuf::from(data));
-        Poll::Ready(Ok(()))
-    }
-
-    fn has_room(&self) -> bool {
-        self.gathered.len() < GATHERED_BYTES_MAX
+    /// Whether everything is with the kernel.
+    pub(super) fn is_idle(&self) -> bool {
+        self.sending.is_idle()
     }
 }
 
-impl<C: HasConn> AsyncRead for H2Conn<C> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        // The task that reads is woken when a send is over that others wait for: the next one starts here.
-        if let Poll::Ready(Err(e)) = this.poll_start(cx) {
-            return Poll::Ready(Err(e));
+/// A connection to a server. Fields in order of their drop: operations before the connection.
+pub(super) struct ServerConn {
+    recv: Receiving,
+    sends: Sends,
+    input: Input,
+    guard: ServerGuard,
+    shared: Rc<Shared>,
+    conn: Transport,
+    _port: Option<Port>,
+}
+
+impl ServerConn {
+    /// Takes a fresh connection over.
+    pub(super) fn new((conn, port): (Transport, Option<Port>), shared: Rc<Shared>) -> ServerConn {
+        ServerConn {
+            recv: Receiving::default(),
+            sends: Sends::default(),
+            input: Input::Empty,
+            guard: ServerGuard::default(),
+            shared,
+            conn,
+            _port: port,
         }
-        if this.input.is_empty() {
-            match ready!(this.recv.poll(this.owner.conn(), cx))? {
-                Some(received) => this.input.push(received),
-                None => return Poll::Ready(Ok(())),
+    }
+
+    /// Drives it until the server has closed it, or until nobody wants it any more.
+    pub(super) async fn run(mut self) {
+        poll_fn(|cx| self.poll(cx)).await;
+        // What the streams have not heard by now does not come any more.
+        self.shared.drive(|connection| connection.abandon(Code::CANCEL));
+    }
+
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let received = self.receive(cx);
+        let ServerConn { sends, shared, conn, .. } = self;
+        let buffer = || shared.drive(|connection| connection.buffer());
+        if sends.send(conn, shared, buffer, cx).is_err() || received.is_ready() {
+            return Poll::Ready(());
+        }
+        if sends.is_idle() && shared.drive(|connection| connection.is_over() && connection.out().is_empty()) {
+            let _ = conn.shutdown_write();
+            return Poll::Ready(());
+        }
+        if sends.is_idle() && shared.drive(|connection| connection.held() == 0) {
+            // One that is quiet keeps no memory.
+            let spare = std::mem::take(&mut sends.spare);
+            shared.drive(|connection| connection.keep(spare));
+        }
+        Poll::Pending
+    }
+
+    /// Receives and follows what came. Ready: the server is gone.
+    fn receive(&mut self, cx: &Context<'_>) -> Poll<()> {
+        for _ in 0..RECEIVES_PER_TURN {
+            self.follow();
+            // Answers to frames wait for a server that does not read; what it sends waits with them.
+            if self.shared.drive(|connection| connection.out().len()) > 2 * OUT_BYTES_MAX {
+                return Poll::Pending;
+            }
+            match self.recv.poll(&self.conn, cx) {
+                Poll::Pending => {
+                    // The rest of a frame must not keep a receive buffer of the core.
+                    self.input.detach();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(Some(received))) => self.input.push(received),
+                Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(()),
             }
         }
-        let bytes = this.input.bytes();
-        let n = bytes.len().min(buf.remaining());
-        buf.put_slice(&bytes[..n]);
-        this.input.consume(n);
-        Poll::Ready(Ok(()))
+        self.follow();
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
-}
 
-impl<C: HasConn> AsyncWrite for H2Conn<C> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if !self.has_room() {
-            ready!(self.poll_start(cx))?;
+    /// Follows the frames that are there.
+    fn follow(&mut self) {
+        let ServerConn { shared, input, guard, .. } = self;
+        if input.is_empty() {
+            return;
         }
-        self.gathered.extend_from_slice(buf);
-        Poll::Ready(Ok(buf.len()))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if !self.has_room() {
-            ready!(self.poll_start(cx))?;
-        }
-        bufs.iter().for_each(|buf| self.gathered.extend_from_slice(buf));
-        Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    /// Starts to send what was gathered. Nobody waits for the kernel: what is gathered meanwhile is bounded.
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.poll_start(cx) {
-            Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
-            Poll::Pending if !self.has_room() => Poll::Pending,
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(())),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_start(cx))?;
-        let this = &mut *self;
-        ready!(this.sending.poll(this.owner.conn(), cx)).0?;
-        Poll::Ready(this.owner.conn().shutdown_write())
+        let (used, request) =
+            shared.drive(|connection| connection.receive(input.bytes(), &mut |head| guard.judge(head)));
+        debug_assert!(request.is_none(), "servers send no requests");
+        input.consume(used);
     }
 }

@@ -1,5 +1,5 @@
-//! The streams of a client of HTTP/2: what they share, which is the state of their connection, and the client's end of each:
-//! its request, its body, and its response. `client_h1::Client` holds one where HTTP/1 has its connection.
+//! Streams of HTTP/2: what those of a connection share, which is its state, and the client's end of each: its request, its body,
+//! and its response. `client_h1::Client` holds one where HTTP/1 has its connection; `server_h2` has the server's end.
 
 use std::cell::RefCell;
 use std::io;
@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use crate::base::limits::H2_TASKS_KEPT;
+use crate::proto::h2::connection::to_server::Asking;
 use crate::proto::h2::connection::{Connection, Request};
 use crate::proto::h2::frame::Code;
 use crate::proto::h2::hpack::Fields;
@@ -35,7 +36,7 @@ impl Shared {
     }
 
     /// For a stream: what comes of it is sent by the task of the connection.
-    fn with<T>(&self, act: impl FnOnce(&mut Connection) -> T) -> T {
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut Connection) -> T) -> T {
         let mut connection = self.connection.borrow_mut();
         let result = act(&mut connection);
         if !connection.out().is_empty()
@@ -107,7 +108,24 @@ impl StreamRef {
 }
 
 /// Gives the stream up once its task is done with it.
-struct Owner(StreamRef);
+pub(super) struct Owner(StreamRef);
+
+impl Owner {
+    /// A stream to a server, with the head of a request that `write` appends; `None`: no more requests may be sent.
+    pub(super) fn ask(
+        shared: &Rc<Shared>,
+        asking: Asking,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Option<Owner> {
+        let key = shared.with(|connection| connection.ask(asking, write))?;
+        Some(Owner(StreamRef { shared: shared.clone(), key }))
+    }
+
+    /// The stream.
+    pub(super) fn stream(&self) -> &StreamRef {
+        &self.0
+    }
+}
 
 impl Drop for Owner {
     fn drop(&mut self) {

@@ -13,6 +13,7 @@ use crate::model::{Backend, Frontend};
 use crate::policy::persist;
 use crate::proto::h1::framing::Asked;
 use crate::proto::h1::head::{Ambiguous, HeadOptions};
+use crate::proto::h2::frame::Code;
 use crate::proto::headers::HeadLimits;
 use crate::proto::http::{H2_PREFACE, Method, Version};
 use crate::proxy::client_h1::{Client, Waited};
@@ -323,7 +324,7 @@ pub(super) async fn request(session: &Session, client: &mut Client) -> Result<bo
             Err(end)
         }
         Stop::Reset(end) => {
-            client.reset(h2::Reason::PROTOCOL_ERROR);
+            client.reset(Code::PROTOCOL_ERROR);
             log::finish(session, end);
             Err(end)
         }

@@ -86,7 +86,11 @@ pub(super) async fn respond(
         }
     }
     let len = pad.response.len();
-    up.link.input.consume(len);
+    match &up.wire {
+        Wire::Conn(_) => up.link.input.consume(len),
+        // Nothing follows the head there.
+        Wire::Stream(stream) => stream.keep_head(&mut up.link.input),
+    }
     session.count_status(status, Some((job.backend, up.server)));
     session.count_response_in(len as u64, job.backend, up.server);
     if exchange::is_tunnel(&decision) && client.stream.is_some() {

@@ -36,6 +36,14 @@ impl Input {
         self.bytes().is_empty()
     }
 
+    /// The memory of a copy.
+    pub(super) fn into_memory(self) -> Vec<u8> {
+        match self {
+            Input::Copied { bytes, .. } => bytes,
+            Input::Empty | Input::One(_) => Vec::new(),
+        }
+    }
+
     /// Appends a receive.
     pub(super) fn push(&mut self, buf: RecvBuf) {
         if self.is_empty() {

@@ -3,31 +3,33 @@
 //! for it, or opens another; a stream that another request gives back does as well (`idle_wait`). The next connection is
 //! opened before the last streams are taken.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::Reason;
-use h2::client::{Builder, ResponseFuture, SendRequest};
-
 use crate::base::id::{BackendId, ServerId};
-use crate::base::limits::H2_AHEAD_SHARE;
+use crate::base::limits::{H2_AHEAD_SHARE, HEAD_BYTES_MAX};
 use crate::base::net::Addr;
 use crate::base::time::Now;
 use crate::policy::retry::Failure;
 use crate::proto::h1::body::BodyDecoder;
 use crate::proto::h1::framing::{self, Framing};
 use crate::proto::h1::head::{Ambiguous, HeadOptions, parse_request};
+use crate::proto::h2::connection::Connection;
+use crate::proto::h2::connection::to_server::{Asking, ServerLimits, parts_of};
+use crate::proto::h2::frame::Code;
 use crate::proto::h2::head;
+use crate::proto::h2::hpack::Fields;
+use crate::proto::h2::streams::Reset;
 use crate::proto::headers::{Head, HeadLimits};
 use crate::proxy::core::{Core, CoreBase};
 use crate::proxy::dial::{self, Dial, Port};
 use crate::proxy::forward::Link;
 use crate::proxy::h2_body::{Incoming, Outgoing};
-use crate::proxy::h2_conn::{H2Conn, HasConn};
+use crate::proxy::h2_conn::ServerConn;
 use crate::proxy::h2_head;
+use crate::proxy::h2_stream::{self, Owner};
 use crate::proxy::idle::{self, PoolId, Upstream, Wire};
 use crate::proxy::input::Input;
 use crate::rt;
@@ -35,7 +37,10 @@ use crate::tls::Transport;
 
 /// A connection that requests share.
 pub(super) struct Shared {
-    send: SendRequest<Bytes>,
+    /// Its state, which its task and its streams have too.
+    frames: Rc<h2_stream::Shared>,
+    /// Where heads of requests are parsed.
+    scratch: RefCell<Head>,
     /// How long it may be quiet.
     purge_delay: Duration,
     streams: Cell<u32>,
@@ -43,7 +48,6 @@ pub(super) struct Shared {
     streams_max: u32,
     /// Requests that were sent over it.
     uses: Cell<u32>,
-    is_over: Cell<bool>,
     quiet_since: Cell<Now>,
     /// Our own address.
     local: Addr,
@@ -54,13 +58,12 @@ pub(super) struct Shared {
 impl Shared {
     /// How many streams it may have at once.
     fn limit(&self) -> u32 {
-        let of_server = u32::try_from(self.send.current_max_send_streams()).unwrap_or(u32::MAX);
-        self.streams_max.min(of_server)
+        self.streams_max.min(self.frames.drive(|connection| connection.streams_max()))
     }
 
     /// How many more requests may be sent over it now.
     fn room(&self) -> u32 {
-        if self.is_over.get() { 0 } else { self.limit().saturating_sub(self.streams.get()) }
+        if self.is_over() { 0 } else { self.limit().saturating_sub(self.streams.get()) }
     }
 
     /// Whether another request may be sent over it.
@@ -70,7 +73,7 @@ impl Shared {
 
     /// Whether it takes no more requests.
     pub(super) fn is_over(&self) -> bool {
-        self.is_over.get()
+        !self.frames.drive(|connection| connection.takes_requests())
     }
 
     /// Whether no request is on it.
@@ -96,6 +99,12 @@ impl Shared {
             let unwanted = core.pools.borrow_mut().line(pool).hand(up);
             debug_assert!(unwanted.is_none(), "all who wait take a stream");
         }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.frames.with(Connection::leave);
     }
 }
 
@@ -213,9 +222,10 @@ impl Drop for Lease {
 
 /// One exchange with a server. Fields in order of their drop.
 pub(super) struct ServerStream {
-    response: Option<ResponseFuture>,
     pub(super) incoming: Option<Incoming>,
     pub(super) outgoing: Option<Outgoing>,
+    /// The stream, once the request is sent.
+    owner: Option<Owner>,
     lease: Lease,
     /// The server did not process the request: a second attempt does no harm.
     pub(super) unprocessed: bool,
@@ -252,34 +262,26 @@ pub(super) async fn open(
 ) -> Result<Rc<Shared>, Failure> {
     let streams_max = core.model.servers[server].http.max_streams;
     let settings = &core.model.global.h2;
-    let mut builder = Builder::new();
-    builder
-        .enable_push(false)
-        .initial_window_size(settings.server_window)
-        .initial_connection_window_size(settings.server_rxbuf)
-        .max_header_list_size(u32::try_from(crate::base::limits::HEAD_BYTES_MAX).unwrap_or(u32::MAX));
+    let limits = ServerLimits {
+        window: settings.server_window,
+        room: settings.server_rxbuf,
+        fields_max: u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX),
+    };
     let local = conn.local_addr();
-    let io = H2Conn::new(Owned { conn, _port: port }, Input::Empty);
+    let spare = core.h2_spare.connections.clone();
+    let frames = h2_stream::Shared::new(Connection::to_server(limits, spare));
     // It sends the preface and waits for nothing.
-    let (send, connection) = builder.handshake::<_, Bytes>(io).await.map_err(|_| Failure::EmptyResponse)?;
+    rt::spawn(ServerConn::new((conn, port), frames.clone()).run());
     let shared = Rc::new(Shared {
-        send,
+        frames,
+        scratch: RefCell::default(),
         purge_delay: core.model.servers[server].http.pool_purge_delay.max(idle::SWEEP_EVERY),
         streams: Cell::new(0),
         streams_max,
         uses: Cell::new(0),
-        is_over: Cell::new(false),
         quiet_since: Cell::new(rt::now()),
         local,
         pool: pool.map(|pool| (Rc::downgrade(core.base()), pool)),
-    });
-    let of_task = Rc::downgrade(&shared);
-    rt::spawn(async move {
-        // How it ended is told by the streams that it ended.
-        let _ = connection.await;
-        if let Some(shared) = of_task.upgrade() {
-            shared.is_over.set(true);
-        }
     });
     if let Some(pool) = pool {
         core.pools.borrow_mut().share(pool, shared.clone());
@@ -287,131 +289,137 @@ pub(super) async fn open(
     Ok(shared)
 }
 
-/// A connection and the source port that it was made from. Fields in order of their drop.
-struct Owned {
-    conn: Transport,
-    _port: Option<Port>,
-}
-
-impl HasConn for Owned {
-    fn conn(&self) -> &Transport {
-        &self.conn
-    }
-}
-
 impl ServerStream {
     fn new(shared: Rc<Shared>) -> ServerStream {
         let lease = Lease::new(shared);
-        ServerStream { response: None, incoming: None, outgoing: None, lease, unprocessed: true }
+        ServerStream { incoming: None, outgoing: None, owner: None, lease, unprocessed: true }
     }
 
     /// Sends a request that is written as HTTP/1 has it: its head, and what is there of its body. `is_over`: that is all
     /// of it.
     pub(super) fn send(&mut self, bytes: &[u8], is_over: bool) -> Result<(), Failure> {
+        let mut parsed = self.lease.shared.scratch.take();
+        let sent = self.send_parsed(bytes, is_over, &mut parsed);
+        self.lease.shared.scratch.replace(parsed);
+        sent
+    }
+
+    fn send_parsed(&mut self, bytes: &[u8], is_over: bool, parsed: &mut Head) -> Result<(), Failure> {
         // What we wrote ourselves is well formed; if it is not, no server gets it.
         let broken = |_| Failure::NoResources;
-        let mut parsed = Head::new();
         let mut options = HeadOptions::default();
         options.limits.head_bytes_max = 2 * HeadLimits::default().head_bytes_max;
         options.limits.headers_max *= 2;
-        let complete = parse_request(bytes, &options, &mut parsed).map_err(broken)?;
+        parsed.clear();
+        let complete = parse_request(bytes, &options, parsed).map_err(broken)?;
         if complete.is_partial() {
             return Err(Failure::NoResources);
         }
-        let decision = framing::request(&mut parsed.edit(bytes), Ambiguous::Reject).map_err(broken)?;
-        let (data, trailers) = data_of(&bytes[parsed.len()..], decision.framing);
-        let request = h2_head::for_server(&mut parsed.edit(bytes)).ok_or(Failure::NoResources)?;
+        let body = &bytes[parsed.len()..];
+        let mut edit = parsed.edit(bytes);
+        let decision = framing::request(&mut edit, Ambiguous::Reject).map_err(broken)?;
+        let (data, trailers) = self.data_of(body, decision.framing);
+        if !h2_head::for_server(&mut edit) {
+            return Err(Failure::NoResources);
+        }
+        let view = edit.view();
         let is_bare = is_over && data.is_empty() && trailers.is_none();
-        let mut send = self.lease.shared.send.clone();
-        let sent = send.send_request(request, is_bare);
-        let (response, stream) = sent.map_err(|e| self.failed(&e))?;
-        let mut outgoing = Outgoing::to_server(stream, is_bare);
+        let asking = Asking { is_head: view.method_text() == b"HEAD", ends: is_bare };
+        let owner = Owner::ask(&self.lease.shared.frames, asking, |out| h2_head::write_request(view, out));
+        let owner = owner.ok_or_else(|| self.failed(Reset::Remote(Code::REFUSED_STREAM)))?;
+        let mut outgoing = Outgoing::to_server(owner.stream().clone(), is_bare);
         if !is_bare {
             let ends_here = is_over && trailers.is_none();
-            if !data.is_empty() || ends_here {
-                outgoing.push(Bytes::from(data), ends_here);
-            }
+            // What does not fit the window yet is sent by the pump of the body. A stream that is over already says so to
+            // whoever waits for its response.
+            let _ = outgoing.push_buffer(data, ends_here);
             if is_over && trailers.is_some() {
                 outgoing.finish(trailers);
+                let _ = outgoing.poll_room(&Context::from_waker(Waker::noop()));
             }
-            // What does not fit the window yet is sent by the pump of the body.
-            let _ = outgoing.poll_room(&mut Context::from_waker(Waker::noop()));
         }
-        self.response = Some(response);
-        self.outgoing = Some(outgoing);
+        (self.owner, self.outgoing) = (Some(owner), Some(outgoing));
         self.unprocessed = false;
         Ok(())
+    }
+
+    /// The data and the trailers in the first bytes of a body, which we framed ourselves.
+    fn data_of(&self, mut bytes: &[u8], framing: Framing) -> (Vec<u8>, Option<Fields>) {
+        if bytes.is_empty() {
+            return (Vec::new(), None);
+        }
+        let mut decoder = BodyDecoder::new(framing);
+        let mut data = self.lease.shared.frames.drive(|connection| connection.buffer());
+        let mut section = Vec::new();
+        while let Ok(step) = decoder.step(bytes) {
+            section.extend_from_slice(&bytes[step.framing - step.trailer..step.framing]);
+            data.extend_from_slice(&bytes[step.framing..step.framing + step.data]);
+            bytes = &bytes[step.framing + step.data..];
+            if step.done || bytes.is_empty() {
+                break;
+            }
+        }
+        let trailers = (decoder.is_done() && !section.is_empty()).then(|| h2_head::trailers_of(&section));
+        (data, trailers.filter(|fields| !fields.is_empty()))
     }
 
     /// The next head of the response, written to `input` as HTTP/1 has it.
     pub(super) fn poll_head(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         input: &mut Input,
         head: &mut Head,
     ) -> Poll<Result<(), Failure>> {
-        let Some(response) = &mut self.response else { return Poll::Ready(Err(Failure::EmptyResponse)) };
-        if let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
-            return Poll::Ready(written(&interim, input, head));
-        }
-        let answer = match ready!(std::pin::Pin::new(response).poll(cx)) {
-            Ok(answer) => answer,
-            Err(e) => return Poll::Ready(Err(self.failed(&e))),
+        let Some(owner) = &self.owner else { return Poll::Ready(Err(Failure::EmptyResponse)) };
+        let stream = owner.stream().clone();
+        let polled = stream.poll(cx, |connection, key| match connection.take_head(key) {
+            Ok(None) => Poll::Pending,
+            Ok(Some(fields)) => Poll::Ready(Ok((fields, connection.buffer()))),
+            Err(reset) => Poll::Ready(Err(reset)),
+        });
+        let (fields, mut text) = match ready!(polled) {
+            Ok(taken) => taken,
+            Err(reset) => return Poll::Ready(Err(self.failed(reset))),
         };
-        self.response = None;
-        let (parts, body) = answer.into_parts();
-        self.incoming = Some(Incoming::of_server(body));
-        Poll::Ready(written(&http::Response::from_parts(parts, ()), input, head))
+        let written = match parts_of(&fields) {
+            None => Err(Failure::JunkResponse),
+            Some((status, rest)) => {
+                let limits = HeadLimits::default();
+                let written = head::response(status, rest, &limits, &mut text, head);
+                written.map(|()| status).map_err(|_| Failure::JunkResponse)
+            }
+        };
+        stream.with(|connection, _| connection.keep(fields.into_memory()));
+        *input = text.into();
+        if written.is_ok_and(|status| status >= 200) {
+            self.incoming = Some(Incoming::of_server(stream));
+        }
+        Poll::Ready(written.map(drop))
     }
 
-    /// What a failure means for another attempt.
-    fn failed(&mut self, error: &h2::Error) -> Failure {
-        let is_refused = error.reason() == Some(Reason::REFUSED_STREAM);
-        // A stream that a GOAWAY ends has a number above the last one that the server will process (RFC 9113 6.8).
-        self.unprocessed |= is_refused || (error.is_go_away() && error.is_remote());
-        if error.is_go_away() || error.is_io() {
-            self.lease.shared.is_over.set(true);
-        }
+    /// Keeps the memory of a head that was read.
+    pub(super) fn keep_head(&self, input: &mut Input) {
+        let memory = std::mem::take(input).into_memory();
+        self.lease.shared.frames.drive(|connection| connection.keep(memory));
+    }
+
+    /// What the end of a stream means for another attempt.
+    fn failed(&mut self, reset: Reset) -> Failure {
+        // So are those that a GOAWAY leaves out: their numbers are above the last that the server will process (RFC 9113 6.8).
+        self.unprocessed |= reset == Reset::Remote(Code::REFUSED_STREAM);
         let is_first = self.lease.shared.uses.get() <= 1;
-        match self.unprocessed && is_first {
-            true => Failure::ConnectRefused,
-            false if error.reason() == Some(Reason::PROTOCOL_ERROR) && error.is_library() => {
-                Failure::JunkResponse
-            }
-            false => Failure::EmptyResponse,
+        match reset {
+            _ if self.unprocessed && is_first => Failure::ConnectRefused,
+            // What it sent made us end the stream.
+            Reset::Local(_) => Failure::JunkResponse,
+            Reset::Remote(_) => Failure::EmptyResponse,
         }
     }
 
     /// Gives the request up.
-    pub(super) fn cancel(&mut self) {
-        if let Some(outgoing) = &mut self.outgoing {
-            outgoing.reset(Reason::CANCEL);
+    pub(super) fn cancel(&self) {
+        if let Some(owner) = &self.owner {
+            owner.stream().reset(Code::CANCEL);
         }
     }
-}
-
-/// Writes the head of a response.
-fn written(answer: &http::Response<()>, input: &mut Input, head: &mut Head) -> Result<(), Failure> {
-    let mut text = Vec::new();
-    let fields = h2_head::fields(answer.headers());
-    head::response(answer.status().as_u16(), fields, &HeadLimits::default(), &mut text, head)
-        .map_err(|_| Failure::JunkResponse)?;
-    *input = text.into();
-    Ok(())
-}
-
-/// The data and the trailers in the first bytes of a body, which we framed ourselves.
-fn data_of(mut bytes: &[u8], framing: Framing) -> (Vec<u8>, Option<http::HeaderMap>) {
-    let mut decoder = BodyDecoder::new(framing);
-    let (mut data, mut section) = (Vec::new(), Vec::new());
-    while let Ok(step) = decoder.step(bytes) {
-        section.extend_from_slice(&bytes[step.framing - step.trailer..step.framing]);
-        data.extend_from_slice(&bytes[step.framing..step.framing + step.data]);
-        bytes = &bytes[step.framing + step.data..];
-        if step.done || bytes.is_empty() {
-            break;
-        }
-    }
-    let trailers = (decoder.is_done() && !section.is_empty()).then(|| h2_head::trailers_of(&section));
-    (data, trailers.filter(|map| !map.is_empty()))
 }

@@ -295,3 +295,132 @@ fn the_next_connection_is_opened_before_it_is_needed() {
     gate.wait_stat("fe/FRONTEND", "scur", "0");
     gate.finish();
 }
+
+/// Each case is one connection: what a server sends on the stream of the request instead of an answer, and the code that it is
+/// told the connection ends with.
+#[test]
+fn servers_that_break_the_rules_are_told_why() {
+    type Case = (&'static str, u32, fn(&mut Frames, u32));
+    let cases: &[Case] = &[
+        ("a frame that is too long", FRAME_SIZE_ERROR, |server, stream| {
+            // What is not read would take the goodbye away.
+            server.bytes(&frame(DATA, 0, stream, &[0; 16_385])[..9]);
+        }),
+        ("a window of three bytes", FRAME_SIZE_ERROR, |server, _| {
+            server.send(WINDOW_UPDATE, 0, 0, &[0, 0, 1])
+        }),
+        ("a ping of seven bytes", FRAME_SIZE_ERROR, |server, _| server.send(PING, 0, 0, &[0; 7])),
+        ("a reset of five bytes", FRAME_SIZE_ERROR, |server, stream| {
+            server.send(RST_STREAM, 0, stream, &[0; 5])
+        }),
+        ("a goodbye of four bytes", FRAME_SIZE_ERROR, |server, _| server.send(GOAWAY, 0, 0, &[0; 4])),
+        ("an acknowledgement with settings", FRAME_SIZE_ERROR, |server, _| {
+            server.send(SETTINGS, ACK, 0, &[0, 3, 0, 0, 0, 1]);
+        }),
+        ("a window that is too large", FLOW_CONTROL_ERROR, |server, _| {
+            server.send(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]);
+        }),
+        ("an answer that nobody asked for", PROTOCOL_ERROR, |server, stream| {
+            server.send(HEADERS, END_HEADERS | END_STREAM, stream + 2, &block(OK));
+        }),
+        ("something between the parts of a head", PROTOCOL_ERROR, |server, stream| {
+            server.send(HEADERS, 0, stream, &block(OK));
+            server.send(PING, 0, 0, &[0; 8]);
+        }),
+        ("a head without an end", ENHANCE_YOUR_CALM, |server, stream| {
+            server.send(HEADERS, 0, stream, &block(OK));
+            (0..9).for_each(|_| server.send(CONTINUATION, 0, stream, &block(&[("x", "y")])));
+        }),
+    ];
+    let (_origin, gate) = gate(move |server, number| {
+        if number % 2 == 1 {
+            // The next case has a connection of its own.
+            if let Some((stream, _)) = server.request() {
+                server.answer(stream, OK, b"fine");
+                server.goaway(stream, NO_ERROR);
+            }
+            while server.read().is_some() {}
+            return;
+        }
+        let Some((stream, _)) = server.request() else { return };
+        let (name, code, act) = cases[number / 2];
+        act(server, stream);
+        let goaway = loop {
+            let frame = server.read().expect(name);
+            if frame.kind == GOAWAY {
+                break frame;
+            }
+        };
+        assert_eq!(goaway.code(), code, "{name}");
+    });
+    for (name, ..) in cases {
+        // A POST is not sent again: the server may have done what it asks.
+        assert_eq!(status_of(&gate, "POST"), 502, "{name}");
+        assert_eq!(status_of(&gate, "GET"), 200, "after {name}");
+    }
+    gate.finish();
+}
+
+#[test]
+fn answers_that_are_too_much_end_their_streams_alone() {
+    let cases: &[fn(&mut Frames, u32)] = &[
+        // More than the window of the stream (`tune.h2.be.initial-window-size`).
+        |server, stream| {
+            server.send(HEADERS, END_HEADERS, stream, &block(OK));
+            // The client has room for some of it.
+            for _ in 0..24 {
+                server.send(DATA, 0, stream, &[b'x'; 16_384]);
+            }
+        },
+        |server, stream| {
+            let value = "x".repeat(1000);
+            let mut fields = vec![(":status", "200")];
+            fields.extend((0..70).map(|_| ("x-long", value.as_str())));
+            let section = block(&fields);
+            let (first, rest) = section.split_at(16_000);
+            server.send(HEADERS, END_STREAM, stream, first);
+            let mut pieces = rest.chunks(16_000).peekable();
+            while let Some(piece) = pieces.next() {
+                let end = if pieces.peek().is_none() { END_HEADERS } else { 0 };
+                server.send(CONTINUATION, end, stream, piece);
+            }
+        },
+        |server, stream| server.send(DATA, END_STREAM, stream, b"no head"),
+        |server, stream| {
+            server.send(HEADERS, END_HEADERS | END_STREAM, stream, &block(&[(":status", "100")]))
+        },
+        |server, stream| server.send(WINDOW_UPDATE, 0, stream, &[0; 4]),
+    ];
+    let (origin, gate) = gate(move |server, _| {
+        while let Some((stream, body)) = server.request() {
+            match std::str::from_utf8(&body).ok().and_then(|n| n.trim().parse::<usize>().ok()) {
+                Some(case) => cases[case](server, stream),
+                None => server.answer(stream, OK, b"fine"),
+            }
+        }
+    });
+    for case in 1..cases.len() {
+        let mut wire = gate.wire("fe");
+        wire.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n{case:<4}"));
+        assert_eq!(wire.response("POST").status(), 502, "{case}");
+        assert_eq!(status_of(&gate, "GET"), 200, "after {case}");
+    }
+    // A client without room lets the window fill up; what was too much is told when it has room again.
+    let mut client = Frames::client(&gate, "fe");
+    client.post(1, "/");
+    client.send(DATA, END_STREAM, 1, b"0   ");
+    let mut got = 0;
+    while got < 65_535 {
+        let frame = client.next().expect("data");
+        got += if frame.kind == DATA { frame.payload.len() } else { 0 };
+    }
+    assert_eq!(status_of(&gate, "GET"), 200, "others are not held up");
+    for stream in [0, 1] {
+        client.send(WINDOW_UPDATE, 0, stream, &[0, 15, 0, 0]);
+    }
+    client.expect_reset(1, INTERNAL_ERROR);
+    assert_eq!(status_of(&gate, "GET"), 200);
+    assert_eq!(origin.accepted(), 1, "the connection goes on");
+    drop(client);
+    gate.finish();
+}

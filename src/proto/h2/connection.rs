@@ -1,6 +1,7 @@
-//! A connection of a client that speaks HTTP/2, without its IO: bytes in, requests and bytes out. RFC 9113.
+//! A connection of HTTP/2 without its IO: of a client, bytes in, requests and bytes out; or to a server (`to_server`), requests
+//! in, bytes out, bytes in, responses out. RFC 9113.
 //!
-//! [`receive`](Connection::receive) follows the frames of the client; what they do to a stream is kept in it, and whoever
+//! [`receive`](Connection::receive) follows the frames of the peer; what they do to a stream is kept in it, and whoever
 //! waits for that is woken. Owners of streams take data, give room back and send (`sending`). What is to be sent gathers in
 //! [`out`](Connection::out). Limits against floods are the caller's, which sees every frame. Never waits, and never holds
 //! more than the windows that it granted.
@@ -8,9 +9,12 @@
 mod control;
 #[cfg(test)]
 mod tests;
+pub mod to_server;
+mod windows;
 
 use std::collections::VecDeque;
 
+use crate::proto::h2::connection::to_server::ToServer;
 use crate::proto::h2::frame::{
     self, Code, END_HEADERS, FLAG_FIRST, FrameHead, HAS_PRIORITY, HEAD_BYTES, MAX_31, PADDED,
     PAYLOAD_BYTES_MAX, kind, setting,
@@ -21,13 +25,6 @@ use crate::proto::http::H2_PREFACE;
 
 /// The windows that a connection begins with (RFC 9113 6.9.2).
 const FIRST_WINDOW: u32 = 65_535;
-
-/// How much windows grow at a time.
-const WIDEN_BY: u32 = 4;
-
-/// Room that is given back before half of a window is used up. What was not given back keeps a client from sending: with
-/// large windows, which TCP fills on a long path, half of one would be much. Two frames for so many bytes cost nothing.
-const TOLD_BYTES_MAX: u32 = 128 * 1024;
 
 /// What our PING of goodbye says.
 const GOODBYE: [u8; 8] = *b"goodbye!";
@@ -116,6 +113,8 @@ pub struct Connection {
     /// The number of the last stream that is served, once we said so.
     goaway: Option<u32>,
     is_peer_leaving: bool,
+    /// What is known of the peer if it is a server.
+    pub(super) to_server: Option<ToServer>,
     fault: Option<Code>,
 }
 
@@ -133,11 +132,6 @@ fn length_of(fields: &Fields) -> std::result::Result<Option<u64>, ()> {
         length = Some(number);
     }
     Ok(length)
-}
-
-/// How much room has to be there until a client is told of it.
-fn told_from(window: u32) -> u32 {
-    (window / 2).min(TOLD_BYTES_MAX)
 }
 
 fn check(is_good: bool, code: Code) -> Result<()> {
@@ -186,6 +180,7 @@ impl Connection {
             dribbles: 0,
             goaway: None,
             is_peer_leaving: false,
+            to_server: None,
             fault: None,
         }
     }
@@ -215,9 +210,10 @@ impl Connection {
         self.glitches = self.glitches.saturating_add(1);
     }
 
-    /// Whether the client wants nothing more, and nothing is left to do.
+    /// Whether the peer wants nothing more, or no server is wanted any more, and nothing is left to do.
     pub fn is_over(&self) -> bool {
-        self.fault.is_some() || (self.is_peer_leaving && self.streams.held == 0)
+        let is_leaving = self.is_peer_leaving || (self.is_to_server() && self.goaway.is_some());
+        self.fault.is_some() || (is_leaving && self.streams.held == 0)
     }
 
     /// Whether it ended with an error.
@@ -232,29 +228,12 @@ impl Connection {
         }
     }
 
-    /// Takes note of bytes that reached the other side, and opens the windows of a client whose uploads move. A long path
-    /// needs more on its way than a quiet connection may cost us: TCP doubles what is on its way with every round trip, and
-    /// a window four times what has moved twice over stays ahead of that.
-    pub(super) fn note_moved(&mut self, bytes: u32) {
-        self.moved += u64::from(bytes);
-        if self.limits.window < self.limits.window_max && self.moved >= u64::from(self.limits.window / 2) {
-            let window = self.limits.window.saturating_mul(WIDEN_BY).min(self.limits.window_max.min(MAX_31));
-            self.limits.window = window;
-            self.unacknowledged.push_back(window);
-            frame::write_settings(&[(setting::INITIAL_WINDOW_SIZE, window)], &mut self.out);
-        }
-        let target = self.limits.window.min(self.limits.window_max);
-        if target > self.receive_target {
-            let more = target - self.receive_target;
-            self.receive_target = target;
-            self.receive_window += i64::from(more);
-            frame::write_window_update(0, more, &mut self.out);
-        }
-    }
-
     /// Says that no more requests are wanted. Those on their way are served: the last number is said once the client has
     /// heard of it (RFC 9113 6.8).
     pub fn leave(&mut self) {
+        if self.is_to_server() {
+            return self.leave_server();
+        }
         if self.goaway.is_none() && self.fault.is_none() {
             self.goaway = Some(MAX_31);
             frame::write_goaway(MAX_31, Code::NO_ERROR, &mut self.out);
@@ -268,15 +247,30 @@ impl Connection {
             return;
         }
         self.fault = Some(code);
+        if self.is_to_server() {
+            // It has opened no streams.
+            frame::write_goaway(0, code, &mut self.out);
+            return self.end_streams(Reset::Local(code));
+        }
         frame::write_goaway(self.streams.last, code, &mut self.out);
-        self.abandon(code);
+        self.end_streams(Reset::Remote(code));
     }
 
     /// The connection is gone: nothing of any stream comes or goes.
     pub fn abandon(&mut self, code: Code) {
         self.fault.get_or_insert(code);
+        self.end_streams(Reset::Remote(code));
+    }
+
+    fn end_streams(&mut self, reset: Reset) {
+        let is_to_server = self.is_to_server();
         for stream in self.streams.iter() {
-            stream.reset.get_or_insert(Reset::Remote(code));
+            if is_to_server && stream.is_received {
+                // The response is here as a whole.
+                stream.refuse_rest();
+            } else {
+                stream.reset.get_or_insert(reset);
+            }
             stream.wake();
         }
         self.streams.open = 0;
@@ -387,6 +381,9 @@ impl Connection {
                 } else if stream.is_received {
                     self.stream_error(found, Code::STREAM_CLOSED);
                     key = None;
+                } else if stream.awaits_head {
+                    self.stream_error(found, Code::PROTOCOL_ERROR);
+                    key = None;
                 } else if i64::from(head.len) > stream.receive_window {
                     self.stream_error(found, Code::FLOW_CONTROL_ERROR);
                     key = None;
@@ -449,7 +446,7 @@ impl Connection {
         }
     }
 
-    /// The client has said everything of a stream.
+    /// The peer has said everything of a stream.
     fn end_received(&mut self, key: Key) {
         let stream = self.streams.get(key);
         if stream.expected.is_some_and(|left| left > 0) {
@@ -496,16 +493,23 @@ impl Connection {
 
     /// A whole section: a request, or trailers. It is decoded whatever it is for, as the table changes with it.
     fn fields(&mut self, id: u32, flags: u8, section: &[u8]) -> Result<Option<Request>> {
+        if self.is_to_server() && self.memory.capacity() == 0 {
+            self.memory = Fields::within(self.streams.spare.buffer());
+        }
         let mut fields = std::mem::take(&mut self.memory);
         fields.clear();
         let decoded = self.decoder.decode(section, self.limits.fields_max as usize, &mut fields);
         check(decoded.is_ok(), Code::COMPRESSION_ERROR)?;
         let ends = flags & FLAG_FIRST != 0;
         if let Some(key) = self.streams.find(id) {
-            self.trailers(key, ends, fields);
+            match self.streams.get(key).awaits_head {
+                true => self.response(key, ends, fields),
+                false => self.trailers(key, ends, fields),
+            }
             return Ok(None);
         }
         match self.streams.gone(id) {
+            Gone::Idle if self.is_to_server() => Err(Fault(Code::PROTOCOL_ERROR)),
             Gone::Idle => Ok(self.request(id, ends, fields)),
             Gone::Closed => Err(Fault(Code::STREAM_CLOSED)),
             Gone::Skipped => Err(Fault(Code::PROTOCOL_ERROR)),
@@ -580,13 +584,13 @@ impl Connection {
         }
     }
 
-    /// A client goes on with a stream that it reset itself (RFC 7540 5.1).
+    /// A peer goes on with a stream that it reset itself (RFC 7540 5.1).
     fn say_closed(&mut self, id: u32) {
         self.count_glitch();
         frame::write_reset(id, Code::STREAM_CLOSED, &mut self.out);
     }
 
-    /// An error of one stream, which the client made.
+    /// An error of one stream, which the peer made.
     fn stream_error(&mut self, key: Key, code: Code) {
         self.count_glitch();
         let stream = self.streams.get(key);
@@ -596,13 +600,14 @@ impl Connection {
         }
     }
 
-    /// A stream is reset: what it holds goes back.
+    /// A stream is reset: what it holds goes back. What a server sent before stays until it is taken, or the stream given up.
     pub(super) fn end_stream(&mut self, key: Key, reset: Reset) {
+        let keeps = self.is_to_server() && matches!(reset, Reset::Remote(_));
         let stream = self.streams.get(key);
         let was_closed = stream.is_closed();
         stream.reset.get_or_insert(reset);
-        let mut held = u32::try_from(stream.received.len()).unwrap_or(0);
-        let received = std::mem::take(&mut stream.received);
+        let received = if keeps { Vec::new() } else { std::mem::take(&mut stream.received) };
+        let mut held = u32::try_from(received.len()).unwrap_or(0);
         stream.wake();
         if !was_closed {
             self.streams.open -= 1;
@@ -615,29 +620,6 @@ impl Connection {
         }
         self.streams.spare.keep(received);
         self.give_back(held);
-    }
-
-    /// Gives room on the connection back to the client, and tells it when that is worth a frame.
-    pub(super) fn give_back(&mut self, bytes: u32) {
-        self.untold += bytes;
-        if self.untold > 0 && self.untold >= told_from(self.receive_target) {
-            let more = std::mem::take(&mut self.untold);
-            self.receive_window += i64::from(more);
-            frame::write_window_update(0, more, &mut self.out);
-        }
-    }
-
-    /// Gives room of a stream back to the client.
-    pub(super) fn give_back_stream(&mut self, key: Key, bytes: u32) {
-        let window = self.first_receive_window.min(self.limits.window);
-        let stream = self.streams.get(key);
-        stream.untold += bytes;
-        if stream.untold == 0 || stream.is_received || stream.reset.is_some() || stream.untold < told_from(window) {
-            return;
-        }
-        let more = std::mem::take(&mut stream.untold);
-        stream.receive_window += i64::from(more);
-        frame::write_window_update(stream.id, more, &mut self.out);
     }
 
     /// Panics if the books of the windows do not balance; for tests and fuzzing.

@@ -210,6 +210,23 @@ pub fn trailers<'a>(
     Ok(())
 }
 
+/// The `:path` of a target as HTTP/1 has it; `None` where HTTP/2 says it in another way, or not at all.
+pub fn path_of(target: &[u8]) -> Option<&[u8]> {
+    match target {
+        [b'/', ..] | b"*" => Some(target),
+        _ => {
+            // An absolute URI: its scheme and authority are said in fields of their own.
+            let at = memchr::memmem::find(target, b"://")? + 3;
+            let end = memchr::memchr2(b'/', b'?', &target[at..]);
+            match end.map(|end| &target[at + end..]) {
+                None => Some(b"/"),
+                Some(path) if path.starts_with(b"/") => Some(path),
+                Some(_) => None,
+            }
+        }
+    }
+}
+
 /// Whether a field of a trailer section of HTTP/1 may go on in HTTP/2.
 pub fn may_trail(name: &[u8]) -> bool {
     Known::of(name).is_none_or(|known| NOT_IN_TRAILERS & known.bit() == 0)

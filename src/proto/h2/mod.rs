@@ -1,5 +1,5 @@
-//! HTTP/2: connections of clients frame by frame (`connection`, `sending`), HPACK, and what a message means (`head`), whoever
-//! decoded it. Connections to servers are the `h2` crate's.
+//! HTTP/2: connections of clients and to servers frame by frame (`connection`, `sending`), HPACK, and what a message means
+//! (`head`), whoever decoded it.
 
 pub mod connection;
 pub mod frame;

@@ -20,7 +20,7 @@ const QUIET_LINE: usize = 16;
 /// small ones on the way of a large body.
 const DRIBBLE_PAID_BY: u32 = 1024;
 
-/// What there is of the body of a request.
+/// What there is of the body of a message.
 #[derive(Debug)]
 pub enum Received {
     /// Data; its room is given back with [`Connection::release`].
@@ -50,16 +50,17 @@ impl Connection {
         self.streams.get(key).reset
     }
 
-    /// Whether the client has said everything and all of it was taken.
+    /// Whether the peer has said everything and all of it was taken.
     pub fn is_taken(&mut self, key: Key) -> bool {
         let stream = self.streams.get(key);
         stream.is_received && stream.received.is_empty() && stream.trailers.is_none()
     }
 
-    /// Takes what was received.
+    /// Takes what was received. Of a server that comes before the word that it has reset the stream.
     pub fn take(&mut self, key: Key) -> Result<Received, Reset> {
+        let keeps = self.is_to_server();
         let stream = self.streams.get(key);
-        if let Some(reset) = stream.reset {
+        if let Some(reset) = stream.reset.filter(|_| !keeps || stream.received.is_empty()) {
             return Err(reset);
         }
         if !stream.received.is_empty() {
@@ -73,13 +74,15 @@ impl Connection {
         }
     }
 
-    /// Takes data as [`take`](Self::take) does, but lets it be read where it is. False: there is none.
-    pub fn take_data(&mut self, key: Key, read: &mut impl FnMut(&[u8])) -> bool {
+    /// Takes data as [`take`](Self::take) does, but lets it be read where it is, with whether it is the last. False: there is
+    /// none.
+    pub fn take_data(&mut self, key: Key, read: &mut impl FnMut(&[u8], bool)) -> bool {
+        let keeps = self.is_to_server();
         let stream = self.streams.get(key);
-        if stream.reset.is_some() || stream.received.is_empty() {
+        if stream.received.is_empty() || (stream.reset.is_some() && !keeps) {
             return false;
         }
-        read(&stream.received);
+        read(&stream.received, stream.is_received && stream.trailers.is_none());
         stream.taken += u32::try_from(stream.received.len()).unwrap_or(0);
         stream.received.clear();
         true
@@ -95,7 +98,7 @@ impl Connection {
         self.streams.spare.keep(buffer);
     }
 
-    /// The other side has everything that was taken: the client may send as much again.
+    /// The other side has everything that was taken: the peer may send as much again.
     pub fn release(&mut self, key: Key) {
         let bytes = std::mem::take(&mut self.streams.get(key).taken);
         if bytes > 0 {
@@ -124,9 +127,14 @@ impl Connection {
         self.send_section(key, true, write)
     }
 
-    fn send_section(&mut self, key: Key, ends: bool, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Reset> {
+    pub(super) fn send_section(
+        &mut self,
+        key: Key,
+        ends: bool,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Reset> {
         let stream = self.streams.get(key);
-        if let Some(reset) = stream.reset {
+        if let Some(reset) = stream.refusal() {
             return Err(reset);
         }
         debug_assert!(!stream.is_sent, "nothing follows the end");
@@ -178,7 +186,7 @@ impl Connection {
         let stream = self.streams.get(key);
         let has_turn = std::mem::take(&mut stream.has_turn);
         self.turns -= u32::from(has_turn);
-        if let Some(reset) = stream.reset {
+        if let Some(reset) = stream.refusal() {
             return Err(reset);
         }
         debug_assert!(!stream.is_sent, "nothing follows the end");
@@ -250,12 +258,16 @@ impl Connection {
         }
     }
 
-    /// Gives a stream up. What the client still says on it is ignored.
+    /// Gives a stream up. What the peer still says on it is ignored.
     pub fn forget(&mut self, key: Key) {
         let stream = self.streams.get(key);
-        let code = if stream.is_sent { Code::NO_ERROR } else { Code::CANCEL };
-        self.reset(key, code);
-        let stream = self.streams.remove(key);
+        // A server goes on until it hears that nobody wants its response.
+        let has_served = stream.is_sent && self.to_server.is_none();
+        self.reset(key, if has_served { Code::NO_ERROR } else { Code::CANCEL });
+        let mut stream = self.streams.remove(key);
+        for head in stream.head.take().into_iter().chain(stream.more_heads.drain(..)) {
+            self.streams.spare.keep(head.into_memory());
+        }
         if stream.is_queued {
             self.line.retain(|waiting| *waiting != key);
         }

@@ -53,6 +53,15 @@ pub(super) struct Stream {
     /// Bytes of body that its head promises, less those that came.
     pub(super) expected: Option<u64>,
     pub(super) trailers: Option<Box<Fields>>,
+    /// Heads of a response that nobody took: the first, and those behind it.
+    pub(super) head: Option<Fields>,
+    pub(super) more_heads: VecDeque<Fields>,
+    /// The final head of a response is missing.
+    pub(super) awaits_head: bool,
+    /// Its response has no body: it is to a HEAD.
+    pub(super) is_bodiless: bool,
+    /// A server has said everything and wants nothing more.
+    pub(super) is_unwanted: bool,
     /// The peer has said everything.
     pub(super) is_received: bool,
     /// We have said everything.
@@ -70,6 +79,16 @@ impl Stream {
     /// Whether neither side says more.
     pub(super) fn is_closed(&self) -> bool {
         self.reset.is_some() || (self.is_received && self.is_sent)
+    }
+
+    /// Why nothing may be sent.
+    pub(super) fn refusal(&self) -> Option<Reset> {
+        self.reset.or(self.is_unwanted.then_some(Reset::Remote(Code::NO_ERROR)))
+    }
+
+    /// The server has said everything, and nothing more is sent to it.
+    pub(super) fn refuse_rest(&mut self) {
+        (self.is_sent, self.is_unwanted) = (true, true);
     }
 
     pub(super) fn wake(&mut self) {
@@ -178,7 +197,7 @@ impl Streams {
         Streams { spare, ..Streams::default() }
     }
 
-    /// Opens a stream of the peer.
+    /// Opens a stream.
     pub(super) fn open(&mut self, stream: Stream) -> Key {
         if self.held == 0 {
             self.table = self.spare.table();

@@ -25,10 +25,11 @@ impl Connection {
                 check(head.stream == 0, Code::PROTOCOL_ERROR)?;
                 check(payload.len() >= 8, Code::FRAME_SIZE_ERROR)?;
                 self.is_peer_leaving = true;
+                self.leave_out(payload.first_chunk().map_or(0, |last| u32::from_be_bytes(*last) & MAX_31));
                 Ok(())
             }
             kind::WINDOW_UPDATE => self.window_update(head, payload),
-            // A client pushes nothing.
+            // A client pushes nothing, and a server that was told not to does not either.
             kind::PUSH_PROMISE => Err(Fault(Code::PROTOCOL_ERROR)),
             _ => Ok(()),
         }
@@ -57,7 +58,10 @@ impl Connection {
             let gone = self.streams.gone(head.stream);
             return check(gone != Gone::Idle && gone != Gone::Skipped, Code::PROTOCOL_ERROR);
         };
-        self.end_stream(key, Reset::Remote(Code(u32::from_be_bytes(*code))));
+        let code = Code(u32::from_be_bytes(*code));
+        if !self.ends_early(key, code) {
+            self.end_stream(key, Reset::Remote(code));
+        }
         Ok(())
     }
 
@@ -78,6 +82,7 @@ impl Connection {
             let value = u32::from_be_bytes([*v0, *v1, *v2, *v3]);
             self.setting(u16::from_be_bytes([*n0, *n1]), value)?;
         }
+        self.note_settled();
         frame::write(kind::SETTINGS, FLAG_FIRST, 0, &[], &mut self.out);
         Ok(())
     }
@@ -85,7 +90,9 @@ impl Connection {
     fn setting(&mut self, name: u16, value: u32) -> Result<()> {
         match name {
             setting::HEADER_TABLE_SIZE => self.encoder.resize(),
-            setting::ENABLE_PUSH => check(value <= 1, Code::PROTOCOL_ERROR)?,
+            // Servers never say that they take pushes (RFC 9113 6.5.2).
+            setting::ENABLE_PUSH => check(value <= u32::from(!self.is_to_server()), Code::PROTOCOL_ERROR)?,
+            setting::MAX_CONCURRENT_STREAMS => self.note_streams_max(value),
             setting::INITIAL_WINDOW_SIZE => {
                 check(value <= MAX_31, Code::FLOW_CONTROL_ERROR)?;
                 let change = i64::from(value) - self.first_send_window;

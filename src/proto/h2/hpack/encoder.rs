@@ -77,6 +77,30 @@ pub fn write_status(status: u16, out: &mut Vec<u8>) {
     out.push(0x80 | index);
 }
 
+/// Appends what a request has in front of its fields; without an authority that is left out. The scheme is http.
+pub fn write_pseudo(method: &[u8], authority: &[u8], path: &[u8], out: &mut Vec<u8>) {
+    match method {
+        b"GET" => out.push(0x82),
+        b"POST" => out.push(0x83),
+        _ => write_indexed(2, method, out),
+    }
+    out.push(0x86);
+    match path {
+        b"/" => out.push(0x84),
+        _ => write_indexed(4, path, out),
+    }
+    if !authority.is_empty() {
+        write_indexed(1, authority, out);
+    }
+}
+
+/// Appends a field whose name is in the table, near its front.
+fn write_indexed(index: u8, value: &[u8], out: &mut Vec<u8>) {
+    out.push(index);
+    integer(value.len(), 7, out);
+    out.extend_from_slice(value);
+}
+
 /// Appends a field. `known` is what `name` is; its letters become small ones.
 #[inline]
 pub fn write_field(known: Option<Known>, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
@@ -116,6 +140,25 @@ fn integer(value: usize, prefix: u8, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use crate::proto::h2::hpack::{Decoder, Fields};
+
+    #[test]
+    fn requests_are_read_as_they_were_written() {
+        for (method, authority, path) in [
+            ("GET", "a:80", "/"),
+            ("POST", "", "/x?y"),
+            ("PATCH", "[::1]", "/index.html"),
+            ("OPTIONS", "b", "*"),
+        ] {
+            let mut out = Vec::new();
+            write_pseudo(method.as_bytes(), authority.as_bytes(), path.as_bytes(), &mut out);
+            let mut fields = Fields::default();
+            Decoder::default().decode(&out, usize::MAX, &mut fields).expect("a good section");
+            let mut wanted = vec![(":method", method), (":scheme", "http"), (":path", path)];
+            wanted.extend((!authority.is_empty()).then_some((":authority", authority)));
+            let wanted = wanted.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+            assert!(fields.iter().eq(wanted), "{fields:?}");
+        }
+    }
 
     #[test]
     fn what_is_written_is_read() {

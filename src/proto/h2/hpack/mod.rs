@@ -7,7 +7,7 @@ mod fields;
 mod huffman;
 
 pub use decoder::{Decoder, Undecodable};
-pub use encoder::{Encoder, write_field, write_status};
+pub use encoder::{Encoder, write_field, write_pseudo, write_status};
 pub use fields::{Fields, Iter};
 
 /// The static table (RFC 7541 appendix A). Its indexes begin at 1.
