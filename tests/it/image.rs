@@ -125,6 +125,9 @@ fn units_of_a_pair_are_on_and_wait_for_their_files() {
             .any(|line| line.starts_with("ConditionPathExists=") && format!("{line}\n").ends_with(&path));
         assert!(waits, "{unit} does not wait for {file}");
     }
+    assert!(enabled.contains(" shardgate-sync.timer"), "the timer is not enabled");
+    let condition = read("appliance/image/root/etc/systemd/system/shardgate-sync.timer.d/image.conf");
+    assert!(condition.contains("\nConditionPathExists=/etc/shardgate/sync.conf\n"), "{condition}");
     for (from, to) in [("keepalived", "keepalived/keepalived.conf"), ("bird", "bird/bird.conf")] {
         assert!(finish.contains(&format!("ln -sf /etc/shardgate/{from}.conf \"$root/etc/{to}\"")), "{to}");
     }
