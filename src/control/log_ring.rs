@@ -6,11 +6,18 @@ use std::task::Waker;
 
 use crate::model::log::Ring;
 
+/// Lines without a gap between them: one allocation for each would leave memory in pieces that nobody else can use.
+#[derive(Default)]
+struct Lines {
+    bytes: VecDeque<u8>,
+    /// Of each line, oldest first.
+    lengths: VecDeque<usize>,
+}
+
 /// One ring.
 pub(super) struct EventRing {
     settings: Ring,
-    lines: RefCell<VecDeque<Vec<u8>>>,
-    bytes: Cell<usize>,
+    lines: RefCell<Lines>,
     /// The number of the line that comes next, from 0.
     next: Cell<u64>,
     followers: RefCell<Vec<Waker>>,
@@ -19,13 +26,7 @@ pub(super) struct EventRing {
 impl EventRing {
     /// An empty ring.
     pub(super) fn new(settings: Ring) -> EventRing {
-        EventRing {
-            settings,
-            lines: RefCell::default(),
-            bytes: Cell::new(0),
-            next: Cell::new(0),
-            followers: RefCell::default(),
-        }
+        EventRing { settings, lines: RefCell::default(), next: Cell::new(0), followers: RefCell::default() }
     }
 
     /// Its name and what it is for.
@@ -41,18 +42,12 @@ impl EventRing {
     /// Adds a line; the oldest ones make room.
     pub(super) fn push(&self, line: &[u8]) {
         let mut lines = self.lines.borrow_mut();
-        let mut bytes = self.bytes.get() + line.len();
-        let mut memory = Vec::new();
-        while bytes > self.settings.size as usize {
-            let Some(oldest) = lines.pop_front() else { break };
-            bytes -= oldest.len();
-            // Its memory is used again.
-            memory = oldest;
+        while lines.bytes.len() + line.len() > self.settings.size as usize {
+            let Some(oldest) = lines.lengths.pop_front() else { break };
+            lines.bytes.drain(..oldest);
         }
-        memory.clear();
-        memory.extend_from_slice(line);
-        lines.push_back(memory);
-        self.bytes.set(bytes);
+        lines.bytes.extend(line);
+        lines.lengths.push_back(line.len());
         self.next.set(self.next.get() + 1);
         self.followers.take().into_iter().for_each(Waker::wake);
     }
@@ -60,11 +55,18 @@ impl EventRing {
     /// Appends the lines from a number on, each with its end; the number to go on with.
     pub(super) fn read(&self, from: u64, out: &mut String) -> u64 {
         let lines = self.lines.borrow();
-        let oldest = self.next.get() - lines.len() as u64;
+        let oldest = self.next.get() - lines.lengths.len() as u64;
         let skip = usize::try_from(from.saturating_sub(oldest)).unwrap_or(usize::MAX);
-        for line in lines.iter().skip(skip) {
-            out.push_str(&String::from_utf8_lossy(line));
-            out.push('\n');
+        let (mut start, mut text) = (0, Vec::new());
+        for (at, length) in lines.lengths.iter().enumerate() {
+            let line = start..start + length;
+            start = line.end;
+            if at >= skip {
+                text.clear();
+                text.extend(lines.bytes.range(line));
+                out.push_str(&String::from_utf8_lossy(&text));
+                out.push('\n');
+            }
         }
         self.next.get()
     }

@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use ahash::AHashSet;
+
 use crate::base::id::ListenerId;
 use crate::control::cli::Order;
 use crate::control::core::{Control, ControlBase, Notice};
@@ -480,6 +482,7 @@ fn commit(
     let copies = base.cores.len() as u64 + 1;
     base.generations.borrow_mut().note_memory(number, copies * copy_bytes);
     base.collector.borrow_mut().reload(shards, origins);
+    forget_durations(base, &before.model, origins);
     let control = base.switch(view);
     base.certificates.reset();
     base.ocsp.hurry();
@@ -491,6 +494,22 @@ fn commit(
     control.reapply("");
     end_later(base, before);
     control
+}
+
+/// Durations of servers that are gone: their rows are never used again, and nobody can ask for them.
+fn forget_durations(base: &ControlBase, old: &Model, origins: &Origins) {
+    if origins.servers.values().flatten().count() == old.servers.len() {
+        return;
+    }
+    let collector = base.collector.borrow();
+    let rows: AHashSet<u32> = collector
+        .shards()
+        .first()
+        .into_iter()
+        .flat_map(|shard| shard.servers.values())
+        .map(|c| c.row())
+        .collect();
+    base.latency.borrow_mut().retain(|row| rows.contains(&row));
 }
 
 /// Limits of the process that are others now; what an administrator set in their place comes back after this.

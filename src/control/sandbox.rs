@@ -3,8 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::model::http::HttpRules;
 use crate::model::log::Output;
 use crate::model::{AdminEndpoint, AdminSocket, BindAddress, LogTarget, Model};
+use crate::policy::http_action::RequestAction;
+use crate::policy::rule::TcpAction;
 use crate::rt::sandbox::Needs;
 
 /// What this configuration needs, and `more` admin sockets.
@@ -26,12 +29,27 @@ pub(super) fn needs(model: &Model, more: &[AdminSocket]) -> Needs {
         Output::File(path) => Some(path.as_path()),
         _ => None,
     }));
+    files.extend(model.binds.values().filter_map(|bind| bind.tls.as_deref()?.key_log.as_deref()));
     let mut writable: Vec<PathBuf> = files.into_iter().map(directory).collect();
     writable.sort();
     writable.dedup();
     let transparent = model.binds.values().any(|bind| bind.transparent)
         || model.servers.values().any(|server| server.source_is_client);
-    Needs { writable, transparent }
+    Needs { writable, transparent, silent_drop: drops_silently(model) }
+}
+
+/// Whether a rule says `silent-drop`.
+fn drops_silently(model: &Model) -> bool {
+    let of_http =
+        |rules: &HttpRules| rules.request.iter().any(|rule| matches!(rule.action, RequestAction::SilentDrop));
+    model.frontends.values().any(|frontend| {
+        let mut rules = frontend.connection_rules.iter().chain(frontend.content_rules.iter());
+        rules.any(|rule| matches!(rule.action, TcpAction::SilentDrop))
+            || frontend.http.as_ref().is_some_and(|http| of_http(&http.rules))
+    }) || model
+        .backends
+        .values()
+        .any(|backend| backend.http.as_ref().is_some_and(|http| of_http(&http.rules)))
 }
 
 /// Files are made and removed in their directory.
@@ -42,7 +60,8 @@ fn directory(path: &Path) -> PathBuf {
     }
 }
 
-/// What the next configuration needs and the sandbox does not allow.
+/// What the next configuration needs and the sandbox does not allow. A rule that drops silently is no reason to refuse it: whoever
+/// is under attack needs that rule now, and without the capability it does what it can.
 pub(super) fn misses(allowed: &Needs, next: &Needs) -> Option<String> {
     if next.transparent && !allowed.transparent {
         return Some("transparent binds and source = \"client\"".to_owned());
@@ -74,7 +93,13 @@ mod tests {
             "\"127.0.0.1:80\", \"unix@/run/web/s\"",
         );
         let expected = ["/run/sg", "/run/web", "/var/lib/sg", "/var/log/sg"].map(PathBuf::from).to_vec();
-        assert_eq!(plain, Needs { writable: expected, transparent: false });
+        assert_eq!(plain, Needs { writable: expected, transparent: false, silent_drop: false });
+        let drops = needs_of(
+            "",
+            "\"127.0.0.1:80\"]\nconnection-rules = [{ silent-drop = true, if = \"{ src 192.0.2.1 }\" }",
+        );
+        assert!(drops.silent_drop);
+        assert_eq!(misses(&plain, &Needs { writable: Vec::new(), ..drops }), None);
         let other = needs_of("log = \"file:/var/log/sg/deep/x.log\"", "\"127.0.0.1:80\"");
         assert_eq!(misses(&plain, &other), None);
         let elsewhere = needs_of("log = \"file:/srv/x.log\"", "\"127.0.0.1:80\"");

@@ -645,11 +645,9 @@ impl Session {
         }
     }
 
-    /// Forgets the client without telling it; where the kernel does not let us, it is reset.
+    /// Forgets the client without telling it.
     pub(super) fn drop_silently(&self, kind: Kind) -> End {
-        if self.info.conn().forget_peer().is_err() {
-            self.info.conn().reset_on_close();
-        }
+        self.info.conn().forget_peer();
         End::new(Side::Proxy, Phase::Inspect, kind)
     }
 

@@ -140,9 +140,15 @@ impl Conn {
         let _ = self.as_socket().set_linger(Some(Duration::ZERO));
     }
 
-    /// The peer vanishes silently: nothing is sent when the socket closes (TCP_REPAIR, needs CAP_NET_ADMIN).
-    pub fn forget_peer(&self) -> io::Result<()> {
-        sys::setsockopt_int(self.fd, libc::IPPROTO_TCP, libc::TCP_REPAIR, 1)
+    /// The peer vanishes silently: nothing is sent when the socket closes (TCP_REPAIR, needs CAP_NET_ADMIN). Where that is not
+    /// allowed a reset is sent that gets no further than to the first router: peers elsewhere hear nothing either.
+    pub fn forget_peer(&self) {
+        if sys::setsockopt_int(self.fd, libc::IPPROTO_TCP, libc::TCP_REPAIR, 1).is_err() {
+            // One of them is of the other family and refused.
+            let _ = sys::setsockopt_int(self.fd, libc::IPPROTO_IP, libc::IP_TTL, 1);
+            let _ = sys::setsockopt_int(self.fd, libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, 1);
+            self.reset_on_close();
+        }
     }
 
     /// The address of the other end.

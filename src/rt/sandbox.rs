@@ -15,6 +15,8 @@ use landlock::{
     ABI, AccessFs, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, path_beneath_rules,
 };
 
+use crate::rt::sys::{self, Limit};
+
 /// What is needed inside.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Needs {
@@ -22,6 +24,8 @@ pub struct Needs {
     pub writable: Vec<PathBuf>,
     /// Addresses of other hosts (CAP_NET_ADMIN).
     pub transparent: bool,
+    /// Clients that are forgotten without a word (CAP_NET_ADMIN, too).
+    pub silent_drop: bool,
 }
 
 /// What is in force.
@@ -57,10 +61,15 @@ pub fn enter(needs: &Needs) -> io::Result<InForce> {
 
 fn drop_capabilities(needs: &Needs) -> Result<(), caps::errors::CapsError> {
     let mut keep = CapsHashSet::from([Capability::CAP_NET_BIND_SERVICE]);
-    if needs.transparent {
+    if needs.transparent || needs.silent_drop {
         keep.insert(Capability::CAP_NET_ADMIN);
     }
     let have = caps::read(None, CapSet::Permitted)?;
+    // Without it a limit holds for the memory of rings, one for all processes of the user: others would use it up. In containers
+    // whose root may not lift the limit the capability stays.
+    if have.contains(&Capability::CAP_IPC_LOCK) && sys::lift_rlimit(Limit::LockedMemory).is_err() {
+        keep.insert(Capability::CAP_IPC_LOCK);
+    }
     let left: CapsHashSet = have.intersection(&keep).copied().collect();
     if have.contains(&Capability::CAP_SETPCAP) {
         for gone in caps::read(None, CapSet::Bounding)?.difference(&keep) {

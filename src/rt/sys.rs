@@ -86,6 +86,13 @@ pub(super) fn raise_rlimit(resource: Limit) -> io::Result<u64> {
     Ok(hard)
 }
 
+/// Takes a limit away, hard and soft (CAP_SYS_RESOURCE).
+pub(super) fn lift_rlimit(resource: Limit) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` is valid for the call to read.
+    check(unsafe { libc::setrlimit(resource.number(), &raw const limit) }).map(drop)
+}
+
 /// A resource limit that we look at.
 #[derive(Clone, Copy)]
 pub(super) enum Limit {

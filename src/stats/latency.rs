@@ -187,9 +187,13 @@ impl Latency {
 
     /// After a reload: forgets rows that are gone. `stays` says of a row whether it is there.
     pub fn retain(&mut self, stays: impl Fn(u32) -> bool) {
+        self.pending.retain(|count| stays(count.key().row()));
         self.start.retain(|(key, _)| stays(key.row()));
+        // What stays may grow a little without another allocation; the room of a backend that is gone is given back.
+        self.start.shrink_to(self.start.len() + self.start.len() / 2);
         for slice in self.seconds.iter_mut().chain(&mut self.tens).chain(&mut self.thirties) {
             slice.retain(|count| stays(count.key().row()));
+            slice.shrink_to_fit();
         }
     }
 
@@ -432,7 +436,9 @@ mod tests {
             assert_eq!(together[Lap::FirstByte as usize].count(), 150);
             assert!(together[Lap::FirstByte as usize].buckets().is_sorted());
         }
+        let before = latency.bytes();
         latency.retain(|row| row == 60);
+        assert!(latency.bytes() < before / 2, "{} of {before}", latency.bytes());
         assert_eq!(latency.histograms(Window::Start, 0..100)[Lap::FirstByte as usize].count(), 2);
     }
 

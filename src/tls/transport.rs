@@ -124,11 +124,11 @@ impl Transport {
     }
 
     /// The peer vanishes silently; see [`Conn::forget_peer`].
-    pub fn forget_peer(&self) -> io::Result<()> {
+    pub fn forget_peer(&self) {
         if let Some(tls) = self.tls.get() {
             tls.abandon();
         }
-        self.conn.forget_peer()
+        self.conn.forget_peer();
     }
 }
 

@@ -1,8 +1,56 @@
 //! Two balancers with two addresses between them, one each while both serve: keepalived with the configuration that we make for it, each on a
 //! host of its own. The script's host is the network, with a client and two servers. VRRP is spoken by IPv4 for one address, which an
-//! IPv6 address goes along with, and by IPv6 for the other.
+//! IPv6 address goes along with, and by IPv6 for the other. All the time users ask at each address, and what they lose is counted.
 
 use crate::harness::hosts::Hosts;
+
+/// Ask one request after the other, each with a connection of its own. For each line of file descriptor 4 they say what became of them
+/// since the line before: `LINE|ADDRESS answered refused cut longest-gap-ms|...`.
+const USERS: &str = r#"
+import collections, socket, sys, threading, time
+class User(threading.Thread):
+    def __init__(self, address):
+        super().__init__(daemon=True)
+        self.address, self.lock, self.asked, self.last = address, threading.Lock(), 0, time.monotonic()
+        self.forget()
+    def forget(self):
+        self.came, self.gap = collections.Counter(), 0
+    def ask(self):
+        try:
+            connection = socket.create_connection((self.address, 80), 5)
+        except OSError as e:
+            return "refused"
+        try:
+            with connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                answer = b"".join(iter(lambda: connection.recv(4096), b""))
+            return "answered" if answer.startswith(b"HTTP/1.1 200 ") else "cut"
+        except OSError as e:
+            return "cut"
+    def run(self):
+        while True:
+            what = self.ask()
+            with self.lock:
+                self.asked += 1
+                self.came[what] += 1
+                if what == "answered":
+                    now = time.monotonic()
+                    self.gap, self.last = max(self.gap, now - self.last), now
+            time.sleep(0.005)
+    def said(self):
+        with self.lock:
+            text = f"{self.address} {self.came['answered']} {self.came['refused']} {self.came['cut']} {self.gap * 1000:.0f}"
+            self.forget()
+        return text
+users = [User(address) for address in sys.argv[1:]]
+for user in users: user.start()
+for line in open(4):
+    # Each of them got through a request that began after this.
+    for user in users:
+        before = user.asked
+        while user.asked < before + 2: time.sleep(0.005)
+    print(line.strip(), *[user.said() for user in users], sep="|", flush=True)
+"#;
 
 /// Prints a line for each thing that happens to the pair, with what a client saw then.
 const SCRIPT: &str = r#"
@@ -46,17 +94,25 @@ user() { # WHAT HAPPENED: at all three addresses
     echo
 }
 user first
-kill -9 $GATE1; serves 2; user "lb1 killed"
-gate 1; serves 1; user "lb1 back"
-kill -9 $GATE2; serves 1 mail; user "lb2 killed"
-gate 2; serves 2 mail; user "lb2 back"
-admin lb1 "set vip web state drain" >/dev/null; serves 2; user "lb1 drained"
-admin lb1 "set vip web state ready" >/dev/null; serves 1; user "lb1 ready"
-ip link set v1 down; serves 2; user "cable cut"
+mkfifo "$DIR/ask" "$DIR/said"
+exec 4<>"$DIR/ask" 5<>"$DIR/said"
+start USERS - python3 "$DIR/users.py" 10.7.0.100 fd07::100 fd07::200 >&5 2>"$DIR/users.log"
+lost() { # WHAT HAPPENED: what that cost the users
+    local line; echo "$1" >&4; read -r line <&5
+    echo "lost at $line"; echo "$line" >&2
+}
+lost nothing
+kill -9 $GATE1; serves 2; user "lb1 killed"; lost "lb1 killed"
+gate 1; serves 1; user "lb1 back"; lost "lb1 back"
+kill -9 $GATE2; serves 1 mail; user "lb2 killed"; lost "lb2 killed"
+gate 2; serves 2 mail; user "lb2 back"; lost "lb2 back"
+admin lb1 "set vip web state drain" >/dev/null; serves 2; user "lb1 drained"; lost "lb1 drained"
+admin lb1 "set vip web state ready" >/dev/null; serves 1; user "lb1 ready"; lost "lb1 ready"
+ip link set v1 down; serves 2; user "cable cut"; lost "cable cut"
 says 1 web FAULT; echo "web FAULT"
-ip link set v1 up; serves 1; user "cable back"
-ip link set v2 down; serves 1 mail; user "the other cable cut"
-ip link set v2 up; serves 2 mail; user "the other cable back"
+ip link set v1 up; serves 1; user "cable back"; lost "cable back"
+ip link set v2 down; serves 1 mail; user "the other cable cut"; lost "the other cable cut"
+ip link set v2 up; serves 2 mail; user "the other cable back"; lost "the other cable back"
 says 1 mail BACKUP; admin lb1 "show info" | sed -n 's/^Vips: //p'
 "#;
 
@@ -76,6 +132,7 @@ fn a_pair_serves_on_when_one_of_it_does_not() {
          advert-interval = \"100ms\"\nunicast-peers = [\"fd07::11\", \"fd07::12\"]\n"
     );
     hosts.write("gate.toml", &config);
+    hosts.write("users.py", USERS);
     let said = hosts.run(100, SCRIPT);
     let first = said.out.lines().next().and_then(|line| line.strip_prefix("first: "));
     let server = first.and_then(|servers| servers.split(' ').next()).unwrap_or("none").to_owned();
@@ -98,6 +155,39 @@ fn a_pair_serves_on_when_one_of_it_does_not() {
         "web FAULT" | "web=MASTER;mail=BACKUP" => what.to_owned(),
         what => format!("{what}: {server} {server} {server}"),
     });
-    assert_eq!(said.out.lines().collect::<Vec<_>>(), expected, "{}", said.evidence);
+    let (lost, happened): (Vec<&str>, Vec<&str>) =
+        said.out.lines().partition(|line| line.starts_with("lost at "));
+    assert_eq!(happened, expected, "{}", said.evidence);
+    for line in &lost {
+        assert_lost(line, &said.evidence);
+    }
+    assert_eq!(lost.len(), 11, "{}", said.evidence);
     println!("{}", said.evidence);
+}
+
+/// While an address moves by plan every new connection succeeds, and users of addresses that stay notice nothing. What a user is in the
+/// middle of is cut, and once more if the node that gives the address up speaks of it last. How much an unplanned move costs depends
+/// on how quick this machine is just now: it is evidence.
+fn assert_lost(line: &str, evidence: &str) {
+    let mut parts = line.trim_start_matches("lost at ").split('|');
+    let what = parts.next().expect("there is a first part");
+    let of = |user: &str| -> [u64; 3] {
+        let numbers: Vec<u64> = user.split(' ').skip(1).filter_map(|number| number.parse().ok()).collect();
+        numbers[..3].try_into().expect("three of four")
+    };
+    let users: Vec<[u64; 3]> = parts.map(of).collect();
+    let [v4, v6, mail] = users[..] else { panic!("{line} in {evidence}") };
+    let (stay, move_well) = match what {
+        "nothing" => (vec![v4, v6, mail], vec![]),
+        "lb1 killed" | "cable cut" => (vec![mail], vec![]),
+        "lb1 back" | "lb1 drained" | "lb1 ready" => (vec![mail], vec![v4, v6]),
+        "lb2 back" => (vec![v4, v6], vec![mail]),
+        _ => (vec![], vec![]),
+    };
+    for [answered, refused, cut] in stay {
+        assert!(answered > 0 && refused == 0 && cut == 0, "{line}\n{evidence}");
+    }
+    for [answered, refused, cut] in move_well {
+        assert!(answered > 0 && refused == 0 && cut <= 2, "{line}\n{evidence}");
+    }
 }

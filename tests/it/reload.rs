@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::harness::http::{Wire, http_gate, ok, sections};
 use crate::harness::peers::free_address;
+use crate::harness::tls::Ca;
 use crate::harness::{Origin, Shardgate, bytes, connect, until};
 
 /// HTTP clients that ask as fast as they can until they are told to stop.
@@ -487,11 +488,38 @@ fn counters_and_histograms_of_what_stays_go_on() {
 }
 
 #[test]
+fn what_was_counted_of_a_server_that_is_gone_takes_no_memory() {
+    let origin = Origin::http_named("one");
+    let body = |name: &str| sections(&origin, "", "", "").replace("server.s1", &format!("server.{name}"));
+    let mut gate = Shardgate::with(&body("first")).defaults("mode = \"http\"").start();
+    let held = |gate: &Shardgate| {
+        let pools = gate.ask("show pools");
+        let row =
+            pools.lines().find(|line| line.starts_with("latency_histograms ")).expect("a row").to_owned();
+        row.rsplit(' ').next().and_then(|bytes| bytes.parse::<u64>().ok()).expect("a number")
+    };
+    let mut wire = gate.wire("fe");
+    for _ in 0..5 {
+        assert_eq!(wire.get("/").status(), 200);
+    }
+    until("all of them in the histogram", || {
+        let latency = gate.ask("show latency be/first start");
+        let total = latency.lines().find(|line| line.contains("total"));
+        total.is_some_and(|line| line.split_whitespace().any(|word| word == "5"))
+    });
+    let before = held(&gate);
+    gate.reload(&body("second"));
+    let after = held(&gate);
+    assert!(after < before, "{before} before, {after} after");
+    drop(wire);
+    gate.finish();
+}
+
+#[test]
 fn plan_compares_the_content_of_everything_that_is_read() {
     let origin = Origin::http_named("one");
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let at = |name: &str| dir.path().join(name);
-    let write = |name: &str, text: &str| std::fs::write(at(name), text).expect("writable");
+    let authority = Ca::new();
+    let write = |name: &str, text: &str| authority.write(name, text);
     let ca = || {
         let made = rcgen::generate_simple_self_signed(vec!["ca.test".to_owned()]).expect("made");
         made.cert.pem() + &made.signing_key.serialize_pem()
@@ -501,11 +529,16 @@ fn plan_compares_the_content_of_everything_that_is_read() {
     write("ca.pem", &ca());
     write("503.http", &page("a"));
     write("hosts", "a b\n");
-    let path = |name: &str| at(name).display().to_string();
+    write("revoked.pem", &authority.crl(&[1]));
+    let keys = |of: char| format!("{}\n", String::from(of).repeat(64));
+    write("tickets.keys", &keys('A'));
+    let path = |name: &str| authority.path(name).display().to_string();
     let tls = format!(
-        "tls = {{ certificates = [\"{}\"], verify = \"optional\", ca-file = \"{}\" }}",
+        "tls = {{ certificates = [\"{}\"], verify = \"optional\", ca-file = \"{}\", crl-file = \"{}\", tls-ticket-keys = \"{}\" }}",
         path("server.pem"),
         path("ca.pem"),
+        path("revoked.pem"),
+        path("tickets.keys"),
     );
     let rules = format!(
         "errorfile = {{ 503 = \"{}\" }}\nrules = [{{ set-header = {{ name = \"x\", value = \"%[hdr(host),map({})]\" }} }}, {{ deny = true, if = \"{{ ssl_c_used }}\" }}]",
@@ -516,9 +549,13 @@ fn plan_compares_the_content_of_everything_that_is_read() {
         .replace("bind = \"127.0.0.1:0\"", &format!("bind = [{{ address = \"127.0.0.1:0\", {tls} }}]"));
     let gate = Shardgate::with(&body).defaults("mode = \"http\"").start();
     assert_eq!(gate.plan(), (0, String::new()));
-    for (kind, name, text) in
-        [("ca", "ca.pem", ca()), ("file", "503.http", page("b")), ("map", "hosts", "a c\n".to_owned())]
-    {
+    for (kind, name, text) in [
+        ("ca", "ca.pem", ca()),
+        ("crl", "revoked.pem", authority.crl(&[1, 2])),
+        ("tickets", "tickets.keys", keys('A') + &keys('B')),
+        ("file", "503.http", page("b")),
+        ("map", "hosts", "a c\n".to_owned()),
+    ] {
         write(name, &text);
         let (code, said) = gate.plan();
         let line = format!("~ {kind} {}  is read again: it has changed", path(name));

@@ -52,7 +52,7 @@ keywords! {
     "How long a stopping process waits for its sessions before it closes them.";
     "hard-stop-after = \"30s\""
     "sandbox" in GLOBAL, Flag, default "false", haproxy "";
-    "Give up at the start what this configuration does not need: capabilities, writing outside of the directories of its sockets, log files and state file (Landlock), all system calls but those that it makes, so that it starts no other program (seccomp; the kernel's audit log has what was refused). `show info` and `shardgate doctor` say what is in force. A reload that needs more is refused.";
+    "Give up at the start what this configuration does not need: capabilities, writing outside of the directories of its sockets, log files, key logs and state file (Landlock), all system calls but those that it makes, so that it starts no other program (seccomp; the kernel's audit log has what was refused). `show info` and `shardgate doctor` say what is in force. A reload that needs more is refused.";
     "sandbox = true"
     "nameserver" in GLOBAL, Texts, default "those of /etc/resolv.conf", haproxy "";
     "Where names of servers are asked for: addresses of DNS servers, with a port if it is not 53. They are asked in order.";
@@ -269,7 +269,7 @@ keywords! {
     "Close the connection.";
     "{ reject = true, unless = \"{ src 10.0.0.0/8 }\" }"
     "silent-drop" in RULE, True, default "", haproxy "silent-drop";
-    "Forget the connection without telling the client, which then waits for its own timeout.";
+    "Forget the connection without telling the client, which then waits for its own timeout. Needs CAP_NET_ADMIN, which the sandbox keeps when the configuration of the start has such a rule; without it a reset is sent that ends at the first router.";
     "{ silent-drop = true, if = \"{ src 192.0.2.66 }\" }"
     "set-var" in RULE, Table(Scope::SetVar), default "", haproxy "set-var";
     "Store the value of an expression in a variable, and go on.";

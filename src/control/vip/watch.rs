@@ -15,6 +15,8 @@ use crate::control::transparent::ip;
 
 /// Between two questions. A process that ends is noticed without one.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// Between two attempts to find a process that starts again: each of these milliseconds is one more without it.
+const RETRY: Duration = Duration::from_millis(20);
 /// A process that does not answer for so long does not serve either.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// What keepalived adds to the priority makes it FAULT from here on.
@@ -232,7 +234,7 @@ fn write(directory: &Path, name: &str, fit: Fit) -> Result<(), String> {
 fn wait() {
     let (_keep, never) = mpsc::channel::<()>();
     // Nobody sends: it is a pause.
-    let _ = never.recv_timeout(INTERVAL);
+    let _ = never.recv_timeout(RETRY);
 }
 
 /// A dialogue with the admin socket.

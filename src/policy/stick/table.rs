@@ -26,8 +26,8 @@ pub struct Change {
     pub key: Key,
     /// It is gone; what follows is of a new one.
     pub removed: bool,
-    /// Values that were set.
-    pub set: SmallVec<[(Cell, u64); 1]>,
+    /// Values that were set, and when: the later one holds, in whatever order cores hear of them.
+    pub set: SmallVec<[(Cell, u64, Now); 1]>,
     /// Events that were counted.
     pub added: SmallVec<[(Cell, i64); 4]>,
 }
@@ -84,6 +84,8 @@ pub struct Table {
     rates: Vec<Rate>,
     /// What was counted since the others last heard; empty if there are none.
     pending: Vec<i64>,
+    /// When each column was last set, here or elsewhere; empty if there are no others.
+    set_at: Vec<Now>,
     /// Oldest and newest by the time of their last touch.
     oldest: u32,
     newest: u32,
@@ -105,6 +107,7 @@ impl Table {
             counts: Vec::new(),
             rates: Vec::new(),
             pending: Vec::new(),
+            set_at: Vec::new(),
             oldest: NONE,
             newest: NONE,
             dirty: Vec::new(),
@@ -162,7 +165,7 @@ impl Table {
         let (places, counts_per, rates_per) =
             (std::mem::take(&mut self.places), self.counts_per_entry, self.rates_per_entry);
         let (counts, rates) = (std::mem::take(&mut self.counts), std::mem::take(&mut self.rates));
-        let pending = std::mem::take(&mut self.pending);
+        let (pending, set_at) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.set_at));
         self.lay_out();
         for slot in 0..self.entries.len() {
             self.push_columns();
@@ -180,8 +183,9 @@ impl Table {
                     _ => {}
                 }
                 if self.has_others {
-                    self.pending[slot * self.spec.store.len() + column] =
-                        pending[slot * old.store.len() + before];
+                    let (to, from) = (slot * self.spec.store.len() + column, slot * old.store.len() + before);
+                    self.pending[to] = pending[from];
+                    self.set_at[to] = set_at[from];
                 }
             }
         }
@@ -359,7 +363,10 @@ impl Table {
         let Some(column) = self.column(cell) else { return };
         self.set_in(slot.0, column, value, now);
         if self.has_others {
-            self.pending[slot.0 as usize * self.spec.store.len() + column] = 0;
+            let at = slot.0 as usize * self.spec.store.len() + column;
+            self.pending[at] = 0;
+            // Clocks of cores differ by a turn: what is set last here is later than what was heard before.
+            self.set_at[at] = now.max(Now(self.set_at[at].0 + 1));
             self.entries[slot.0 as usize].set |= 1 << column;
             self.note(slot.0);
         }
@@ -437,12 +444,9 @@ impl Table {
                 let cell = self.spec.store[column].cell;
                 let added = std::mem::take(&mut self.pending[slot as usize * columns + column]);
                 if set_mask & (1 << column) != 0 {
-                    let Place::Count(at) = self.places[column] else {
-                        // A rate that was set hears nothing of the time since.
-                        change.set.push((cell, self.value_of(slot, column, Now(0))));
-                        continue;
-                    };
-                    change.set.push((cell, self.counts[slot as usize * self.counts_per_entry + at]));
+                    // A rate that was set hears nothing of the time since.
+                    let value = self.value_of(slot, column, Now(0));
+                    change.set.push((cell, value, self.set_at[slot as usize * columns + column]));
                 } else if added != 0 {
                     change.added.push((cell, added));
                 }
@@ -469,9 +473,9 @@ impl Table {
                 continue;
             }
             let Ok((slot, _)) = self.find_or_make(&change.key, now) else { continue };
-            for (cell, value) in &change.set {
+            for (cell, value, at) in &change.set {
                 if let Some(column) = self.column(*cell) {
-                    self.set_in(slot, column, *value, now);
+                    self.hear(slot, column, (*at, *value), now);
                 }
             }
             for (cell, events) in &change.added {
@@ -480,6 +484,17 @@ impl Table {
                 }
             }
             self.renew(slot, now);
+        }
+    }
+
+    /// Another core set a column: its value holds unless one that was set later is here already. Of two that were set at the same
+    /// time all cores keep the greater.
+    fn hear(&mut self, slot: u32, column: usize, (at, value): (Now, u64), now: Now) {
+        let own = slot as usize * self.spec.store.len() + column;
+        let known = self.set_at.get(own).copied().unwrap_or_default();
+        if (at, value) > (known, self.value_of(slot, column, Now(0))) {
+            self.set_in(slot, column, value, now);
+            self.set_at[own] = at;
         }
     }
 
@@ -497,7 +512,9 @@ impl Table {
             }
         }
         if self.has_others {
-            self.pending.resize(self.pending.len() + self.spec.store.len(), 0);
+            let len = self.pending.len() + self.spec.store.len();
+            self.pending.resize(len, 0);
+            self.set_at.resize(len, Now(0));
         }
     }
 
@@ -512,6 +529,7 @@ impl Table {
         if self.has_others {
             let columns = self.spec.store.len();
             self.pending[slot * columns..(slot + 1) * columns].fill(0);
+            self.set_at[slot * columns..(slot + 1) * columns].fill(Now(0));
         }
     }
 

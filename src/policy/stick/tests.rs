@@ -203,6 +203,43 @@ fn the_end_of_what_was_forgotten_makes_no_entry() {
 }
 
 #[test]
+fn of_values_set_on_two_cores_the_later_one_holds_on_both() {
+    let gpt0 = cell("gpt0");
+    // Who hears first, and whether the earlier one was told before the later one was set, decides nothing.
+    for (first_hears_first, is_told_at_once) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut tables = [(); 2].map(|()| Table::new(spec(10, &["gpt0", "gpc0"]), true));
+        let set = |table: &mut Table, value, now| {
+            let slot = table.entry(&key(1), now).expect("room");
+            table.set(slot, gpt0, value, now);
+        };
+        set(&mut tables[0], 11, ms(1));
+        let early = if is_told_at_once { tables[0].take_changes() } else { Vec::new() };
+        set(&mut tables[1], 12, ms(2));
+        let told = [early, tables[0].take_changes()].concat();
+        let told_by_the_other = tables[1].take_changes();
+        let order = if first_hears_first { [0, 1] } else { [1, 0] };
+        for at in order {
+            tables[at].apply(if at == 0 { &told_by_the_other } else { &told }, ms(3));
+        }
+        for table in &tables {
+            let slot = table.find(&key(1), ms(4)).expect("it is known");
+            assert_eq!(table.read(slot, gpt0, ms(4)), Some(12));
+        }
+        // What is set after that was heard is later, whatever the clock of the core says; at the same time the greater value holds.
+        set(&mut tables[0], 1, ms(1));
+        let [a, b] = &mut tables;
+        exchange(a, b, ms(5));
+        set(a, 7, ms(9));
+        set(b, 5, ms(9));
+        exchange(a, b, ms(10));
+        for table in [a, b] {
+            let slot = table.find(&key(1), ms(10)).expect("it is known");
+            assert_eq!(table.read(slot, gpt0, ms(10)), Some(7));
+        }
+    }
+}
+
+#[test]
 fn a_reload_keeps_the_columns_that_stay() {
     for has_others in [false, true] {
         let mut table = Table::new(spec(10, &["gpc0", "conn_rate(10s)", "conn_cnt"]), has_others);

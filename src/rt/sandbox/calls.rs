@@ -1,7 +1,7 @@
 //! System calls inside the sandbox: what a load balancer and the C libraries below it make, and how everything else is answered.
-//! Two filters: what is known and refused answers EPERM; what is not in the list of what is made answers ENOSYS, which is what a C
+//! Three filters: what is known and refused answers EPERM; what is not in the list of what is made answers ENOSYS, which is what a C
 //! library understands that tries a newer call first. The kernel writes each refusal to its audit log (type=1326, with the number
-//! of the call). Calls of the list that have no condition cost nothing: the kernel remembers that they are allowed.
+//! of the call), but for those that are part of each start of a thread. Calls of the list that have no condition cost nothing: the kernel remembers that they are allowed.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,8 +12,7 @@ use seccompiler::{
     SeccompFilter, SeccompRule,
 };
 
-/// Made by this program, by glommio, Rust's library, glibc or musl: files, sockets, io_uring, memory, threads, signals, time. Not
-/// here is `clone3`, whose flags a filter cannot see: C libraries use `clone` then.
+/// Made by this program, by glommio, Rust's library, glibc or musl: files, sockets, io_uring, memory, threads, signals, time.
 const MADE: &[c_long] = &[
     // io_uring, and waiting without it.
     libc::SYS_io_uring_enter,
@@ -294,21 +293,27 @@ const REFUSED_IF: &[(c_long, u8, i32, i32)] = &[
     (libc::SYS_mprotect, 2, libc::PROT_EXEC, libc::PROT_EXEC),
 ];
 
-/// Puts both filters in force for all threads, for good.
+/// What C libraries try first, with flags that a filter cannot see: they use `clone` when there is no such call. It says nothing
+/// about what goes on here, so that it is not worth a line of the log for each thread.
+const TRIED: &[c_long] = &[libc::SYS_clone3];
+
+/// Puts the filters in force for all threads, for good.
 pub(super) fn restrict() -> io::Result<()> {
-    let [made, refused] = programs().map_err(io::Error::other)?;
-    // The second call is made through the first filter, so the list must have it.
-    install(&made)?;
-    install(&refused)
+    let [made, refused, tried] = programs().map_err(io::Error::other)?;
+    // Later calls are made through the filters before, so the list must have what installs them.
+    install(&made, libc::SECCOMP_FILTER_FLAG_LOG)?;
+    install(&refused, libc::SECCOMP_FILTER_FLAG_LOG)?;
+    install(&tried, 0)
 }
 
-fn programs() -> Result<[BpfProgram; 2], BackendError> {
+fn programs() -> Result<[BpfProgram; 3], BackendError> {
     let arch = std::env::consts::ARCH.try_into()?;
     let errno = |number: i32| SeccompAction::Errno(number.unsigned_abs());
     let always = |lists: [&[c_long]; 4]| -> BTreeMap<i64, Vec<SeccompRule>> {
         lists.into_iter().flatten().map(|call| (*call, Vec::new())).collect()
     };
-    let known = always([MADE, MADE_BEFORE, REFUSED, REFUSED_BEFORE]);
+    let mut known = always([MADE, MADE_BEFORE, REFUSED, REFUSED_BEFORE]);
+    known.append(&mut always([TRIED, &[], &[], &[]]));
     let made = SeccompFilter::new(known, errno(libc::ENOSYS), SeccompAction::Allow, arch)?;
     let mut rules = always([REFUSED, REFUSED_BEFORE, &[], &[]]);
     for (call, argument, mask, value) in REFUSED_IF {
@@ -318,16 +323,18 @@ fn programs() -> Result<[BpfProgram; 2], BackendError> {
         rules.insert(*call, vec![SeccompRule::new(vec![condition])?]);
     }
     let refused = SeccompFilter::new(rules, SeccompAction::Allow, errno(libc::EPERM), arch)?;
-    Ok([made.try_into()?, refused.try_into()?])
+    let tried = always([TRIED, &[], &[], &[]]);
+    let tried = SeccompFilter::new(tried, SeccompAction::Allow, errno(libc::ENOSYS), arch)?;
+    Ok([made.try_into()?, refused.try_into()?, tried.try_into()?])
 }
 
-/// As `seccompiler::apply_filter_all_threads` does, and what is refused goes to the audit log.
-fn install(program: &BpfProgram) -> io::Result<()> {
+/// As `seccompiler::apply_filter_all_threads` does, with one more flag.
+fn install(program: &BpfProgram, flag: libc::c_ulong) -> io::Result<()> {
     let rules = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(io::Error::other)?,
         filter: program.as_ptr().cast_mut().cast(),
     };
-    let flags = libc::SECCOMP_FILTER_FLAG_TSYNC | libc::SECCOMP_FILTER_FLAG_LOG;
+    let flags = libc::SECCOMP_FILTER_FLAG_TSYNC | flag;
     // SAFETY: prctl takes numbers alone.
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
         return Err(io::Error::last_os_error());
@@ -353,7 +360,7 @@ mod tests {
         for list in [MADE_BEFORE, REFUSED] {
             assert!(!list.is_empty());
         }
-        let all: Vec<c_long> = [MADE, MADE_BEFORE, REFUSED, REFUSED_BEFORE].concat();
+        let all: Vec<c_long> = [MADE, MADE_BEFORE, REFUSED, REFUSED_BEFORE, TRIED].concat();
         let different: std::collections::BTreeSet<c_long> = all.iter().copied().collect();
         assert_eq!(all.len(), different.len(), "a call is in two lists");
         for program in programs().expect("they compile") {

@@ -517,6 +517,10 @@ impl Start {
         if !self.global.contains("cores =") {
             text.push_str(&format!("cores = {cores:?}\n"));
         }
+        // Everything that works without the sandbox works in it; a test that asks for more than it allows says so.
+        if !self.global.contains("sandbox =") {
+            text.push_str("sandbox = true\n");
+        }
         text.push_str(&self.global);
         let socket = "{ path = \"@DIR@/admin.sock\", level = \"admin\" }";
         text.push_str(&format!("[admin]\nsocket = [{socket}{}]\n[defaults]\n", self.admin));
