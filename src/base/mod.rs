@@ -1,5 +1,6 @@
 //! Layer 0: no policy, no IO, no unsafe.
 
+pub mod chunks;
 pub mod id;
 pub mod limits;
 pub mod net;

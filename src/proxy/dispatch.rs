@@ -113,7 +113,7 @@ pub(super) async fn connect(session: &Session, backend: BackendId, first: &[u8])
         let other = core.usable_servers(backend) > 1;
         let facts = Attempt {
             takes_turns: settings.balance.algorithm == Algorithm::RoundRobin,
-            ..Attempt::tcp(info.retries.get(), failure, other)
+            ..Attempt::tcp(info.retries(), failure, other)
         };
         let cells = (&core.shard().backends[backend], &core.shard().servers[server]);
         match retry::decide(&policy, &facts) {
@@ -133,7 +133,7 @@ pub(super) async fn connect(session: &Session, backend: BackendId, first: &[u8])
                 drop(taken);
             }
         }
-        info.retries.set(info.retries.get() + 1);
+        info.set_retries(info.retries() + 1);
     }
 }
 

@@ -176,7 +176,7 @@ pub(super) async fn run(
             }
         }
         retries += 1;
-        info.retries.set(retries);
+        info.set_retries(retries);
     }
 }
 

@@ -260,7 +260,7 @@ fn start_timings(session: &Session, client: &Client) {
         _ => (client.quiet_since, timings.handshake),
     };
     info.timings.set(Timings { opened, handshake, ..timings });
-    info.retries.set(0);
+    info.set_retries(0);
     info.redispatched.set(false);
     info.queued_before.set((0, 0));
 }

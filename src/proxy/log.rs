@@ -471,7 +471,7 @@ fn write(session: &Session, log: &FrontendLog, end: End, form: Form) {
             &none
         }
     };
-    let (retries, redispatched) = (info.retries.get(), info.redispatched.get());
+    let (retries, redispatched) = (info.retries(), info.redispatched.get());
     let status = status(session, record, end);
     let is_error = is_error(end, status, retries, redispatched);
     if log.dontlog_normal && !is_error {
@@ -603,7 +603,7 @@ fn line<'a>(session: &'a Session, record: &'a Record, (end, form): (End, Form), 
         // A PROXY header that did not come is the proxy's verdict in HAProxy's eyes.
         end: EndWords { letters: if failed { "PR" } else { end.code() }, name: end.name(), by: end.by() },
         cookie: record.persist,
-        retries: info.retries.get(),
+        retries: info.retries(),
         redispatched: info.redispatched.get(),
         queued_before: info.queued_before.get(),
         levels: Levels::default(),

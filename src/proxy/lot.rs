@@ -8,8 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use slab::Slab;
-
+use crate::base::chunks::Chunks;
 use crate::base::time::Now;
 use crate::proxy::core::CoreBase;
 use crate::proxy::patience::Patience;
@@ -36,12 +35,39 @@ struct Parked {
 }
 
 // What every idle connection costs, beside its `Info` and its operation in the ring.
-const _: () = assert!(size_of::<Parked>() <= 112);
+const _: () = assert!(size_of::<Option<Parked>>() <= 112);
+
+/// Where each is; its number is what its receive is listed under.
+#[derive(Default)]
+struct Places {
+    parked: Chunks<Option<Parked>>,
+    free: Vec<u32>,
+}
+
+impl Places {
+    /// A free place.
+    fn find(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.parked.push(None);
+            u32::try_from(self.parked.len() - 1).expect("fewer connections than 2^32")
+        })
+    }
+
+    fn take(&mut self, place: u32) -> Option<Parked> {
+        let parked = self.parked.get_mut(place as usize)?.take()?;
+        self.free.push(place);
+        Some(parked)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u32, &Parked)> {
+        (0..).zip(self.parked.iter()).filter_map(|(place, parked)| Some((place, parked.as_ref()?)))
+    }
+}
 
 /// The parked connections of a core.
 #[derive(Default)]
 pub(super) struct Lot {
-    parked: RefCell<Slab<Parked>>,
+    places: RefCell<Places>,
     /// The earliest deadline, or earlier.
     next: Cell<Option<Now>>,
     /// Somebody may want some of them to end.
@@ -58,8 +84,8 @@ impl Lot {
 
     /// Drops everything, when the core ends: a session holds its core, which holds the lot.
     pub(super) fn clear(&self) {
-        let parked = self.parked.take();
-        drop(parked);
+        let places = self.places.take();
+        drop(places);
     }
 
     fn wake(&self) {
@@ -81,10 +107,11 @@ impl Lot {
 }
 
 /// Parks a session whose task ends now.
-pub(super) fn park(session: Session, rest: Rest) {
+pub(super) fn park(mut session: Session, rest: Rest) {
     let core = session.core.base().clone();
     let lot = &core.lot;
     session.info.forget_task();
+    session.fold();
     if let Some(deadline) = rest.deadline {
         let step = DEADLINE_STEP.as_nanos().try_into().unwrap_or(u64::MAX);
         let rounded = Now(deadline.0.div_ceil(step).saturating_mul(step));
@@ -94,13 +121,12 @@ pub(super) fn park(session: Session, rest: Rest) {
         }
     }
     core.cells.enter(CoreStat::Parked);
-    let mut parked = lot.parked.borrow_mut();
-    let entry = parked.vacant_entry();
-    let token = u32::try_from(entry.key()).expect("fewer connections than 2^32");
-    let entry = entry.insert(Parked { rest, session });
-    entry.rest.recv.list(entry.session.info.conn(), token);
+    let mut places = lot.places.borrow_mut();
+    let place = places.find();
+    let parked = places.parked[place as usize].insert(Parked { rest, session });
+    parked.rest.recv.list(parked.session.info.conn(), place);
     // It may have been killed while it was on its way here.
-    if entry.session.info.is_wanted(&core) {
+    if parked.session.info.is_wanted(&core) {
         lot.look();
     }
 }
@@ -121,7 +147,7 @@ pub(super) async fn run(core: Rc<CoreBase>) {
         for token in tokens.drain(..) {
             // The token of one that was started for another reason may come late; whoever has its place then starts for
             // nothing and waits as a task.
-            let parked = lot.parked.borrow_mut().try_remove(token as usize);
+            let parked = lot.places.borrow_mut().take(token);
             parked.into_iter().for_each(start);
         }
         let now = rt::now();
@@ -131,16 +157,16 @@ pub(super) async fn run(core: Rc<CoreBase>) {
                 parked.rest.deadline.is_some_and(|deadline| deadline <= now)
                     || parked.session.info.is_wanted(&core)
             };
-            let due: Vec<usize> =
-                lot.parked.borrow().iter().filter(|(_, p)| wanted(p)).map(|(key, _)| key).collect();
-            for key in due {
-                let parked = lot.parked.borrow_mut().try_remove(key);
+            let due: Vec<u32> =
+                lot.places.borrow().iter().filter(|(_, p)| wanted(p)).map(|(place, _)| place).collect();
+            for place in due {
+                let parked = lot.places.borrow_mut().take(place);
                 parked.into_iter().for_each(start);
             }
         }
         if is_due {
             let step = |deadline: Now| (now + DEADLINE_STEP).max(deadline);
-            let next = lot.parked.borrow().iter().filter_map(|(_, p)| p.rest.deadline).min().map(step);
+            let next = lot.places.borrow().iter().filter_map(|(_, p)| p.rest.deadline).min().map(step);
             lot.next.set(next);
         }
     }

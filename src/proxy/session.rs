@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -47,7 +49,8 @@ pub(super) struct Info {
     pub(super) phase: Cell<Phase>,
     pub(super) bytes_in: Cell<u64>,
     pub(super) bytes_out: Cell<u64>,
-    pub(super) retries: Cell<u32>,
+    /// At most `limits::RETRIES_MAX`.
+    retries: Cell<u16>,
     /// One of the attempts went to another server.
     pub(super) redispatched: Cell<bool>,
     /// Its places in the queues of the server and of the backend; 0: it did not wait.
@@ -61,15 +64,45 @@ pub(super) struct Info {
     pub(super) resting: Cell<bool>,
     /// What went wrong before anything was served.
     pub(super) error: Cell<ConnError>,
-    waker: RefCell<Option<Waker>>,
+    waker: Cell<Option<Waker>>,
     /// Addresses of the connection itself.
     peer: OnceCell<Box<ConnFacts>>,
+    /// The same, small, since the connection was parked; see [`Session::fold`].
+    folded: Option<Pair>,
     /// What its PROXY header said; speaks for the client from then on.
     proxied: OnceCell<Box<ConnFacts>>,
     /// What rules set for the request in hand; made when the first of them does.
     pub(super) special: RefCell<Option<Box<Special>>>,
     /// What is counted for it in stick tables.
     pub(super) counters: CountersCell,
+}
+
+// With the counts of its `Rc` and the word of the allocator a block of 288 bytes.
+const _: () = assert!(size_of::<Info>() <= 264);
+
+/// Source and destination of a connection over IPv4: a tenth of a `ConnFacts`, which is made of it again when it is asked for.
+#[derive(Clone, Copy)]
+struct Pair {
+    src: (Ipv4Addr, NonZeroU16),
+    dst: (Ipv4Addr, u16),
+}
+
+impl Pair {
+    /// If there is no more to know.
+    fn of(facts: &ConnFacts) -> Option<Pair> {
+        let (Addr::Ip(SocketAddr::V4(src)), Addr::Ip(SocketAddr::V4(dst))) = (facts.src, facts.dst) else {
+            return None;
+        };
+        let ConnFacts { rcvd_proxy, pp_authority, pp_unique_id, .. } = facts;
+        let is_all = !rcvd_proxy && pp_authority.is_none() && pp_unique_id.is_none();
+        let src = (*src.ip(), NonZeroU16::new(src.port())?);
+        is_all.then_some(Pair { src, dst: (*dst.ip(), dst.port()) })
+    }
+
+    fn addresses(self) -> (Addr, Addr) {
+        let Pair { src, dst } = self;
+        (Addr::Ip((src.0, src.1.get()).into()), Addr::Ip(dst.into()))
+    }
 }
 
 /// What a client comes over.
@@ -104,8 +137,9 @@ impl Info {
             killed: Cell::new(false),
             resting: Cell::new(false),
             error: Cell::default(),
-            waker: RefCell::new(None),
+            waker: Cell::new(None),
             peer: OnceCell::new(),
+            folded: None,
             proxied: OnceCell::new(),
             special: RefCell::new(None),
             counters: CountersCell::default(),
@@ -132,6 +166,15 @@ impl Info {
         }
     }
 
+    /// Attempts beyond the first.
+    pub(super) fn retries(&self) -> u32 {
+        self.retries.get().into()
+    }
+
+    pub(super) fn set_retries(&self, retries: u32) {
+        self.retries.set(u16::try_from(retries).unwrap_or(u16::MAX));
+    }
+
     /// Ends the session at its next step.
     pub(super) fn kill(&self) {
         self.killed.set(true);
@@ -147,10 +190,8 @@ impl Info {
 
     /// Has the task woken when the session is killed or nudged.
     pub(super) fn watch(&self, cx: &Context<'_>) {
-        let mut waker = self.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
-        }
+        let waker = self.waker.take().filter(|waker| waker.will_wake(cx.waker()));
+        self.waker.set(Some(waker.unwrap_or_else(|| cx.waker().clone())));
     }
 
     /// Forgets the task: it ends, the session does not.
@@ -188,9 +229,30 @@ impl Info {
             return facts;
         }
         self.peer.get_or_init(|| {
-            let (src, dst) = (self.conn().peer_addr(), self.conn().local_addr());
+            let ask = || (self.conn().peer_addr(), self.conn().local_addr());
+            let (src, dst) = self.folded.map_or_else(ask, Pair::addresses);
             Box::new(ConnFacts { src, dst, ..ConnFacts::default() })
         })
+    }
+
+    /// Source and destination, without making more of what was folded.
+    fn addresses(&self) -> (Addr, Addr) {
+        match self.folded {
+            Some(pair) if self.proxied.get().is_none() && self.shared().is_none() => pair.addresses(),
+            _ => {
+                let ConnFacts { src, dst, .. } = *self.conn_facts();
+                (src, dst)
+            }
+        }
+    }
+
+    /// Keeps what is known of the peer in less memory, where it fits.
+    fn fold_peer(&mut self) {
+        let Some(facts) = self.peer.take() else { return };
+        match Pair::of(&facts) {
+            Some(pair) => self.folded = Some(pair),
+            None => self.peer = OnceCell::from(facts),
+        }
     }
 
     /// Lets a PROXY header speak for the client. Once a connection.
@@ -201,7 +263,7 @@ impl Info {
 
     /// As the admin socket and the log show it.
     pub(super) fn row(&self, core: &Core) -> SessionRow {
-        let facts = self.conn_facts();
+        let (client, local) = self.addresses();
         SessionRow {
             id: self.id,
             generation: self.generation,
@@ -210,13 +272,13 @@ impl Info {
             bind: self.bind,
             backend: self.backend.get(),
             server: self.server.get(),
-            client: facts.src,
-            local: facts.dst,
+            client,
+            local,
             remote: self.server.get().map_or(Addr::Unknown, |server| core.address(server)),
             age_ms: rt::now().ms_since(self.started),
             queue_ms: self.timings.get().queue.ms().unwrap_or(0).into(),
             connect_ms: self.timings.get().connect.ms().unwrap_or(0).into(),
-            retries: self.retries.get(),
+            retries: self.retries(),
             bytes_in: self.bytes_in.get(),
             bytes_out: self.bytes_out.get(),
             phase: match self.phase.get() {
@@ -383,6 +445,20 @@ impl Session {
         shard.listeners[info.bind].enter(Stat::SessionsCur);
         let key = core.sessions.borrow_mut().insert(info.clone());
         Session { core, info, variables: RefCell::new(variables), key }
+    }
+
+    /// Takes less memory from now on, until somebody asks for more than its addresses: it is to be parked.
+    pub(super) fn fold(&mut self) {
+        if self.info.peer.get().is_none() {
+            return;
+        }
+        // The table of sessions holds it too, and has it back below.
+        let mut sessions = self.core.sessions.borrow_mut();
+        drop(sessions.remove(self.key));
+        if let Some(info) = Rc::get_mut(&mut self.info) {
+            info.fold_peer();
+        }
+        self.key = sessions.insert(self.info.clone());
     }
 
     /// Where it lives on in the newest generation: there, if its bind is still one in HTTP mode.
@@ -700,6 +776,5 @@ mod tests {
         );
         // Quiet ones leave their task (`proxy::lot`): this is what one takes that waits for its first request.
         assert!(bytes(run_http) <= 512, "an HTTP session takes {} bytes", bytes(run_http));
-        assert!(size_of::<Info>() <= 264, "{}", size_of::<Info>());
     }
 }

@@ -18,6 +18,7 @@ use super::mailbox::CoreWaker;
 use super::op::{Done, Keep, Reaped, Yields};
 use super::sys;
 use super::wheel::Wheel;
+use crate::base::chunks::Chunks;
 use crate::base::time::Now;
 
 /// Submission entries: what one turn queues under full load; beyond it the turn is split.
@@ -85,7 +86,7 @@ pub struct Activity {
 /// The ring of one core.
 pub(super) struct Ring {
     io: IoUring,
-    slots: Vec<Slot>,
+    slots: Chunks<Slot>,
     free: Vec<u32>,
     /// Entries that found the submission queue full, in order.
     backlog: VecDeque<squeue::Entry>,
@@ -113,7 +114,7 @@ pub(super) fn install(waker: Arc<CoreWaker>, buffers: u16) -> io::Result<()> {
     let now = sys::clock();
     let ring = Ring {
         io,
-        slots: Vec::new(),
+        slots: Chunks::default(),
         free: Vec::new(),
         backlog: VecDeque::new(),
         wheel: Wheel::new(now),

@@ -70,6 +70,35 @@ fn parked_connections_go_on_as_they_were() {
 }
 
 #[test]
+fn parked_connections_keep_their_addresses() {
+    let origin = origin();
+    let addresses = "%[src]:%[src_port]>%[dst]:%[dst_port]";
+    let rules = format!(r#"rules = [{{ set-header = {{ name = "X-Seen", value = "{addresses}" }} }}]"#);
+    let gate = http_gate(&origin, &rules, "", "");
+    let mut clients: Vec<Wire> = (0..CLIENTS).map(|_| gate.wire("fe")).collect();
+    let mut seen = Vec::new();
+    for round in 0..3 {
+        for (number, client) in clients.iter_mut().enumerate() {
+            let text = client.get("/").text();
+            if round == 0 {
+                seen.push(text);
+            } else {
+                assert_eq!(text, seen[number]);
+            }
+        }
+        until("all are parked", || parked(&gate) == CLIENTS.to_string());
+        let sessions = gate.ask("show sess");
+        for text in &seen {
+            let client = text.trim_start_matches("/ ").split('>').next().unwrap_or_default();
+            assert!(client.starts_with("127.0.0.1:"), "{client}");
+            assert!(sessions.contains(&format!("src={client} ")), "{client} in {sessions}");
+        }
+    }
+    drop(clients);
+    gate.finish();
+}
+
+#[test]
 fn parked_connections_end_when_their_time_is_over() {
     let origin = origin();
     let gate = http_gate(&origin, "timeout.http-keep-alive = \"400ms\"", "", "");
