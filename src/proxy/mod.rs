@@ -35,6 +35,7 @@ mod http_wait;
 mod idle;
 mod idle_share;
 mod idle_wait;
+mod info;
 mod input;
 pub mod listener;
 pub mod log;

@@ -18,8 +18,9 @@ use crate::policy::stick::{
 };
 use crate::proxy::core::{Core, CoreBase};
 use crate::proxy::facts::Message;
+use crate::proxy::info::Info;
 use crate::proxy::message::ToCore;
-use crate::proxy::session::{Info, Session};
+use crate::proxy::session::Session;
 use crate::rt;
 
 /// What one core tells the others of its tables, by the name of each: generations may number them differently.
