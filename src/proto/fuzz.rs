@@ -25,6 +25,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("h1_answers", h1_answers),
     ("h2_translation", h2_translation),
     ("h2_frames", h2_frames),
+    ("h2_server_frames", h2_server_frames),
 ];
 
 /// Translation of requests and trailers of HTTP/2.
@@ -35,6 +36,11 @@ pub fn h2_translation(data: &[u8]) {
 /// Connections of HTTP/2, frame by frame.
 pub fn h2_frames(data: &[u8]) {
     h2::frames(data);
+}
+
+/// The same of what servers send.
+pub fn h2_server_frames(data: &[u8]) {
+    h2::server_frames(data);
 }
 
 /// Checks that a parser never takes a decision back: once a prefix is complete or wrong, every longer input says the same.

@@ -565,15 +565,22 @@ impl Connection {
         Some(Request { key, fields })
     }
 
-    fn trailers(&mut self, key: Key, ends: bool, fields: Fields) {
+    /// The fields, if the stream was not reset; a peer that has reset it itself is told that it is closed.
+    pub(super) fn on_live(&mut self, key: Key, fields: Fields) -> Option<Fields> {
         let stream = self.streams.get(key);
-        if let Some(reset) = stream.reset {
-            let id = stream.id;
-            self.memory = fields;
-            if matches!(reset, Reset::Remote(_)) {
-                self.say_closed(id);
-            }
-        } else if stream.is_received {
+        let Some(reset) = stream.reset else { return Some(fields) };
+        let id = stream.id;
+        self.memory = fields;
+        if matches!(reset, Reset::Remote(_)) {
+            self.say_closed(id);
+        }
+        None
+    }
+
+    fn trailers(&mut self, key: Key, ends: bool, fields: Fields) {
+        let Some(fields) = self.on_live(key, fields) else { return };
+        let stream = self.streams.get(key);
+        if stream.is_received {
             self.stream_error(key, Code::STREAM_CLOSED);
         } else if !ends || fields.is_cut() || fields.iter().any(|(name, _)| name.starts_with(b":")) {
             // RFC 9113 8.1: trailers end their stream, and have no pseudo-header fields.

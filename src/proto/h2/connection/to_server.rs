@@ -118,15 +118,8 @@ impl Connection {
 
     /// A head of a response, which is complete.
     pub(super) fn response(&mut self, key: Key, ends: bool, fields: Fields) {
+        let Some(fields) = self.on_live(key, fields) else { return };
         let stream = self.streams.get(key);
-        if let Some(reset) = stream.reset {
-            let id = stream.id;
-            self.memory = fields;
-            if matches!(reset, Reset::Remote(_)) {
-                self.say_closed(id);
-            }
-            return;
-        }
         let status = status_of(&fields).filter(|_| !fields.is_cut());
         let length = length_of(&fields);
         let (Some(status), Ok(length)) = (status, length) else {
