@@ -189,7 +189,9 @@ impl Pump {
         loop {
             let step = self.decoder.step(&bytes[at..])?;
             let data_at = at + step.framing;
-            if step.trailer > 0 && self.keeps_trailers {
+            // A section that is nothing but its empty line needs no memory.
+            let is_empty_section = step.done && step.trailer <= "\r\n".len() && self.trailers.is_empty();
+            if step.trailer > 0 && self.keeps_trailers && !is_empty_section {
                 self.trailers.extend_from_slice(&bytes[data_at - step.trailer..data_at]);
             }
             let data = &bytes[data_at..data_at + step.data];
