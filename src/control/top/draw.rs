@@ -25,6 +25,9 @@ const COLUMNS: [(&str, u16, Option<Sort>); 10] = [
     ("W", 3, None),
 ];
 
+/// The least width of the name.
+const NAME_MIN: u16 = 16;
+
 const HELP: &str = " Up Down PgUp PgDn Home End   select a row
  s S        sort by the next or the previous column
  /          filter by a part of name or status; Esc forgets it
@@ -50,7 +53,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, screen: &Screen) {
         Constraint::Length(1),
     ];
     let [head, cores, table, detail, foot] = Layout::vertical(parts).areas(frame.area());
-    frame.render_widget(title(screen), head);
+    frame.render_widget(title(screen, head.width), head);
     frame.render_widget(loads(screen, cores.width), cores);
     let rows = screen.rows();
     let selected = screen.position(&rows);
@@ -68,19 +71,21 @@ pub(super) fn draw(frame: &mut Frame<'_>, screen: &Screen) {
     }
 }
 
-fn title(screen: &Screen) -> Line<'_> {
+/// Where there is no room for all of it, the time since the start is left out.
+fn title(screen: &Screen, width: u16) -> Line<'_> {
     let facts = &screen.facts;
-    Line::from(vec![
-        Span::from(facts.title.as_str()).bold(),
-        Span::from(format!(
-            "  up {}  conn {}  {} conn/s  {} req/s  {}B/s out",
-            facts.uptime,
-            facts.connections,
-            number(facts.connection_rate),
-            number(facts.request_rate),
-            bytes(facts.bytes_out)
-        )),
-    ])
+    let uptime = format!("  up {}", facts.uptime);
+    let numbers = format!(
+        "  conn {} ({}/s)  {} req/s  out {}B/s",
+        facts.connections,
+        number(facts.connection_rate),
+        number(facts.request_rate),
+        bytes(facts.bytes_out)
+    );
+    let all =
+        [facts.title.as_str(), &uptime, &numbers].iter().map(|text| text.chars().count()).sum::<usize>();
+    let uptime = if all <= usize::from(width) { uptime } else { String::new() };
+    Line::from(vec![Span::from(facts.title.as_str()).bold(), Span::from(uptime), Span::from(numbers)])
 }
 
 /// One bar for each core as far as they fit, and the busiest of all.
@@ -121,9 +126,11 @@ fn list(frame: &mut Frame<'_>, area: Rect, screen: &Screen, rows: &[&Row], selec
     let height = usize::from(area.height.saturating_sub(1));
     // Only what is seen becomes cells: thousands of servers cost nothing.
     let top = selected.saturating_sub(height.saturating_sub(1));
-    let shown = rows.iter().skip(top).take(height).map(|row| line(row, screen.sort == Sort::Order));
+    let others: u16 = COLUMNS.iter().map(|(_, width, _)| width + u16::from(*width > 0)).sum();
+    let room = usize::from(area.width.saturating_sub(others).max(NAME_MIN));
+    let shown = rows.iter().skip(top).take(height).map(|row| line(row, screen.sort == Sort::Order, room));
     let widths = COLUMNS.map(|(_, width, _)| match width {
-        0 => Constraint::Min(16),
+        0 => Constraint::Min(NAME_MIN),
         width => Constraint::Length(width),
     });
     let table = Table::new(shown, widths)
@@ -134,16 +141,17 @@ fn list(frame: &mut Frame<'_>, area: Rect, screen: &Screen, rows: &[&Row], selec
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-fn line(row: &Row, in_order: bool) -> Cells<'static> {
-    let server = if in_order {
-        format!("  {}", row.name.split_once('/').map_or("", |(_, s)| s))
-    } else {
-        row.name.clone()
-    };
+/// A row with a name in so many columns.
+fn line(row: &Row, in_order: bool, room: usize) -> Cells<'static> {
     let name = match row.what {
-        What::Frontend => format!("{} (frontend)", row.name),
-        What::Backend => row.name.clone(),
-        What::Server => server,
+        // Its status tells a frontend from a backend too.
+        What::Frontend if row.name.chars().count() + FRONTEND.len() <= room => {
+            format!("{}{FRONTEND}", row.name)
+        }
+        What::Server if in_order => {
+            format!("  {}", fit(row.name.split_once('/').map_or("", |(_, s)| s), room.saturating_sub(2)))
+        }
+        What::Frontend | What::Backend | What::Server => fit(&row.name, room),
     };
     let right = |text: String| Cell::from(Line::from(text).right_aligned());
     let alarm = |n: u64, style: Style| {
@@ -166,6 +174,19 @@ fn line(row: &Row, in_order: bool) -> Cells<'static> {
     ];
     let cells = Cells::new(cells);
     if row.what == What::Server { cells } else { cells.bold() }
+}
+
+const FRONTEND: &str = " (frontend)";
+
+/// A name in so many columns: what is in the middle of a long one is left out, for names of servers differ at the end.
+fn fit(name: &str, room: usize) -> String {
+    let len = name.chars().count();
+    if len <= room {
+        return name.to_owned();
+    }
+    let kept = room.saturating_sub(1);
+    let head = kept / 2;
+    name.chars().take(head).chain(['…']).chain(name.chars().skip(len - (kept - head))).collect()
 }
 
 /// The words say it too: colours only help.
@@ -447,6 +468,19 @@ mod tests {
         let rows = screen.rows();
         assert_eq!(rows[screen.position(&rows)].name, "web/app-03");
         assert_eq!(rows[0].name, "public", "most sessions first");
+    }
+
+    #[test]
+    fn long_names_keep_both_ends() {
+        for (name, room, shown) in [
+            ("web", 3, "web"),
+            ("api-v2-internal/a1", 17, "api-v2-i…ernal/a1"),
+            ("späte-bäcker", 7, "spä…ker"),
+            ("web", 1, "…"),
+            ("web", 0, "…"),
+        ] {
+            assert_eq!(fit(name, room), shown);
+        }
     }
 
     #[test]
