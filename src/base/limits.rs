@@ -222,6 +222,9 @@ pub const AUDIT_CHARS_MAX: usize = 512;
 /// Answers of the admin socket are written out once they reach this, before the next command of the line runs.
 pub const ADMIN_OUTPUT_BYTES: usize = 64 * 1024;
 
+/// Lines of `show stat` that the control core writes before other tasks have their turn: a quarter of a millisecond.
+pub const STATISTICS_LINES_A_TURN: usize = 64;
+
 /// Bytes of a long answer that the kernel holds at once for a client of an admin socket: the statistics of 6,000 servers. With
 /// it a client that does not read holds as much there as the answer took here.
 pub const ADMIN_HELD_BYTES_MAX: usize = 2 * 1024 * 1024;

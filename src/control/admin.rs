@@ -17,6 +17,7 @@ use crate::control::core::{Control, ControlBase};
 use crate::control::events::Level;
 use crate::control::gather;
 use crate::control::reload;
+use crate::control::statistics;
 use crate::control::takeover::{self, Legacy};
 use crate::control::target::Target;
 use crate::model::{AdminEndpoint, AdminLevel, AdminSocket, Model};
@@ -395,6 +396,7 @@ pub(super) async fn perform(control: &Rc<ControlBase>, conn: Option<&Conn>, job:
             let told = rows.iter().filter_map(|row| Some(info(&*generations.model(row.generation)?, row)));
             Outcome::Sessions(told.collect())
         }
+        Job::Statistics(asked) => Outcome::Text(statistics::text(control, &asked).await),
         Job::Stick(question) => Outcome::Stick(Box::new(gather::stick(control, *question).await)),
         Job::Settle => {
             // They answer in the order in which they were told.

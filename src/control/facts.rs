@@ -1,217 +1,31 @@
 //! Facts behind the statistics: what `show stat` and `show info` say beside what is counted.
 
-use std::rc::Rc;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use ahash::AHashMap;
-
-use crate::base::id::{BackendId, FrontendId, IdVec, ListenerId, ServerId};
+use crate::base::id::{BackendId, FrontendId, ListenerId, ServerId};
 use crate::base::limits::BUF_BYTES;
-use crate::base::time::Now;
 use crate::control::core::Control;
 use crate::control::servers::Report;
+use crate::control::statistics::refill;
 use crate::live::{AdminState, BindState, FrontendState};
-use crate::model::{BindAddress, Mode, ServerAddress};
+use crate::model::{BindAddress, ServerAddress};
 use crate::policy::admission::default_fullconn;
 use crate::policy::balance::{Algorithm, WEIGHT_SCALE};
 use crate::policy::health::{CheckStatus, State};
 use crate::rt;
-use crate::stats::collector::{Collector, Sums};
-use crate::stats::counters::{Backend, Frontend, Kind, Listener, Server};
-use crate::stats::history::{ObjectKey, Past};
-use crate::stats::latency::{Histograms, Laps, Latency, Window, summed_up};
 use crate::stats::process::CoreStat;
-use crate::stats::render::Filter;
+use crate::stats::render::push_number;
 use crate::stats::snapshot::{
-    BackendFacts, CheckFacts, Entry, Facts, FrontendFacts, ListenerFacts, ProcessFacts, ServerFacts, Snapshot,
+    BackendFacts, CheckFacts, FrontendFacts, ListenerFacts, ProcessFacts, ServerFacts,
 };
 use crate::stats::status::{Admin, CheckResult, Health, ListenStatus};
-use crate::stats::table::Object;
-use crate::stats::timers::Lap;
 
 /// The day of the version, as `show info` has it.
 const RELEASE_DATE: &str = "2026/11/21";
 
 impl Control {
-    /// The statistics of the lines that a filter may choose, with percentiles over a window of time.
-    pub(super) fn snapshot(&self, window: Window, wanted: &Filter) -> Snapshot {
-        self.snapshot_of(window, wanted, None)
-    }
-
-    fn snapshot_of(&self, window: Window, wanted: &Filter, past: Option<&Past>) -> Snapshot {
-        let mut entries = Vec::new();
-        self.each_entry(window, wanted, past, &mut |entry, _| entries.push(entry));
-        let sums = self.collector.borrow().process_sums();
-        Snapshot::new(rt::now(), self.process_facts(), sums, entries)
-    }
-
-    /// Hands out the lines that a filter may choose one by one, in their order: of thousands of servers not all are in memory at
-    /// once.
-    pub(super) fn each_entry(
-        &self,
-        window: Window,
-        wanted: &Filter,
-        past: Option<&Past>,
-        take: &mut dyn FnMut(Entry, Now),
-    ) {
-        let lines = self.lines(wanted);
-        if lines.is_empty() {
-            return;
-        }
-        let (laps, collector, now) = (self.percentiles(window), self.collector.borrow(), rt::now());
-        for (_, line) in lines {
-            take(self.entry(line, &laps, &collector, past), now);
-        }
-    }
-
-    /// The lines that a filter may choose, with what sorts them.
-    fn lines(&self, wanted: &Filter) -> Vec<((u32, u8, u32), Line)> {
-        let (model, mut lines) = (&self.model, Vec::new());
-        let mut add = |name: &str, line: Line, object, (iid, sid)| {
-            if wanted.chooses(object, (iid, name), sid) {
-                lines.push((Snapshot::order(object, iid, sid), line));
-            }
-        };
-        for (id, frontend) in model.frontends.iter() {
-            add(&frontend.name, Line::Frontend(id), Object::Frontend, (frontend.iid, 0));
-        }
-        for (id, bind) in model.binds.iter() {
-            let frontend = &model.frontends[bind.frontend];
-            add(&frontend.name, Line::Listener(id), Object::Listener, (frontend.iid, bind.sid));
-        }
-        for (id, backend) in model.backends.iter().filter(|(_, backend)| !backend.is_internal()) {
-            for server in backend.servers.iter() {
-                let numbers = (backend.iid, model.servers[server].sid);
-                add(&backend.name, Line::Server(server), Object::Server, numbers);
-            }
-            add(&backend.name, Line::Backend(id), Object::Backend, (backend.iid, 0));
-        }
-        lines.sort_by_key(|(order, _)| *order);
-        lines
-    }
-
-    fn entry(&self, line: Line, laps: &Percentiles, collector: &Collector, past: Option<&Past>) -> Entry {
-        let model = &self.model;
-        match line {
-            Line::Frontend(id) => {
-                let frontend = &model.frontends[id];
-                let facts = Facts::Frontend(self.frontend_facts(id));
-                let sums = sums::<Frontend>(collector, id, past);
-                entry(&frontend.name, "", (frontend.iid, 0, frontend.mode), facts, sums)
-            }
-            Line::Listener(id) => {
-                let (bind, frontend) = (&model.binds[id], &model.frontends[model.binds[id].frontend]);
-                let facts = Facts::Listener(self.listener_facts(id));
-                let numbers = (frontend.iid, bind.sid, frontend.mode);
-                entry(&frontend.name, &bind.name, numbers, facts, sums::<Listener>(collector, id, past))
-            }
-            Line::Server(id) => {
-                let (server, backend) = (&model.servers[id], &model.backends[model.servers[id].backend]);
-                let facts = Facts::Server(Box::new(self.server_facts(id)));
-                let numbers = (backend.iid, server.sid, backend.mode);
-                let latency = laps.servers.get(id).cloned().flatten();
-                let sums = sums::<Server>(collector, id, past);
-                Entry { latency, ..entry(&backend.name, &server.name, numbers, facts, sums) }
-            }
-            Line::Backend(id) => {
-                let backend = &model.backends[id];
-                let facts = Facts::Backend(self.backend_facts(id));
-                let latency = laps.backends.get(id).cloned().flatten();
-                let sums = sums::<Backend>(collector, id, past);
-                Entry { latency, ..entry(&backend.name, "", (backend.iid, 0, backend.mode), facts, sums) }
-            }
-        }
-    }
-
-    /// Adds this second to the history.
-    pub(super) fn note_history(&self, now: Now) {
-        let objects = self.collector.borrow().kept();
-        // Only the time that a frame is long is asked for, and most frames are a second long.
-        let mut known: [Option<AHashMap<ObjectKey, (u64, u64)>>; 3] = Default::default();
-        let mut history = self.history.borrow_mut();
-        for (place, (seconds, window)) in
-            known.iter_mut().zip([(1, None), (10, Some(Window::TenSeconds)), (60, Some(Window::Minute))])
-        {
-            if history.ends_frame(seconds) {
-                *place = Some(self.total_percentiles(window));
-            }
-        }
-        history.tick(now, &objects, |seconds, key| {
-            let at = [1, 10, 60].iter().position(|s| *s == seconds)?;
-            known[at].as_ref()?.get(&key).copied()
-        });
-    }
-
-    /// p50 and p99 of the total time, over a window or the last second.
-    fn total_percentiles(&self, window: Option<Window>) -> AHashMap<ObjectKey, (u64, u64)> {
-        let latency = self.latency.borrow();
-        let mut reader = window.map_or_else(|| latency.last_second(), |window| latency.window(window));
-        let (mut own, mut all) = (Histograms::default(), Histograms::default());
-        let mut found = AHashMap::new();
-        let total = |laps: Laps| (laps[Lap::Total as usize].p50.into(), laps[Lap::Total as usize].p99.into());
-        for (id, backend) in self.model.backends.iter() {
-            let mut any = false;
-            for server in backend.servers.iter() {
-                let row = self.cells.servers[server].row();
-                if reader.add(row, &mut [&mut own, &mut all]) {
-                    any = true;
-                    found.insert(ObjectKey::new(Object::Server, row), total(summed_up(&mut own)));
-                }
-            }
-            if any {
-                let key = ObjectKey::new(Object::Backend, self.cells.backends[id].row());
-                found.insert(key, total(summed_up(&mut all)));
-            }
-        }
-        found
-    }
-
-    /// All statistics as they were some time ago.
-    ///
-    /// # Errors
-    /// The history does not go back so far; how far it does.
-    pub(super) fn past(&self, ago: Duration, wanted: &Filter) -> Result<Snapshot, Duration> {
-        let now = rt::now();
-        let past = {
-            let history = self.history.borrow();
-            history.at(now - ago).ok_or_else(|| history.oldest(now))?
-        };
-        Ok(self.snapshot_of(Window::default(), wanted, Some(&past)))
-    }
-
-    /// Percentiles of all servers and backends that have any. They move with the ticks: whoever asks in between gets the same.
-    fn percentiles(&self, window: Window) -> Rc<Percentiles> {
-        let latency = self.latency.borrow();
-        let key = (window, latency.ticks());
-        let mut kept = self.percentiles.borrow_mut();
-        if let Some((of, percentiles)) = &*kept
-            && *of == key
-        {
-            return percentiles.clone();
-        }
-        let found = Rc::new(self.find_percentiles(&latency, window));
-        *kept = Some((key, found.clone()));
-        found
-    }
-
-    fn find_percentiles(&self, latency: &Latency, window: Window) -> Percentiles {
-        let mut reader = latency.window(window);
-        let (mut own, mut all) = (Histograms::default(), Histograms::default());
-        let mut found = Percentiles::default();
-        for backend in self.model.backends.values() {
-            let mut any = false;
-            for id in backend.servers.iter() {
-                let row = self.cells.servers[id].row();
-                let here = reader.add(row, &mut [&mut own, &mut all]);
-                any |= here;
-                found.servers.push(here.then(|| Box::new(summed_up(&mut own))));
-            }
-            found.backends.push(any.then(|| Box::new(summed_up(&mut all))));
-        }
-        found
-    }
-
     /// The facts about the process.
     pub(super) fn process_facts(&self) -> ProcessFacts {
         let global = &self.model.global;
@@ -262,7 +76,7 @@ impl Control {
         self.live.process.connections.limit().unwrap_or(self.process.budget.hard_maxconn)
     }
 
-    fn frontend_facts(&self, id: FrontendId) -> FrontendFacts {
+    pub(super) fn frontend_facts(&self, id: FrontendId) -> FrontendFacts {
         let live = &self.live.frontends[id];
         let status = match () {
             () if self.live.process.stopping.load(Ordering::Relaxed) => ListenStatus::Stop,
@@ -276,7 +90,7 @@ impl Control {
         FrontendFacts { status, limit, rate_limit: 0 }
     }
 
-    fn listener_facts(&self, id: ListenerId) -> ListenerFacts {
+    pub(super) fn listener_facts(&self, id: ListenerId) -> ListenerFacts {
         let (bind, live) = (&self.model.binds[id], &self.live.binds[id]);
         let paused = self.live.frontends[bind.frontend].state() == FrontendState::Paused;
         let status = match live.state() {
@@ -295,7 +109,7 @@ impl Control {
         ListenerFacts { status, limit, address: self.addresses.borrow()[id].clone(), protocol }
     }
 
-    fn backend_facts(&self, id: BackendId) -> BackendFacts {
+    pub(super) fn backend_facts(&self, id: BackendId) -> BackendFacts {
         let now = rt::now();
         let backend = &self.model.backends[id];
         let fullconn = backend.fullconn;
@@ -320,6 +134,11 @@ impl Control {
 
     /// The facts about one server.
     pub(super) fn server_facts(&self, id: ServerId) -> ServerFacts {
+        self.server_facts_in(id, ServerFacts::default())
+    }
+
+    /// The same, with texts in the room that those of another server had.
+    pub(super) fn server_facts_in(&self, id: ServerId, mut room: ServerFacts) -> ServerFacts {
         let now = rt::now();
         let (server, live) = (&self.model.servers[id], &self.live.servers[id]);
         let states = self.states.borrow();
@@ -340,13 +159,8 @@ impl Control {
             let now = health.state();
             Health::Checked { up: now != State::Down, stopping: now == State::NoLoad, level, rise, fall }
         });
-        let (ip, port) = match (&server.address, live.address()) {
-            (_, Some(address)) => (address.ip().to_string(), address.port()),
-            (ServerAddress::Ip(address), None) => (address.ip().to_string(), address.port()),
-            (ServerAddress::Name { port, .. }, None) => (String::new(), *port),
-            (ServerAddress::Unix(path), None) => (path.display().to_string(), 0),
-            (ServerAddress::Abstract(name), None) => (format!("abns@{name}"), 0),
-        };
+        let port = self.push_address(id, &mut room.ip);
+        let (agent_room, check_room) = (room.agent.map(|(agent, _)| agent), room.check);
         ServerFacts {
             admin,
             health,
@@ -361,59 +175,61 @@ impl Control {
             throttle_percent: state.slow.and_then(|slow| slow.throttle_percent(now)),
             tracked: server.track.map(|id| self.server_name(id)),
             agent: state.agent.as_ref().map(|agent| {
-                let facts = agent.last.as_ref().map(check_facts).unwrap_or_default();
+                let facts = check_facts(agent.last.as_ref(), agent_room);
                 (facts, agent.health.state() != State::Down)
             }),
-            check: state
-                .health
-                .as_ref()
-                .map(|_| state.last_check.as_ref().map(check_facts).unwrap_or_default()),
-            ip,
+            check: state.health.as_ref().map(|_| check_facts(state.last_check.as_ref(), check_room)),
+            ip: room.ip,
             port,
-            fqdn: state.aims.host(server).map(|(host, _)| host.to_owned()),
+            fqdn: refilled(room.fqdn, state.aims.host(server).map(|(host, _)| host)),
             check_at: server.check.as_ref().map(|check| state.aims.check(check)).unwrap_or_default(),
             agent_at: server.agent.as_ref().map_or((None, None), |agent| {
                 let (ip, port) = state.aims.agent(agent);
                 (ip, Some(port))
             }),
-            cookie: server.http.cookie.clone(),
+            cookie: refilled(room.cookie, server.http.cookie.as_deref()),
             disabled: server.disabled,
             tls: server.tls.is_some(),
             asked: (state.checks_enabled, state.agent.as_ref().is_some_and(|agent| agent.enabled)),
         }
     }
-}
 
-/// Sums now, or as they were.
-fn sums<K: Kind>(collector: &Collector, id: K::Id, past: Option<&Past>) -> Sums {
-    match past {
-        None => collector.sums::<K>(id),
-        Some(past) => collector.past_sums::<K>(id, past),
+    /// Writes the address of a server without its port, and returns that.
+    fn push_address(&self, id: ServerId, room: &mut String) -> u16 {
+        room.clear();
+        let mut say = |text: std::fmt::Arguments<'_>| {
+            // Writing to a String cannot fail.
+            let _ = room.write_fmt(text);
+        };
+        let (ip, port) = match (&self.model.servers[id].address, self.live.servers[id].address()) {
+            (_, Some(address)) => (address.ip(), address.port()),
+            (ServerAddress::Ip(address), None) => (address.ip(), address.port()),
+            (ServerAddress::Name { port, .. }, None) => return *port,
+            (ServerAddress::Unix(path), None) => {
+                say(format_args!("{}", path.display()));
+                return 0;
+            }
+            (ServerAddress::Abstract(name), None) => {
+                say(format_args!("abns@{name}"));
+                return 0;
+            }
+        };
+        match ip {
+            IpAddr::V4(ip) => push_ipv4(room, ip),
+            IpAddr::V6(ip) => say(format_args!("{ip}")),
+        }
+        port
     }
 }
 
-/// Names a line of `show stat`.
-#[derive(Clone, Copy)]
-enum Line {
-    Frontend(FrontendId),
-    Listener(ListenerId),
-    Server(ServerId),
-    Backend(BackendId),
-}
-
-/// Percentiles with the window and the tick they belong to.
-pub(super) type KeptPercentiles = Option<((Window, u64), Rc<Percentiles>)>;
-
-/// Percentiles of what has some.
-#[derive(Default)]
-pub(super) struct Percentiles {
-    servers: IdVec<ServerId, Option<Box<Laps>>>,
-    backends: IdVec<BackendId, Option<Box<Laps>>>,
-}
-
-fn entry(proxy: &str, name: &str, (iid, sid, mode): (u32, u32, Mode), facts: Facts, sums: Sums) -> Entry {
-    let http = mode == Mode::Http;
-    Entry { proxy: proxy.to_owned(), name: name.to_owned(), iid, sid, http, facts, sums, latency: None }
+/// Dotted decimal. Formatting was a tenth of the time of a line.
+fn push_ipv4(out: &mut String, ip: Ipv4Addr) {
+    for (at, octet) in ip.octets().into_iter().enumerate() {
+        if at > 0 {
+            out.push('.');
+        }
+        push_number(out, octet.into());
+    }
 }
 
 /// A weight in whole units, as HAProxy shows it: rounded up, so that only a weight of 0 shows as 0.
@@ -432,13 +248,28 @@ fn algorithm(algorithm: Algorithm) -> &'static str {
     }
 }
 
-fn check_facts(report: &Report) -> CheckFacts {
-    CheckFacts {
-        result: result(report.status),
-        last: report.info.clone(),
-        code: report.code.map(u32::from),
-        duration: report.duration,
+/// What was seen last, in the room of what another server's check saw.
+fn check_facts(report: Option<&Report>, room: Option<CheckFacts>) -> CheckFacts {
+    let mut last = room.map(|room| room.last).unwrap_or_default();
+    refill(&mut last, report.map_or("", |report| &report.info));
+    match report {
+        None => CheckFacts { last, ..CheckFacts::default() },
+        Some(report) => CheckFacts {
+            result: result(report.status),
+            last,
+            code: report.code.map(u32::from),
+            duration: report.duration,
+        },
     }
+}
+
+/// A text, if there is one, in the room of another.
+fn refilled(room: Option<String>, text: Option<&str>) -> Option<String> {
+    text.map(|text| {
+        let mut room = room.unwrap_or_default();
+        refill(&mut room, text);
+        room
+    })
 }
 
 /// The result in the vocabulary of the statistics.

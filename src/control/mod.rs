@@ -49,6 +49,7 @@ mod sandbox;
 mod script;
 mod servers;
 mod state;
+mod statistics;
 mod stop;
 mod takeover;
 mod target;

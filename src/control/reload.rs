@@ -29,6 +29,8 @@ use crate::proxy::core::Generation;
 use crate::proxy::message::ToCore;
 use crate::rt;
 use crate::stats::counters::{Origins, Shard};
+use crate::stats::history::ObjectKey;
+use crate::stats::table::Object;
 use crate::tls;
 
 /// Reads a configuration on its own thread.
@@ -482,7 +484,7 @@ fn commit(
     let copies = base.cores.len() as u64 + 1;
     base.generations.borrow_mut().note_memory(number, copies * copy_bytes);
     base.collector.borrow_mut().reload(shards, origins);
-    forget_durations(base, &before.model, origins);
+    forget_gone(base, &before.model, origins);
     let control = base.switch(view);
     base.certificates.reset();
     base.ocsp.hurry();
@@ -496,20 +498,20 @@ fn commit(
     control
 }
 
-/// Durations of servers that are gone: their rows are never used again, and nobody can ask for them.
-fn forget_durations(base: &ControlBase, old: &Model, origins: &Origins) {
-    if origins.servers.values().flatten().count() == old.servers.len() {
+/// Durations and history of what is gone: their rows are never used again, and nobody can ask for them.
+fn forget_gone(base: &ControlBase, old: &Model, origins: &Origins) {
+    let stays = [
+        origins.frontends.values().flatten().count() == old.frontends.len(),
+        origins.backends.values().flatten().count() == old.backends.len(),
+        origins.servers.values().flatten().count() == old.servers.len(),
+        origins.listeners.values().flatten().count() == old.binds.len(),
+    ];
+    if stays.iter().all(|all| *all) {
         return;
     }
-    let collector = base.collector.borrow();
-    let rows: AHashSet<u32> = collector
-        .shards()
-        .first()
-        .into_iter()
-        .flat_map(|shard| shard.servers.values())
-        .map(|c| c.row())
-        .collect();
-    base.latency.borrow_mut().retain(|row| rows.contains(&row));
+    let known: AHashSet<ObjectKey> = base.collector.borrow().keys().collect();
+    base.latency.borrow_mut().retain(|row| known.contains(&ObjectKey::new(Object::Server, row)));
+    base.history.borrow_mut().retain(|key| known.contains(&key));
 }
 
 /// Limits of the process that are others now; what an administrator set in their place comes back after this.

@@ -28,7 +28,7 @@ use crate::stats::history::{ObjectKey, Point};
 use crate::stats::latency::{Laps, Window, summed_up};
 use crate::stats::process::{CORE_CELLS, CORE_TABLE};
 use crate::stats::render::Filter;
-use crate::stats::snapshot::{Entry, ProcessFacts, ServerFacts, Snapshot};
+use crate::stats::snapshot::{ProcessFacts, ServerFacts, Snapshot};
 use crate::stats::status::Admin;
 use crate::stats::table::Object;
 use crate::tls;
@@ -58,14 +58,6 @@ impl AdminTarget for Target {
 
     fn snapshot(&self, window: Window, wanted: &Filter) -> Snapshot {
         self.control.snapshot(window, wanted)
-    }
-
-    fn each_entry(&self, window: Window, wanted: &Filter, take: &mut dyn FnMut(Entry, Now)) {
-        self.control.each_entry(window, wanted, None, take);
-    }
-
-    fn past(&self, ago: Duration, wanted: &Filter) -> Result<Snapshot, Duration> {
-        self.control.past(ago, wanted)
     }
 
     fn series(&self, whose: Whose, ago: Duration) -> Vec<(Duration, Point)> {

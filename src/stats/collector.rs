@@ -4,21 +4,15 @@
 //! `clear counters` cannot write the cores' cells, so it remembers where the counters stood.
 
 use std::array;
-use std::sync::LazyLock;
-use std::sync::atomic::Ordering::Relaxed;
 
 use crate::base::id::{Id, IdVec};
 use crate::base::time::Now;
 use crate::stats::counters::{self, Backend, Frontend, Kind, Listener, Origins, Server, Shard};
 use crate::stats::history::{self, ObjectKey, Past, Values};
 use crate::stats::process::{CORE_CELLS, CORE_TABLE, CoreStat};
-use crate::stats::table::{Object, Row, Stat, Store, TABLE, cell_index};
-
-/// Samples that HAProxy's time averages look back on.
-const AVERAGE_WINDOW: u64 = 1024;
-
-/// The durations with a moving average.
-const TIMES: [Stat; 4] = [Stat::QueueTime, Stat::ConnectTime, Stat::ResponseTime, Stat::TotalTime];
+use crate::stats::series::{Rate, Reading, Series, TIMES};
+use crate::stats::sums::{self, Sums, level};
+use crate::stats::table::{Object, Stat, Store, TABLE};
 
 /// Reads the shards of all cores.
 #[derive(Debug)]
@@ -32,24 +26,6 @@ pub struct Collector {
     ticked: Now,
 }
 
-/// What is remembered about one object.
-#[derive(Clone, Debug, Default)]
-struct Series {
-    sessions: Rate,
-    connections: Rate,
-    requests: Rate,
-    /// Highest sampled sum over cores.
-    sessions_max: u64,
-    queue_max: u64,
-    times: [Average; TIMES.len()],
-    last_session: Option<Now>,
-    /// Counters at the last `clear counters all`, by row; empty: never cleared.
-    baseline: Vec<u64>,
-}
-
-/// What the collector keeps of an object beside its cells, in bytes.
-pub(crate) const SERIES_BYTES: usize = size_of::<Series>();
-
 #[derive(Clone, Debug, Default)]
 struct ProcessSeries {
     connections: Rate,
@@ -60,117 +36,6 @@ struct ProcessSeries {
     bytes_out: Rate,
     idle_ns: u64,
     idle_percent: u64,
-}
-
-/// Events per second, from a counter that wraps.
-#[derive(Clone, Copy, Debug, Default)]
-struct Rate {
-    last: u64,
-    now: u64,
-    max: u64,
-}
-
-impl Rate {
-    fn tick(&mut self, count: u64, elapsed_ns: u64) {
-        let events = count.wrapping_sub(self.last);
-        let per_second =
-            (u128::from(events) * 1_000_000_000 + u128::from(elapsed_ns) / 2) / u128::from(elapsed_ns);
-        self.last = count;
-        self.now = u64::try_from(per_second).unwrap_or(u64::MAX);
-        self.max = self.max.max(self.now);
-    }
-}
-
-/// The mean of about the last [`AVERAGE_WINDOW`] samples.
-#[derive(Clone, Copy, Debug, Default)]
-struct Average {
-    total_us: u64,
-    samples: u64,
-    mean_us: u64,
-}
-
-impl Average {
-    fn tick(&mut self, total_us: u64, samples: u64) {
-        let new = samples.wrapping_sub(self.samples);
-        if new == 0 {
-            return;
-        }
-        let window = samples.clamp(new, AVERAGE_WINDOW.max(new));
-        let old_us = u128::from(self.mean_us) * u128::from(window - new);
-        let mean_us = (old_us + u128::from(total_us.wrapping_sub(self.total_us))) / u128::from(window);
-        self.mean_us = u64::try_from(mean_us).unwrap_or(u64::MAX);
-        (self.total_us, self.samples) = (total_us, samples);
-    }
-
-    fn ms(&self) -> u64 {
-        (self.mean_us + 500) / 1000
-    }
-}
-
-/// All numbers of one object that come from counting.
-#[derive(Clone, Debug)]
-pub struct Sums {
-    object: Object,
-    rows: Vec<u64>,
-    /// When the last session was assigned, as seen by the once-a-second tick.
-    pub last_session: Option<Now>,
-    /// They are of a former time: only what the history keeps has a value.
-    pub is_past: bool,
-}
-
-impl Sums {
-    /// The value of a row that is counted or derived from counts; `None`: the row is a fact, or no row of this object.
-    pub fn get(&self, stat: Stat) -> Option<u64> {
-        let is_there = match self.is_past {
-            true => is_kept(stat) && stat.row().objects.contains(self.object),
-            false => has_sum(self.object, stat),
-        };
-        is_there.then(|| self.rows[stat as usize])
-    }
-
-    /// The values of all rows, by column; those without a sum mean nothing.
-    pub(super) fn rows(&self) -> &[u64] {
-        &self.rows
-    }
-}
-
-/// Rows that [`Collector::past_sums`] fills in.
-fn is_kept(stat: Stat) -> bool {
-    history::position(stat).is_some() || matches!(stat, Stat::Rate | Stat::RequestRate | Stat::ConnectionRate)
-}
-
-/// Whether [`Collector::sums`] fills a row in for this kind of object.
-pub(super) fn has_sum(object: Object, stat: Stat) -> bool {
-    static HAS: [[bool; TABLE.len()]; 4] = {
-        let mut all = [[false; TABLE.len()]; 4];
-        let mut o = 0;
-        while o < all.len() {
-            let mut i = 0;
-            while i < TABLE.len() {
-                all[o][i] = TABLE[i].objects.contains(Object::ALL[o]) && is_counted(&TABLE[i]);
-                i += 1;
-            }
-            o += 1;
-        }
-        all
-    };
-    HAS[object as usize][stat as usize]
-}
-
-/// Rows that [`Collector::sums`] fills in.
-const fn is_counted(row: &Row) -> bool {
-    use Stat as S;
-    !matches!(row.store, Store::Derived)
-        || matches!(
-            row.stat,
-            S::Rate
-                | S::RateMax
-                | S::RequestRate
-                | S::RequestRateMax
-                | S::ConnectionRate
-                | S::ConnectionRateMax
-                | S::UsedConnections
-        )
 }
 
 /// All numbers of the process that come from counting.
@@ -264,30 +129,33 @@ impl Collector {
         self.process.idle_ns = idle_ns;
     }
 
-    /// Reads only the few cells it needs, so that the tick hardly disturbs the cores' caches.
     fn tick_objects<K: Kind>(&mut self, now: Now, elapsed_ns: u64) {
         let mut all = std::mem::take(&mut self.series[K::OBJECT as usize]);
         for (index, series) in all.iter_mut().enumerate() {
             let id = K::Id::from_index(index);
-            let sum = |stat: Stat| stat.row().objects.contains(K::OBJECT).then(|| self.sum::<K>(id, stat));
-            let sessions = sum(Stat::SessionsTotal).unwrap_or(0);
-            if sessions != series.sessions.last {
-                series.last_session = Some(now);
-            }
-            series.sessions.tick(sessions, elapsed_ns);
-            series.connections.tick(sum(Stat::Connections).unwrap_or(0), elapsed_ns);
-            series.requests.tick(sum(Stat::Requests).unwrap_or(0), elapsed_ns);
-            series.sessions_max = series.sessions_max.max(level(sum(Stat::SessionsCur).unwrap_or(0)));
-            series.queue_max = series.queue_max.max(level(sum(Stat::QueueCur).unwrap_or(0)));
-            for (stat, average) in TIMES.into_iter().zip(&mut series.times) {
-                if let Some(total_us) = sum(stat) {
-                    let samples =
-                        self.cells::<K>(id).fold(0u64, |n, cells| n.wrapping_add(cells.samples(stat)));
-                    average.tick(total_us, samples);
-                }
+            // First: what happens while the rest is read is the next tick's too.
+            let fingerprint =
+                self.cells::<K>(id).fold(0u64, |sum, cells| sum.wrapping_add(cells.fingerprint()));
+            if series.stirs(fingerprint) {
+                series.tick(now, elapsed_ns, &self.read::<K>(id));
             }
         }
         self.series[K::OBJECT as usize] = all;
+    }
+
+    fn read<K: Kind>(&self, id: K::Id) -> Reading {
+        let stores = |stat: Stat| stat.row().objects.contains(K::OBJECT);
+        let sum = |stat: Stat| if stores(stat) { self.sum::<K>(id, stat) } else { 0 };
+        let samples =
+            |stat: Stat| self.cells::<K>(id).fold(0u64, |n, cells| n.wrapping_add(cells.samples(stat)));
+        Reading {
+            sessions: sum(Stat::SessionsTotal),
+            connections: sum(Stat::Connections),
+            requests: sum(Stat::Requests),
+            sessions_now: level(sum(Stat::SessionsCur)),
+            queue_now: level(sum(Stat::QueueCur)),
+            times: TIMES.map(|stat| if stores(stat) { (sum(stat), samples(stat)) } else { (0, 0) }),
+        }
     }
 
     /// `clear counters`: forgets maxima, and with `all` starts every counter from zero.
@@ -308,10 +176,13 @@ impl Collector {
             for row in TABLE.iter().filter(|r| r.store == Store::Max && r.objects.contains(K::OBJECT)) {
                 self.cells::<K>(id).for_each(|cells| cells.clear_max(row.stat));
             }
-            let baseline = if all { Some(self.raw_rows::<K>(id)) } else { None };
+            let baseline = all.then(|| {
+                let mut rows = vec![0; TABLE.len()];
+                self.raw_rows::<K>(id, &mut rows);
+                rows
+            });
             let series = &mut self.series[K::OBJECT as usize][index];
-            (series.sessions_max, series.queue_max) = (0, 0);
-            (series.sessions.max, series.connections.max, series.requests.max) = (0, 0, 0);
+            series.forget_maxima();
             if let Some(baseline) = baseline {
                 series.baseline = baseline;
             }
@@ -330,8 +201,17 @@ impl Collector {
 
     /// The numbers of one object, over all cores.
     pub fn sums<K: Kind>(&self, id: K::Id) -> Sums {
+        let mut sums = Sums::nothing();
+        self.sum_up::<K>(id, &mut sums);
+        sums
+    }
+
+    /// The same in place of what was there: whoever goes through thousands of objects needs room for one.
+    pub fn sum_up<K: Kind>(&self, id: K::Id, sums: &mut Sums) {
         let series = &self.series[K::OBJECT as usize][id.index()];
-        let mut rows = self.raw_rows::<K>(id);
+        (sums.object, sums.last_session, sums.is_past) = (K::OBJECT, series.last_session, false);
+        let rows = &mut sums.rows[..];
+        self.raw_rows::<K>(id, rows);
         if !series.baseline.is_empty() {
             for row in TABLE.iter().filter(|row| row.store == Store::Count) {
                 let baseline = series.baseline.get(row.stat as usize).copied().unwrap_or(0);
@@ -340,9 +220,7 @@ impl Collector {
             }
         }
         let mut set = |stat: Stat, value: u64| rows[stat as usize] = value;
-        for (stat, average) in TIMES.into_iter().zip(&series.times) {
-            set(stat, average.ms());
-        }
+        series.averages().for_each(|(stat, ms)| set(stat, ms));
         set(Stat::Rate, series.sessions.now);
         set(Stat::RateMax, series.sessions.max);
         set(Stat::RequestRate, series.requests.now);
@@ -359,10 +237,9 @@ impl Collector {
         ] {
             rows[max as usize] = rows[max as usize].max(sampled).max(rows[now as usize]);
         }
-        Sums { object: K::OBJECT, rows, last_session: series.last_session, is_past: false }
     }
 
-    /// What the history keeps of every object, in the order of their keys.
+    /// What the history keeps of every object that did something lately, in the order of their keys.
     pub fn kept(&self) -> Vec<(ObjectKey, Values)> {
         let mut all = Vec::new();
         self.kept_of::<Frontend>(&mut all);
@@ -373,8 +250,20 @@ impl Collector {
         all
     }
 
+    /// The keys of all objects.
+    pub fn keys(&self) -> impl Iterator<Item = ObjectKey> {
+        fn of<K: Kind>(shard: &Shard) -> impl Iterator<Item = ObjectKey> {
+            K::of(shard).values().map(|cells| ObjectKey::new(K::OBJECT, cells.row()))
+        }
+        self.shards.first().into_iter().flat_map(|shard| {
+            let proxies = of::<Frontend>(shard).chain(of::<Backend>(shard));
+            proxies.chain(of::<Server>(shard)).chain(of::<Listener>(shard))
+        })
+    }
+
     fn kept_of<K: Kind>(&self, all: &mut Vec<(ObjectKey, Values)>) {
-        for index in 0..self.count::<K>() {
+        let series = self.series[K::OBJECT as usize].iter().enumerate();
+        for (index, _) in series.filter(|(_, series)| series.is_told()) {
             let id = K::Id::from_index(index);
             let Some(row) = self.cells::<K>(id).next().map(counters::Cells::row) else { continue };
             let mut values = Values::default();
@@ -393,24 +282,18 @@ impl Collector {
     }
 
     /// The numbers of one object as they were; what the history does not keep has no value.
-    pub fn past_sums<K: Kind>(&self, id: K::Id, past: &Past) -> Sums {
-        let mut sums = self.sums::<K>(id);
+    pub fn past_sum_up<K: Kind>(&self, id: K::Id, past: &Past, sums: &mut Sums) {
+        self.sum_up::<K>(id, sums);
         let row = self.cells::<K>(id).next().map_or(0, counters::Cells::row);
         let then = past.row(ObjectKey::new(K::OBJECT, row));
         let baseline = &self.series[K::OBJECT as usize][id.index()].baseline;
-        for (stat, counter) in history::COUNTERS.into_iter().zip(then.counters) {
-            // After a `clear counters` there was less before it than what it took away.
-            let cleared = baseline.get(stat as usize).copied().unwrap_or(0);
-            sums.rows[stat as usize] = counter.saturating_sub(cleared);
-        }
-        for (stat, value) in history::LEVELS.into_iter().zip(&then.frame[history::COUNTERS.len()..]) {
-            sums.rows[stat as usize] = *value;
-        }
-        let rate = |stat: Stat| history::position(stat).map_or(0, |at| then.frame[at] / past.seconds.max(1));
-        sums.rows[Stat::Rate as usize] = rate(Stat::SessionsTotal);
-        sums.rows[Stat::RequestRate as usize] = rate(Stat::Requests);
-        sums.rows[Stat::ConnectionRate as usize] = rate(Stat::Connections);
-        sums.is_past = true;
+        sums.go_back(&then, past.seconds, baseline);
+    }
+
+    /// The same as [`Collector::past_sum_up`], for one object alone.
+    pub fn past_sums<K: Kind>(&self, id: K::Id, past: &Past) -> Sums {
+        let mut sums = Sums::nothing();
+        self.past_sum_up::<K>(id, past, &mut sums);
         sums
     }
 
@@ -453,54 +336,9 @@ impl Collector {
     }
 
     /// All stored rows over all cores, levels clamped, nothing subtracted; rows without cell are 0.
-    fn raw_rows<K: Kind>(&self, id: K::Id) -> Vec<u64> {
-        let mut rows = vec![0_u64; TABLE.len()];
-        let stored = &STORED[K::OBJECT as usize];
-        for cells in self.cells::<K>(id) {
-            let block = cells.block();
-            for (stat, cell) in &stored.sums {
-                let all = &mut rows[*stat as usize];
-                *all = all.wrapping_add(block[*cell].load(Relaxed));
-            }
-            for (stat, cell) in &stored.maxima {
-                let all = &mut rows[*stat as usize];
-                *all = block[*cell].load(Relaxed).max(*all);
-            }
-        }
-        for stat in &stored.levels {
-            let sum = &mut rows[*stat as usize];
-            *sum = level(*sum);
-        }
-        rows
+    fn raw_rows<K: Kind>(&self, id: K::Id, rows: &mut [u64]) {
+        sums::fill(K::OBJECT, self.cells::<K>(id).map(counters::Cells::block), rows);
     }
-}
-
-/// The rows that a kind of object stores, with their cells. Most rows of the table are stored by some kinds alone, or by none.
-struct Stored {
-    /// Counters and levels.
-    sums: Vec<(Stat, usize)>,
-    maxima: Vec<(Stat, usize)>,
-    levels: Vec<Stat>,
-}
-
-static STORED: LazyLock<[Stored; 4]> = LazyLock::new(|| {
-    Object::ALL.map(|object| {
-        let stored = |is: fn(Store) -> bool| {
-            TABLE.iter().filter(move |row| row.objects.contains(object) && is(row.store)).map(|row| row.stat)
-        };
-        let cells = |is| stored(is).map(|stat| (stat, cell_index(object, stat))).collect();
-        Stored {
-            sums: cells(|store| !matches!(store, Store::Derived | Store::Max)),
-            maxima: cells(|store| store == Store::Max),
-            levels: stored(|store| store == Store::Level).collect(),
-        }
-    })
-});
-
-/// A sum of levels. It can be negative for a moment, when one core's part was read before and the other's after a
-/// hand-over.
-fn level(sum: u64) -> u64 {
-    u64::try_from(sum.cast_signed()).unwrap_or(0)
 }
 
 fn clamp(core_row: usize, value: u64) -> u64 {
@@ -512,6 +350,7 @@ mod tests {
     use super::*;
     use crate::base::id::{FrontendId, ServerId};
     use crate::stats::counters::Sizes;
+    use crate::stats::history::FRAME_SECONDS_MAX;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -649,6 +488,68 @@ mod tests {
         shards[2].core.add(CoreStat::IdleNs, SECOND);
         collector.tick(Now(SECOND));
         assert_eq!(collector.process_sums().idle_percent, 75);
+    }
+
+    #[test]
+    fn what_does_nothing_is_passed_over_once_its_rates_are_zero_and_all_is_told() {
+        let (shards, mut collector) = cores(2);
+        let told = |collector: &Collector| {
+            collector.kept().iter().map(|(key, values)| (*key, values[0])).collect::<Vec<_>>()
+        };
+        let key = ObjectKey::new(Object::Server, 0);
+        let mut second = 0;
+        let mut tick = |collector: &mut Collector| {
+            second += 1;
+            collector.tick(Now(second * SECOND));
+        };
+        tick(&mut collector);
+        assert_eq!(told(&collector), [], "it never did anything");
+        shards[1].servers[ServerId(0)].add(Stat::SessionsTotal, 5);
+        tick(&mut collector);
+        assert_eq!((server(&collector, Stat::Rate), told(&collector)), (5, vec![(key, 5)]));
+        tick(&mut collector);
+        assert_eq!((server(&collector, Stat::Rate), server(&collector, Stat::RateMax)), (0, 5));
+        for _ in 2..FRAME_SECONDS_MAX {
+            assert_eq!(told(&collector), [(key, 5)], "a frame of a minute may begin at any time");
+            tick(&mut collector);
+        }
+        tick(&mut collector);
+        assert_eq!(told(&collector), []);
+        assert_eq!((server(&collector, Stat::SessionsTotal), server(&collector, Stat::Rate)), (5, 0));
+        assert_eq!(collector.sums::<Server>(ServerId(0)).last_session, Some(Now(2 * SECOND)));
+        shards[0].servers[ServerId(0)].count(Stat::SessionsTotal);
+        tick(&mut collector);
+        assert_eq!((server(&collector, Stat::Rate), told(&collector)), (1, vec![(key, 6)]));
+    }
+
+    #[test]
+    fn what_is_in_use_is_told_for_as_long_as_it_is_and_sampled_after_a_clear() {
+        let (shards, mut collector) = cores(1);
+        shards[0].servers[ServerId(0)].enter(Stat::SessionsCur);
+        for second in 1..200 {
+            collector.tick(Now(second * SECOND));
+            assert_eq!(collector.kept().len(), 1, "{second}");
+        }
+        collector.clear(false);
+        collector.tick(Now(200 * SECOND));
+        shards[0].servers[ServerId(0)].leave(Stat::SessionsCur);
+        collector.tick(Now(201 * SECOND));
+        assert_eq!((server(&collector, Stat::SessionsCur), server(&collector, Stat::SessionsMax)), (0, 1));
+    }
+
+    #[test]
+    fn changes_that_add_up_to_nothing_are_seen() {
+        let (shards, mut collector) = cores(1);
+        let cells = &shards[0].servers[ServerId(0)];
+        cells.enter(Stat::SessionsCur);
+        (1..=200).for_each(|second| collector.tick(Now(second * SECOND)));
+        cells.leave(Stat::SessionsCur);
+        cells.count(Stat::ClientAborts);
+        collector.tick(Now(201 * SECOND));
+        (0..4).for_each(|_| cells.enter(Stat::QueueCur));
+        collector.tick(Now(202 * SECOND));
+        assert_eq!(server(&collector, Stat::QueueMax), 4);
+        assert_eq!(collector.kept().len(), 1);
     }
 
     #[test]

@@ -191,6 +191,13 @@ impl<K: Kind> Cells<K> {
         self.block.as_ref()
     }
 
+    /// One number for all cells: another one when cells have changed, unless the changes cancel each other out to the last of 64
+    /// bits. 0: nothing was counted.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let cells = self.block.as_ref().iter().zip(&WEIGHTS);
+        cells.fold(0, |sum, (cell, weight)| sum.wrapping_add(cell.load(Relaxed).wrapping_mul(*weight)))
+    }
+
     /// Forgets a maximum. The one write that comes from the control core (`clear counters`): if the owner stores a new
     /// maximum at the same time, either order leaves a value that was true after the clear began.
     pub(crate) fn clear_max(&self, stat: Stat) {
@@ -198,6 +205,28 @@ impl<K: Kind> Cells<K> {
         self.cell(stat).store(0, Relaxed);
     }
 }
+
+/// What cells weigh in a fingerprint: odd numbers without a pattern, so that no sum of small multiples of some is zero.
+static WEIGHTS: [u64; WEIGHTS_LEN] = {
+    let (mut weights, mut state, mut i) = ([0; WEIGHTS_LEN], 0u64, 0);
+    while i < weights.len() {
+        // SplitMix64.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        weights[i] = (z ^ z >> 31) | 1;
+        i += 1;
+    }
+    weights
+};
+const WEIGHTS_LEN: usize = 128;
+const _: () = {
+    let mut o = 0;
+    while o < Object::ALL.len() {
+        assert!(cell_count(Object::ALL[o]) < WEIGHTS_LEN, "every cell has a weight");
+        o += 1;
+    }
+};
 
 /// Whether an object of this kind stores the row.
 fn has_cell(object: Object, stat: Stat) -> bool {

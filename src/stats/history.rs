@@ -60,6 +60,10 @@ impl ObjectKey {
 /// Seconds of a frame, and how many frames there are, from fine to coarse. Each is a multiple of the one before.
 const PLAN: [(u64, usize); 3] = [(1, 600), (10, 720), (60, 1440)];
 
+/// Seconds of the longest frame: for so long a change has to be told.
+pub(super) const FRAME_SECONDS_MAX: u32 = 60;
+const _: () = assert!(PLAN[PLAN.len() - 1].0 == FRAME_SECONDS_MAX as u64);
+
 /// The last day.
 #[derive(Debug, Default)]
 pub struct History {
@@ -126,8 +130,8 @@ pub struct Point {
 }
 
 impl History {
-    /// Once a second, with all objects in the order of their keys: counters and levels as they are. `percentiles` gives the
-    /// last two levels of an object for the last so many seconds.
+    /// Once a second, with all objects that changed within the longest frame or are in use, in the order of their keys: counters
+    /// and levels as they are. `percentiles` gives the last two levels of an object for the last so many seconds.
     pub fn tick(
         &mut self,
         now: Now,
@@ -150,6 +154,13 @@ impl History {
             level.frames.push_back(frame);
         }
         self.forget();
+    }
+
+    /// After a reload: forgets objects that are gone.
+    pub fn retain(&mut self, stays: impl Fn(ObjectKey) -> bool) {
+        for level in &mut self.levels {
+            level.last.retain(|key, _| stays(*key));
+        }
     }
 
     /// Whether the next tick ends a frame of so many seconds.
@@ -311,10 +322,6 @@ impl Level {
                 frame.iter().filter(|value| **value != 0).for_each(|value| push_varint(&mut out, *value));
             }
         }
-        if self.last.len() > objects.len() {
-            let known: ahash::AHashSet<ObjectKey> = objects.iter().map(|(key, _)| *key).collect();
-            self.last.retain(|key, _| known.contains(key));
-        }
         out.into_boxed_slice()
     }
 }
@@ -465,10 +472,29 @@ mod tests {
             history.tick(Now(tick * SECOND), &both(tick), |seconds, _| Some((seconds, 2 * seconds)));
         }
         history.tick(Now(21 * SECOND), &both(21)[..1], |_, _| None);
+        assert_eq!(history.levels[0].last.len(), 2, "it may only have nothing to tell");
+        history.retain(|of| of == key(1));
         assert_eq!(history.levels[0].last.len(), 1);
         let past = history.at(Now(15 * SECOND)).expect("kept");
         assert_eq!((past.row(key(1)).counters[0], past.row(key(2)).counters[0]), (15, 0));
         assert_eq!(past.row(key(1)).frame[COUNTERS.len() + 2..], [1, 2]);
+    }
+
+    #[test]
+    fn who_has_nothing_to_tell_is_not_told_and_the_past_stays_exact() {
+        let mut history = History::default();
+        // It does something in one second of every three minutes.
+        for tick in 0..2000 {
+            let objects = [(key(1), values(7 * (tick / 180 + 1), 0, 0))];
+            let is_told = tick % 180 < u64::from(FRAME_SECONDS_MAX);
+            history.tick(Now((tick + 1) * SECOND), if is_told { &objects } else { &[] }, |_, _| None);
+        }
+        for (ago, step) in [(0, 1), (100, 1), (300, 1), (900, 10), (1900, 10)] {
+            let past = history.at(Now((2000 - ago) * SECOND)).expect("kept");
+            let tick = past.at.0 / SECOND;
+            assert!(2000 - ago - tick < step, "{ago}");
+            assert_eq!(past.row(key(1)).counters[0], 7 * ((tick - 1) / 180 + 1), "{ago} ago");
+        }
     }
 
     #[test]

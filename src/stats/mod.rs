@@ -11,8 +11,10 @@ pub mod history;
 pub mod latency;
 pub mod process;
 pub mod render;
+mod series;
 pub mod snapshot;
 pub mod status;
+pub mod sums;
 pub mod table;
 pub mod timers;
 

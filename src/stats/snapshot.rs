@@ -3,13 +3,15 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::time::Now;
-use crate::stats::collector::{ProcessSums, Sums};
+use crate::stats::collector::ProcessSums;
 use crate::stats::latency::Laps;
 use crate::stats::render::push_number;
 use crate::stats::status::{Admin, CheckResult, Health, ListenStatus, server_status};
+use crate::stats::sums::Sums;
 use crate::stats::table::{Nature, Object, Stat};
 
 /// The statistics at one moment.
@@ -127,7 +129,7 @@ pub struct Entry {
     /// What was counted for it.
     pub sums: Sums,
     /// Percentiles of its durations over the snapshot's window, if there were any.
-    pub latency: Option<Box<Laps>>,
+    pub latency: Option<Rc<Laps>>,
 }
 
 /// What the control core knows about an object.
@@ -205,7 +207,7 @@ pub struct BackendFacts {
 }
 
 /// A server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ServerFacts {
     /// What the administrator decided.
     pub admin: Admin,
@@ -350,6 +352,13 @@ impl<N: Into<Value<'static>>> From<Option<N>> for Value<'_> {
 }
 
 impl Entry {
+    /// Room for a line that is filled in later.
+    pub(crate) fn nothing() -> Entry {
+        let facts = FrontendFacts { status: ListenStatus::Stop, limit: 0, rate_limit: 0 };
+        let (proxy, name, facts) = (String::new(), String::new(), Facts::Frontend(facts));
+        Entry { proxy, name, iid: 0, sid: 0, http: false, facts, sums: Sums::nothing(), latency: None }
+    }
+
     /// The value of a column, as seen by an operator; `now` is the snapshot's.
     pub fn value(&self, stat: Stat, now: Now) -> Value<'_> {
         let row = stat.row();

@@ -50,9 +50,10 @@ impl Admin {
 }
 
 /// What the checks say.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Health {
     /// It has no check.
+    #[default]
     Unchecked,
     /// A check decides.
     Checked {

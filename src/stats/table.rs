@@ -446,6 +446,7 @@ impl Stat {
     }
 
     /// The row that keeps the highest value of this level or duration, if there is one.
+    #[inline]
     pub(crate) const fn max(self) -> Option<Stat> {
         match self {
             Stat::QueueCur => Some(Stat::QueueMax),
@@ -483,7 +484,7 @@ pub(crate) fn cell_index(object: Object, stat: Stat) -> usize {
 }
 
 /// Known at compile time: an access with a constant row becomes one load and store at a constant offset.
-static CELL_INDEX: [[u8; TABLE.len()]; 4] = cell_indices();
+const CELL_INDEX: &[[u8; TABLE.len()]; 4] = &cell_indices();
 
 const fn cell_indices() -> [[u8; TABLE.len()]; 4] {
     let mut all = [[0u8; TABLE.len()]; 4];

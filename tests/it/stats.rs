@@ -199,3 +199,52 @@ fn a_download_moves_the_counters_while_it_runs() {
         gate.finish();
     }
 }
+
+#[test]
+fn a_long_answer_is_of_one_configuration_whatever_is_loaded_meanwhile() {
+    const SERVERS: usize = 1500;
+    let origin = Origin::http(|_| ok("x"));
+    let more = |name: &str, n: usize| {
+        let server = |n| format!("s{n} = {{ address = \"127.0.0.1:{}\" }}\n", 1000 + n);
+        let servers: String = (0..n).map(server).collect();
+        format!("{}\n[backend.{name}.server]\n{servers}", sections(&origin, "", "", ""))
+    };
+    let mut gate = http_gate(&origin, "", "", "");
+    gate.reload(&more("first", SERVERS));
+    let (socket, over) = (gate.dir().join("admin.sock"), std::sync::atomic::AtomicBool::new(false));
+    let ask = |command: &str| {
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket).expect("it listens");
+        stream.write_all(command.as_bytes()).expect("taken");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("text");
+        text
+    };
+    let check = |answer: &str| {
+        let rows = |name: &str| answer.lines().filter(|line| line.starts_with(name)).count();
+        let (first, second) = (rows("first,"), rows("second,"));
+        assert!([(SERVERS + 1, 0), (0, SERVERS / 2 + 1)].contains(&(first, second)), "{first} and {second}");
+        let columns = |line: &str| line.split(',').count();
+        let header = answer.lines().next().expect("a header");
+        assert!(answer.trim_end().lines().all(|line| columns(line) == columns(header)));
+    };
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut asked = 0;
+            while !over.load(std::sync::atomic::Ordering::Acquire) {
+                check(&ask("show stat\n"));
+                asked += 1;
+            }
+            asked
+        });
+        for _ in 0..4 {
+            gate.reload(&more("second", SERVERS / 2));
+            gate.reload(&more("first", SERVERS));
+        }
+        over.store(true, std::sync::atomic::Ordering::Release);
+        assert!(asking.join().expect("each answer is whole") > 0);
+    });
+    let json: serde_json::Value = serde_json::from_str(ask("show stat json\n").trim()).expect("JSON");
+    assert!(json.as_array().is_some_and(|rows| rows.len() > SERVERS));
+    assert_eq!(gate.ask("show stat first 4 7").lines().filter(|line| !line.is_empty()).count(), 2);
+    gate.finish();
+}

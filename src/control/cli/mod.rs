@@ -23,7 +23,7 @@ mod vips;
 
 pub use session::{AdminSession, Next};
 pub use target::{
-    AdminTarget, Aim, Captured, HealthOrder, Job, Order, Outcome, ResolvedName, SessionInfo, Takeover,
+    AdminTarget, Aim, Asked, Captured, HealthOrder, Job, Order, Outcome, ResolvedName, SessionInfo, Takeover,
     VipOrder, Whose,
 };
 

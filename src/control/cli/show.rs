@@ -7,13 +7,13 @@ use crate::control::cli::frontends::session_id;
 use crate::control::cli::parse;
 use crate::control::cli::session::{Answer, Call, Reply};
 use crate::control::cli::table::level_name;
-use crate::control::cli::target::{Job, Outcome, SessionInfo};
+use crate::control::cli::target::{Asked, Job, Outcome, SessionInfo};
 use crate::model::{AdminEndpoint, AdminLevel};
 use crate::proxy::refusals::From;
 use crate::stats::latency::Window;
 use crate::stats::process::CORE_TABLE;
-use crate::stats::render::{Filter, ProxyChoice, csv, info as info_text, json, typed};
-use crate::stats::snapshot::{Entry, Facts, Snapshot};
+use crate::stats::render::{Filter, Form, ProxyChoice, info as info_text, json, typed};
+use crate::stats::snapshot::Facts;
 use crate::stats::table::Object;
 
 pub(super) fn version(call: &mut Call<'_>) -> Answer {
@@ -82,33 +82,27 @@ pub(super) fn stat(call: &mut Call<'_>) -> Answer {
         filter.sid = u32::try_from(sid.parse().unwrap_or(0i64)).ok();
     }
     let window = call.args.iter().find_map(|arg| Window::of(arg)).unwrap_or_default();
-    let mut out = String::new();
-    let is_csv = !has("json") && !has("typed");
-    let snapshot = match call.args.iter().position(|arg| arg == "at") {
-        Some(at) => past(call, call.arg(at + 1), &filter)?,
-        None if is_csv => {
-            csv::header(&mut out);
-            let print = &mut |entry: Entry, now| csv::line(&entry, now, &filter, &mut out);
-            call.target.each_entry(window, &filter, print);
-            return Ok(Reply::Text(out));
-        }
-        None => call.target.snapshot(window, &filter),
+    let ago = match call.args.iter().position(|arg| arg == "at") {
+        Some(at) => Some(ago(call.arg(at + 1))?),
+        None => None,
     };
-    match () {
-        _ if has("json") => json::stat(&snapshot, &filter, &mut out),
-        _ if has("typed") => typed::stat(&snapshot, &filter, &mut out),
-        _ => csv::stat(&snapshot, &filter, &mut out),
-    }
-    Ok(Reply::Text(out))
+    let form = match () {
+        _ if has("json") => Form::Json,
+        _ if has("typed") => Form::Typed,
+        _ => Form::Csv,
+    };
+    let answer = |outcome| match outcome {
+        Outcome::Text(text) => text,
+        _ => String::new(),
+    };
+    let asked = Asked { form, filter, window, ago };
+    Ok(Reply::Job(Job::Statistics(Box::new(asked)), Box::new(answer)))
 }
 
 /// `at -15m`: everything as it was. The sign may be left out.
-fn past(call: &Call<'_>, text: &str, wanted: &Filter) -> Result<Snapshot, String> {
+fn ago(text: &str) -> Result<Duration, String> {
     let ago = parse::duration(text.strip_prefix('-').unwrap_or(text), Duration::from_secs(1));
-    let ago = ago.ok_or_else(|| "'at' expects how long ago, for example -15m.".to_owned())?;
-    call.target
-        .past(ago, wanted)
-        .map_err(|oldest| format!("The history goes back {} seconds.", oldest.as_secs()))
+    ago.ok_or_else(|| "'at' expects how long ago, for example -15m.".to_owned())
 }
 
 /// Words of `show stat` that are no proxy.

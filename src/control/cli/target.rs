@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 
 use crate::base::id::{BackendId, FrontendId, IdRange, ServerId};
 use crate::base::net::Addr;
-use crate::base::time::Now;
 use crate::control::trial::Terms;
 use crate::control::vip::{Role, VipRow};
 use crate::live::FrontendState;
@@ -19,8 +18,8 @@ use crate::proxy::stick_admin::{Question, Told};
 use crate::stats::history::Point;
 use crate::stats::latency::{Laps, Window};
 use crate::stats::process::CORE_CELLS;
-use crate::stats::render::Filter;
-use crate::stats::snapshot::{Entry, ProcessFacts, ServerFacts, Snapshot};
+use crate::stats::render::{Filter, Form};
+use crate::stats::snapshot::{ProcessFacts, ServerFacts, Snapshot};
 use crate::stats::status::Admin;
 use crate::tls;
 
@@ -30,13 +29,6 @@ pub trait AdminTarget {
     fn model(&self) -> &Model;
     /// The statistics now of lines that a filter may choose, percentiles over this window.
     fn snapshot(&self, window: Window, wanted: &Filter) -> Snapshot;
-    /// The same line by line, in their order, and the time of the snapshot.
-    fn each_entry(&self, window: Window, wanted: &Filter, take: &mut dyn FnMut(Entry, Now)) {
-        let snapshot = self.snapshot(window, wanted);
-        snapshot.entries.into_iter().for_each(|entry| take(entry, snapshot.now));
-    }
-    /// The statistics as they were some time ago; `Err`: the history goes back only so far.
-    fn past(&self, ago: Duration, wanted: &Filter) -> Result<Snapshot, Duration>;
     /// The history of an object: the frames of the last so long, oldest first, and how long ago each ended.
     fn series(&self, whose: Whose, ago: Duration) -> Vec<(Duration, Point)> {
         let _ = (whose, ago);
@@ -286,6 +278,8 @@ pub enum Takeover {
 pub enum Job {
     /// Wait this long; answer [`Outcome::Done`].
     Wait(Duration),
+    /// Write the statistics of all objects down; answer [`Outcome::Text`].
+    Statistics(Box<Asked>),
     /// Do something about the configuration; answer [`Outcome::Text`].
     Configuration(Order),
     /// Ask about stick tables; answer [`Outcome::Stick`].
@@ -308,6 +302,19 @@ pub enum Job {
     TakeOver(Takeover),
     /// End the session with this id; answer [`Outcome::Found`].
     ShutdownSession(u64),
+}
+
+/// What `show stat` is to answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Asked {
+    /// How it is written.
+    pub form: Form,
+    /// The lines, and how much they say.
+    pub filter: Filter,
+    /// Percentiles are over this time.
+    pub window: Window,
+    /// As it was so long ago; `None`: now.
+    pub ago: Option<Duration>,
 }
 
 /// What came of a [`Job`].

@@ -40,9 +40,6 @@ impl AdminTarget for Fixture {
     fn snapshot(&self, _: Window, _: &Filter) -> Snapshot {
         self.snapshot.clone()
     }
-    fn past(&self, ago: Duration, _: &Filter) -> Result<Snapshot, Duration> {
-        if ago > Duration::from_secs(60) { Err(Duration::from_secs(60)) } else { Ok(self.snapshot.clone()) }
-    }
     fn latency(&self, servers: IdRange<ServerId>, _: Window) -> Laps {
         if servers.start != ServerId(0) {
             return Laps::default();
@@ -227,6 +224,19 @@ fn talk(fixture: &mut Fixture, session: &mut AdminSession, input: &[u8]) -> (Str
             Next::Do(Job::Wait(delay)) => {
                 fixture.changes.push(format!("wait {delay:?}"));
                 session.handle_outcome(Outcome::Done);
+            }
+            Next::Do(Job::Statistics(asked)) => {
+                let text = match asked.ago {
+                    Some(ago) if ago > Duration::from_secs(60) => {
+                        "The history goes back 60 seconds.".to_owned()
+                    }
+                    _ => {
+                        let mut text = String::new();
+                        asked.form.stat(&fixture.snapshot, &asked.filter, &mut text);
+                        text
+                    }
+                };
+                session.handle_outcome(Outcome::Text(text));
             }
             Next::Do(Job::Sessions) => session.handle_outcome(Outcome::Sessions(vec![session_info()])),
             Next::Do(Job::Sources) => {
@@ -641,7 +651,7 @@ fn input_and_output_are_bounded() {
     input.extend(b"0123456789\n".repeat(ADMIN_PAYLOAD_BYTES_MAX / 11 + 2));
     assert_eq!(talk(&mut fixture, &mut session, &input).1, Next::Close);
     let mut session = AdminSession::new(AdminLevel::Admin, "uid 0 pid 1".to_owned());
-    session.handle_input("show stat;".repeat(1000).as_bytes());
+    session.handle_input("help;".repeat(1000).as_bytes());
     session.handle_input(b"\n");
     let mut out = String::new();
     assert_eq!(session.poll(&mut fixture, &mut out), Next::Continue);

@@ -33,7 +33,7 @@ use crate::proto::http::{Method, Name};
 use crate::rt::{self, Conn, Endpoint, ListenOptions, Listener, StartError};
 use crate::stats::latency::Window;
 use crate::stats::process::CoreStat;
-use crate::stats::render::{Filter, csv, json, typed};
+use crate::stats::render::{Filter, Form};
 use crate::stats::snapshot::Snapshot;
 
 /// How long a request may take to arrive, and an answer to be taken.
@@ -320,9 +320,9 @@ async fn answer(web: &Rc<Web>, request: &Request) -> Answer {
             let filter = filter_of(request, settings);
             let mut out = String::new();
             match () {
-                _ if request.has("csv") => csv::stat(&snapshot, &filter, &mut out),
-                _ if request.has("json") => json::stat(&snapshot, &filter, &mut out),
-                _ if request.has("typed") => typed::stat(&snapshot, &filter, &mut out),
+                _ if request.has("csv") => Form::Csv.stat(&snapshot, &filter, &mut out),
+                _ if request.has("json") => Form::Json.stat(&snapshot, &filter, &mut out),
+                _ if request.has("typed") => Form::Typed.stat(&snapshot, &filter, &mut out),
                 _ => return page::page(web, request, settings, &snapshot, &filter),
             }
             let is_json = request.has("json");

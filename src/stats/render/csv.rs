@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use crate::base::time::Now;
-use crate::stats::collector::has_sum;
 use crate::stats::render::{Filter, push_number, push_text};
-use crate::stats::snapshot::{Entry, Snapshot, Value, copied};
+use crate::stats::snapshot::{Entry, Value, copied};
+use crate::stats::sums::has_sum;
 use crate::stats::table::{COMPATIBLE_COLUMNS, Object, Row, Stat, TABLE};
 
 /// Appends the header line.
@@ -22,19 +22,8 @@ pub fn header(out: &mut String) {
     out.push('\n');
 }
 
-/// Appends header and lines.
-pub fn stat(snapshot: &Snapshot, filter: &Filter, out: &mut String) {
-    header(out);
-    for entry in &snapshot.entries {
-        line(entry, snapshot.now, filter, out);
-    }
-}
-
-/// Appends the line of an entry, if the filter shows it.
-pub fn line(entry: &Entry, now: Now, filter: &Filter, out: &mut String) {
-    if !filter.shows(entry) {
-        return;
-    }
+/// Appends the line of an entry.
+pub(super) fn line(entry: &Entry, now: Now, filter: &Filter, out: &mut String) {
     let plan = &PLANS[entry.facts.object() as usize * 2 + usize::from(entry.http)];
     for part in plan {
         match part {

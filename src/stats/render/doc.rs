@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use crate::stats::collector::SERIES_BYTES;
 use crate::stats::counters::{BackendCells, FrontendCells, ListenerCells, ServerCells};
 use crate::stats::latency::Laps;
 use crate::stats::process::CORE_TABLE;
 use crate::stats::render::info::INFO;
+use crate::stats::series::SERIES_BYTES;
 use crate::stats::table::{COMPATIBLE_COLUMNS, Object, Objects, TABLE};
 
 /// The whole page.
@@ -55,8 +55,8 @@ fn memory(out: &mut String) {
     let _ = writeln!(
         out,
         "\nWith two data cores a server that has had traffic takes {} bytes, before histograms and history, whose bounds stand below:\n\
-         at most 650 KiB of histograms a row, and 64 MiB of history for all rows together. An answer to `show stat` takes about 700\n\
-         bytes a row while it is written.\n",
+         at most 650 KiB of histograms a row, and 64 MiB of history for all rows together. An answer to `show stat` takes about 500\n\
+         bytes a row while it is written: its text.\n",
         3 * cells[0] + SERIES_BYTES + size_of::<Laps>(),
     );
 }

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use crate::base::time::Now;
 use crate::stats::render::Filter;
 use crate::stats::render::info::{INFO, info_value};
-use crate::stats::snapshot::{Snapshot, Value};
+use crate::stats::snapshot::{Entry, Snapshot, Value};
 use crate::stats::table::{Nature, Object, Unit};
 
 /// Numbers above it are not exact in JavaScript; HAProxy's schema stops there.
@@ -56,26 +57,22 @@ enum Json<'a> {
     Text(&'a str),
 }
 
-/// Appends `show stat json`: an array of lines, each an array of values.
-pub fn stat(snapshot: &Snapshot, filter: &Filter, out: &mut String) {
-    out.push('[');
-    for (line, entry) in filter.entries(snapshot).enumerate() {
-        out.push_str(if line == 0 { "[" } else { ",[" });
-        let obj_type = match entry.facts.object() {
-            Object::Frontend => "Frontend",
-            Object::Backend => "Backend",
-            Object::Server => "Server",
-            Object::Listener => "Listener",
-        };
-        let mut first = true;
-        for (row, value) in filter.values(entry, snapshot) {
-            let subject = Subject { obj_type, proxy_id: entry.iid, id: entry.sid };
-            let field = Field { pos: row.stat as usize, name: row.csv };
-            push_item(out, &mut first, Some(subject), field, (row.nature, row.unit), &value);
-        }
-        out.push(']');
+/// Appends a line of `show stat json`: an array of values, in an array of lines.
+pub(super) fn line(entry: &Entry, now: Now, filter: &Filter, out: &mut String) {
+    out.push_str(if out.ends_with(']') { ",[" } else { "[" });
+    let obj_type = match entry.facts.object() {
+        Object::Frontend => "Frontend",
+        Object::Backend => "Backend",
+        Object::Server => "Server",
+        Object::Listener => "Listener",
+    };
+    let mut first = true;
+    for (row, value) in filter.values(entry, now) {
+        let subject = Subject { obj_type, proxy_id: entry.iid, id: entry.sid };
+        let field = Field { pos: row.stat as usize, name: row.csv };
+        push_item(out, &mut first, Some(subject), field, (row.nature, row.unit), &value);
     }
-    out.push_str("]\n");
+    out.push(']');
 }
 
 /// Appends `show info json`: an array of values.

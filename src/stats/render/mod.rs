@@ -7,6 +7,7 @@ pub mod json;
 pub mod prometheus;
 pub mod typed;
 
+use crate::base::time::Now;
 use crate::stats::snapshot::{Entry, Facts, Snapshot, Value};
 use crate::stats::table::{Object, Row, Stat, TABLE};
 
@@ -95,14 +96,58 @@ impl Filter {
     }
 
     /// The columns of a line with their values.
-    fn values<'a>(
-        &'a self,
-        entry: &'a Entry,
-        snapshot: &'a Snapshot,
-    ) -> impl Iterator<Item = (&'static Row, Value<'a>)> {
-        TABLE.iter().map(|row| {
-            (row, if self.hides(row.stat) { Value::Empty } else { entry.value(row.stat, snapshot.now) })
+    fn values<'a>(&'a self, entry: &'a Entry, now: Now) -> impl Iterator<Item = (&'static Row, Value<'a>)> {
+        TABLE.iter().map(move |row| {
+            (row, if self.hides(row.stat) { Value::Empty } else { entry.value(row.stat, now) })
         })
+    }
+}
+
+/// The forms of `show stat`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// HAProxy's CSV, what tools read.
+    Csv,
+    /// One value a line, with what kind of value it is.
+    Typed,
+    /// The same as one array.
+    Json,
+}
+
+impl Form {
+    /// All lines that a filter shows.
+    pub fn stat(self, snapshot: &Snapshot, filter: &Filter, out: &mut String) {
+        self.begin(out);
+        snapshot.entries.iter().for_each(|entry| self.line(entry, snapshot.now, filter, out));
+        self.end(out);
+    }
+
+    /// What stands before the lines.
+    pub fn begin(self, out: &mut String) {
+        match self {
+            Form::Csv => csv::header(out),
+            Form::Typed => {}
+            Form::Json => out.push('['),
+        }
+    }
+
+    /// Appends the line of an entry, if the filter shows it.
+    pub fn line(self, entry: &Entry, now: Now, filter: &Filter, out: &mut String) {
+        if !filter.shows(entry) {
+            return;
+        }
+        match self {
+            Form::Csv => csv::line(entry, now, filter, out),
+            Form::Typed => typed::line(entry, now, filter, out),
+            Form::Json => json::line(entry, now, filter, out),
+        }
+    }
+
+    /// What stands behind them.
+    pub fn end(self, out: &mut String) {
+        if self == Form::Json {
+            out.push_str("]\n");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Golden outputs of a small snapshot, and the rules that tools made for HAProxy rely on.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
@@ -141,14 +142,14 @@ fn backend_entry(collector: &Collector) -> Entry {
 }
 
 /// A hundred connections, 1 ms to 100 ms.
-fn latency() -> Box<Laps> {
+fn latency() -> Rc<Laps> {
     let (mut latency, mut batch) = (Latency::default(), Batch::default());
     for ms in 1..=100 {
         batch.add(0, Lap::Connect, ms * 1000);
     }
     latency.take(&mut batch);
     latency.tick();
-    Box::new(summed_up(&mut latency.histograms(Window::default(), std::iter::once(0))))
+    Rc::new(summed_up(&mut latency.histograms(Window::default(), std::iter::once(0))))
 }
 
 /// `web1` is checked, `web2` is a backup without check, `web3` is disabled.
@@ -217,9 +218,15 @@ fn render(write: impl FnOnce(&mut String)) -> String {
 fn outputs_are_the_golden_ones() {
     let snapshot = snapshot();
     let everything = Filter { types: Some(15), ..Filter::ALL };
-    assert_golden("tests/golden/stats/stat.csv", &render(|out| csv::stat(&snapshot, &everything, out)));
-    assert_golden("tests/golden/stats/stat.typed", &render(|out| typed::stat(&snapshot, &everything, out)));
-    assert_golden("tests/golden/stats/stat.json", &render(|out| json::stat(&snapshot, &everything, out)));
+    assert_golden("tests/golden/stats/stat.csv", &render(|out| Form::Csv.stat(&snapshot, &everything, out)));
+    assert_golden(
+        "tests/golden/stats/stat.typed",
+        &render(|out| Form::Typed.stat(&snapshot, &everything, out)),
+    );
+    assert_golden(
+        "tests/golden/stats/stat.json",
+        &render(|out| Form::Json.stat(&snapshot, &everything, out)),
+    );
     assert_golden("tests/golden/stats/info.txt", &render(|out| info::info(&snapshot, false, out)));
     assert_golden("tests/golden/stats/info.typed", &render(|out| typed::info(&snapshot, false, out)));
     assert_golden("tests/golden/stats/info.json", &render(|out| json::info(&snapshot, out)));
@@ -262,7 +269,7 @@ proto,priv_idle_cur,reqbin,reqbout,resbin,resbout,cache_hint_hits,-,";
 
 #[test]
 fn csv_header_is_haproxys_and_every_line_has_as_many_fields() {
-    let text = render(|out| csv::stat(&snapshot(), &Filter { types: Some(15), ..Filter::ALL }, out));
+    let text = render(|out| Form::Csv.stat(&snapshot(), &Filter { types: Some(15), ..Filter::ALL }, out));
     assert!(text.starts_with(HAPROXY_HEADER), "{text}");
     let fields = text.lines().next().expect("a header").matches(',').count();
     assert_eq!(fields, TABLE.len() + 1);
@@ -334,7 +341,7 @@ fn filters_choose_lines_as_haproxy_does() {
 #[test]
 fn addresses_and_algorithms_are_hidden_from_level_user() {
     let snapshot = snapshot();
-    let text = |legends| render(|out| csv::stat(&snapshot, &Filter { legends, ..Filter::ALL }, out));
+    let text = |legends| render(|out| Form::Csv.stat(&snapshot, &Filter { legends, ..Filter::ALL }, out));
     assert!(text(true).contains("10.0.0.1:80") && text(true).contains("roundrobin"));
     assert!(!text(false).contains("10.0.0.1:80") && !text(false).contains("roundrobin"));
 }

@@ -2,31 +2,30 @@
 
 use std::fmt::Write as _;
 
+use crate::base::time::Now;
 use crate::stats::render::Filter;
 use crate::stats::render::csv::push_value;
 use crate::stats::render::info::{INFO, info_value};
-use crate::stats::snapshot::{Snapshot, Value};
+use crate::stats::snapshot::{Entry, Snapshot, Value};
 use crate::stats::table::{Nature, Object, Unit};
 
-/// Appends `show stat typed`: `S.3.1.5.smax.1:MMP:u32:7`.
-pub fn stat(snapshot: &Snapshot, filter: &Filter, out: &mut String) {
-    for entry in filter.entries(snapshot) {
-        let letter = match entry.facts.object() {
-            Object::Frontend => 'F',
-            Object::Backend => 'B',
-            Object::Server => 'S',
-            Object::Listener => 'L',
-        };
-        for (row, value) in filter.values(entry, snapshot) {
-            if value != Value::Empty {
-                // Writing to a String cannot fail.
-                let _ = write!(out, "{letter}.{}.{}.{}.{}", entry.iid, entry.sid, row.stat as u8, row.csv);
-                push_tagged(out, row.nature, row.unit, &value);
-                if filter.desc {
-                    let _ = write!(out, ":\"{}\"", row.help);
-                }
-                out.push('\n');
+/// Appends an entry of `show stat typed`: lines such as `S.3.1.5.smax.1:MMP:u32:7`.
+pub(super) fn line(entry: &Entry, now: Now, filter: &Filter, out: &mut String) {
+    let letter = match entry.facts.object() {
+        Object::Frontend => 'F',
+        Object::Backend => 'B',
+        Object::Server => 'S',
+        Object::Listener => 'L',
+    };
+    for (row, value) in filter.values(entry, now) {
+        if value != Value::Empty {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "{letter}.{}.{}.{}.{}", entry.iid, entry.sid, row.stat as u8, row.csv);
+            push_tagged(out, row.nature, row.unit, &value);
+            if filter.desc {
+                let _ = write!(out, ":\"{}\"", row.help);
             }
+            out.push('\n');
         }
     }
 }
