@@ -18,7 +18,9 @@ fn main() -> io::Result<()> {
     let listen: SocketAddr = listen.parse().map_err(io::Error::other)?;
     let origin: SocketAddr = origin.parse().map_err(io::Error::other)?;
     rt::limits::raise_open_files()?;
-    let specs = (0..cores).map(|cpu| CoreSpec { name: format!("floor-{cpu}"), cpu, buffers: 4096 }).collect();
+    let specs = (0..cores)
+        .map(|cpu| CoreSpec { name: format!("floor-{cpu}"), cpu, buffers: 4096, narrow: false })
+        .collect();
     let mut running = Cores::new();
     for booted in rt::boot(specs).map_err(io::Error::other)? {
         let options = ListenOptions { backlog: 4096, ..ListenOptions::default() };

@@ -278,7 +278,7 @@ fn on_a_core(
 ) -> Result<Vec<Explained>, String> {
     let cpus = rt::machine::cpus().map_err(|e| format!("cannot read the CPU affinity: {e}"))?;
     let cpu = *cpus.first().ok_or("no CPU is allowed to this process")?;
-    let spec = CoreSpec { name: "explain".to_owned(), cpu, buffers: BUFFERS };
+    let spec = CoreSpec { name: "explain".to_owned(), cpu, buffers: BUFFERS, narrow: false };
     let core = rt::boot(vec![spec]).map_err(|e| e.to_string())?.remove(0);
     let (inbox, control) = (core.mailbox(), core.mailbox());
     let passwords = Passwords::start(&model, &cpus).map_err(|e| e.to_string())?;

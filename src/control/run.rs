@@ -159,8 +159,14 @@ fn specs(model: &Model) -> Vec<CoreSpec> {
         name: format!("core-{index}"),
         cpu: *cpu,
         buffers,
+        narrow: global.sandbox,
     });
-    let control = CoreSpec { name: "control".to_owned(), cpu: global.control_core, buffers: CONTROL_BUFFERS };
+    let control = CoreSpec {
+        name: "control".to_owned(),
+        cpu: global.control_core,
+        buffers: CONTROL_BUFFERS,
+        narrow: false,
+    };
     data.chain([control]).collect()
 }
 

@@ -47,6 +47,8 @@ pub struct CoreSpec {
     pub cpu: usize,
     /// Receive buffers at the most.
     pub buffers: u16,
+    /// Whether it gives up the system calls that only other threads make (`sandbox::narrow`).
+    pub narrow: bool,
 }
 
 /// Why cores could not be started: one line that says what to do.
@@ -163,14 +165,14 @@ impl Cores {
     {
         let Booted { spec, waker } = booted;
         let name = spec.name.clone();
-        let buffers = spec.buffers;
+        let (buffers, narrow) = (spec.buffers, spec.narrow);
         let handle = LocalExecutorBuilder::new(Placement::Fixed(spec.cpu))
             .name(&spec.name)
             .preempt_timer(PREEMPT_TIMER)
             // glommio's own IO is not used: a small share of memory for its rings is enough.
             .io_memory(64 * 1024)
             .ring_depth(8)
-            .spawn(move || core_main(waker, buffers, main))
+            .spawn(move || core_main(waker, buffers, narrow, main))
             .map_err(|e| StartError(format!("cannot start the thread {name}: {e}")))?;
         self.handles.push((name, handle));
         Ok(())
@@ -196,12 +198,18 @@ impl Default for Cores {
     }
 }
 
-async fn core_main<F, T>(waker: Arc<CoreWaker>, buffers: u16, main: F) -> Result<(), StartError>
+async fn core_main<F, T>(waker: Arc<CoreWaker>, buffers: u16, narrow: bool, main: F) -> Result<(), StartError>
 where
     F: FnOnce() -> T,
     T: Future<Output = ()> + 'static,
 {
     ring::install(waker, buffers).map_err(|e| StartError(explain_ring(&e)))?;
+    if narrow {
+        // Its rings are there, and no stranger was heard yet.
+        let failed =
+            |e| StartError(format!("a core cannot enter the sandbox: {e}; sandbox = false runs without it"));
+        super::sandbox::narrow().map_err(failed)?;
+    }
     let stop = std::rc::Rc::new(Cell::new(false));
     let stopped = stop.clone();
     let first = main();

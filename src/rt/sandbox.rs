@@ -1,11 +1,13 @@
 //! What the process gives up for good: capabilities that it does not need, files that it never writes, system calls that it
-//! never makes (`calls`), among them those that start another program. All of it is inherited by every thread made later.
+//! never makes (`calls`), among them those that start another program. All of it is inherited by every thread made later. Data
+//! cores give up more (`narrow`).
 //!
 //! Entered once, before anything is opened and before the first thread: what works inside at the start works inside after a
 //! reload. It holds for system calls of threads; what the ring does for them is checked by the kernel with the same
 //! capabilities and the same rules on files.
 
 mod calls;
+mod narrow;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,8 @@ use caps::{CapSet, Capability, CapsHashSet};
 use landlock::{
     ABI, AccessFs, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, path_beneath_rules,
 };
+
+pub(super) use narrow::narrow;
 
 use crate::rt::sys::{self, Limit};
 

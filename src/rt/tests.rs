@@ -19,7 +19,7 @@ where
     Fut: Future<Output = T> + 'static,
 {
     let cpu = machine::cpus().expect("affinity is readable")[0];
-    let spec = CoreSpec { name: "test".into(), cpu, buffers: 64 };
+    let spec = CoreSpec { name: "test".into(), cpu, buffers: 64, narrow: false };
     let booted = boot(vec![spec]).expect("this machine can run a core").pop().expect("one core");
     let (tx, rx) = mpsc::channel();
     let mut cores = Cores::new();
@@ -254,8 +254,10 @@ fn mail_wakes_a_parked_core() {
     static SUM: AtomicU64 = AtomicU64::new(0);
     let (tx, rx) = mpsc::channel();
     let cpu = machine::cpus().expect("affinity is readable")[0];
-    let booted =
-        boot(vec![CoreSpec { name: "mail".into(), cpu, buffers: 16 }]).expect("boots").pop().expect("one");
+    let booted = boot(vec![CoreSpec { name: "mail".into(), cpu, buffers: 16, narrow: false }])
+        .expect("boots")
+        .pop()
+        .expect("one");
     let mailbox = booted.mailbox::<Option<u64>>();
     let sender = mailbox.sender();
     let mut cores = Cores::new();
@@ -293,7 +295,7 @@ fn a_panicking_task_ends_alone() {
 
 #[test]
 fn a_core_that_does_not_exist_is_one_clear_line() {
-    let spec = CoreSpec { name: "x".into(), cpu: 4095, buffers: 16 };
+    let spec = CoreSpec { name: "x".into(), cpu: 4095, buffers: 16, narrow: false };
     let error = boot(vec![spec]).expect_err("no machine has it").to_string();
     assert!(error.contains("core 4095 does not exist"), "{error}");
     assert!(!error.contains('\n'));

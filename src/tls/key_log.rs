@@ -1,15 +1,36 @@
 //! `tls-keylog`: secrets of connections in NSS's format, for tools that decrypt what was captured. Whoever has the file reads
 //! the traffic.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 
 use rustls::KeyLog;
 
-/// The file of one bind on one core.
+/// Files that are open: a data core in the sandbox opens none, and finds here what was opened when the configuration was tried.
+#[derive(Default, Debug)]
+#[allow(clippy::disallowed_types, reason = "taken when a configuration is made, never for a connection")]
+pub(super) struct KeyLogs(std::sync::Mutex<BTreeMap<PathBuf, Arc<KeyLogFile>>>);
+
+impl KeyLogs {
+    /// That of a path, which is opened if it is not open yet.
+    pub(super) fn get(&self, path: &Path) -> io::Result<Arc<KeyLogFile>> {
+        // A map is whole whatever panicked beside it.
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = open.get(path) {
+            return Ok(file.clone());
+        }
+        let file = Arc::new(KeyLogFile::open(path)?);
+        open.insert(path.to_owned(), file.clone());
+        Ok(file)
+    }
+}
+
+/// A file for all binds that name it, and all cores.
 pub(super) struct KeyLogFile {
     file: File,
 }
@@ -22,7 +43,7 @@ impl fmt::Debug for KeyLogFile {
 
 impl KeyLogFile {
     /// Opens it; a new one is for its owner alone.
-    pub(super) fn open(path: &Path) -> io::Result<KeyLogFile> {
+    fn open(path: &Path) -> io::Result<KeyLogFile> {
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
         Ok(KeyLogFile { file })
     }

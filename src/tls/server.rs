@@ -17,7 +17,6 @@ use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 
 use super::cert::Certificate;
 use super::handshake::{Choose, Chosen};
-use super::key_log::KeyLogFile;
 use super::lenient::Lenient;
 use super::listing::Shown;
 use super::names::{GROUPS, SUITES};
@@ -121,9 +120,8 @@ fn config(
         sessions => ServerSessionMemoryCache::new(sessions),
     };
     if let Some(path) = &tls.key_log {
-        let log = KeyLogFile::open(path);
-        config.key_log =
-            Arc::new(log.map_err(|e| rustls::Error::General(format!("{}: {e}", path.display())))?);
+        let log = store.key_logs.get(path);
+        config.key_log = log.map_err(|e| rustls::Error::General(format!("{}: {e}", path.display())))?;
     }
     if tls.early_data {
         config.max_early_data_size = TLS_EARLY_BYTES_MAX;

@@ -16,6 +16,7 @@ use rustls::server::ServerSessionMemoryCache;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::cert::{self, CertError, Certificate, Stamp};
+use super::key_log::KeyLogs;
 use super::listing::{BindNames, Line};
 use super::ocsp::{self, Question};
 use super::tickets::TicketKeys;
@@ -60,6 +61,8 @@ pub struct Store {
     pub(super) early_sessions: Arc<ServerSessionMemoryCache>,
     /// Those of files (`tls-ticket-keys`), by the file.
     pub(super) ticket_files: BTreeMap<PathBuf, TicketKeys>,
+    /// Files of `tls-keylog`.
+    pub(super) key_logs: Arc<KeyLogs>,
     /// Servers that speak TLS, and those whose checks do: a core need not look at all others.
     pub(super) tls_servers: (Arc<[ServerId]>, Arc<[ServerId]>),
     /// What else was read: `ca`, `crl` or `tickets`, the file, and a hash of what stood there.
@@ -147,6 +150,7 @@ impl Store {
             ticket_files,
             early_sessions,
             files: others,
+            key_logs: Arc::default(),
             tls_servers: tls_servers(model),
         };
         let mut index: AHashMap<OsString, u32> = AHashMap::new();

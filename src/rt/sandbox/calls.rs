@@ -13,7 +13,7 @@ use seccompiler::{
 };
 
 /// Made by this program, by glommio, Rust's library, glibc or musl: files, sockets, io_uring, memory, threads, signals, time.
-const MADE: &[c_long] = &[
+pub(super) const MADE: &[c_long] = &[
     // io_uring, and waiting without it.
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
@@ -196,7 +196,7 @@ const MADE: &[c_long] = &[
 
 /// Older names of the same, which other architectures never had.
 #[cfg(target_arch = "x86_64")]
-const MADE_BEFORE: &[c_long] = &[
+pub(super) const MADE_BEFORE: &[c_long] = &[
     libc::SYS_access,
     libc::SYS_arch_prctl,
     libc::SYS_chmod,
@@ -225,7 +225,7 @@ const MADE_BEFORE: &[c_long] = &[
     libc::SYS_unlink,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const MADE_BEFORE: &[c_long] = &[];
+pub(super) const MADE_BEFORE: &[c_long] = &[];
 
 /// What a load balancer has no use for and attacks on programs or kernels begin with: other programs, other processes, mounts,
 /// modules, clocks. Whoever meets one of these is to read "Operation not permitted".
@@ -297,13 +297,15 @@ const REFUSED_IF: &[(c_long, u8, i32, i32)] = &[
 /// about what goes on here, so that it is not worth a line of the log for each thread.
 const TRIED: &[c_long] = &[libc::SYS_clone3];
 
+const EVERY_THREAD: libc::c_ulong = libc::SECCOMP_FILTER_FLAG_TSYNC;
+
 /// Puts the filters in force for all threads, for good.
 pub(super) fn restrict() -> io::Result<()> {
     let [made, refused, tried] = programs().map_err(io::Error::other)?;
     // Later calls are made through the filters before, so the list must have what installs them.
-    install(&made, libc::SECCOMP_FILTER_FLAG_LOG)?;
-    install(&refused, libc::SECCOMP_FILTER_FLAG_LOG)?;
-    install(&tried, 0)
+    install(&made, EVERY_THREAD | libc::SECCOMP_FILTER_FLAG_LOG)?;
+    install(&refused, EVERY_THREAD | libc::SECCOMP_FILTER_FLAG_LOG)?;
+    install(&tried, EVERY_THREAD)
 }
 
 fn programs() -> Result<[BpfProgram; 3], BackendError> {
@@ -328,13 +330,12 @@ fn programs() -> Result<[BpfProgram; 3], BackendError> {
     Ok([made.try_into()?, refused.try_into()?, tried.try_into()?])
 }
 
-/// As `seccompiler::apply_filter_all_threads` does, with one more flag.
-fn install(program: &BpfProgram, flag: libc::c_ulong) -> io::Result<()> {
+/// As `seccompiler::apply_filter` does, with flags of ours.
+pub(super) fn install(program: &BpfProgram, flags: libc::c_ulong) -> io::Result<()> {
     let rules = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(io::Error::other)?,
         filter: program.as_ptr().cast_mut().cast(),
     };
-    let flags = libc::SECCOMP_FILTER_FLAG_TSYNC | flag;
     // SAFETY: prctl takes numbers alone.
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
         return Err(io::Error::last_os_error());
