@@ -47,11 +47,14 @@ impl fmt::Display for Found {
 /// What a name has, and for how long.
 type Answer = Result<(Vec<Found>, Duration), String>;
 
-/// Looks up names once, all at the same time: how many addresses each has. Blocks; for the doctor.
+/// An address of a name, and the port that a service says.
+type Address = (IpAddr, Option<u16>);
+
+/// Looks up names once, all at the same time. Blocks; for the doctor.
 pub(super) fn look_up_all(
     hosts: Vec<String>,
     nameservers: &[SocketAddr],
-) -> Vec<(String, Result<usize, String>)> {
+) -> Vec<(String, Result<Vec<Address>, String>)> {
     if hosts.is_empty() {
         return Vec::new();
     }
@@ -66,7 +69,9 @@ pub(super) fn look_up_all(
             tokio::spawn(async move {
                 // The semaphore is never closed.
                 let _permit = permits.acquire().await;
-                look_up(&host, &nameservers).await.map(|(addresses, _)| addresses.len())
+                look_up(&host, &nameservers)
+                    .await
+                    .map(|(found, _)| found.iter().map(|found| (found.ip, found.port)).collect())
             })
         };
         let asked: Vec<_> = hosts.into_iter().map(|host| (host.clone(), ask(host))).collect();

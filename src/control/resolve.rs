@@ -18,6 +18,7 @@ use crate::base::limits::{RESOLVE_AT_ONCE, RESOLVE_RETRY, RESOLVE_START, RESOLVE
 use crate::base::time::Now;
 use crate::control::core::{Control, ControlBase, Notice};
 use crate::control::dns::{self, Found};
+use crate::control::doctor::Way;
 use crate::control::events::Level;
 use crate::model::{Lookup, Model, ServerAddress};
 use crate::rt::{self, Receiver, Sender};
@@ -131,8 +132,21 @@ impl Wish<'_> {
     }
 }
 
+/// The addresses that servers of one backend get which share a name: how each would like it, and its port.
+pub(super) fn give_out(servers: &[(Lookup, u16)], ways: &[Way]) -> Vec<Option<SocketAddr>> {
+    let found: Vec<Found> = ways.iter().map(|way| Found { ip: way.ip, port: way.port }).collect();
+    let has_route = |ip: IpAddr| ways.iter().any(|way| way.ip == ip && way.routed);
+    let mut given = Vec::new();
+    for (lookup, port) in servers {
+        let taken: Vec<SocketAddr> = given.iter().copied().flatten().collect();
+        let wish = Wish { lookup: *lookup, current: None, taken: &taken };
+        given.push(wish.choose(&found, has_route).map(|found| found.at(*port)));
+    }
+    given
+}
+
 /// Whether the kernel knows a way there: connecting a datagram socket sends nothing.
-fn has_route(ip: IpAddr) -> bool {
+pub(super) fn has_route(ip: IpAddr) -> bool {
     let any: SocketAddr = match ip {
         IpAddr::V4(_) => ([0; 4], 0).into(),
         IpAddr::V6(_) => ([0_u16; 8], 0).into(),

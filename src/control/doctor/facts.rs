@@ -23,6 +23,8 @@ pub struct Facts {
     pub sysctls: BTreeMap<String, String>,
     /// Interfaces by name.
     pub interfaces: Vec<String>,
+    /// Those whose rp_filter is strict.
+    pub strict: Vec<String>,
     /// Those with hardware interrupts.
     pub nics: Vec<Nic>,
     /// Whether irqbalance runs: it moves interrupts again.
@@ -59,8 +61,19 @@ pub struct Facts {
     pub certificates: Vec<CertificateFact>,
     /// What is wrong with certificates and keys.
     pub certificate_errors: Vec<String>,
-    /// Names of servers and how many addresses they have.
-    pub names: Vec<(String, Result<usize, String>)>,
+    /// Names of servers and their addresses.
+    pub names: Vec<(String, Result<Vec<Way>, String>)>,
+}
+
+/// An address of a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Way {
+    /// The address.
+    pub ip: IpAddr,
+    /// What a service says.
+    pub port: Option<u16>,
+    /// Whether the kernel knows a way there.
+    pub routed: bool,
 }
 
 /// A network card.
@@ -70,10 +83,18 @@ pub struct Nic {
     pub name: String,
     /// Receive queues.
     pub queues: usize,
+    /// How many it could have; `None`: it does not say.
+    pub queues_max: Option<usize>,
     /// Interrupts of queues, in the order of queues.
     pub interrupts: Vec<Interrupt>,
-    /// CPUs that RPS spreads the packets of any queue to.
-    pub rps: bool,
+    /// Of each receive queue the file with the mask of RPS, and the CPUs that it spreads packets to.
+    pub rps: Vec<(PathBuf, Vec<usize>)>,
+    /// Packets received.
+    pub received: u64,
+    /// Packets lost because no descriptor was free.
+    pub missed: u64,
+    /// Receive descriptors, and how many there could be; `None`: it does not say.
+    pub ring: Option<(usize, usize)>,
 }
 
 /// An interrupt of a queue.

@@ -1,14 +1,13 @@
 //! Looks at the machine. What it cannot see is left out: the checks say nothing about it.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::facts::list;
-use super::{CertificateFact, Facts, Interrupt, Nic, sysctls};
-use crate::control::{ctl, dns, gateways, load, transparent, vip};
+use super::facts::{Way, list};
+use super::{CertificateFact, Facts, gather_nics, sysctls};
+use crate::control::{ctl, dns, gateways, load, resolve, transparent, vip};
 use crate::model::vip::Announce;
 use crate::model::{BindAddress, Model, ServerAddress};
 use crate::rt::{limits, machine};
@@ -21,7 +20,6 @@ pub(super) fn gather(model: &Model, socket: &Path) -> Facts {
     let (open_files, locked_memory) =
         running.and_then(limits_of).or_else(|| limits::hard().ok()).unwrap_or((0, 0));
     let (certificates, certificate_errors) = certificates(model);
-    let interrupts = interrupt_names();
     let mut interfaces = entries(Path::new("/sys/class/net"));
     interfaces.sort();
     let announces = model.vips.iter().any(|vip| vip.announce == Announce::Bgp);
@@ -33,7 +31,8 @@ pub(super) fn gather(model: &Model, socket: &Path) -> Facts {
         open_files,
         locked_memory,
         sysctls: sysctls::keys().filter_map(|key| Some((key.to_owned(), sysctl(key)?))).collect(),
-        nics: interfaces.iter().filter_map(|name| nic(name, &interrupts)).collect(),
+        nics: gather_nics::all(&interfaces),
+        strict: strict(&interfaces),
         interfaces,
         irqbalance: runs("irqbalance"),
         isolated: read("/sys/devices/system/cpu/isolated").map(|text| list(&text)).unwrap_or_default(),
@@ -62,11 +61,11 @@ pub(super) fn gather(model: &Model, socket: &Path) -> Facts {
     }
 }
 
-fn read(path: impl AsRef<Path>) -> Option<String> {
+pub(super) fn read(path: impl AsRef<Path>) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
-fn entries(dir: &Path) -> Vec<String> {
+pub(super) fn entries(dir: &Path) -> Vec<String> {
     let names = fs::read_dir(dir).into_iter().flatten().flatten();
     names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
@@ -75,6 +74,16 @@ fn entries(dir: &Path) -> Vec<String> {
 fn sysctl(key: &str) -> Option<String> {
     let text = read(Path::new("/proc/sys").join(key.replace('.', "/")))?;
     Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// Interfaces that drop packets whose sender they would not answer by the same interface: the higher of two settings holds.
+fn strict(interfaces: &[String]) -> Vec<String> {
+    let value = |name: &str| -> u8 {
+        let path = Path::new("/proc/sys/net/ipv4/conf").join(name).join("rp_filter");
+        read(path).and_then(|text| text.parse().ok()).unwrap_or(0)
+    };
+    let all = value("all");
+    interfaces.iter().filter(|name| value(name).max(all) == 1).cloned().collect()
 }
 
 /// The process that answers at the admin socket, and what it gave up.
@@ -115,50 +124,6 @@ fn runs(name: &str) -> bool {
         .any(|pid| read(format!("/proc/{pid}/comm")).is_some_and(|comm| comm == name))
 }
 
-/// What drivers call interrupts: the last word of each line of /proc/interrupts.
-fn interrupt_names() -> BTreeMap<u32, String> {
-    let text = read("/proc/interrupts").unwrap_or_default();
-    let line = |line: &str| {
-        let (number, rest) = line.split_once(':')?;
-        Some((number.trim().parse().ok()?, rest.split_whitespace().last()?.to_owned()))
-    };
-    text.lines().filter_map(line).collect()
-}
-
-/// An interface with a device behind it.
-fn nic(name: &str, names: &BTreeMap<u32, String>) -> Option<Nic> {
-    let class = Path::new("/sys/class/net").join(name);
-    let device = class.join("device");
-    if !device.exists() {
-        return None;
-    }
-    let queues: Vec<String> = entries(&class.join("queues"));
-    let receive: Vec<&String> = queues.iter().filter(|queue| queue.starts_with("rx-")).collect();
-    let rps = |queue: &&String| {
-        let mask = read(class.join("queues").join(queue).join("rps_cpus")).unwrap_or_default();
-        mask.bytes().any(|byte| byte.is_ascii_hexdigit() && byte != b'0')
-    };
-    // A virtio device has those of the PCI device that it hangs on.
-    let mut numbers: Vec<u32> = [device.join("msi_irqs"), device.join("../msi_irqs")]
-        .iter()
-        .map(|dir| entries(dir).iter().filter_map(|number| number.parse().ok()).collect::<Vec<u32>>())
-        .find(|numbers| !numbers.is_empty())
-        .unwrap_or_default();
-    numbers.sort_unstable();
-    let interrupts =
-        numbers.into_iter().filter_map(|number| interrupt(number, names.get(&number)?)).collect();
-    Some(Nic { name: name.to_owned(), queues: receive.len(), rps: receive.iter().any(rps), interrupts })
-}
-
-/// The interrupt of a receive queue; cards have others for errors, for links and for sending alone.
-fn interrupt(number: u32, name: &str) -> Option<Interrupt> {
-    let lower = name.to_ascii_lowercase();
-    let receives = ["rx", "input", "comp", "queue"].iter().any(|word| lower.contains(word));
-    let path = PathBuf::from(format!("/proc/irq/{number}/smp_affinity_list"));
-    let cpus = list(&read(&path)?);
-    receives.then(|| Interrupt { number, name: name.to_owned(), cpus, path })
-}
-
 /// Addresses of the configuration that are of this machine.
 fn local(model: &Model) -> Vec<IpAddr> {
     let sources = model.servers.values().flat_map(|server| &server.source).map(|source| source.address);
@@ -187,7 +152,7 @@ fn certificates(model: &Model) -> (Vec<CertificateFact>, Vec<String>) {
     }
 }
 
-fn names(model: &Model) -> Vec<(String, Result<usize, String>)> {
+fn names(model: &Model) -> Vec<(String, Result<Vec<Way>, String>)> {
     let mut hosts: Vec<String> = Vec::new();
     for server in model.servers.values() {
         if let ServerAddress::Name { host, .. } = &server.address
@@ -196,5 +161,7 @@ fn names(model: &Model) -> Vec<(String, Result<usize, String>)> {
             hosts.push(host.clone());
         }
     }
-    dns::look_up_all(hosts, &model.global.nameservers)
+    let way = |(ip, port)| Way { ip, port, routed: resolve::has_route(ip) };
+    let found = dns::look_up_all(hosts, &model.global.nameservers).into_iter();
+    found.map(|(host, all)| (host, all.map(|all| all.into_iter().map(way).collect()))).collect()
 }

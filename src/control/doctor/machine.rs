@@ -1,6 +1,6 @@
-//! The kernel, io_uring, limits, the clock, and cores against network cards.
+//! The kernel, io_uring, limits, the clock, and cores.
 
-use super::{Area, Facts, Finding, Fix, Nic};
+use super::{Area, Facts, Finding, nics};
 use crate::base::limits::MAXCONN_MAX;
 use crate::control::descriptors;
 use crate::model::Model;
@@ -108,7 +108,6 @@ fn clock(facts: &Facts, out: &mut Vec<Finding>) {
     }
 }
 
-/// A queue of a card, its interrupt and a data core belong together: the packet is where the session is.
 fn cores(model: &Model, facts: &Facts, out: &mut Vec<Finding>) {
     let data = &model.global.cores;
     let before = out.len();
@@ -116,15 +115,7 @@ fn cores(model: &Model, facts: &Facts, out: &mut Vec<Finding>) {
     if !outside.is_empty() && !facts.cpus.is_empty() {
         out.push(Finding::broken(Area::Cores, format!("CPUs {outside:?} of `cores` are not online")));
     }
-    for nic in &facts.nics {
-        interrupts(nic, data, facts.irqbalance, out);
-    }
-    if facts.irqbalance && facts.nics.iter().any(|nic| !nic.interrupts.is_empty()) {
-        out.push(Finding::change(
-            Area::Cores,
-            "irqbalance runs and moves interrupts away from the data cores; `systemctl disable --now irqbalance`",
-        ));
-    }
+    nics::examine(data, facts, out);
     if !facts.isolated.is_empty() && !data.iter().all(|cpu| facts.isolated.contains(cpu)) {
         out.push(Finding::change(
             Area::Cores,
@@ -139,42 +130,4 @@ fn cores(model: &Model, facts: &Facts, out: &mut Vec<Finding>) {
         let text = format!("data on CPUs {data:?}, control on {}", model.global.control_core);
         out.push(Finding::fine(Area::Cores, text));
     }
-}
-
-fn interrupts(nic: &Nic, data: &[usize], irqbalance: bool, out: &mut Vec<Finding>) {
-    if data.is_empty() || nic.interrupts.is_empty() {
-        return;
-    }
-    if nic.queues < data.len() && !nic.rps {
-        out.push(Finding::change(
-            Area::Cores,
-            format!(
-                "{} has {} receive queues for {} data cores: one core takes most packets; `ethtool -L {} combined {}` where the \
-                 card can",
-                nic.name,
-                nic.queues,
-                data.len(),
-                nic.name,
-                data.len()
-            ),
-        ));
-    }
-    for (interrupt, wanted) in nic.interrupts.iter().zip(layout(nic.interrupts.len(), data)) {
-        if interrupt.cpus == [wanted] {
-            continue;
-        }
-        let text = format!(
-            "interrupt {} ({}) of {} goes to CPUs {:?}: to core {wanted} alone, a packet is where its session is",
-            interrupt.number, interrupt.name, nic.name, interrupt.cpus
-        );
-        let finding = Finding::change(Area::Cores, text);
-        let fix = Fix::Write { path: interrupt.path.clone(), text: wanted.to_string() };
-        // What irqbalance undoes is no fix.
-        out.push(if irqbalance { finding } else { finding.with(fix) });
-    }
-}
-
-/// The CPU of each queue's interrupt: queues go round the data cores.
-fn layout(queues: usize, data: &[usize]) -> impl Iterator<Item = usize> {
-    data.iter().copied().cycle().take(queues)
 }

@@ -4,9 +4,11 @@
 mod apply;
 mod facts;
 mod gather;
+mod gather_nics;
 mod machine;
 mod names;
 mod network;
+mod nics;
 mod sysctls;
 
 use std::fmt::Write as _;
@@ -16,7 +18,7 @@ use std::process::ExitCode;
 use crate::control::transparent;
 use crate::model::Model;
 
-pub use facts::{CertificateFact, Facts, Interrupt, Nic};
+pub use facts::{CertificateFact, Facts, Interrupt, Nic, Way};
 pub use sysctls::{DEFAULT_FILE, sysctl_file, tuning_table};
 
 /// What is looked at, in the order of the report.
@@ -164,7 +166,7 @@ pub fn examine(model: &Model, facts: &Facts) -> Vec<Finding> {
     machine::examine(model, facts, &mut findings);
     sysctls::examine(model, facts, &mut findings);
     network::examine(model, facts, &mut findings);
-    names::examine(facts, &mut findings);
+    names::examine(model, facts, &mut findings);
     findings.sort_by_key(|finding| (finding.area, std::cmp::Reverse(finding.level)));
     findings
 }

@@ -16,6 +16,7 @@ pub(super) fn examine(model: &Model, facts: &Facts, out: &mut Vec<Finding>) {
     interfaces(model, facts, out);
     addresses(model, facts, out);
     gateways(model, facts, out);
+    return_paths(model, facts, out);
     sources(model, facts, out);
     reserved(model, facts, out);
     let tightest = ports(model, facts, out);
@@ -151,6 +152,25 @@ fn gateways(model: &Model, facts: &Facts, out: &mut Vec<Finding>) {
         let text = format!("gateway {}: there is no such interface", gateway.interface);
         out.push(Finding::broken(Area::Network, text));
     }
+}
+
+/// Where questions come by another interface than the one of the route back to whoever asks, a strict rp_filter drops them, and no
+/// counter of ours sees it: several gateways, and addresses of other hosts. `all` counts where it is the higher one.
+fn return_paths(model: &Model, facts: &Facts, out: &mut Vec<Finding>) {
+    let transparent = !transparent::plan(model).is_empty();
+    let has_gateway = |name: &&String| model.gateways.iter().any(|gateway| gateway.interface == **name);
+    let strict: Vec<&str> =
+        facts.strict.iter().filter(|name| transparent || has_gateway(name)).map(String::as_str).collect();
+    if strict.is_empty() {
+        return;
+    }
+    let text = format!(
+        "rp_filter of {} is strict: the kernel drops what comes by an interface that the route back to its sender does not lead by, \
+         without a word",
+        strict.join(", ")
+    );
+    let fix = Fix::Sysctl { key: "net.ipv4.conf.all.rp_filter".to_owned(), value: "2".to_owned() };
+    out.push(Finding::change(Area::Network, text).with(fix));
 }
 
 fn interfaces(model: &Model, facts: &Facts, out: &mut Vec<Finding>) {

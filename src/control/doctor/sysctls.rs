@@ -92,6 +92,20 @@ const ROWS: &[Row] = &[
         why: "kept connections to clients and servers would start slowly again after each pause",
     },
     Row {
+        key: "net.core.busy_poll",
+        rule: Rule::OneOf(&["0"]),
+        when: ALWAYS,
+        set: "0",
+        why: "waiting for a descriptor would spin on the CPU: data cores wait in io_uring, which is woken without it",
+    },
+    Row {
+        key: "net.core.busy_read",
+        rule: Rule::OneOf(&["0"]),
+        when: ALWAYS,
+        set: "0",
+        why: "each receive from an empty socket would spin on the CPU that other connections need",
+    },
+    Row {
         key: "net.ipv4.tcp_fastopen",
         rule: Rule::Bits(2),
         when: |model| model.binds.values().any(|bind| bind.tfo_queue > 0),
@@ -169,7 +183,9 @@ fn pipe_pages(model: &Model) -> i64 {
 
 /// What `gather` reads.
 pub(super) fn keys() -> impl Iterator<Item = &'static str> {
-    ROWS.iter().map(|row| row.key).chain(["net.ipv4.ip_local_reserved_ports"])
+    ROWS.iter()
+        .map(|row| row.key)
+        .chain(["net.ipv4.ip_local_reserved_ports", "net.core.rps_sock_flow_entries"])
 }
 
 pub(super) fn examine(model: &Model, facts: &Facts, out: &mut Vec<Finding>) {

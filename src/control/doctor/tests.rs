@@ -74,7 +74,8 @@ fn nic(facts: &mut Facts, queues: usize, cpus: &[&[usize]]) {
         cpus: cpus.to_vec(),
         path: PathBuf::from(format!("/proc/irq/{number}/smp_affinity_list")),
     });
-    facts.nics = vec![Nic { name: "eth0".to_owned(), queues, interrupts: interrupts.collect(), rps: false }];
+    let interrupts = interrupts.collect();
+    facts.nics = vec![Nic { name: "eth0".to_owned(), queues, interrupts, ..Nic::default() }];
 }
 
 fn certificate(facts: &mut Facts, from_days: i64, to_days: i64) {
@@ -149,8 +150,164 @@ fn what_is_wrong_with_a_machine_is_said() {
             ),
             ("gateway", |f| f.gateways_missing = vec!["eth1".to_owned()], Broken, "no policy route for eth1"),
             ("name", |f| f.names = vec![("db".to_owned(), Err("no".to_owned()))], Broken, "db: no"),
+            (
+                "busy poll",
+                |f| set(f, "net.core.busy_read", "50"),
+                Change,
+                "net.core.busy_read is 50, should be 0",
+            ),
+            ("strict", |f| f.strict = vec!["eth0".to_owned()], Fine, ""),
         ],
     );
+}
+
+#[test]
+fn network_cards_are_held_against_the_data_cores() {
+    use Level::{Change, Fine};
+    let config = CONFIG.replace("cores = [0]", "cores = [0, 1]");
+    let card = |facts: &mut Facts, queues: usize, change: fn(&mut Nic)| {
+        let interrupts: [&[usize]; 2] = [&[0], &[1]];
+        nic(facts, queues, &interrupts[..queues]);
+        change(&mut facts.nics[0]);
+    };
+    // What is wrong with the card, and the command that --apply would do.
+    type Case = (&'static str, usize, fn(&mut Nic), Level, &'static str, &'static str);
+    let cases: [Case; 9] = [
+        ("well", 2, |_| (), Fine, "", ""),
+        ("could have more", 1, |n| n.queues_max = Some(8), Change, "`ethtool -L eth0 combined 2`", ""),
+        ("cannot", 1, |n| n.rps = vec![("/rps".into(), vec![])], Change, "without RPS", "echo '3' > /rps"),
+        ("spread", 1, |n| n.rps = vec![("/rps".into(), vec![0, 1])], Fine, "", ""),
+        (
+            "spread badly",
+            1,
+            |n| n.rps = vec![("/rps".into(), vec![2])],
+            Change,
+            "CPUs [2]",
+            "echo '3' > /rps",
+        ),
+        ("in vain", 2, |n| n.rps = vec![("/rps".into(), vec![0])], Change, "RPS costs", "echo '0' > /rps"),
+        ("a burst", 2, |n| (n.received, n.missed) = (1_000_000, 100), Fine, "", ""),
+        (
+            "small ring",
+            2,
+            |n| (n.received, n.missed, n.ring) = (1_000_000, 101, Some((256, 4096))),
+            Change,
+            "eth0 lost 101 of 1000000 packets for lack of receive descriptors; raise its ring: `ethtool -G eth0 rx 4096`",
+            "",
+        ),
+        (
+            "large ring",
+            2,
+            |n| (n.received, n.missed, n.ring) = (1_000_000, 101, Some((4096, 4096))),
+            Change,
+            "as large as it can be",
+            "",
+        ),
+    ];
+    let model = model(&config);
+    for (what, queues, change, level, expected, fix) in cases {
+        let mut facts = good();
+        card(&mut facts, queues, change);
+        let found = examine(&model, &facts);
+        let worst = found.iter().max_by_key(|finding| finding.level).expect("there are findings");
+        assert_eq!(worst.level, level, "{what}: {found:?}");
+        assert!(worst.text.contains(expected), "{what}: {found:?}");
+        assert_eq!(worst.fix.as_ref().map(ToString::to_string).unwrap_or_default(), fix, "{what}");
+    }
+    let flows: fn(&mut Facts) = |f| {
+        nic(f, 2, &[&[0], &[1]]);
+        set(f, "net.core.rps_sock_flow_entries", "32768");
+    };
+    let flows_of_few: fn(&mut Facts) = |f| {
+        nic(f, 1, &[&[0]]);
+        set(f, "net.core.rps_sock_flow_entries", "32768");
+    };
+    check(
+        &config,
+        &[
+            ("RFS", flows, Change, "rps_sock_flow_entries is 32768 (RFS)"),
+            ("RFS of few", flows_of_few, Fine, ""),
+        ],
+    );
+}
+
+#[test]
+fn a_strict_filter_of_return_paths_is_named_where_it_drops_packets() {
+    use Level::{Change, Fine};
+    let config = format!("{CONFIG}[gateway.eth0]\naddresses = \"192.0.2.254\"\n");
+    let strict: fn(&mut Facts) = |f| f.strict = vec!["eth0".to_owned(), "eth1".to_owned()];
+    let other: fn(&mut Facts) = |f| f.strict = vec!["eth1".to_owned()];
+    check(
+        &config,
+        &[("strict", strict, Change, "rp_filter of eth0 is strict"), ("another", other, Fine, "")],
+    );
+    let found = examine(&model(&config), &Facts { strict: vec!["eth0".to_owned()], ..good() });
+    let fix = found.iter().find_map(|finding| finding.fix.as_ref()).expect("it can be applied");
+    assert_eq!(fix.to_string(), "sysctl -w 'net.ipv4.conf.all.rp_filter=2'");
+}
+
+#[test]
+fn names_must_have_addresses_that_can_be_reached_and_enough_of_them() {
+    use Level::{Broken, Change, Fine};
+    let named =
+        |servers: &str| CONFIG.replace("[backend.app.server.s]\naddress = \"192.0.2.1:1\"\n", servers);
+    let two =
+        named("[backend.app]\nserver.s1 = { address = \"db:1\" }\nserver.s2 = { address = \"db:1\" }\n");
+    let distinct = two.replace("db:1\"", "db:1\", resolve-opts = [\"prevent-dup-ip\"]");
+    let other_port = two.replacen("db:1", "db:2", 1);
+    // The addresses of the name, with a dash for those that no route leads to.
+    let cases: [(&str, &[&str], Level, &str); 8] = [
+        (&two, &["192.0.2.1", "192.0.2.2"], Fine, ""),
+        (&two, &["192.0.2.1"], Change, "app: db has fewer addresses than servers: s2 have one"),
+        (&two, &["192.0.2.1", "-2001:db8::1"], Change, "s2 have one that another server has"),
+        (
+            &two,
+            &["-2001:db8::1"],
+            Broken,
+            "db has IPv6 addresses alone (2001:db8::1) and this machine has no route",
+        ),
+        (&two, &["-192.0.2.1"], Broken, "or give the name another address"),
+        (&two, &["2001:db8::1", "2001:db8::2"], Fine, ""),
+        (&distinct, &["192.0.2.1"], Fine, ""),
+        (&other_port, &["192.0.2.1"], Fine, ""),
+    ];
+    for (config, addresses, level, expected) in cases {
+        let way = |text: &&str| {
+            let ip = text.trim_start_matches('-').parse().expect("a literal");
+            Way { ip, port: None, routed: !text.starts_with('-') }
+        };
+        let names = vec![("db".to_owned(), Ok(addresses.iter().map(way).collect()))];
+        let found = examine(&model(config), &Facts { names, ..good() });
+        let worst = found.iter().max_by_key(|finding| finding.level).expect("there are findings");
+        assert_eq!(worst.level, level, "{addresses:?}: {found:?}");
+        assert!(worst.text.contains(expected), "{addresses:?}: {found:?}");
+    }
+    let waits = Facts {
+        names: vec![("db".to_owned(), Ok(vec![Way { ip: [192, 0, 2, 1].into(), port: None, routed: true }]))],
+        ..good()
+    };
+    let said = report(&examine(&model(&distinct), &waits));
+    assert!(said.contains("1 of 2 servers of app wait for db to have more addresses"), "{said}");
+}
+
+#[test]
+fn servers_that_are_one_are_named() {
+    use Level::{Change, Fine};
+    let both = |first: &str, second: &str| {
+        CONFIG.replace(
+            "[backend.app.server.s]\naddress = \"192.0.2.1:1\"\n",
+            &format!("[backend.app]\nserver.s1 = {{ {first} }}\nserver.s2 = {{ {second} }}\n"),
+        )
+    };
+    let same = "address = \"192.0.2.1:1\"";
+    for (second, level, expected) in [
+        (same.to_owned(), Change, "app/s2 is where s1 is: it is checked twice"),
+        (format!("{same}, backup = true"), Fine, ""),
+        (format!("{same}, disabled = true"), Fine, ""),
+        ("address = \"192.0.2.1:2\"".to_owned(), Fine, ""),
+    ] {
+        check(&both(same, &second), &[("a second server", |_| (), level, expected)]);
+    }
 }
 
 #[test]
