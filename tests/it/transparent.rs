@@ -78,3 +78,46 @@ fn servers_behind_a_transparent_bind_see_the_address_of_the_client() {
         said.evidence
     );
 }
+
+/// A node of a pair gives its address up while a request is with a server; the server answers when it is told to.
+const MOVED: &str = r#"
+host CLIENT
+cable CLIENT v9 10.9.0.2/24
+addresses - v9 10.9.0.1/24
+ip addr add 10.9.0.100/32 dev v9
+mkfifo "$DIR/asked" "$DIR/answer"
+start ORIGIN - python3 -c '
+import http.server, sys
+class Slow(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        open(sys.argv[1], "w").close()
+        open(sys.argv[2]).close()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"answered")
+    def log_message(self, *words): pass
+http.server.HTTPServer(("127.0.0.1", 8001), Slow).serve_forever()' "$DIR/asked" "$DIR/answer"
+start GATE - "$GATE_BINARY" run -c "$DIR/gate.toml" 2>"$DIR/gate.log"
+until [ -S "$DIR/admin.sock" ] && "$GATE_BINARY" ctl -s "$DIR/admin.sock" "show info" >"$DIR/info"; do :; done
+start USER CLIENT curl -s -m 40 http://10.9.0.100/ -o "$DIR/said"
+: <"$DIR/asked"
+ip addr del 10.9.0.100/32 dev v9
+: >"$DIR/answer"
+wait $USER
+cat "$DIR/said"
+"#;
+
+#[test]
+fn an_answer_under_way_outlives_the_address_that_it_comes_from() {
+    let hosts = Hosts::new();
+    let config = format!(
+        "[admin]\nsocket = \"{}/admin.sock\"\n[defaults]\nmode = \"http\"\n\
+         timeout = {{ connect = \"9s\", client = \"60s\", server = \"60s\" }}\n\
+         [frontend.fe]\nbind = [{{ address = \"10.9.0.100:80\", transparent = true }}]\ndefault-backend = \"app\"\n\
+         [backend.app.server.s]\naddress = \"127.0.0.1:8001\"\n",
+        hosts.dir().display()
+    );
+    hosts.write("gate.toml", &config);
+    let said = hosts.run(50, MOVED);
+    assert_eq!(said.out, "answered", "{}", said.evidence);
+}
