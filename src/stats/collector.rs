@@ -327,7 +327,7 @@ impl Collector {
         array::from_fn(|i| clamp(i, sum(CORE_TABLE[i].stat)))
     }
 
-    fn cells<K: Kind>(&self, id: K::Id) -> impl Iterator<Item = &counters::Cells<K>> {
+    fn cells<K: Kind>(&self, id: K::Id) -> impl Iterator<Item = &counters::Cells<K>> + Clone {
         self.shards.iter().map(move |shard| &*K::of(shard)[id])
     }
 

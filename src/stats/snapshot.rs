@@ -277,9 +277,9 @@ impl ServerFacts {
         text
     }
     /// The status word.
-    pub fn status(&self) -> String {
+    pub fn status(&self) -> Cow<'static, str> {
         if self.is_down_by_agent() && !self.admin.is_maint() && self.health.is_up() {
-            return "DOWN (agent)".to_owned();
+            return "DOWN (agent)".into();
         }
         server_status(&self.admin, self.health)
     }

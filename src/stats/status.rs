@@ -1,5 +1,6 @@
 //! The status words of `show stat`: the vocabulary that HAProxy's tools compare with. Facts in, text out.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// State of a frontend or bind.
@@ -143,17 +144,17 @@ check_results! {
 ///
 /// `n/m` appears during a change: while up, how many of `fall` failures are left; while down, how many of `rise`
 /// successes there were.
-pub fn server_status(admin: &Admin, health: Health) -> String {
+pub fn server_status(admin: &Admin, health: Health) -> Cow<'static, str> {
     match admin {
-        Admin::Maint => return "MAINT".to_owned(),
-        Admin::MaintVia(server) => return format!("MAINT (via {server})"),
-        Admin::MaintResolution => return "MAINT (resolution)".to_owned(),
+        Admin::Maint => return "MAINT".into(),
+        Admin::MaintVia(server) => return format!("MAINT (via {server})").into(),
+        Admin::MaintResolution => return "MAINT (resolution)".into(),
         Admin::Drain | Admin::Ready => {}
     }
     let draining = *admin == Admin::Drain;
     match health {
-        Health::Unchecked if draining => "DRAIN".to_owned(),
-        Health::Unchecked => "no check".to_owned(),
+        Health::Unchecked if draining => "DRAIN".into(),
+        Health::Unchecked => "no check".into(),
         Health::Checked { up: true, stopping, level, rise, fall } => {
             let word = match (draining, stopping) {
                 (true, _) => "DRAIN",
@@ -162,13 +163,13 @@ pub fn server_status(admin: &Admin, health: Health) -> String {
             };
             let full = (rise + fall).saturating_sub(1);
             if level >= full {
-                word.to_owned()
+                word.into()
             } else {
-                format!("{word} {}/{fall}", (level + 1).saturating_sub(rise))
+                format!("{word} {}/{fall}", (level + 1).saturating_sub(rise)).into()
             }
         }
-        Health::Checked { up: false, level: 0, .. } => "DOWN".to_owned(),
-        Health::Checked { up: false, level, rise, .. } => format!("DOWN {level}/{rise}"),
+        Health::Checked { up: false, level: 0, .. } => "DOWN".into(),
+        Health::Checked { up: false, level, rise, .. } => format!("DOWN {level}/{rise}").into(),
     }
 }
 

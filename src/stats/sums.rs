@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::base::time::Now;
 use crate::stats::history::{self, PastRow};
-use crate::stats::table::{Object, Row, Stat, Store, TABLE, cell_index};
+use crate::stats::table::{Object, Row, Stat, Store, TABLE, cell_count, cell_index};
 
 /// All numbers of one object that come from counting.
 #[derive(Clone, Debug)]
@@ -99,24 +99,42 @@ const fn is_counted(row: &Row) -> bool {
 }
 
 /// All stored rows of an object from its cells on each core, levels clamped; rows without cell are 0.
-pub(super) fn fill<'a>(object: Object, cores: impl Iterator<Item = &'a [AtomicU64]>, rows: &mut [u64]) {
-    rows.fill(0);
+pub(super) fn fill<'a>(
+    object: Object,
+    cores: impl Iterator<Item = &'a [AtomicU64]> + Clone,
+    rows: &mut [u64],
+) {
     let stored = &STORED[object as usize];
-    for block in cores {
-        for (stat, cell) in &stored.sums {
-            let all = &mut rows[*stat as usize];
-            *all = all.wrapping_add(block[*cell].load(Relaxed));
+    // First cell by cell in the order of memory; maxima are not meant to be added, and are seen to below.
+    let mut sums = [0_u64; CELLS_MAX];
+    for block in cores.clone() {
+        for (sum, cell) in sums.iter_mut().zip(block) {
+            *sum = sum.wrapping_add(cell.load(Relaxed));
         }
-        for (stat, cell) in &stored.maxima {
-            let all = &mut rows[*stat as usize];
-            *all = block[*cell].load(Relaxed).max(*all);
-        }
+    }
+    rows.fill(0);
+    for (stat, cell) in &stored.sums {
+        rows[*stat as usize] = sums[*cell];
+    }
+    for (stat, cell) in &stored.maxima {
+        let all = cores.clone().map(|block| block[*cell].load(Relaxed));
+        rows[*stat as usize] = all.max().unwrap_or(0);
     }
     for stat in &stored.levels {
         let sum = &mut rows[*stat as usize];
         *sum = level(*sum);
     }
 }
+
+/// Room for the cells of an object of any kind.
+const CELLS_MAX: usize = 128;
+const _: () = {
+    let mut o = 0;
+    while o < Object::ALL.len() {
+        assert!(cell_count(Object::ALL[o]) < CELLS_MAX);
+        o += 1;
+    }
+};
 
 /// The rows that a kind of object stores, with their cells. Most rows of the table are stored by some kinds alone, or by none.
 struct Stored {

@@ -154,8 +154,13 @@ impl Form {
 /// Decimal digits. Half of the time of a large `show stat` went into the general formatting of numbers.
 pub fn push_number(out: &mut String, mut n: u64) {
     // Most counters of most servers are zero.
+    let digit = |n: u64| char::from(b'0' + u8::try_from(n).unwrap_or(0));
     if n < 10 {
-        return out.push(char::from(b'0' + u8::try_from(n).unwrap_or(0)));
+        return out.push(digit(n));
+    }
+    if n < 100 {
+        out.push(digit(n / 10));
+        return out.push(digit(n % 10));
     }
     let mut digits = [0; 20];
     let mut at = digits.len();
@@ -173,7 +178,7 @@ pub fn push_number(out: &mut String, mut n: u64) {
 /// Free text as it can stand in any of the line formats. Tools split lines at commas and know no quotes, so text is
 /// changed rather than quoted: control characters become spaces, `,` becomes `;` and `"` becomes `'`.
 fn push_text(out: &mut String, text: &str) {
-    if text.bytes().all(|b| b.is_ascii_graphic() && b != b',' && b != b'"') {
+    if text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b',' && b != b'"') {
         return out.push_str(text);
     }
     out.extend(text.chars().map(|c| match c {
