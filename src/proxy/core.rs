@@ -113,6 +113,8 @@ pub(super) struct CoreBase {
     pub(super) waiters: RefCell<AHashMap<u64, Waiter>>,
     next_waiter: Cell<u64>,
     pub(super) sessions: RefCell<Slab<Rc<Info>>>,
+    /// Memory of what sessions of connections let others know: apart from that of their tasks, which quiet ones give back.
+    pub(super) infos: RefCell<rt::Stock<Info>>,
     session_ids: Cell<(u64, u64)>,
     /// No new connections; report when the last session is over.
     pub(super) draining: Cell<bool>,
@@ -473,6 +475,7 @@ impl CoreBase {
             waiters: RefCell::default(),
             next_waiter: Cell::new(0),
             sessions: RefCell::default(),
+            infos: RefCell::default(),
             session_ids: Cell::new((0, 0)),
             draining: Cell::new(false),
             h2_spare: H2Spare::default(),

@@ -1,7 +1,7 @@
 //! Memory of one request, used again by the next: heads, and buffers for what is written. The one given back last is
 //! taken first, so that a core works on the same few cache lines however many connections it has.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
@@ -13,6 +13,8 @@ use crate::rt::SendBuf;
 
 /// Buffers larger than this are freed rather than kept: one large message must not cost memory for ever.
 const KEPT_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
+/// What a quiet core keeps beyond what it needs: a small burst makes nothing anew.
+const QUIET_KEPT: usize = 32;
 
 /// Memory of requests that are over.
 #[derive(Default)]
@@ -23,6 +25,8 @@ pub(super) struct Pads {
     )]
     pads: RefCell<Vec<Box<Memory>>>,
     buffers: RefCell<Vec<Vec<u8>>>,
+    /// The fewest of both that lay here since it was last looked.
+    least: Cell<(usize, usize)>,
 }
 
 /// What one request works with.
@@ -47,7 +51,31 @@ pub(super) struct Memory {
 impl Pads {
     /// An empty buffer.
     pub(super) fn buffer(&self) -> Vec<u8> {
-        self.buffers.borrow_mut().pop().unwrap_or_default()
+        let mut buffers = self.buffers.borrow_mut();
+        let buffer = buffers.pop().unwrap_or_default();
+        let (pads, least) = self.least.get();
+        self.least.set((pads, least.min(buffers.len())));
+        buffer
+    }
+
+    fn pad(&self) -> Box<Memory> {
+        let mut pads = self.pads.borrow_mut();
+        let pad = pads.pop().unwrap_or_default();
+        let (least, buffers) = self.least.get();
+        self.least.set((least.min(pads.len()), buffers));
+        pad
+    }
+
+    /// Frees what nobody needed since it was last called, but for a few. For now and then. True: it was as much as a burst takes.
+    pub(super) fn shrink(&self) -> bool {
+        let (mut pads, mut buffers) = (self.pads.borrow_mut(), self.buffers.borrow_mut());
+        let (least_pads, least_buffers) = self.least.get();
+        // Those used last lie at the end.
+        let unused_pads = least_pads.saturating_sub(QUIET_KEPT);
+        pads.drain(..unused_pads);
+        buffers.drain(..least_buffers.saturating_sub(QUIET_KEPT));
+        self.least.set((pads.len(), buffers.len()));
+        unused_pads > QUIET_KEPT
     }
 
     /// Keeps the memory of what was sent.
@@ -70,8 +98,7 @@ pub(super) struct Pad {
 
 impl Pad {
     pub(super) fn take(core: &Rc<CoreBase>) -> Pad {
-        let memory = core.pads.pads.borrow_mut().pop().unwrap_or_default();
-        Pad { memory: Some(memory), core: core.clone() }
+        Pad { memory: Some(core.pads.pad()), core: core.clone() }
     }
 }
 
@@ -101,5 +128,30 @@ impl Drop for Pad {
             memory.origin.clear();
             pads.push(memory);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_burst_needed_goes_when_it_was_not_needed_for_a_while() {
+        let pads = Pads::default();
+        pads.pads.borrow_mut().extend((0..200).map(|_| Box::default()));
+        pads.buffers.borrow_mut().extend((0..200).map(|_| vec![0; 8]));
+        // From now on it is looked at how many are needed.
+        pads.shrink();
+        let busy: Vec<_> = (0..100).map(|_| (pads.pad(), pads.buffer())).collect();
+        for (pad, buffer) in busy {
+            pads.pads.borrow_mut().push(pad);
+            pads.keep(Some(SendBuf::from(buffer)));
+        }
+        assert!(pads.shrink());
+        assert_eq!(pads.pads.borrow().len(), 100 + QUIET_KEPT);
+        assert_eq!(pads.buffers.borrow().len(), 100 + QUIET_KEPT, "not one of them was needed");
+        assert!(pads.shrink());
+        assert_eq!((pads.pads.borrow().len(), pads.buffers.borrow().len()), (QUIET_KEPT, QUIET_KEPT));
+        assert!(!pads.shrink());
     }
 }

@@ -157,7 +157,7 @@ impl Session {
     fn open_as(core: Rc<Core>, bind: ListenerId, client: Conn, peer: Option<ConnFacts>) -> Session {
         let frontend = core.model.binds[bind].frontend;
         let carrier = Carrier::Conn(Transport::plain(client));
-        let info = Rc::new(Info::new(&core, carrier, bind));
+        let info = core.infos.borrow_mut().make(Info::new(&core, carrier, bind));
         if let Some(peer) = peer {
             info.peer.get_or_init(|| Box::new(peer));
         }
@@ -241,7 +241,8 @@ impl Session {
             }
         }
         let variables = variables.renumber(&before.model.variables, &core.model.variables);
-        Session::of(core, Rc::new(info), variables)
+        let info = core.infos.borrow_mut().make(info);
+        Session::of(core, info, variables)
     }
 
     /// The session of one stream of a shared connection. Streams live by the newest generation that has their bind.
@@ -285,6 +286,9 @@ impl Session {
     /// The one place that records how a session ended.
     pub(super) fn close(self, end: End) {
         self.record(end);
+        let (core, info) = (self.core.base().clone(), self.info.clone());
+        drop(self);
+        core.infos.borrow_mut().give_back(info);
     }
 
     fn record(&self, end: End) {

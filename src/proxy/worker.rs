@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::base::id::CoreId;
 use crate::base::shared;
+use crate::base::time::Now;
 use crate::proxy::core::{CoreBase, Generation};
 use crate::proxy::info::Info;
 use crate::proxy::log::LogSetup;
@@ -18,6 +19,8 @@ use crate::tls;
 
 /// How often a draining core looks whether it is empty.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
+/// How often pages of the heap are given back, at the most: all cores feel it.
+const PAGES_EVERY: Duration = Duration::from_secs(10);
 /// How often what the runtime counts is copied into cells.
 const ACTIVITY_EVERY: Duration = Duration::from_millis(500);
 
@@ -167,9 +170,28 @@ pub fn publish_runtime(cells: &CoreCells) {
     cells.set(CoreStat::Panics, rt::limits::panics());
 }
 
+/// When pages of the heap go back to the kernel.
+#[derive(Default)]
+struct Pages {
+    is_due: bool,
+    not_before: Now,
+}
+
+/// Gives back what a burst took and nobody needs any more.
+fn give_memory_back(core: &CoreBase, pages: &mut Pages) {
+    rt::limits::give_back_buffers();
+    pages.is_due |= core.pads.shrink();
+    let now = rt::now();
+    if pages.is_due && pages.not_before <= now {
+        *pages = Pages { is_due: false, not_before: now + PAGES_EVERY };
+        rt::alloc::give_pages_back();
+    }
+}
+
 /// Copies what the runtime counts into this core's cells.
 async fn publish_activity(core: Rc<CoreBase>) {
     let mut told = 0;
+    let mut pages = Pages::default();
     loop {
         let short = rt::limits::buffers_short();
         if short > told {
@@ -189,6 +211,7 @@ async fn publish_activity(core: Rc<CoreBase>) {
         cells.set(CoreStat::PipesFree, u64::from(free));
         cells.set(CoreStat::PipeMisses, misses);
         core.hand_over_times();
+        give_memory_back(&core, &mut pages);
         rt::sleep_until(rt::now() + ACTIVITY_EVERY).await;
     }
 }

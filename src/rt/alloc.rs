@@ -19,6 +19,16 @@ pub fn held() -> i64 {
     HELD.get()
 }
 
+/// Gives whole pages of free blocks back to the kernel. It looks at every free block of the process and makes threads that allocate
+/// meanwhile wait: for after a burst, and seldom.
+pub fn give_pages_back() {
+    // SAFETY: it concerns free memory alone, and locks what it looks at.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 fn add(bytes: usize) {
     HELD.set(HELD.get().wrapping_add_unsigned(bytes as u64));
 }

@@ -3,7 +3,7 @@
 //! A receive names no buffer; the kernel takes one from the provided-buffer ring when data is there
 //! (IORING_REGISTER_PBUF_RING), so an idle connection holds none. Only a few buffers are offered at a time and the one
 //! given back last is offered first: the same memory stays in the cache however many there are. Pages that were never
-//! offered cost no memory.
+//! offered cost no memory, and those of a burst go back to the kernel after it.
 
 use std::cell::RefCell;
 use std::io;
@@ -24,6 +24,9 @@ const OFFER_MIN: u16 = 16;
 
 /// Turns after which it is judged whether fewer would do.
 const ADJUST_TURNS: u16 = 1000;
+
+/// Buffers in use lately above which it is worth asking the kernel to take pages back.
+const TOUCHED_KEPT: u16 = 2 * OFFER_MIN;
 
 /// The id of bytes that lie in no buffer of the pool.
 const NO_BUFFER: u16 = u16::MAX;
@@ -50,6 +53,16 @@ struct Pool {
     exhausted: u64,
     /// Receives that waited because all buffers hold bytes.
     short: u64,
+    /// Buffers with pages, a bit each.
+    touched: Vec<u64>,
+    /// How many they are.
+    touched_len: u16,
+    /// Room to look which of them hold nothing.
+    empty: Vec<u64>,
+    /// Filled buffers that were taken over, ever.
+    taken: u64,
+    /// As it was when it was last looked whether pages may go.
+    taken_before: u64,
 }
 
 impl Pool {
@@ -72,6 +85,50 @@ impl Pool {
             self.left_min = u16::MAX;
         }
     }
+
+    fn touch(&mut self, id: u16) {
+        let is_new = set_bit(&mut self.touched, id);
+        self.touched_len += u16::from(is_new);
+    }
+
+    /// Forgets the pages of touched buffers that hold nothing, but for those of the few that are taken next; calls `give` with
+    /// each run of them. `head`: where the kernel stands in the ring.
+    fn forget_touched(&mut self, head: Option<u16>, give: impl Fn(Range<u16>)) {
+        self.empty.fill(0);
+        let cold = self.free.len().saturating_sub(usize::from(OFFER_MIN));
+        for id in &self.free[..cold] {
+            set_bit(&mut self.empty, *id);
+        }
+        let left = head.map_or(0, |head| self.tail.wrapping_sub(head)).min(self.ring_entries);
+        for back in 1..=left {
+            let at = self.tail.wrapping_sub(back) & (self.ring_entries - 1);
+            // SAFETY: the masked index lies inside the ring, whose entries nobody but us writes.
+            let id = unsafe { (*self.ring.as_ptr().add(usize::from(at))).bid() };
+            set_bit(&mut self.empty, id);
+        }
+        let mut run = 0..0;
+        for id in 0..self.count {
+            let (word, bit) = (usize::from(id / 64), 1 << (id % 64));
+            if self.empty[word] & self.touched[word] & bit == 0 {
+                continue;
+            }
+            self.touched[word] &= !bit;
+            self.touched_len -= 1;
+            if run.end != id {
+                give(std::mem::replace(&mut run, id..id));
+            }
+            run.end = id + 1;
+        }
+        give(run);
+    }
+}
+
+/// True: it was not set before.
+fn set_bit(bits: &mut [u64], at: u16) -> bool {
+    let (word, bit) = (&mut bits[usize::from(at / 64)], 1 << (at % 64));
+    let is_new = *word & bit == 0;
+    *word |= bit;
+    is_new
 }
 
 /// Bytes that a connection received. Gives its buffer back when dropped.
@@ -154,8 +211,12 @@ impl Drop for RecvBuf {
     }
 }
 
-/// Gives a buffer back that the kernel chose.
-pub(super) fn recycle(id: u16) {
+/// Gives a buffer back that the kernel chose for a receive that nobody wants.
+pub(super) fn refuse(id: u16) {
+    drop(take(id, 0));
+}
+
+fn recycle(id: u16) {
     // When the thread ends the pool may go before the last buffer; then there is nothing to give it back to.
     let woken = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();
@@ -190,6 +251,11 @@ pub(super) fn install(submitter: &Submitter<'_>, count: u16) -> io::Result<()> {
             count,
             exhausted: 0,
             short: 0,
+            touched: vec![0; usize::from(count).div_ceil(64)],
+            touched_len: 0,
+            empty: vec![0; usize::from(count).div_ceil(64)],
+            taken: 0,
+            taken_before: 0,
         });
     });
     offer();
@@ -231,10 +297,45 @@ pub(super) fn take(id: u16, len: usize) -> RecvBuf {
     with_pool(|pool| {
         debug_assert!(id < pool.count && len <= BUF_BYTES);
         pool.offered -= 1;
+        pool.taken += 1;
+        pool.touch(id);
         // SAFETY: `id` is below `count`, so the offset is inside the mapping.
         let data = unsafe { pool.memory.add(usize::from(id) * BUF_BYTES) };
         RecvBuf { data, start: 0, end: u16::try_from(len).expect("at most 16 KiB"), id, owned: 0 }
     })
+}
+
+/// Gives the pages of a burst that is over back to the kernel. `head` says where it stands in the ring, if it tells: what it has
+/// there is left alone otherwise. For now and then, not for every turn.
+pub(super) fn give_back(head: impl FnOnce() -> Option<u16>) {
+    with_pool(|pool| {
+        let lately = pool.taken - std::mem::replace(&mut pool.taken_before, pool.taken);
+        // As long as they are used in turn, what is given back would be wanted again.
+        if pool.touched_len <= TOUCHED_KEPT || lately >= u64::from(pool.touched_len) {
+            return;
+        }
+        pool.offer = OFFER_MIN.min(pool.count);
+        let memory = pool.memory;
+        pool.forget_touched(head(), |run| {
+            if run.is_empty() {
+                return;
+            }
+            // SAFETY: the range lies inside the mapping. Its buffers hold nothing: they are free, or lie in the ring where the
+            // kernel has not come to, and it comes to them while this thread enters the ring. So nobody reads them or misses
+            // what was in them.
+            unsafe {
+                let at = memory.add(usize::from(run.start) * BUF_BYTES).as_ptr();
+                // Refused, the pages stay, as they would without asking.
+                libc::madvise(at.cast(), run.len() * BUF_BYTES, libc::MADV_DONTNEED);
+            }
+        });
+    });
+}
+
+/// Buffers that have pages.
+#[cfg(test)]
+pub(super) fn touched() -> u16 {
+    with_pool(|pool| pool.touched_len)
 }
 
 /// The kernel had no buffer for a receive: it is offered more from the next turn on.

@@ -258,7 +258,7 @@ impl Receiving {
         op.cancel();
         let (done, _) = poll_fn(|cx| op.poll(cx)).await;
         if let Some(id) = cqueue::buffer_select(done.flags) {
-            bufs::recycle(id);
+            bufs::refuse(id);
         }
         matches!(done.count(), Err(e) if e.raw_os_error() == Some(libc::ECANCELED))
     }
@@ -295,7 +295,7 @@ impl Receiving {
                 }
                 Err(e) => {
                     if let Some(id) = buffer {
-                        bufs::recycle(id);
+                        bufs::refuse(id);
                     }
                     return Poll::Ready(Err(e));
                 }

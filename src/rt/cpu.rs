@@ -416,6 +416,11 @@ pub mod limits {
         bufs::short()
     }
 
+    /// Gives memory that a burst of receives took back to the kernel, if it is over. For now and then.
+    pub fn give_back_buffers() {
+        bufs::give_back(|| ring::with(|r| r.buffers_head()));
+    }
+
     /// CPU time of this core's thread in nanoseconds.
     pub fn cpu_ns() -> u64 {
         sys::thread_cpu_ns()

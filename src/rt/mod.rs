@@ -18,6 +18,7 @@ mod ring;
 pub mod sandbox;
 mod signal;
 pub mod splice;
+mod stock;
 mod sys;
 #[cfg(test)]
 mod tests;
@@ -34,5 +35,6 @@ pub use op::{SendBuf, poll_listed};
 pub use pass::{PASSED_MAX, pass, pass_datagram, receive};
 pub use ring::Activity;
 pub use signal::{Signal, Signals, send_signal};
+pub use stock::Stock;
 pub use sys::wait_hangup;
 pub use time::{Either, Elapsed, Timer, now, select, sleep_until, with_deadline, yield_now};

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -179,6 +179,11 @@ impl Ring {
 
     pub(super) fn activity(&self) -> Activity {
         self.activity
+    }
+
+    /// Where the kernel stands in the ring of receive buffers; it tells from 6.8 on.
+    pub(super) fn buffers_head(&self) -> Option<u16> {
+        sys::buffer_ring_head(self.io.as_raw_fd(), bufs::GROUP)
     }
 
     /// Operations that the kernel has not answered for the last time.

@@ -220,6 +220,30 @@ pub(super) fn splice(from: RawFd, to: RawFd, len: usize, more: bool) -> io::Resu
     usize::try_from(moved).map_err(|_| io::Error::last_os_error())
 }
 
+/// IORING_REGISTER_PBUF_STATUS.
+const BUFFER_RING_STATUS: libc::c_uint = 26;
+
+/// `struct io_uring_buf_status`.
+#[repr(C)]
+#[derive(Default)]
+struct BufferRingStatus {
+    group: u32,
+    head: u32,
+    reserved: [u32; 8],
+}
+
+/// The next entry of a ring of provided buffers that the kernel takes; `None`: it is older than 6.8 and does not tell.
+pub(super) fn buffer_ring_head(ring: RawFd, group: u16) -> Option<u16> {
+    let mut status = BufferRingStatus { group: group.into(), ..BufferRingStatus::default() };
+    // SAFETY: the kernel reads and writes `status`, which has the layout that it expects for this one argument.
+    let told = unsafe {
+        let argument = (&raw mut status).cast::<libc::c_void>();
+        libc::syscall(libc::SYS_io_uring_register, ring, BUFFER_RING_STATUS, argument, 1_u32)
+    };
+    // It counts in the 16 bits of the ring's tail.
+    (told == 0).then(|| u16::try_from(status.head & u32::from(u16::MAX)).expect("masked"))
+}
+
 /// recv(2), non-blocking, with flags (MSG_PEEK).
 pub(super) fn recv(fd: RawFd, buf: &mut [u8], flags: i32) -> io::Result<usize> {
     // SAFETY: `buf` is writable for its length.

@@ -249,6 +249,63 @@ fn more_receives_than_buffers_wait_and_none_is_lost() {
     });
 }
 
+/// Sends a text of its own over each, and arms the receive of its echo.
+async fn echoes_under_way(conns: &[Conn]) -> Vec<Receiving> {
+    let mut receiving = Vec::new();
+    for (n, conn) in conns.iter().enumerate() {
+        conn.send_all(format!("echo {n}").into_bytes()).await.expect("sends");
+        let mut one = Receiving::default();
+        one.arm(conn);
+        receiving.push(one);
+    }
+    receiving
+}
+
+async fn received(conns: &[Conn], receiving: Vec<Receiving>) -> Vec<RecvBuf> {
+    let mut bufs = Vec::new();
+    for (conn, mut one) in conns.iter().zip(receiving) {
+        let buf = std::future::poll_fn(|cx| one.poll(conn, cx)).await.expect("receives");
+        bufs.push(buf.expect("not the end"));
+    }
+    bufs
+}
+
+fn are_whole(bufs: &[RecvBuf]) -> bool {
+    bufs.iter().enumerate().all(|(n, buf)| **buf == *format!("echo {n}").as_bytes())
+}
+
+#[test]
+fn pages_of_a_burst_are_given_back_and_no_byte_with_them() {
+    let addr = echo_origin();
+    on_core(move || async move {
+        let mut conns = Vec::new();
+        for _ in 0..60 {
+            conns.push(connect(Target::Ip(addr), ConnectOptions::default()).await.expect("connects"));
+        }
+        let receiving = echoes_under_way(&conns).await;
+        let bufs = received(&conns, receiving).await;
+        assert!(bufs::touched() >= 60);
+        for _ in 0..2 {
+            limits::give_back_buffers();
+        }
+        assert!(bufs::touched() >= 60 && are_whole(&bufs), "those with bytes stay");
+        drop(bufs);
+        limits::give_back_buffers();
+        assert!(bufs::touched() <= 32, "{} are left", bufs::touched());
+        // Bytes that the kernel has put there and nobody has seen yet.
+        let completed = limits::activity().completed;
+        let receiving = echoes_under_way(&conns).await;
+        // As many sends as receives.
+        while limits::activity().completed < completed + 120 {
+            yield_now().await;
+        }
+        for _ in 0..2 {
+            limits::give_back_buffers();
+        }
+        assert!(are_whole(&received(&conns, receiving).await));
+    });
+}
+
 #[test]
 fn mail_wakes_a_parked_core() {
     static SUM: AtomicU64 = AtomicU64::new(0);
