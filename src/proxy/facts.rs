@@ -147,11 +147,18 @@ fn sum(shards: &[Shard], level: impl Fn(&Shard) -> u64) -> u32 {
     u32::try_from(total.max(0)).unwrap_or(u32::MAX)
 }
 
+impl Core {
+    /// Sessions of a server now.
+    pub(super) fn server_sessions(&self, id: ServerId) -> u32 {
+        sum(&self.shards, |s| s.servers[id].get(Stat::SessionsCur))
+    }
+}
+
 impl Live for Core {
     fn server(&self, id: ServerId) -> ServerLevels {
         let (live, settings) = (&self.live.servers[id], &self.model.servers[id]);
         let load = std::sync::atomic::Ordering::Relaxed;
-        let sessions = sum(&self.shards, |s| s.servers[id].get(Stat::SessionsCur));
+        let sessions = self.server_sessions(id);
         ServerLevels {
             up: live.is_up() && live.admin() != crate::live::AdminState::Maint,
             usable: self.live.takes_load(settings.backend, id),

@@ -51,10 +51,12 @@ impl Map {
         out.extend_from_slice(&text[plain..]);
     }
 
-    /// The same with a backslash before `"`, `\` and `]`, as structured data of RFC 5424 wants them.
+    /// The same with a backslash before `"`, `\` and `]`, as structured data of RFC 5424 wants them. As with HAProxy a quote in
+    /// request lines and captured headers is encoded in any case.
     pub(super) fn append_escaped(self, text: &[u8], out: &mut Vec<u8>) {
         for byte in text {
             match byte {
+                b'"' if self != Map::Value => self.append(&[*byte], out),
                 b'"' | b'\\' | b']' => out.extend_from_slice(&[b'\\', *byte]),
                 _ => self.append(&[*byte], out),
             }

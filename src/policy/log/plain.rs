@@ -16,42 +16,43 @@ pub(super) struct Steps(Vec<Step>);
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A byte of the operator's.
-    Byte(u8),
+    /// Bytes of the operator's, with the white space behind what is never empty.
+    Text(Vec<u8>),
     /// White space: one space, unless the line ends with one already.
     Space,
-    /// A number in decimal, and the byte behind it.
-    Number(Field, Option<u8>),
+    /// Numbers in decimal, one after the other.
+    Numbers(Vec<Number>),
     /// Anything else: its place among the parts.
     Part(usize),
 }
 
-impl Step {
-    fn of((index, part): (usize, &Part)) -> Step {
-        match part {
-            Part::Text(text) => match **text {
-                [byte] => Step::Byte(byte),
-                _ => Step::Part(index),
-            },
-            Part::Space => Step::Space,
-            Part::Field(field, Flags { quote: false, hex: false, .. }, _) if field.is_decimal() => {
-                Step::Number(*field, None)
-            }
-            _ => Step::Part(index),
-        }
-    }
+#[derive(Clone, Copy, Debug)]
+struct Number {
+    field: Field,
+    /// The byte behind it.
+    behind: Option<u8>,
 }
+
+/// Bytes of a run of numbers that are put together before they go to the line, and the most of one of them.
+const RUN_BYTES: usize = 128;
+const NUMBER_BYTES_MAX: usize = 24;
 
 impl Steps {
     /// The steps of these parts.
     pub(super) fn new(parts: &[Part]) -> Steps {
         let mut steps: Vec<Step> = Vec::new();
-        for step in parts.iter().enumerate().map(Step::of) {
-            // A number always writes something, so that the space behind it is there in any case.
-            match (steps.last_mut(), step) {
-                (Some(Step::Number(_, behind @ None)), Step::Space) => *behind = Some(b' '),
-                (Some(Step::Number(_, behind @ None)), Step::Byte(byte)) => *behind = Some(byte),
-                (_, step) => steps.push(step),
+        for (index, part) in parts.iter().enumerate() {
+            match part {
+                Part::Text(text) => add_text(&mut steps, text),
+                Part::Space => add_space(&mut steps, parts),
+                Part::Field(field, Flags { quote: false, hex: false, .. }, _) if field.is_decimal() => {
+                    let number = Number { field: *field, behind: None };
+                    match steps.last_mut() {
+                        Some(Step::Numbers(run)) => run.push(number),
+                        _ => steps.push(Step::Numbers(vec![number])),
+                    }
+                }
+                _ => steps.push(Step::Part(index)),
             }
         }
         Steps(steps)
@@ -70,14 +71,13 @@ impl Steps {
         let mut after_space = true;
         for step in &self.0 {
             match step {
-                Step::Number(field, behind) => {
-                    decimal(*field, line, out);
-                    out.extend(*behind);
-                    after_space = *behind == Some(b' ');
+                Step::Numbers(run) => {
+                    numbers(run, line, out);
+                    after_space = run.last().is_some_and(|number| number.behind == Some(b' '));
                 }
-                Step::Byte(byte) => {
-                    out.push(*byte);
-                    after_space = false;
+                Step::Text(text) => {
+                    out.extend_from_slice(text);
+                    after_space = text.ends_with(b" ");
                 }
                 Step::Space => {
                     if !after_space {
@@ -96,6 +96,57 @@ impl Steps {
     }
 }
 
+/// A byte behind a number is the number's; anything else is a step of its own.
+fn add_text(steps: &mut Vec<Step>, text: &[u8]) {
+    match (steps.last_mut(), text) {
+        (Some(Step::Numbers(run)), [byte]) => match run.last_mut() {
+            Some(Number { behind: behind @ None, .. }) => *behind = Some(*byte),
+            _ => steps.push(Step::Text(vec![*byte])),
+        },
+        (Some(Step::Text(before)), text) => before.extend_from_slice(text),
+        (_, text) => steps.push(Step::Text(text.to_vec())),
+    }
+}
+
+/// A space is there in any case behind what always writes something.
+fn add_space(steps: &mut Vec<Step>, parts: &[Part]) {
+    match steps.last_mut() {
+        Some(Step::Numbers(run)) => match run.last_mut() {
+            Some(Number { behind: behind @ None, .. }) => *behind = Some(b' '),
+            Some(Number { behind: Some(b' '), .. }) | None => {}
+            _ => steps.push(Step::Text(b" ".to_vec())),
+        },
+        Some(Step::Text(text)) if text.ends_with(b" ") => {}
+        Some(Step::Text(text)) => text.push(b' '),
+        Some(Step::Part(index)) if is_never_empty(&parts[*index]) => steps.push(Step::Text(b" ".to_vec())),
+        _ => steps.push(Step::Space),
+    }
+}
+
+fn is_never_empty(part: &Part) -> bool {
+    use Field::*;
+    match part {
+        Part::Field(field, ..) => matches!(
+            field,
+            ClientIp
+                | LocalIp
+                | SourceIp
+                | ServerIp
+                | AcceptDate
+                | RequestDate
+                | Frontend
+                | FrontendTransport
+                | Backend
+                | Server
+                | RequestCookie
+                | ResponseCookie
+                | End
+                | EndCookie
+        ),
+        _ => false,
+    }
+}
+
 fn part<F: Facts>(part: &Part, line: &Line<'_>, facts: &F, memory: &mut Memory<'_>, out: &mut Vec<u8>) {
     match part {
         Part::Field(field, flags, _) => {
@@ -111,13 +162,35 @@ fn part<F: Facts>(part: &Part, line: &Line<'_>, facts: &F, memory: &mut Memory<'
     }
 }
 
-/// A numeric variable without flags.
-fn decimal(field: Field, line: &Line<'_>, out: &mut Vec<u8>) {
-    let Some(Some(value)) = number(field, line) else { return out.push(b'-') };
-    if is_marked(field, line) {
-        out.push(b'+');
+/// Numeric variables without flags. A line has some twenty of them, nearly all of one digit: they are put together where
+/// nobody looks for room, and the line grows once.
+fn numbers(run: &[Number], line: &Line<'_>, out: &mut Vec<u8>) {
+    let mut text = [0; RUN_BYTES];
+    let mut at = 0;
+    for Number { field, behind } in run {
+        if at > RUN_BYTES - NUMBER_BYTES_MAX {
+            out.extend_from_slice(&text[..at]);
+            at = 0;
+        }
+        match number(*field, line).flatten() {
+            Some(value) => {
+                if is_marked(*field, line) {
+                    text[at] = b'+';
+                    at += 1;
+                }
+                at = put_number(value, &mut text, at);
+            }
+            None => {
+                text[at] = b'-';
+                at += 1;
+            }
+        }
+        if let Some(byte) = behind {
+            text[at] = *byte;
+            at += 1;
+        }
     }
-    number_to(value, out);
+    out.extend_from_slice(&text[..at]);
 }
 
 /// A plus sign stands before it.
@@ -129,24 +202,32 @@ fn is_marked(field: Field, line: &Line<'_>) -> bool {
     }
 }
 
-/// Appends a number in decimal. A line has some twenty of them, nearly all of one digit, which the general way of `write!`
-/// makes the dearest part of it.
+/// Appends a number in decimal.
 pub fn number_to(number: i64, out: &mut Vec<u8>) {
+    let mut text = [0; NUMBER_BYTES_MAX];
+    let end = put_number(number, &mut text, 0);
+    out.extend_from_slice(&text[..end]);
+}
+
+/// Puts a number in decimal at a place with room for it; tells where it ends. The general way of `write!` would be the
+/// dearest part of a line.
+#[inline]
+fn put_number(number: i64, text: &mut [u8], mut at: usize) -> usize {
     if let Ok(digit @ 0..10) = u8::try_from(number) {
-        return out.push(b'0' + digit);
+        text[at] = b'0' + digit;
+        return at + 1;
+    }
+    if number < 0 {
+        text[at] = b'-';
+        at += 1;
     }
     let mut rest = number.unsigned_abs();
-    if number < 0 {
-        out.push(b'-');
-    }
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    while rest > 0 {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+    let end = at + 1 + rest.checked_ilog10().map_or(0, |log| log as usize);
+    for place in text[at..end].iter_mut().rev() {
+        *place = b'0' + u8::try_from(rest % 10).unwrap_or(0);
         rest /= 10;
     }
-    out.extend_from_slice(&digits[at..]);
+    end
 }
 
 fn ipv4_to(ip: Ipv4Addr, out: &mut Vec<u8>) {
@@ -279,13 +360,13 @@ impl Plain<'_, '_> {
             Field::DateUniversal => Dates::universal(line.accepted, self.out),
             Field::DateLocal => self.dates.local(line.accepted, self.out),
             Field::Milliseconds if !self.flags.hex => date::millis(line.accepted, self.out),
-            Field::Frontend => self.own(line.frontend.as_bytes()),
+            Field::Frontend => self.name(line.frontend),
             Field::FrontendTransport if line.is_tls => self.with_tilde(line.frontend),
-            Field::FrontendTransport => self.own(line.frontend.as_bytes()),
-            Field::Backend => self.own(line.backend.as_bytes()),
-            Field::Server => self.own(line.server.unwrap_or("<NOSRV>").as_bytes()),
-            Field::RequestCookie => self.url(line.cookies[0]),
-            Field::ResponseCookie => self.url(line.cookies[1]),
+            Field::FrontendTransport => self.name(line.frontend),
+            Field::Backend => self.name(line.backend),
+            Field::Server => self.name(line.server.unwrap_or("<NOSRV>")),
+            Field::RequestCookie => self.value(line.cookies[0]),
+            Field::ResponseCookie => self.value(line.cookies[1]),
             Field::End => self.out.extend_from_slice(line.end.letters.as_bytes()),
             Field::EndCookie => {
                 self.out.extend_from_slice(line.end.letters.as_bytes());
@@ -348,6 +429,18 @@ impl Plain<'_, '_> {
             (true, Field::Milliseconds) => drop(write!(self.out, "{value:02X}")),
             (true, _) => drop(write!(self.out, "{value:04X}")),
         }
+    }
+
+    /// The name of a proxy or a server, which has no byte to escape and is not empty.
+    fn name(&mut self, name: &str) {
+        if self.flags.quote {
+            return self.own(name.as_bytes());
+        }
+        self.out.extend_from_slice(name.as_bytes());
+    }
+
+    fn value(&mut self, bytes: Option<&[u8]>) {
+        text(bytes, self.flags, Map::Value, self.raw, self.out);
     }
 
     /// Names of ours.
