@@ -260,7 +260,8 @@ impl Pump {
                 }
                 Poll::Ready((result, sent)) => {
                     self.sent(sent);
-                    if self.waits == Waits::Sink {
+                    // A pipe says itself what it waits for: there is room before it all the time.
+                    if self.waits == Waits::Sink && !self.piping.is_in_use() {
                         self.active = rt::now();
                         self.waits = Waits::Source;
                     }

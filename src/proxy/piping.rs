@@ -63,6 +63,11 @@ impl Piping {
         self.splicer.is_some()
     }
 
+    /// Whether data is on its way through a pipe.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.splicer.is_some()
+    }
+
     /// Moves on; polled only while the pipe is in use.
     pub(super) fn poll(
         &mut self,
