@@ -14,6 +14,7 @@ use crate::live::AdminState;
 use crate::model::{Check, Model, Server as ModelServer, ServerAddress};
 use crate::policy::health::{self, CheckStatus, Health, Settings, State};
 use crate::policy::slowstart::SlowStart;
+use crate::proxy::end;
 use crate::proxy::message::ToCore;
 use crate::proxy::queue;
 use crate::rt;
@@ -232,7 +233,7 @@ impl Control {
         self.remember_health(id);
         let ends_sessions = self.model.servers[id].on_marked_down_shutdown;
         if entered == State::Down && ends_sessions {
-            self.broadcast(|| ToCore::ShutdownServer(self.live.servers[id].clone()));
+            self.broadcast(|| ToCore::ShutdownServer(self.live.servers[id].clone(), end::Kind::ServerDown));
         }
     }
 
@@ -264,6 +265,9 @@ impl Control {
             }
         }
         self.apply(id, words);
+        if admin == AdminState::Maint && self.model.servers[id].on_marked_down_shutdown {
+            self.broadcast(|| ToCore::ShutdownServer(self.live.servers[id].clone(), end::Kind::ServerDown));
+        }
         self.probes_changed();
     }
 
@@ -335,7 +339,7 @@ impl Control {
     /// Ends the sessions of all backup servers of a backend.
     fn shutdown_backup_sessions(&self, backend: BackendId) {
         for id in self.model.backends[backend].servers.iter().filter(|id| self.model.servers[*id].backup) {
-            self.broadcast(|| ToCore::ShutdownServer(self.live.servers[id].clone()));
+            self.broadcast(|| ToCore::ShutdownServer(self.live.servers[id].clone(), end::Kind::BackupOver));
         }
     }
 
@@ -355,7 +359,7 @@ impl Control {
             };
             self.apply(follower, &format!("is {word} via {}.", self.server_name(id)));
             if before.0 && health == State::Down && server.on_marked_down_shutdown {
-                self.broadcast(|| ToCore::ShutdownServer(live.clone()));
+                self.broadcast(|| ToCore::ShutdownServer(live.clone(), end::Kind::ServerDown));
             }
         }
     }

@@ -21,6 +21,7 @@ use crate::live::{AdminState, FrontendState};
 use crate::model::Model;
 use crate::policy::health::State;
 use crate::policy::pattern::{Line, PatternFile};
+use crate::proxy::end;
 use crate::proxy::message::ToCore;
 use crate::proxy::refusals;
 use crate::rt;
@@ -321,7 +322,7 @@ impl AdminTarget for Target {
 
     fn shutdown_server_sessions(&mut self, id: ServerId) {
         let control = &self.control;
-        control.broadcast(|| ToCore::ShutdownServer(control.live.servers[id].clone()));
+        control.broadcast(|| ToCore::ShutdownServer(control.live.servers[id].clone(), end::Kind::Killed));
     }
 
     fn set_frontend_enabled(&mut self, id: FrontendId, enabled: bool) -> bool {

@@ -207,6 +207,12 @@ pub fn decide(policy: &Policy, attempt: &Attempt) -> Decision {
     Decision::Retry { delay: turnaround(policy, attempt) }
 }
 
+/// Whether a session whose server's queue is full (`maxqueue`) goes to another server. Only one that persistence or a rule
+/// bound to it can gain by that: balancing passes such servers by, and a hash would name the same one again.
+pub fn leaves_full_queue(redispatch: i32, force_persist: bool) -> bool {
+    redispatch != 0 && !force_persist
+}
+
 /// Whether a second attempt cannot do harm: the server has not seen the request, or says that it has not acted on it, or
 /// acting twice is the same as once.
 fn repeatable(attempt: &Attempt) -> bool {

@@ -350,8 +350,8 @@ async fn until_reset(session: &Session, stream: &StreamRef, client: &mut Client)
     let mut request = pin!(http::request(session, client));
     let phase = || session.info.phase.get();
     let end = poll_fn(|cx| {
-        if session.info.is_killed() {
-            return Poll::Ready(Err(End::new(Side::Proxy, phase(), Kind::Killed)));
+        if let Some(end) = session.info.killed() {
+            return Poll::Ready(Err(end));
         }
         if let Poll::Ready(result) = request.as_mut().poll(cx) {
             return Poll::Ready(result);

@@ -16,7 +16,9 @@ use crate::policy::sample::FirstBytes;
 use crate::proxy::core::{Core, Pick};
 use crate::proxy::dial::{self, Dial, Port};
 use crate::proxy::end::{End, Kind, Phase, Side};
+use crate::proxy::exchange::Wanted;
 use crate::proxy::facts::Message;
+use crate::proxy::log;
 use crate::proxy::queue::{self, Slot, Waited};
 use crate::proxy::session::Session;
 use crate::proxy::timings::{self, Micros};
@@ -127,9 +129,7 @@ pub(super) async fn connect(session: &Session, backend: BackendId, first: &[u8])
             Decision::Redispatch | Decision::Refresh => {
                 cells.0.count(Stat::Retries);
                 cells.1.count(Stat::Retries);
-                info.redispatched.set(true);
-                cells.0.count(Stat::Redispatches);
-                cells.1.count(Stat::Redispatches);
+                redispatched(session, backend, server);
                 drop(taken);
             }
         }
@@ -151,7 +151,16 @@ async fn remembered_slot(session: &Session, backend: BackendId, first: &[u8]) ->
     }
     let deadline = settings.timeout_queue.map(|t| rt::now() + t);
     session.info.phase.set(Phase::Queue);
-    Box::pin(queue_for(session, backend, server, deadline)).await
+    Box::pin(queue_for(session, backend, Wanted { server, force: false }, deadline)).await
+}
+
+/// Notes that a session leaves the server that it was meant for.
+pub(super) fn redispatched(session: &Session, backend: BackendId, server: ServerId) {
+    session.info.redispatched.set(true);
+    log::on_redispatch(session);
+    let shard = session.core.shard();
+    shard.backends[backend].count(Stat::Redispatches);
+    shard.servers[server].count(Stat::Redispatches);
 }
 
 /// Drained servers keep the clients that persistence sends them.
@@ -190,20 +199,22 @@ pub(super) fn try_slot(
     Some(slot)
 }
 
-/// Waits for a slot of one server; `None`: it is gone, balance instead.
+/// Waits for a slot of one server; `None`: it is gone, or its queue is full and another will do: balance instead.
 pub(super) async fn queue_for(
     session: &Session,
     backend: BackendId,
-    server: ServerId,
+    wanted: Wanted,
     deadline: Option<Now>,
 ) -> Result<Option<Slot>, End> {
-    let started = rt::now();
+    let Wanted { server, force } = wanted;
     let priority = session.priority();
     let ask = queue::Ask { backend, server: Some(server), deadline, priority };
     let settings = &session.core.model.backends[backend];
+    session.info.server.set(Some(server));
+    let queueing = Queueing { session, since: rt::now() };
     let outcome =
         rt::select(queue::wait(&session.core, ask, placed(session, true)), left(session, settings)).await;
-    session.info.time(|t| t.queued(started, rt::now()));
+    drop(queueing);
     let rt::Either::First(outcome) = outcome else {
         return Err(End::new(Side::Client, Phase::Queue, Kind::Abort));
     };
@@ -211,7 +222,23 @@ pub(super) async fn queue_for(
         Waited::Slot(slot) => Ok(Some(slot)),
         Waited::Again => Ok(None),
         Waited::Timeout => Err(End::new(Side::Server, Phase::Queue, Kind::Timeout)),
+        Waited::Full if retry::leaves_full_queue(settings.redispatch, force) => {
+            redispatched(session, backend, server);
+            Ok(None)
+        }
         Waited::Full => Err(End::new(Side::Proxy, Phase::Queue, Kind::QueueFull)),
+    }
+}
+
+/// A session that waits. However it stops, also by a client that leaves, the time counts.
+struct Queueing<'a> {
+    session: &'a Session,
+    since: Now,
+}
+
+impl Drop for Queueing<'_> {
+    fn drop(&mut self) {
+        self.session.info.time(|t| t.queued(self.since, rt::now()));
     }
 }
 
@@ -263,13 +290,13 @@ pub(super) async fn take_slot(
         waited = true;
         info.phase.set(Phase::Queue);
         info.server.set(wanted);
-        let asked = rt::now();
+        let queueing = Queueing { session, since: rt::now() };
         let outcome = rt::select(
             queue::wait(core, place(wanted), placed(session, wanted.is_some())),
             left(session, settings),
         )
         .await;
-        info.time(|t| t.queued(asked, rt::now()));
+        drop(queueing);
         let rt::Either::First(outcome) = outcome else {
             return Err(End::new(Side::Client, Phase::Queue, Kind::Abort));
         };

@@ -66,8 +66,12 @@ pub enum Kind {
     ProxyHeader,
     /// There was no TLS handshake, or none to agree on.
     Handshake,
-    /// Ended by the administrator or a server marked down.
+    /// Ended by the administrator.
     Killed,
+    /// Ended because its server went down (`on-marked-down shutdown-sessions`).
+    ServerDown,
+    /// Ended on a backup server because one that it stood in for came up (`on-marked-up shutdown-backup-sessions`).
+    BackupOver,
     /// A limit of the process: descriptors, memory.
     Resource,
 }
@@ -81,6 +85,13 @@ pub struct End {
     pub phase: Phase,
     /// How.
     pub kind: Kind,
+}
+
+impl Kind {
+    /// Whether it came from outside of the session.
+    pub fn is_kill(self) -> bool {
+        matches!(self, Kind::Killed | Kind::ServerDown | Kind::BackupOver)
+    }
 }
 
 impl End {
@@ -112,6 +123,16 @@ impl End {
             (K::Killed, _, P::Connect) => "KC",
             (K::Killed, _, P::Queue) => "KQ",
             (K::Killed, _, P::Inspect) => "KR",
+            (K::ServerDown, _, P::Data) => "DD",
+            (K::ServerDown, _, P::Headers) => "DH",
+            (K::ServerDown, _, P::Connect) => "DC",
+            (K::ServerDown, _, P::Queue) => "DQ",
+            (K::ServerDown, _, P::Inspect) => "DR",
+            (K::BackupOver, _, P::Data) => "UD",
+            (K::BackupOver, _, P::Headers) => "UH",
+            (K::BackupOver, _, P::Connect) => "UC",
+            (K::BackupOver, _, P::Queue) => "UQ",
+            (K::BackupOver, _, P::Inspect) => "UR",
             (K::Intercepted, _, P::Headers) => "LH",
             (K::Intercepted, ..) => "LR",
             (K::Handshake, ..) => "PR",
@@ -124,7 +145,7 @@ impl End {
             (K::Tarpit, ..) => "PT",
             (K::DeniedConnection | K::Denied | K::ProxyHeader, _, _) => "PR",
             (K::Unrouted | K::NoServer, _, _) => "SC",
-            (K::QueueFull, _, _) => "PQ",
+            (K::QueueFull, _, _) => "SQ",
             (K::Timeout, _, P::Queue) => "sQ",
             (K::Timeout, S::Client, P::Inspect) => "cR",
             (K::Timeout, S::Client, _) => "cD",
@@ -155,6 +176,8 @@ impl End {
             (K::Intercepted, ..) => "answered-by-rule",
             (K::DeniedResponse, ..) => "response-denied",
             (K::Killed, ..) => "killed",
+            (K::ServerDown, ..) => "server-down",
+            (K::BackupOver, ..) => "backup-over",
             (K::Resource, ..) => "out-of-resources",
             (K::DeniedConnection, ..) => "connection-denied",
             (K::Denied, ..) => "denied",
@@ -196,7 +219,9 @@ impl End {
             (K::Intercepted, ..) => "answered by a rule",
             (K::Handshake, ..) => "TLS handshake failed",
             (K::DeniedResponse, ..) => "response refused by a rule",
-            (K::Killed, ..) => "ended by the administrator or a server marked down",
+            (K::Killed, ..) => "ended by the administrator",
+            (K::ServerDown, ..) => "its server went down",
+            (K::BackupOver, ..) => "its backup server was replaced",
             (K::Resource, ..) => "out of descriptors or memory",
             (K::DeniedConnection, ..) => "refused by a connection rule",
             (K::Denied, ..) => "refused by a rule",
@@ -288,7 +313,7 @@ pub fn count(end: End, path: Path, shard: &Shard) {
             }
         }
         (K::QueueFull, ..) => both(Stat::QueueFull),
-        (K::Killed, ..) => {
+        (K::Killed | K::ServerDown | K::BackupOver, ..) => {
             frontend.count(Stat::Killed);
             both(Stat::Killed);
         }
@@ -320,5 +345,74 @@ pub fn count(end: End, path: Path, shard: &Shard) {
         (K::Abort, Side::Client, _) => both(Stat::ClientAborts),
         (K::Abort, Side::Server, P::Headers) => both(Stat::ResponseErrors),
         (K::Abort, ..) => both(Stat::ServerAborts),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KINDS: [Kind; 19] = [
+        Kind::Normal,
+        Kind::Abort,
+        Kind::Timeout,
+        Kind::Malformed,
+        Kind::Handshake,
+        Kind::ProxyHeader,
+        Kind::DeniedConnection,
+        Kind::Denied,
+        Kind::Tarpit,
+        Kind::Intercepted,
+        Kind::DeniedResponse,
+        Kind::Unrouted,
+        Kind::NoServer,
+        Kind::QueueFull,
+        Kind::NoSourcePort,
+        Kind::Killed,
+        Kind::ServerDown,
+        Kind::BackupOver,
+        Kind::Resource,
+    ];
+
+    /// Every name with its letters and what it says, as a table of docs/LOGGING.md.
+    fn table() -> String {
+        let mut rows: Vec<(&str, &str, Vec<&str>)> = Vec::new();
+        for kind in KINDS {
+            for side in [Side::Client, Side::Server, Side::Proxy] {
+                for phase in [Phase::Inspect, Phase::Queue, Phase::Connect, Phase::Headers, Phase::Data] {
+                    let end = End::new(side, phase, kind);
+                    // Clients are not waited for while we connect.
+                    if (kind, side, phase) == (Kind::Timeout, Side::Client, Phase::Connect) {
+                        continue;
+                    }
+                    let at = rows.iter().position(|row| row.0 == end.name()).unwrap_or_else(|| {
+                        rows.push((end.name(), end.reason(), Vec::new()));
+                        rows.len() - 1
+                    });
+                    if !rows[at].2.contains(&end.code()) {
+                        rows[at].2.push(end.code());
+                    }
+                }
+            }
+        }
+        let mut text = "| `end` | letters | what it says |\n|---|---|---|\n".to_owned();
+        for (name, reason, codes) in rows {
+            let codes: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
+            text.push_str(&format!("| `{name}` | {} | {reason} |\n", codes.join(" ")));
+        }
+        text
+    }
+
+    #[test]
+    fn the_page_has_all_ends() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/LOGGING.md");
+        let text = std::fs::read_to_string(page).expect("the page");
+        let from = text.find("| `end` |").expect("the table");
+        let to = from + text[from..].find("\n\n").expect("something behind it") + 1;
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(page, format!("{}{}{}", &text[..from], table(), &text[to..])).expect("written");
+            return;
+        }
+        assert_eq!(&text[from..to], table(), "UPDATE_GOLDEN=1 writes it anew");
     }
 }

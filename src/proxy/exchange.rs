@@ -55,7 +55,7 @@ pub(super) struct Job {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
     pub(super) server: ServerId,
-    /// Even when it is down (`force-persist`).
+    /// Even when it is down or its queue is full (`force-persist`).
     pub(super) force: bool,
 }
 
@@ -167,11 +167,9 @@ pub(super) async fn run(
                 slot = core.live.servers[server].is_usable().then_some(taken);
             }
             Next::Redispatch => {
-                info.redispatched.set(true);
-                for cell in [Stat::Retries, Stat::Redispatches] {
-                    cells.0.count(cell);
-                    cells.1.count(cell);
-                }
+                cells.0.count(Stat::Retries);
+                cells.1.count(Stat::Retries);
+                dispatch::redispatched(session, job.backend, server);
                 drop(taken);
             }
         }
@@ -237,7 +235,9 @@ async fn take_slot(session: &Session, job: &Job, tried: &Tried) -> Result<Slot, 
         let timeout = session.timeout(TimeoutName::Queue, core.model.backends[job.backend].timeout_queue);
         let deadline = timeout.map(|t| rt::now() + t);
         info.phase.set(Phase::Queue);
-        return match Box::pin(dispatch::queue_for(session, job.backend, server, deadline)).await {
+        let force = job.wanted.is_some_and(|wanted| wanted.force);
+        let wanted = Wanted { server, force };
+        return match Box::pin(dispatch::queue_for(session, job.backend, wanted, deadline)).await {
             Ok(Some(slot)) => Ok(slot),
             Ok(None) => dispatch::take_slot(session, job.backend, job.key, tried).await.map_err(unavailable),
             Err(end) => Err(unavailable(end)),

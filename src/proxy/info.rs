@@ -12,7 +12,7 @@ use crate::base::net::Addr;
 use crate::base::time::Now;
 use crate::policy::sample::{ConnError, ConnFacts};
 use crate::proxy::core::{Core, CoreBase};
-use crate::proxy::end::Phase;
+use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::log::Record;
 use crate::proxy::message::SessionRow;
 use crate::proxy::stick::CountersCell;
@@ -45,7 +45,7 @@ pub(super) struct Info {
     pub(super) timings: Cell<Timings>,
     /// What the line of the request in hand says.
     pub(super) record: RefCell<Option<Box<Record>>>,
-    pub(super) killed: Cell<bool>,
+    pub(super) killed: Cell<Option<Kind>>,
     /// Between two requests: nobody misses it when the core drains.
     pub(super) resting: Cell<bool>,
     /// What went wrong before anything was served.
@@ -120,7 +120,7 @@ impl Info {
             queued_before: Cell::new((0, 0)),
             timings: Cell::new(Timings::new(rt::now())),
             record: RefCell::default(),
-            killed: Cell::new(false),
+            killed: Cell::new(None),
             resting: Cell::new(false),
             error: Cell::default(),
             waker: Cell::new(None),
@@ -162,16 +162,16 @@ impl Info {
     }
 
     /// Ends the session at its next step.
-    pub(super) fn kill(&self) {
-        self.killed.set(true);
+    pub(super) fn kill(&self, why: Kind) {
+        self.killed.set(Some(why));
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
 
-    /// Whether it was ended from outside.
-    pub(super) fn is_killed(&self) -> bool {
-        self.killed.get()
+    /// How it ends if it was ended from outside.
+    pub(super) fn killed(&self) -> Option<End> {
+        self.killed.get().map(|why| End::new(Side::Proxy, self.phase.get(), why))
     }
 
     /// Has the task woken when the session is killed or nudged.
@@ -193,7 +193,7 @@ impl Info {
 
     /// Whether a session without a task has to look around.
     pub(super) fn is_wanted(&self, core: &CoreBase) -> bool {
-        self.killed.get() || core.closing_idle.get()
+        self.killed.get().is_some() || core.closing_idle.get()
     }
 
     /// Lets a session that rests between requests look around.

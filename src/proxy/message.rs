@@ -12,6 +12,7 @@ use crate::policy::sample::Literal;
 use crate::proxy::auth::Digest;
 use crate::proxy::capture::Malformed;
 use crate::proxy::core::Generation;
+use crate::proxy::end::Kind;
 use crate::proxy::idle::PoolKey;
 use crate::proxy::stick;
 use crate::proxy::stick_admin::{Question, Told};
@@ -52,8 +53,8 @@ pub enum ToCore {
     Room,
     /// End one session.
     ShutdownSession(u64),
-    /// End all sessions on a server.
-    ShutdownServer(Arc<ServerLive>),
+    /// End all sessions on a server, and why.
+    ShutdownServer(Arc<ServerLive>, Kind),
     /// End all sessions that live by a generation.
     ShutdownGeneration(u32),
     /// Send all sessions to the control core with this number.

@@ -94,8 +94,8 @@ async fn until_killed<T>(
     mut serve: Pin<&mut impl Future<Output = Result<T, End>>>,
 ) -> Result<T, End> {
     poll_fn(|cx| {
-        if session.info.killed.get() {
-            return Poll::Ready(Err(End::new(Side::Proxy, session.info.phase.get(), Kind::Killed)));
+        if let Some(end) = session.info.killed() {
+            return Poll::Ready(Err(end));
         }
         let polled = serve.as_mut().poll(cx);
         if polled.is_pending() {
@@ -306,7 +306,7 @@ impl Session {
             return;
         }
         let is_relay = self.frontend().mode == Mode::Tcp || info.phase.get() == Phase::Data;
-        if is_relay && matches!(end.kind, Kind::Abort | Kind::Killed) && end.side != Side::Client {
+        if is_relay && (end.kind == Kind::Abort || end.kind.is_kill()) && end.side != Side::Client {
             info.conn().reset_on_close();
         }
     }

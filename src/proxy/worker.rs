@@ -8,6 +8,7 @@ use crate::base::id::CoreId;
 use crate::base::shared;
 use crate::base::time::Now;
 use crate::proxy::core::{CoreBase, Generation};
+use crate::proxy::end::Kind;
 use crate::proxy::info::Info;
 use crate::proxy::log::LogSetup;
 use crate::proxy::message::{Event, ToControl, ToCore};
@@ -74,13 +75,15 @@ pub(super) fn handle(core: &Rc<CoreBase>, message: ToCore) {
         }
         ToCore::Certificates(store) => core.current().renew_certificates(&store),
         ToCore::Room => core.wake_room(),
-        ToCore::ShutdownSession(id) => kill(core, |info| info.id == id),
-        ToCore::ShutdownServer(server) => kill(core, |info| {
+        ToCore::ShutdownSession(id) => kill(core, Kind::Killed, |info| info.id == id),
+        ToCore::ShutdownServer(server, why) => kill(core, why, |info| {
             let Some(id) = info.server.get() else { return false };
             // The ids of a session are those of the generation that it lives by.
             core.generation(info.generation).is_some_and(|g| Arc::ptr_eq(&g.live.servers[id], &server))
         }),
-        ToCore::ShutdownGeneration(generation) => kill(core, |info| info.generation == generation),
+        ToCore::ShutdownGeneration(generation) => {
+            kill(core, Kind::Killed, |info| info.generation == generation);
+        }
         ToCore::Sessions(reply) => {
             let sessions = core.sessions.borrow();
             let row = |info: &Rc<Info>| Some(info.row(&*core.generation(info.generation)?));
@@ -110,7 +113,7 @@ pub(super) fn handle(core: &Rc<CoreBase>, message: ToCore) {
             }
             rt::spawn(report_drained(core.clone()));
         }
-        ToCore::Kill => kill(core, |_| true),
+        ToCore::Kill => kill(core, Kind::Killed, |_| true),
         ToCore::Verified { digest, good } => {
             // Whichever generation asked: the others remember it.
             core.all().iter().for_each(|generation| generation.desk.finish(digest, good, rt::now()));
@@ -134,11 +137,11 @@ fn close_idle(core: &CoreBase) {
     core.lot.look();
 }
 
-fn kill(core: &CoreBase, which: impl Fn(&Info) -> bool) {
+fn kill(core: &CoreBase, why: Kind, which: impl Fn(&Info) -> bool) {
     // Killing wakes tasks only; nothing ends, and so nothing leaves the table, before this returns.
     for (_, info) in core.sessions.borrow().iter() {
         if which(info) {
-            info.kill();
+            info.kill(why);
         }
     }
     core.lot.look();

@@ -195,7 +195,7 @@ keywords! {
     "Further attempts after a failed connection attempt.";
     "retries = 2"
     "redispatch" in BACKEND_DEFAULTS, FlagOrInteger(-(RETRIES_MAX as i64), RETRIES_MAX as i64), default "false", haproxy "option redispatch";
-    "Whether a retry may take another server: true for the last retry, N for every N-th, -N for the N-th from the last on.";
+    "Whether a retry may take another server: true for the last retry, N for every N-th, -N for the N-th from the last on. Unless false, who is bound to a server whose queue is full (`maxqueue`) goes to another one, too.";
     "redispatch = true"
     "allbackups" in BACKEND_DEFAULTS, Flag, default "false", haproxy "option allbackups";
     "Use all usable backup servers together once no other server is usable, instead of the first.";
@@ -322,7 +322,7 @@ keywords! {
     "Concurrent sessions over all cores; more wait in the queue. 0: no limit.";
     "maxconn = 100"
     "maxqueue" in SERVER_DEFAULTS, COUNT, default "no limit", haproxy "maxqueue";
-    "Sessions that may wait for this server; more go to another one. 0: no limit.";
+    "Sessions that may wait for this server; more go to another one. Those that persistence or `use-server` binds to it do so with `redispatch`, and get a 503 without it or with `force-persist`. 0: no limit.";
     "maxqueue = 50"
     "source" in SERVER_DEFAULTS, Texts, default "the kernel chooses", haproxy "source";
     "Local addresses of connections to the server, each with an optional range of ports that are allocated without asking the kernel: 64,000 connections per address. \"client\": the address of the client, so that the server sees it (see TRANSPARENT.md; needs CAP_NET_ADMIN); a client whose address is of the other family than the server's, or that has none, gets one of this machine.";
