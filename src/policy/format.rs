@@ -2,6 +2,7 @@
 //! appends to a buffer and allocates nothing else.
 
 use std::io::Write;
+use std::net::IpAddr;
 
 use crate::policy::sample::{Expr, Facts, Scratch, Value};
 
@@ -18,6 +19,8 @@ pub enum Part {
     Text(Box<[u8]>),
     /// The value of an expression.
     Value(Expr, Flags),
+    /// A variable (`%ci`): its addresses and numbers are hexadecimal with `X`, as HAProxy's.
+    Variable(Expr, Flags),
 }
 
 /// How a value is written (`%{+Q,-X}[...]`).
@@ -55,12 +58,27 @@ impl Format {
                     Some(value) => flags.write(&value, out),
                     None => out.extend_from_slice(missing),
                 },
+                Part::Variable(expr, flags) => match expr.eval(facts, scratch).value {
+                    Some(value) if flags.hex => flags.write_hex(&value, out),
+                    Some(value) => flags.write(&value, out),
+                    None => out.extend_from_slice(missing),
+                },
             }
         }
     }
 }
 
 impl Flags {
+    fn write_hex(self, value: &Value<'_>, out: &mut Vec<u8>) {
+        // Writing to a vector does not fail.
+        match value {
+            Value::Int(number) => drop(write!(out, "{number:04X}")),
+            Value::Ip(IpAddr::V4(ip)) => drop(write!(out, "{:08X}", ip.to_bits())),
+            Value::Ip(IpAddr::V6(ip)) => drop(write!(out, "{:032X}", ip.to_bits())),
+            value => self.write(value, out),
+        }
+    }
+
     fn write(self, value: &Value<'_>, out: &mut Vec<u8>) {
         if self.quote {
             out.push(b'"');

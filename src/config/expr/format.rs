@@ -53,6 +53,7 @@ pub(super) fn parse(text: &str, scope: &mut Scope<'_>) -> Result<Format, ExprErr
             at += 1;
             continue;
         }
+        let is_expression = source.peek(at) == Some(b'[');
         let (parsed, after) = match source.peek(at) {
             Some(b'[') => {
                 let (parsed, end) = sample::parse(&source, source.skip_space(at + 1), Some(b']'), scope)?;
@@ -72,7 +73,10 @@ pub(super) fn parse(text: &str, scope: &mut Scope<'_>) -> Result<Format, ExprErr
         if !literal.is_empty() {
             parts.push(Part::Text(std::mem::take(&mut literal).into()));
         }
-        parts.push(Part::Value(parsed.expr, own));
+        parts.push(match is_expression {
+            true => Part::Value(parsed.expr, own),
+            false => Part::Variable(parsed.expr, own),
+        });
         at = after;
     }
     if !literal.is_empty() {
