@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::harness::origin::{Blackhole, Refusing, reset};
@@ -15,37 +16,51 @@ use crate::harness::{Origin, connect, until};
 use crate::logs::{Syslog, normal};
 
 /// One proxy with its log.
-struct Proxy {
-    address: SocketAddr,
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
     /// Where frontends beside the first one listen (`@A0@` to `@A3@`).
-    more: [SocketAddr; 4],
-    syslog: Syslog,
-    /// HAProxy's admin socket.
-    stats: Option<PathBuf>,
+    pub(crate) more: [SocketAddr; 4],
+    pub(crate) syslog: Syslog,
+    /// The admin socket, where a test asked for one.
+    admin: Option<PathBuf>,
+    is_haproxy: bool,
     _peer: Peer,
 }
 
 impl Proxy {
     /// Waits until a number of a backend is not zero. HAProxy misses a client that leaves before it is where it would look
     /// for that; Shardgate need not be waited for.
-    fn until_there_is(&self, backend: &str, column: &str) {
-        let Some(path) = &self.stats else { return };
-        until("HAProxy is there", || {
-            let Ok(mut socket) = UnixStream::connect(path) else { return false };
-            socket.write_all(b"show stat\n").expect("HAProxy reads");
-            let mut text = String::new();
-            socket.read_to_string(&mut text).expect("text");
+    pub(crate) fn until_there_is(&self, backend: &str, column: &str) {
+        if self.is_haproxy {
+            self.until_it_shows(backend, column);
+        }
+    }
+
+    /// The same for both.
+    pub(crate) fn until_it_shows(&self, backend: &str, column: &str) {
+        until("it is there", || {
+            let text = self.ask("show stat");
             let mut rows = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
             let header = rows.next().expect("a header");
             let at = header.iter().position(|name| *name == column).expect("the column");
             rows.any(|row| row[0] == backend && row.get(at).is_some_and(|value| !matches!(*value, "" | "0")))
         });
     }
+
+    /// What the admin socket answers.
+    pub(crate) fn ask(&self, command: &str) -> String {
+        let path = self.admin.as_ref().expect("started with a socket");
+        let mut text = String::new();
+        let mut socket = UnixStream::connect(path).expect("it listens");
+        socket.write_all(format!("{command}\n").as_bytes()).expect("it reads");
+        socket.read_to_string(&mut text).expect("text");
+        text
+    }
 }
 
 /// What the proxies lead to.
-struct World {
-    origin: Origin,
+pub(crate) struct World {
+    pub(crate) origin: Origin,
     /// Lets the origin reset a connection.
     go: Sender<()>,
     refusing: Refusing,
@@ -54,7 +69,7 @@ struct World {
 }
 
 impl World {
-    fn new() -> World {
+    pub(crate) fn new() -> World {
         let (go, gone) = channel();
         World {
             origin: origin(gone),
@@ -79,16 +94,18 @@ impl World {
         let peer = start(&text);
         // Somebody looked whether it listens, which left a line.
         syslog.line();
-        Proxy { address: peer.address, more, syslog, stats: None, _peer: peer }
+        Proxy { address: peer.address, more, syslog, admin: None, is_haproxy: false, _peer: peer }
     }
 
     /// Runs each case with HAProxy and with Shardgate, and compares so many lines. Timeouts that a case is not about are long.
-    fn compare(&self, file: &str, cases: &[Case]) {
-        let path = self.dir.path().join("haproxy.sock");
-        let socket = format!("global\n stats socket {}\n", path.display());
-        let theirs = self.proxy(&file.replacen("global\n", &socket, 1), Peer::haproxy);
-        let theirs = Proxy { stats: Some(path), ..theirs };
-        let ours = self.proxy(file, Peer::in_haproxys_place);
+    pub(crate) fn compare(&self, file: &str, cases: &[Case]) {
+        let [(at, theirs), (own, ours)] = ["haproxy.sock", "ours.sock"].map(|name| {
+            let path = self.dir.path().join(name);
+            let socket = format!("global\n stats socket {} level admin\n", path.display());
+            (path, file.replacen("global\n", &socket, 1))
+        });
+        let theirs = Proxy { is_haproxy: true, admin: Some(at), ..self.proxy(&theirs, Peer::haproxy) };
+        let ours = Proxy { admin: Some(own), ..self.proxy(&ours, Peer::in_haproxys_place) };
         let mut wrong = Vec::new();
         for (name, lines, exchange) in cases {
             // For whoever looks for the case that failed.
@@ -112,11 +129,11 @@ impl World {
 }
 
 /// A name, how many lines it leaves, and what happens.
-type Case = (&'static str, usize, fn(&World, &Proxy));
+pub(crate) type Case = (&'static str, usize, fn(&World, &Proxy));
 
 /// Answers by the path, and notes what it reads. `go` is told when a client has got what came before a reset.
 fn origin(go: Receiver<()>) -> Origin {
-    let go = Mutex::new(go);
+    let (go, flaky) = (Mutex::new(go), AtomicBool::new(true));
     Origin::new(move |mut stream, shared| {
         let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
         loop {
@@ -136,6 +153,10 @@ fn origin(go: Receiver<()>) -> Origin {
                 "/hang" => ("", "hang"),
                 "/stall" => ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", "hang"),
                 "/reset" => ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", "reset"),
+                // Every other time.
+                "/flaky" if flaky.fetch_xor(true, Ordering::Relaxed) => {
+                    ("HTTP/1.1 503 Not Now\r\nContent-Length: 0\r\n\r\n", "")
+                }
                 "/reset-head" => ("HTTP/1.1 200", "reset-at-once"),
                 "/early" => {
                     ("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", "close")
@@ -174,29 +195,29 @@ fn origin(go: Receiver<()>) -> Origin {
     })
 }
 
-fn send(address: SocketAddr, text: &str) -> TcpStream {
+pub(crate) fn send(address: SocketAddr, text: &str) -> TcpStream {
     let mut client = connect(address);
     client.write_all(text.as_bytes()).expect("the proxy reads");
     client
 }
 
-fn get(proxy: &Proxy, path: &str) -> TcpStream {
+pub(crate) fn get(proxy: &Proxy, path: &str) -> TcpStream {
     send(proxy.address, &format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"))
 }
 
-fn to_end(mut client: TcpStream) {
+pub(crate) fn to_end(mut client: TcpStream) {
     let _ = client.read_to_end(&mut Vec::new());
 }
 
 /// Waits until the client has got what the server sent, then has the server reset the connection.
-fn until_reset(world: &World, mut client: TcpStream) {
+pub(crate) fn until_reset(world: &World, mut client: TcpStream) {
     until_it_has(&mut client, "abc");
     world.go.send(()).expect("the origin listens");
     to_end(client);
 }
 
 /// Reads until there is this.
-fn until_it_has(client: &mut TcpStream, end: &str) {
+pub(crate) fn until_it_has(client: &mut TcpStream, end: &str) {
     let (mut seen, mut buffer) = (Vec::new(), [0; 1000]);
     while !seen.ends_with(end.as_bytes()) {
         let len = client.read(&mut buffer).expect("an answer");
@@ -206,7 +227,7 @@ fn until_it_has(client: &mut TcpStream, end: &str) {
 }
 
 /// Sends something and waits until the server has read it.
-fn and_arrives(world: &World, request: impl FnOnce() -> TcpStream) -> TcpStream {
+pub(crate) fn and_arrives(world: &World, request: impl FnOnce() -> TcpStream) -> TcpStream {
     let before = world.origin.notes().len();
     let client = request();
     until("the server reads", || world.origin.notes().len() > before);

@@ -1,5 +1,7 @@
 //! Access lines: compared with those of HAProxy for the same scripted exchanges, in real rsyslog and syslog-ng, to targets that are slow.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
@@ -15,13 +17,15 @@ use crate::harness::{Origin, PATIENCE, Shardgate, connect, program, until};
 /// Receives lines.
 pub(crate) struct Syslog {
     socket: UdpSocket,
+    /// Lines that came while a test waited for them.
+    kept: RefCell<VecDeque<String>>,
 }
 
 impl Syslog {
     pub(crate) fn new() -> Syslog {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a local socket");
         socket.set_read_timeout(Some(PATIENCE)).expect("set");
-        Syslog { socket }
+        Syslog { socket, kept: RefCell::default() }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -43,6 +47,19 @@ impl Syslog {
 
     /// The next line of traffic, of level info or err.
     pub(crate) fn any_line(&self) -> String {
+        let kept = self.kept.borrow_mut().pop_front();
+        kept.unwrap_or_else(|| self.receive())
+    }
+
+    /// Waits until there are so many lines that nobody has taken.
+    pub(crate) fn wait_for(&self, lines: usize) {
+        let mut kept = self.kept.borrow_mut();
+        while kept.len() < lines {
+            kept.push_back(self.receive());
+        }
+    }
+
+    fn receive(&self) -> String {
         let mut buffer = [0; 9000];
         loop {
             let len = self.socket.recv(&mut buffer).expect("a line arrives");
