@@ -216,7 +216,6 @@ defaults
 frontend fe
  bind @ADDRESS@
  tcp-request inspect-delay 1m
- tcp-request content accept if { req.len gt 0 }
  use_backend silent if { req.payload(0,1) -m str s }
  use_backend full if { req.payload(0,1) -m str f }
  use_backend sticky if { req.payload(0,1) -m str k }
