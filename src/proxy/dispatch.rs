@@ -220,10 +220,14 @@ pub(super) async fn queue_for(
     };
     match outcome {
         Waited::Slot(slot) => Ok(Some(slot)),
-        Waited::Again => Ok(None),
+        Waited::Again => {
+            session.info.server.set(None);
+            Ok(None)
+        }
         Waited::Timeout => Err(End::new(Side::Server, Phase::Queue, Kind::Timeout)),
         Waited::Full if retry::leaves_full_queue(settings.redispatch, force) => {
             redispatched(session, backend, server);
+            session.info.server.set(None);
             Ok(None)
         }
         Waited::Full => Err(End::new(Side::Proxy, Phase::Queue, Kind::QueueFull)),
