@@ -4,7 +4,6 @@
 use std::io::Read;
 use std::net::TcpStream;
 
-use crate::harness::connect;
 use crate::harness::origin::reset;
 use crate::log_lines::{Proxy, World, and_arrives, get, send, to_end, until_it_has};
 
@@ -25,8 +24,6 @@ defaults
  retries 1
 frontend fe
  bind @ADDRESS@
- http-request wait-for-body time 1m if { path /wait }
- http-request wait-for-body time 150ms if { path /wait-timeout }
  use_backend bound if { path_beg /full } { hdr(x-how) bound }
  use_backend sticky if { path_beg /full } { hdr(x-how) sticky }
  use_backend forced if { path_beg /full } { hdr(x-how) forced }
@@ -130,7 +127,6 @@ fn lines_of_clients_that_stall_are_haproxys() {
     World::new().compare(
         HTTP,
         &[
-            ("in the upload", 1, |_, p| to_end(send(p.more[0], UPLOAD))),
             ("in the answer", 1, |_, p| {
                 let mut client = send(p.more[0], "GET /big HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
                 client.read_exact(&mut [0; 100]).expect("the beginning");
@@ -143,9 +139,6 @@ fn lines_of_clients_that_stall_are_haproxys() {
                 drop(client);
             }),
             ("after a request", 1, |_, p| to_end(send(p.more[1], "GET / HTTP/1.1\r\nHost: h\r\n\r\n"))),
-            ("in a body that a rule waits for", 1, |_, p| {
-                to_end(send(p.address, &UPLOAD.replace("/hang", "/wait-timeout")));
-            }),
         ],
     );
 }
@@ -197,96 +190,6 @@ fn lines_of_sessions_that_somebody_ends_are_haproxys() {
                 to_end(client);
             }),
             ("no server is left", 1, |_, p| to_end(marked(p, "/hang"))),
-        ],
-    );
-}
-
-const TCP: &str = "global
- nbthread 1
-defaults
- mode tcp
- log @LOG@ local0 info
- option tcplog
- option abortonclose
- timeout client 1m
- timeout server 1m
- timeout connect 1m
- timeout queue 1m
- retries 1
-frontend fe
- bind @ADDRESS@
- tcp-request inspect-delay 1m
- use_backend silent if { req.payload(0,1) -m str s }
- use_backend full if { req.payload(0,1) -m str f }
- use_backend sticky if { req.payload(0,1) -m str k }
- default_backend be
-frontend hasty
- bind @A0@
- tcp-request inspect-delay 100ms
- tcp-request content reject if { req.len eq 0 } WAIT_END
- default_backend be
-backend be
- server s1 @ORIGIN@
-backend silent
- server d1 @SILENT@
-backend full
- server s1 @ORIGIN@ maxconn 1
-backend sticky
- option redispatch
- stick-table type ip size 100
- stick on src
- server s1 @ORIGIN@ maxconn 1 maxqueue 1
- server s2 @ORIGIN@
-";
-
-#[test]
-fn lines_of_connections_that_end_early_are_haproxys() {
-    World::new().compare(
-        TCP,
-        &[
-            ("the client leaves in the inspection", 1, |_, p| {
-                let client = connect(p.address);
-                p.until_there_is("fe", "scur");
-                reset(client);
-            }),
-            ("nothing comes in the inspection", 1, |_, p| to_end(connect(p.more[0]))),
-            ("the client leaves while connecting", 1, |_, p| {
-                let client = send(p.address, "s");
-                p.until_there_is("silent", "scur");
-                drop(client);
-            }),
-            ("the administrator", 1, |world, p| {
-                let client = and_arrives(world, || send(p.address, "x"));
-                p.ask("shutdown sessions server be/s1");
-                to_end(client);
-            }),
-        ],
-    );
-}
-
-#[test]
-fn lines_of_queued_connections_are_haproxys() {
-    World::new().compare(
-        TCP,
-        &[
-            ("the client leaves the queue", 2, |world, p| {
-                let first = and_arrives(world, || send(p.address, "f"));
-                let second = send(p.address, "f");
-                p.until_it_shows("full", "qcur");
-                drop(second);
-                p.syslog.wait_for(1);
-                drop(first);
-            }),
-            ("the queue of the server that the table knows is full", 3, |world, p| {
-                let first = and_arrives(world, || send(p.address, "k"));
-                let second = send(p.address, "k");
-                p.until_it_shows("sticky", "qcur");
-                drop(and_arrives(world, || send(p.address, "k")));
-                p.syslog.wait_for(1);
-                drop(second);
-                p.syslog.wait_for(2);
-                drop(first);
-            }),
         ],
     );
 }
