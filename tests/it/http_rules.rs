@@ -3,18 +3,13 @@
 use crate::harness::http::{Message, http_gate, ok, sections};
 use crate::harness::{Origin, Shardgate};
 
-/// Answers with the head that it received.
-fn mirror() -> Origin {
-    Origin::http(|request| ok(&request.head))
-}
-
 fn lines(message: &Message) -> Vec<String> {
     message.text().lines().map(str::to_owned).collect()
 }
 
 #[test]
 fn requests_are_changed_in_order() {
-    let origin = mirror();
+    let origin = Origin::mirror();
     let frontend = r#"
 forwardfor = true
 acl.api = "path_beg /api/"
@@ -75,7 +70,7 @@ fn an_address_is_told_once_and_not_where_it_is_excepted() {
         ("forwardfor = true", "forwardfor = { if-none = true, header = \"Host\" }", vec![]),
         ("forwarded = true", "", vec!["Forwarded: proto=http;for=127.0.0.1"]),
     ] {
-        let origin = mirror();
+        let origin = Origin::mirror();
         let gate = Shardgate::with(&sections(&origin, "", backend, ""))
             .defaults(&format!("mode = \"http\"\n{both}"))
             .start();
@@ -89,7 +84,7 @@ fn an_address_is_told_once_and_not_where_it_is_excepted() {
 
 #[test]
 fn rules_answer_themselves() {
-    let origin = mirror();
+    let origin = Origin::mirror();
     let frontend = r#"rules = [
   { allow = true, if = "{ path /open }" },
   { deny = true, if = "{ path /deny }" },

@@ -195,6 +195,11 @@ impl Origin {
         })
     }
 
+    /// Answers each request with its head.
+    pub(crate) fn mirror() -> Self {
+        Self::http(|request| ok(&request.head))
+    }
+
     /// Plays a script on each connection.
     pub(crate) fn wire(script: impl Fn(&mut Wire, &Shared) + Send + Sync + 'static) -> Self {
         Self::new(move |stream, shared| script(&mut Wire::new(stream), shared))
