@@ -66,14 +66,16 @@ pub(super) async fn serve(session: &Session, mut first: FirstBuf) -> Result<End,
     Ok(end)
 }
 
-/// Walks the rules; waits for first bytes only where a rule needs them, and at most `inspect-delay`.
+/// Walks the rules; waits for first bytes only where a rule needs them, and at most `inspect-delay`. Behind an `accept` nothing is
+/// waited for, and only those that route count: HAProxy has them in a list of their own behind all others.
 async fn content_rules(session: &Session, first: &mut FirstBuf) -> Result<Option<BackendId>, End> {
     let frontend = session.frontend();
     let deadline = session.info.started + frontend.inspect_delay;
     let mut complete = false;
+    let mut accepted = false;
     let mut at = 0;
     loop {
-        complete |= first.is_full() || rt::now() >= deadline;
+        complete |= accepted || first.is_full() || rt::now() >= deadline;
         let seen = FirstBytes { data: first.bytes(), complete };
         let verdict = {
             let variables = session.variables.borrow();
@@ -93,10 +95,16 @@ async fn content_rules(session: &Session, first: &mut FirstBuf) -> Result<Option
                 debug_assert!(!complete, "nothing is open once all bytes are there");
                 complete = !more(session, first, deadline).await?;
             }
+            Verdict::Apply(index, action) if accepted && !matches!(action, TcpAction::UseBackend(_)) => {
+                if let Some(trace) = session.core.trace.get() {
+                    trace.skipped(&frontend.content_rules, index);
+                }
+                at = index + 1;
+            }
             Verdict::Apply(index, action) => {
                 session.hit(&frontend.content_rules[index]);
                 match action {
-                    TcpAction::Accept => return Ok(None),
+                    TcpAction::Accept => accepted = true,
                     TcpAction::Reject => return Err(End::new(Side::Proxy, Phase::Inspect, Kind::Denied)),
                     TcpAction::SilentDrop => return Err(session.drop_silently(Kind::Denied)),
                     TcpAction::UseBackend(backend) => return Ok(Some(*backend)),

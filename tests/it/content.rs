@@ -144,6 +144,36 @@ fn a_client_hello_that_ends_early_or_is_broken_goes_where_others_go() {
     gate.finish();
 }
 
+/// The way HAProxy's documentation routes by name: what is accepted is still routed, and nothing else is asked of it.
+#[test]
+fn what_is_accepted_is_routed() {
+    let (origins, addresses) = recorders();
+    let [a, b, c] = &addresses;
+    let sections = format!(
+        "frontend fe\n bind @ADDRESS@\n tcp-request inspect-delay 20s\n\
+         tcp-request content accept if {{ req_ssl_hello_type 1 }}\n\
+         tcp-request content reject if {{ req.len ge 0 }}\n\
+         use_backend a if {{ req_ssl_sni -i a.example }}\n use_backend b if {{ req_ssl_sni -m end .b.example }}\n\
+         default_backend c\n\
+         backend a\n server s {a}\nbackend b\n server s {b}\nbackend c\n server s {c}\n"
+    );
+    for (round, peer) in [Peer::haproxy(&sections), Peer::in_haproxys_place(&sections)].iter().enumerate() {
+        for (index, name) in ["a.example", "x.b.example", "c.example"].iter().enumerate() {
+            let mut client = std::net::TcpStream::connect(peer.address).expect("it listens");
+            client.write_all(&client_hello(name, None)).expect("it is taken");
+            client.shutdown(Shutdown::Write).expect("open");
+            let _ = client.read(&mut [0; 1]);
+            assert_eq!(origins[index].wait_for_notes(round + 1).len(), round + 1, "{name} in round {round}");
+        }
+        // What is no TLS is refused.
+        let mut client = std::net::TcpStream::connect(peer.address).expect("it listens");
+        let _ = client.write_all(b"SSH-2.0-x\r\n");
+        assert!(client.read(&mut [0; 1]).is_ok_and(|n| n == 0) || client.peek(&mut [0; 1]).is_err());
+        let counts = origins.each_ref().map(Origin::accepted);
+        assert_eq!(counts, [round + 1; 3], "round {round}");
+    }
+}
+
 #[test]
 fn inspect_delay_ends_the_wait() {
     let (origins, addresses) = recorders();

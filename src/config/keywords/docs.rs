@@ -57,7 +57,7 @@ const GROUPS: &[Group] = &[
     Group {
         title: "rules",
         text: "Entries of `connection-rules` and `rules`. They are tried in order. Each has one action and may have one \
-               condition. `accept`, `reject`, `silent-drop` and `use-backend` end the evaluation.",
+               condition. `reject`, `silent-drop` and `use-backend` end the evaluation; behind `accept` a backend is still chosen.",
         scopes: &[Scope::Rule, Scope::ConnectionRule, Scope::SetVar],
     },
     Group {

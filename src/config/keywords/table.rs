@@ -263,7 +263,7 @@ keywords! {
     "tls = { certificates = \"site.pem\" }"
 
     "accept" in RULE, True, default "", haproxy "accept";
-    "Stop evaluating these rules and go on with the connection.";
+    "Stop evaluating these rules and go on with the connection. In `rules` those of the rest that are `use-backend` are still tried, without waiting for further bytes.";
     "{ accept = true, if = \"{ src 10.0.0.0/8 }\" }"
     "reject" in RULE, True, default "", haproxy "reject";
     "Close the connection.";

@@ -63,7 +63,12 @@ impl<'a> Entry<'a> {
         Some(Entry { at: section.at, origin: section.origin(), action: &action.key, condition })
     }
 
-    /// Whether no rule behind it runs once it applies.
+    /// Whether another rule never runs behind it once it applies.
+    fn shuts_out(&self, later: &Entry<'_>) -> bool {
+        self.ends() && (self.action != "accept" || later.action != "use-backend")
+    }
+
+    /// Whether no rule behind it runs once it applies, or none but those that route.
     fn ends(&self) -> bool {
         matches!(
             self.action,
@@ -75,7 +80,7 @@ impl<'a> Entry<'a> {
 /// Rules behind one that always applies, or behind one with the same condition.
 fn unreachable(context: &Context<'_>, rules: &[Entry<'_>]) {
     if let Some(at) = rules.iter().position(|rule| rule.ends() && rule.condition.is_none())
-        && let Some(after) = rules.get(at + 1)
+        && let Some(after) = rules[at + 1..].iter().find(|later| rules[at].shuts_out(later))
     {
         let message =
             format!("this rule never runs: {} at {} always applies", rules[at].action, rules[at].origin);
@@ -84,10 +89,9 @@ fn unreachable(context: &Context<'_>, rules: &[Entry<'_>]) {
     }
     for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.ends()) {
         // What lies between may change what the condition looks at.
-        let same = rules[index + 1..]
-            .iter()
-            .take_while(|later| later.ends())
-            .find(|later| later.condition == rule.condition && later.condition.is_some());
+        let same = rules[index + 1..].iter().take_while(|later| later.ends()).find(|later| {
+            later.condition == rule.condition && later.condition.is_some() && rule.shuts_out(later)
+        });
         if let Some(later) = same {
             let message =
                 format!("this rule never runs: {} at {} has the same condition", rule.action, rule.origin);
