@@ -83,7 +83,7 @@ pub(super) struct Counters {
     /// For as long as the request lasts.
     stream: RefCell<[Option<Tracked>; STICK_COUNTERS]>,
     /// Under which keys the server of the request is to be remembered.
-    stores: RefCell<SmallVec<[(TableId, Key); 1]>>,
+    stores: RefCell<SmallVec<[(TableId, Key, Option<ServerId>); 1]>>,
 }
 
 /// How long a counter tracks.
@@ -286,11 +286,10 @@ impl Session {
             self.hit(rule);
             let table = &self.core.tables[rule.action.table];
             let Some(key) = self.key_of(table, &rule.action.key, first, message) else { continue };
-            if wants_server {
-                server = self.remembered(backend, table, &key);
-            }
+            let known = if wants_server { self.remembered(backend, table, &key) } else { None };
+            server = server.or(known);
             if rule.action.when.stores_request() {
-                self.keep_store(rule.action.table, key);
+                self.keep_store(rule.action.table, key, known);
             }
         }
         server
@@ -315,11 +314,11 @@ impl Session {
         model.backends[backend].servers.iter().find(|server| model.servers[*server].mark == mark)
     }
 
-    fn keep_store(&self, table: TableId, key: Key) {
+    fn keep_store(&self, table: TableId, key: Key, known: Option<ServerId>) {
         let mut stores = self.info.counters.get_or_init(Box::default).stores.borrow_mut();
         // As in HAProxy the first rule for a table counts.
-        if stores.len() < STICK_STORES_MAX && stores.iter().all(|(known, _)| *known != table) {
-            stores.push((table, key));
+        if stores.len() < STICK_STORES_MAX && stores.iter().all(|(other, ..)| *other != table) {
+            stores.push((table, key, known));
         }
     }
 
@@ -327,18 +326,22 @@ impl Session {
     pub(super) fn stick_store(&self, server: ServerId) {
         let Some(counters) = self.info.counters.get() else { return };
         let stores = std::mem::take(&mut *counters.stores.borrow_mut());
-        for (table, key) in stores {
-            self.remember(table, &key, server);
+        for (table, key, known) in stores {
+            self.remember(table, &key, server, known);
         }
     }
 
-    fn remember(&self, table: TableId, key: &Key, server: ServerId) {
+    /// `known`: the server that the table named when the request was asked about. A request that went there says nothing new, and what an
+    /// operator or another core set meanwhile stays.
+    fn remember(&self, table: TableId, key: &Key, server: ServerId, known: Option<ServerId>) {
         let table = &self.core.tables[table];
         let (now, mark, cell) = (rt::now(), self.core.model.servers[server].mark, Cell::of(Data::ServerId));
         let mut entries = table.table.borrow_mut();
         let Ok(slot) = entries.entry(key, now) else { return };
         entries.touch(slot, now);
-        if entries.read(slot, cell, now) != Some(mark) {
+        let there = entries.read(slot, cell, now).filter(|mark| *mark != 0);
+        let is_newer = there.is_some() && known == Some(server);
+        if there != Some(mark) && !is_newer {
             entries.set(slot, cell, mark, now);
         }
         drop(entries);
@@ -356,7 +359,7 @@ impl Session {
             self.hit(rule);
             let table = &self.core.tables[rule.action.table];
             if let Some(key) = self.key_of(table, &rule.action.key, first, message) {
-                self.remember(rule.action.table, &key, server);
+                self.remember(rule.action.table, &key, server, None);
             }
         }
     }

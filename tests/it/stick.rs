@@ -1,6 +1,8 @@
 //! Stick tables: counters by key over all cores, what rules make of them, persistence by table, and the admin socket.
 
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::harness::gate::binary;
 use crate::harness::http::{Wire, ok};
@@ -232,6 +234,38 @@ fn a_client_comes_back_to_the_server_of_its_address() {
         assert_ne!(ask("127.0.0.1"), other, "a server in maintenance is left");
         gate.finish();
     }
+}
+
+/// A request that went where the table said tells nothing new: what was set while it was under way stays.
+#[test]
+fn what_is_set_during_a_request_is_not_taken_back_by_it() {
+    let is_released = Arc::new(AtomicBool::new(false));
+    let waits = is_released.clone();
+    let a = Origin::http(move |request| {
+        if request.start().contains("/hold") {
+            until("the table to be set", || waits.load(Ordering::Relaxed));
+        }
+        ok("a")
+    });
+    let b = Origin::http_named("b");
+    let body = format!(
+        "[frontend.fe]\nbind = \"127.0.0.1:0\"\ndefault-backend = \"be\"\n[backend.be]\nbalance = \"first\"\n\
+         stick-table = {{ type = \"ip\", size = \"1k\", expire = \"10m\" }}\nstick = [{{ on = \"src\" }}]\n\
+         server.a = {{ address = \"{}\", id = 11 }}\nserver.b = {{ address = \"{}\", id = 12 }}\n",
+        a.address, b.address
+    );
+    let gate = Shardgate::with(&body).cores(1).defaults("mode = \"http\"").start();
+    let mut client = gate.wire("fe");
+    assert_eq!(client.get("/").text(), "a");
+    client.send("GET /hold HTTP/1.1\r\nHost: h\r\n\r\n");
+    a.wait_for_notes(2);
+    gate.ask("set table be key 127.0.0.1 data.server_id 12");
+    until("it is set", || gate.ask("show table be key 127.0.0.1").contains("server_id=12"));
+    is_released.store(true, Ordering::Relaxed);
+    assert_eq!(client.response("GET").text(), "a");
+    assert_eq!(client.get("/").text(), "b");
+    drop(client);
+    gate.finish();
 }
 
 #[test]
