@@ -94,8 +94,9 @@ fn a_list_of_sources_has_ports_where_one_address_has_none() {
         serde_json::from_slice(&done.stdout).unwrap_or_else(|e| panic!("{e}: {error}"));
     let number = |row: usize, key: &str| rows[row][key].as_u64().expect("a number");
     assert!((1..=250).contains(&number(0, "opened")) && number(0, "failed") >= 150, "{rows}");
-    assert_eq!((number(1, "opened"), number(1, "failed")), (400, 0), "{rows}");
-    let ledger = rows[1]["ledger"][1].as_str().expect("a line");
+    // Between them stands what `tcp_tw_reuse` brings, which is a matter of time.
+    assert_eq!((number(2, "opened"), number(2, "failed")), (400, 0), "{rows}");
+    let ledger = rows[2]["ledger"][1].as_str().expect("a line");
     let words: Vec<&str> = ledger.split(' ').collect();
     // The question that looks whether the proxy is there makes one more.
     assert!(
