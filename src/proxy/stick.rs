@@ -75,6 +75,14 @@ impl Drop for Tracked {
     }
 }
 
+/// A server that is to be remembered once it answered.
+struct Store {
+    table: TableId,
+    key: Key,
+    /// The one that the table named when the request was asked about.
+    known: Option<ServerId>,
+}
+
 /// What the counters of a session track; made when the first of them does.
 #[derive(Default)]
 pub(super) struct Counters {
@@ -83,7 +91,7 @@ pub(super) struct Counters {
     /// For as long as the request lasts.
     stream: RefCell<[Option<Tracked>; STICK_COUNTERS]>,
     /// Under which keys the server of the request is to be remembered.
-    stores: RefCell<SmallVec<[(TableId, Key, Option<ServerId>); 1]>>,
+    stores: RefCell<SmallVec<[Store; 1]>>,
 }
 
 /// How long a counter tracks.
@@ -317,8 +325,8 @@ impl Session {
     fn keep_store(&self, table: TableId, key: Key, known: Option<ServerId>) {
         let mut stores = self.info.counters.get_or_init(Box::default).stores.borrow_mut();
         // As in HAProxy the first rule for a table counts.
-        if stores.len() < STICK_STORES_MAX && stores.iter().all(|(other, ..)| *other != table) {
-            stores.push((table, key, known));
+        if stores.len() < STICK_STORES_MAX && stores.iter().all(|other| other.table != table) {
+            stores.push(Store { table, key, known });
         }
     }
 
@@ -326,13 +334,13 @@ impl Session {
     pub(super) fn stick_store(&self, server: ServerId) {
         let Some(counters) = self.info.counters.get() else { return };
         let stores = std::mem::take(&mut *counters.stores.borrow_mut());
-        for (table, key, known) in stores {
+        for Store { table, key, known } in stores {
             self.remember(table, &key, server, known);
         }
     }
 
-    /// `known`: the server that the table named when the request was asked about. A request that went there says nothing new, and what an
-    /// operator or another core set meanwhile stays.
+    /// A request that went to the server that the table named (`known`) says nothing new: what an operator or another core set meanwhile
+    /// stays.
     fn remember(&self, table: TableId, key: &Key, server: ServerId, known: Option<ServerId>) {
         let table = &self.core.tables[table];
         let (now, mark, cell) = (rt::now(), self.core.model.servers[server].mark, Cell::of(Data::ServerId));
