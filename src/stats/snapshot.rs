@@ -353,6 +353,7 @@ impl<N: Into<Value<'static>>> From<Option<N>> for Value<'_> {
 
 impl Entry {
     /// Room for a line that is filled in later.
+    #[cfg(feature = "rt")]
     pub(crate) fn nothing() -> Entry {
         let facts = FrontendFacts { status: ListenStatus::Stop, limit: 0, rate_limit: 0 };
         let (proxy, name, facts) = (String::new(), String::new(), Facts::Frontend(facts));
