@@ -21,10 +21,10 @@ use shardgate::control::{self, Options};
 const WARM_UP: usize = 800;
 const COUNTED: usize = 1600;
 const CLIENTS: usize = 8;
-/// Allocations that say nothing: what runs by the clock, a core that parks, and sessions that were quiet for so long that they begin
-/// anew, all the more often the slower the machine is (231 were seen where ten others worked). One that each request makes would
-/// count as `COUNTED`.
-const NOISE: usize = COUNTED / 4;
+/// Allocations that say nothing: what runs by the clock, a core that parks. One that each request makes would count as `COUNTED`.
+const NOISE: usize = COUNTED / 20;
+/// A slow machine makes more of that noise, now and then; what requests allocate is there each time.
+const TRIES: usize = 5;
 
 static ON: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -296,6 +296,18 @@ fn count(clients: &mut [impl Read + Write], request: &[u8], size: usize) -> usiz
     allocations_of(|| load(clients, request, size, COUNTED))
 }
 
+/// The same, at the least of some tries.
+fn fewest(mut work: impl FnMut()) -> usize {
+    let mut fewest = usize::MAX;
+    for _ in 0..TRIES {
+        fewest = fewest.min(allocations_of(&mut work));
+        if fewest < NOISE {
+            break;
+        }
+    }
+    fewest
+}
+
 /// What the data core allocates meanwhile.
 fn allocations_of(work: impl FnOnce()) -> usize {
     let before = COUNT.load(Ordering::Relaxed);
@@ -422,7 +434,7 @@ fn expect_no_allocations_of_streams(port: u16) {
         let request = (method, path, &vec![b'x'; body][..]);
         // Buffers that a core keeps grow to what is needed, one after the other.
         load_streams(&mut clients, request, size, 2 * WARM_UP);
-        let count = allocations_of(|| load_streams(&mut clients, request, size, COUNTED));
+        let count = fewest(|| load_streams(&mut clients, request, size, COUNTED));
         assert!(count < NOISE, "HTTP/2, {what}: {count} allocations in {COUNTED} streams");
     }
 }
@@ -458,14 +470,16 @@ fn a_request_allocates_nothing_on_its_data_core() {
         ("GET of 100 kB", get("/100000"), 100_000),
         ("GET of 4 kB in a chunk", get("/chunked/4096"), chunked(4096).len()),
     ] {
-        let count = count(&mut clients, &request, size);
+        load(&mut clients, &request, size, WARM_UP);
+        let count = fewest(|| load(&mut clients, &request, size, COUNTED));
         assert!(count < NOISE, "{what}: {count} allocations in {COUNTED} requests");
     }
     expect_no_allocations_of_streams(ports[0]);
     for (name, address, syslog) in logs {
         let mut clients: Vec<TcpStream> =
             (0..CLIENTS).map(|_| TcpStream::connect(address).expect("connected")).collect();
-        let count = count(&mut clients, &get("/100"), 100);
+        load(&mut clients, &get("/100"), 100, WARM_UP);
+        let count = fewest(|| load(&mut clients, &get("/100"), 100, COUNTED));
         assert!(count < NOISE, "{name}: {count} allocations in {COUNTED} requests");
         // The lines are really written: one that names the frontend comes.
         let mut line = [0; 2048];
@@ -480,6 +494,6 @@ fn a_request_allocates_nothing_on_its_data_core() {
         count(&mut clients, &get("/100"), 100)
     });
     assert!(plain > 0, "the counter counts");
-    // The noise is on both sides; one field that is read again would count 1600.
-    assert!(telling < plain + NOISE, "{telling} allocations in {COUNTED} requests where {plain} do");
+    // Sessions that begin anew on a slow machine are noise on both sides; one field that is read again would count 1600.
+    assert!(telling < plain + COUNTED / 4, "{telling} allocations in {COUNTED} requests where {plain} do");
 }
