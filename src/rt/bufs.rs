@@ -322,7 +322,8 @@ pub(super) fn give_back(head: impl FnOnce() -> Option<u16>) {
             }
             // SAFETY: the range lies inside the mapping. Its buffers hold nothing: they are free, or lie in the ring where the
             // kernel has not come to, and it comes to them while this thread enters the ring. So nobody reads them or misses
-            // what was in them.
+            // what was in them. (A worker thread of the ring would be the exception; the kernel has those for receives that it
+            // cannot poll for, and it polls for sockets.)
             unsafe {
                 let at = memory.add(usize::from(run.start) * BUF_BYTES).as_ptr();
                 // Refused, the pages stay, as they would without asking.
