@@ -93,6 +93,12 @@ impl Facts for Request {
     fn random(&self) -> u64 {
         7
     }
+    fn request_id(&self) -> u32 {
+        300
+    }
+    fn process(&self) -> u32 {
+        71
+    }
     fn is_local(&self, _: IpAddr) -> bool {
         false
     }

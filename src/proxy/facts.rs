@@ -100,6 +100,12 @@ impl Facts for SessionFacts<'_> {
     fn random(&self) -> u64 {
         self.session.core.random()
     }
+    fn request_id(&self) -> u32 {
+        self.session.info.timings.get().number
+    }
+    fn process(&self) -> u32 {
+        self.session.core.log.pid
+    }
     fn is_local(&self, address: IpAddr) -> bool {
         rt::machine::is_local(address)
     }

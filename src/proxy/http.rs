@@ -18,6 +18,7 @@ use crate::proto::headers::HeadLimits;
 use crate::proto::http::{H2_PREFACE, Method, Version};
 use crate::proxy::client_h1::{Client, Waited};
 use crate::proxy::end::{End, Kind, Phase, Side};
+use crate::proxy::info::short;
 use crate::proxy::input::Input;
 use crate::proxy::lot::Rest;
 use crate::proxy::pad::Pad;
@@ -259,7 +260,11 @@ fn start_timings(session: &Session, client: &Client) {
         0 => (info.started, before.handshake),
         _ => (client.quiet_since, timings.handshake),
     };
-    info.timings.set(Timings { opened, handshake, ..timings });
+    let number = match client.requests {
+        0 => before.number,
+        _ => short(session.core.next_session_id()),
+    };
+    info.timings.set(Timings { opened, handshake, number, ..timings });
     info.set_retries(0);
     info.redispatched.set(false);
     info.queued_before.set((0, 0));

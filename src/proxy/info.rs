@@ -66,6 +66,11 @@ pub(super) struct Info {
 // With the counts of its `Rc` and the word of the allocator a block of 288 bytes.
 const _: () = assert!(size_of::<Info>() <= 264);
 
+/// HAProxy counts requests in 32 bits, too.
+pub(super) fn short(id: u64) -> u32 {
+    u32::try_from(id & u64::from(u32::MAX)).expect("it has no more bits")
+}
+
 /// Source and destination of a connection over IPv4: a tenth of a `ConnFacts`, which is made of it again when it is asked for.
 #[derive(Clone, Copy)]
 struct Pair {
@@ -103,8 +108,9 @@ pub(super) enum Carrier {
 
 impl Info {
     pub(super) fn new(core: &Core, carrier: Carrier, bind: ListenerId) -> Info {
+        let id = core.next_session_id();
         Info {
-            id: core.next_session_id(),
+            id,
             generation: core.live.generation,
             carrier,
             bind,
@@ -118,7 +124,7 @@ impl Info {
             retries: Cell::new(0),
             redispatched: Cell::new(false),
             queued_before: Cell::new((0, 0)),
-            timings: Cell::new(Timings::new(rt::now())),
+            timings: Cell::new(Timings { number: short(id), ..Timings::new(rt::now()) }),
             record: RefCell::default(),
             killed: Cell::new(None),
             resting: Cell::new(false),

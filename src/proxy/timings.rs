@@ -45,6 +45,8 @@ impl Micros {
 /// The record of one stream. Steps that were repeated (retries) add up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timings {
+    /// Its number, which no other stream of the process has but for those of four billion streams before.
+    pub number: u32,
     /// When it opened: the accept, or the end of the request before on the same connection.
     pub opened: Now,
     /// The PROXY header and the TLS handshake.
@@ -74,6 +76,7 @@ impl Timings {
     pub fn new(began: Now) -> Timings {
         let none = Micros::NONE;
         Timings {
+            number: 0,
             opened: began,
             handshake: none,
             is_connected: false,

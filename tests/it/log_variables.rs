@@ -144,7 +144,7 @@ fn normal(same: Same, value: &str) -> String {
 }
 
 fn origin() -> Origin {
-    Origin::new(|mut stream, _| {
+    Origin::new(|mut stream, shared| {
         let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
         while !seen.windows(4).any(|w| w == b"\r\n\r\n") {
             match stream.read(&mut buffer) {
@@ -152,6 +152,7 @@ fn origin() -> Origin {
                 Ok(len) => seen.extend_from_slice(&buffer[..len]),
             }
         }
+        shared.note(&seen);
         let _ = stream.write_all(
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer: a \"b\" {c|d} \\ #]\r\nSet-Cookie: SES=x\\y]#1; path=/\r\n\
               Connection: close\r\n\r\nok",
@@ -287,6 +288,38 @@ fn variables_of_tcp_mode_say_what_haproxys_say() {
     let more = format!("{frontends}backend tcp\n mode tcp\n server s1 {}\n", origin.address);
     let rows: Vec<(&str, Same)> = both().map(|(name, same, _)| (*name, *same)).collect();
     compare(&more, &rows, |address, _, _| to_end(connect(address), REQUESTS[0]), (FLAGS.len(), 1));
+}
+
+/// The example of HAProxy's manual. Ids go to the server and into the line; those of two requests of a connection differ.
+#[test]
+fn an_id_of_haproxys_manual_has_the_same_shape() {
+    let origin = origin();
+    let shapes = ["haproxy", "ours"].map(|whose| {
+        let syslog = Syslog::new();
+        let text = file(
+            "frontend f0\n bind @FREE@\n unique-id-format %{+X}o\\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid\n unique-id-header X-Id\n \
+             log-format %ID\n default_backend be\n",
+            syslog.address(),
+            origin.address,
+        );
+        let peer = if whose == "haproxy" { Peer::haproxy(&text) } else { Peer::in_haproxys_place(&text) };
+        let get = "GET / HTTP/1.1\r\nHost: h.example\r\n\r\n";
+        to_end(connect(peer.more[0]), &format!("{get}{}", get.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")));
+        let ids = [syslog.any_line(), syslog.any_line()].map(|line| {
+            let (_, id) = line.trim_end().split_once("]: ").expect("a header");
+            let sent = |head: &str| head.to_lowercase().contains(&format!("x-id: {}\r\n", id.to_lowercase()));
+            assert!(origin.notes().iter().any(|head| sent(&String::from_utf8_lossy(head))), "{whose}: no server got {id:?}");
+            id.to_owned()
+        });
+        assert_ne!(ids[0], ids[1], "{whose}");
+        let address = "7F000001:[0-9A-F]{4}";
+        let whole = Regex::new(&format!("^{address}_{address}_[0-9A-F]{{8}}_[0-9A-F]{{4,8}}:[0-9A-F]{{4,8}}$"));
+        let whole = whole.expect("a pattern");
+        ids.map(|id| (whole.is_match(&id), Regex::new("[0-9A-F]+").expect("a pattern").replace_all(&id, "N").into_owned(), id))
+    });
+    for (theirs, ours) in shapes[0].iter().zip(&shapes[1]) {
+        assert!(theirs.0 && ours.0 && theirs.1 == ours.1, "ours {ours:?} theirs {theirs:?}");
+    }
 }
 
 /// A frontend of ours with this format, and where its lines arrive. It ends when it is dropped: the socket of its target stays

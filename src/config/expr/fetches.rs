@@ -205,6 +205,7 @@ const FETCHES: &[FetchInfo] = &[
     plain("hostname", Str, Nothing, "The host name of this machine.", |a| {
         Ok(constant(Literal::Str(a.scope.resolver.hostname().into_bytes().into())))
     }),
+    plain("pid", Int, Nothing, "Number of the process.", |_| Ok(Fetch::Process)),
     plain("proc", Int, Nothing, "1, as there is one process.", |_| Ok(constant(Literal::Int(1)))),
     plain("date", Int, Nothing, "Seconds since 1970 plus OFFSET; UNIT is s, ms or us.", |a| {
         let offset = a.optional_int("the offset")?.unwrap_or(0);
@@ -289,6 +290,9 @@ const FETCHES: &[FetchInfo] = &[
     }),
     plain("fc_pp_unique_id", Str, Connection, "The unique id of the PROXY header.", |_| Ok(Fetch::PpUniqueId)),
     plain("ssl_fc", Bool, Connection, "Whether the client connection is TLS that ends here.", |_| Ok(Fetch::IsTls)),
+    plain("txn.id32", Int, Connection, "Number of the request in the process; in TCP mode of the connection.", |_| {
+        Ok(Fetch::RequestId)
+    }),
     plain("unique-id", Str, Connection, "The unique id of the request or session.", |_| Ok(Fetch::UniqueId)),
     plain("fe_id", Int, Connection, "Number of the frontend.", |_| Ok(Fetch::FrontendNumber)),
     plain("fe_name", Str, Connection, "Name of the frontend.", |_| Ok(Fetch::FrontendName)),

@@ -23,6 +23,8 @@ pub const FORMAT_VARIABLES: &[(&str, &str)] = &[
     ("f", "fe_name"),
     ("fi", "dst"),
     ("fp", "dst_port"),
+    ("pid", "pid"),
+    ("rt", "txn.id32"),
     ("s", "srv_name"),
 ];
 
@@ -51,6 +53,10 @@ pub(super) fn parse(text: &str, scope: &mut Scope<'_>) -> Result<Format, ExprErr
         if source.peek(at) == Some(b'o') && !is_letter(source.peek(at + 1)) {
             flags = own;
             at += 1;
+            // As with HAProxy a text does not begin with the space behind it.
+            while parts.is_empty() && literal.is_empty() && source.peek(at) == Some(b' ') {
+                at += 1;
+            }
             continue;
         }
         let is_expression = source.peek(at) == Some(b'[');

@@ -104,8 +104,8 @@ keywords! {
     "Tell the server about the client in the header `Forwarded` (RFC 7239).";
     "forwarded = true"
     "unique-id-format" in FRONTEND_DEFAULTS, Text, default "", haproxy "unique-id-format";
-    "Format of the id that each request gets.";
-    "unique-id-format = \"%[uuid]\""
+    "Format of the id that each request gets. `%rt` is another number for each request of the process.";
+    "unique-id-format = \"%{+X}o %ci:%cp_%fi:%fp_%Ts_%rt:%pid\""
     "unique-id-header" in FRONTEND_DEFAULTS, Text, default "none", haproxy "unique-id-header";
     "Header that carries the unique id to the server.";
     "unique-id-format = \"%[uuid]\"\nunique-id-header = \"X-Request-Id\""

@@ -171,7 +171,7 @@ fields! {
     "pid" Pid number "number of the process"
     "r" Request text "request line as the client sent it"
     "rc" Retries number "attempts beyond the first; `+` before it: another server was tried"
-    "rt" SessionNumber number "number of the session"
+    "rt" SessionNumber number "number of the request in the process, in TCP mode of the connection"
     "s" Server text "name of the server"
     "sc" ServerSessions number "sessions of the server"
     "si" ServerIp text "address of the server"

@@ -85,7 +85,7 @@ pub struct Line<'a> {
     pub unique_id: Option<&'a [u8]>,
     /// The `traceparent` of the request as the server hears it.
     pub trace: Option<[u8; 55]>,
-    /// Number of the session in the process, and of the line.
+    /// Number of the request in the process, and of the line.
     pub numbers: (u64, u64),
     /// Values that were kept while their message was there.
     pub kept: Captured<'a>,

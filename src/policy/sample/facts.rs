@@ -143,6 +143,10 @@ pub trait Facts {
     fn unix_time(&self) -> Duration;
     /// A fresh random number.
     fn random(&self) -> u64;
+    /// Number of the request (TCP: of the connection) in the process.
+    fn request_id(&self) -> u32;
+    /// Number of the process.
+    fn process(&self) -> u32;
     /// Whether an address belongs to this machine (`src_is_local`).
     fn is_local(&self, address: IpAddr) -> bool;
 

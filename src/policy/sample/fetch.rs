@@ -136,6 +136,10 @@ pub enum Fetch {
     Tls(TlsFetch),
     /// `unique-id`.
     UniqueId,
+    /// `txn.id32`.
+    RequestId,
+    /// `pid`.
+    Process,
     /// `uuid`.
     Uuid,
     /// `capture.*`: what was kept of messages.
@@ -340,6 +344,8 @@ impl Fetch {
             Fetch::Stick(place, read) => stick(facts, *place, *read),
             Fetch::IsTls => Some(Value::Bool(facts.is_tls())),
             Fetch::UniqueId => facts.unique_id().map(Value::Str),
+            Fetch::RequestId => number(facts.request_id()),
+            Fetch::Process => number(facts.process()),
             Fetch::RcvdProxy => Some(Value::Bool(conn.rcvd_proxy)),
             Fetch::ConnError => number(facts.conn_error().code().into()),
             Fetch::ConnErrorText => text(facts.conn_error().text()),

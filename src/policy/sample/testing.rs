@@ -99,6 +99,12 @@ impl Facts for TestFacts {
     fn random(&self) -> u64 {
         self.random
     }
+    fn request_id(&self) -> u32 {
+        300
+    }
+    fn process(&self) -> u32 {
+        71
+    }
     fn is_local(&self, address: IpAddr) -> bool {
         address.is_loopback()
     }

@@ -57,7 +57,7 @@ pub(in crate::proxy) struct LogWriter {
     /// The time of a turn, and what the wall clock said in it.
     clock: Cell<(Now, Duration)>,
     pub(super) hostname: String,
-    pub(super) pid: u32,
+    pub(in crate::proxy) pid: u32,
 }
 
 struct Buffers {
@@ -189,7 +189,7 @@ fn write(session: &Session, log: &FrontendLog, end: End, form: Form) {
     core.log.lines.set(lines);
     let now = core.log.now();
     let mut line = line(session, record, (end, form), now);
-    line.numbers = (info.id, lines);
+    line.numbers = (info.timings.get().number.into(), lines);
     if log.reads.levels {
         line.levels = levels(session);
     }

@@ -52,6 +52,8 @@ fn fetches_of_the_connection() {
             ("env(SITE)", "paris"),
             ("hostname", "lb1"),
             ("date", "1500000000"),
+            ("txn.id32", "300"),
+            ("pid", "71"),
             ("date(-1)", "1499999999"),
             ("date(5,ms)", "1500000000128"),
             ("rand(10)", "9"),

@@ -33,6 +33,7 @@ fn formats_are_written() {
         ("%{+Q,+E}[str('a\"b')]", "\"a\\\"b\""),
         ("%HM %HP %HU", "GET /a /a?b"),
         ("é%[str(é)]", "éé"),
+        ("%{+X}o %ci:%cp_%fi:%fp_%Ts_%rt:%pid", "C0000207:04D2_C0000208:01BB_0000_012C:0047"),
     ];
     for (text, expected) in cases {
         let format = format(text, Context::Request).unwrap_or_else(|e| panic!("{text}: {e:?}"));
