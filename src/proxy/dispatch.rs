@@ -210,13 +210,15 @@ pub(super) async fn queue_for(
     let priority = session.priority();
     let ask = queue::Ask { backend, server: Some(server), deadline, priority };
     let settings = &session.core.model.backends[backend];
+    session.info.phase.set(Phase::Queue);
     session.info.server.set(Some(server));
     let queueing = Queueing { session, since: rt::now() };
     let outcome =
         rt::select(queue::wait(&session.core, ask, placed(session, true)), left(session, settings)).await;
     drop(queueing);
-    let rt::Either::First(outcome) = outcome else {
-        return Err(End::new(Side::Client, Phase::Queue, Kind::Abort));
+    let outcome = match outcome {
+        rt::Either::First(outcome) => outcome,
+        rt::Either::Second(end) => return Err(end),
     };
     match outcome {
         Waited::Slot(slot) => Ok(Some(slot)),
@@ -257,11 +259,19 @@ fn placed(session: &Session, of_server: bool) -> impl FnOnce(u32) {
 
 /// Waits until the client has left: a client that half-closed still wants its answer, unless `abortonclose` says otherwise;
 /// one that is gone gives its place up.
-pub(super) async fn left(session: &Session, settings: &Backend) {
+pub(super) async fn left(session: &Session, settings: &Backend) -> End {
     let conn = session.info.conn();
     // The half-close of a connection with many streams says nothing about one of them.
     let half = settings.abort_on_close && session.info.shared().is_none();
-    let _ = if half { conn.half_closed().await } else { conn.closed().await };
+    let hangup = match half {
+        true => conn.half_closed().await.unwrap_or(rt::Hangup::Reset),
+        false => {
+            let _ = conn.closed().await;
+            rt::Hangup::Closed
+        }
+    };
+    let end = End::new(Side::Client, session.info.phase.get(), Kind::Abort);
+    if hangup == rt::Hangup::Reset { end.by_reset() } else { end }
 }
 
 /// A slot of the server that balancing chooses; waits in the queue where all are taken.
@@ -301,8 +311,9 @@ pub(super) async fn take_slot(
         )
         .await;
         drop(queueing);
-        let rt::Either::First(outcome) = outcome else {
-            return Err(End::new(Side::Client, Phase::Queue, Kind::Abort));
+        let outcome = match outcome {
+            rt::Either::First(outcome) => outcome,
+            rt::Either::Second(end) => return Err(end),
         };
         match outcome {
             Waited::Slot(slot) => {

@@ -111,6 +111,12 @@ impl End {
         End { side, phase, kind }
     }
 
+    /// The client did not close but reset. As HAProxy sees it that ends data where an answer was waited for.
+    pub fn by_reset(self) -> End {
+        let phase = if self.phase == Phase::Headers { Phase::Data } else { self.phase };
+        End { phase, ..self }
+    }
+
     /// HAProxy's termination state: who and when, two letters ("cD", "SC", "--").
     pub fn code(self) -> &'static str {
         use Kind as K;

@@ -420,10 +420,7 @@ async fn exchange(
         let running = Box::pin(exchange::run(session, client, pad, &job));
         match rt::select(running, dispatch::left(session, settings)).await {
             rt::Either::First(answered) => answered?,
-            rt::Either::Second(()) => {
-                let end = End::new(Side::Client, session.info.phase.get(), Kind::Abort);
-                return Err(Stop::End(end));
-            }
+            rt::Either::Second(end) => return Err(Stop::End(end)),
         }
     } else {
         exchange::run(session, client, pad, &job).await?

@@ -35,9 +35,7 @@ pub(super) async fn serve(session: &Session, mut first: FirstBuf) -> Result<End,
     let server = if settings.abort_on_close {
         match rt::select(connecting, dispatch::left(session, settings)).await {
             rt::Either::First(connected) => connected?,
-            rt::Either::Second(()) => {
-                return Err(End::new(Side::Client, session.info.phase.get(), Kind::Abort));
-            }
+            rt::Either::Second(end) => return Err(end),
         }
     } else {
         connecting.await?
@@ -119,12 +117,17 @@ async fn content_rules(session: &Session, first: &mut FirstBuf) -> Result<Option
     }
 }
 
-/// Waits for more first bytes; false when none will come in time.
+/// Waits for more first bytes; false when none will come in time. A client that is silent for longer than it may is cut off.
 async fn more(session: &Session, first: &mut FirstBuf, deadline: Now) -> Result<bool, End> {
     let client = session.info.conn();
     let broken = |e: std::io::Error| End::io(Side::Client, Phase::Inspect, &e);
+    let patience = session.frontend().timeout_client.map(|timeout| rt::now() + timeout);
+    let first_of_both = patience.map_or(deadline, |patience| patience.min(deadline));
     // The connection goes on when the delay is over: only a wait for readiness may be given up without losing bytes.
-    match rt::with_deadline(client.readable(), Some(deadline)).await {
+    match rt::with_deadline(client.readable(), Some(first_of_both)).await {
+        Err(rt::Elapsed) if first_of_both < deadline => {
+            return Err(End::new(Side::Client, Phase::Inspect, Kind::Timeout));
+        }
         Err(rt::Elapsed) => {
             session.core.shard().frontends[session.info.frontend].count(Stat::InspectTimeouts);
             return Ok(false);

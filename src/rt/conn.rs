@@ -30,6 +30,15 @@ const POLL_FIRST: u16 = 1;
 /// How often a half-closed connection is looked at that somebody waits for to end.
 const HALF_CLOSED_LOOK: Duration = Duration::from_millis(100);
 
+/// How a peer hung up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hangup {
+    /// In order: it sends nothing more, and may read still.
+    Closed,
+    /// With a reset.
+    Reset,
+}
+
 /// A connected stream socket of this core.
 #[derive(Debug)]
 pub struct Conn {
@@ -98,8 +107,10 @@ impl Conn {
     }
 
     /// Waits until the peer has closed its direction, or the connection is over.
-    pub async fn half_closed(&self) -> io::Result<()> {
-        self.ready(libc::POLLRDHUP).await.map(drop)
+    pub async fn half_closed(&self) -> io::Result<Hangup> {
+        let reset = usize::from(libc::POLLERR.cast_unsigned());
+        let events = self.ready(libc::POLLRDHUP).await?;
+        Ok(if events & reset == 0 { Hangup::Closed } else { Hangup::Reset })
     }
 
     /// Waits until a send would not block.

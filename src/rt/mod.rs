@@ -26,7 +26,7 @@ mod time;
 mod wheel;
 
 pub use bufs::RecvBuf;
-pub use conn::{Conn, ConnectOptions, Receiving, Recv, Send, Sending, Target, connect};
+pub use conn::{Conn, ConnectOptions, Hangup, Receiving, Recv, Send, Sending, Target, connect};
 pub use cpu::{Booted, CoreSpec, Cores, StartError, boot, limits, machine, spawn};
 pub use datagram::Datagrams;
 pub use listen::{Endpoint, ListenOptions, Listener, bound_addr, bound_name, listen, share};

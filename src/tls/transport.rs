@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use super::facts::Facts;
 use super::session::{Established, Session};
 use crate::base::net::Addr;
-use crate::rt::{self, Conn, RecvBuf, SendBuf};
+use crate::rt::{self, Conn, Hangup, RecvBuf, SendBuf};
 
 /// A connection, plain or TLS.
 pub struct Transport {
@@ -93,7 +93,7 @@ impl Transport {
     }
 
     /// Waits until the peer has closed its side of the socket; see [`Conn::half_closed`].
-    pub async fn half_closed(&self) -> io::Result<()> {
+    pub async fn half_closed(&self) -> io::Result<Hangup> {
         self.conn.half_closed().await
     }
 

@@ -5,24 +5,9 @@ use std::io::Read;
 use std::net::TcpStream;
 
 use crate::harness::origin::reset;
-use crate::log_lines::{Proxy, World, and_arrives, get, send, to_end, until_it_has};
+use crate::log_lines::{Proxy, World, and_arrives, file, get, send, to_end, until_it_has};
 
-/// One thread, so that servers take turns in the same order on both sides.
-const HTTP: &str = "global
- nbthread 1
-defaults
- mode http
- log @LOG@ local0 info
- option httplog
- option abortonclose
- timeout client 1m
- timeout server 1m
- timeout connect 1m
- timeout http-request 1m
- timeout queue 1m
- timeout tunnel 1m
- retries 1
-frontend fe
+const HTTP: &str = "frontend fe
  bind @ADDRESS@
  use_backend bound if { path_beg /full } { hdr(x-how) bound }
  use_backend sticky if { path_beg /full } { hdr(x-how) sticky }
@@ -93,7 +78,7 @@ fn third(world: &World, proxy: &Proxy, how: &str) {
 #[test]
 fn lines_of_full_queues_are_haproxys() {
     World::new().compare(
-        HTTP,
+        &file("http", HTTP),
         &[
             ("the server's queue is full", 3, |world, p| third(world, p, "bound")),
             ("another server will do", 3, |world, p| third(world, p, "sticky")),
@@ -105,7 +90,7 @@ fn lines_of_full_queues_are_haproxys() {
 #[test]
 fn lines_of_retries_are_haproxys() {
     World::new().compare(
-        HTTP,
+        &file("http", HTTP),
         &[
             ("the server of the cookie refuses", 1, |_, p| {
                 let head = "GET /down HTTP/1.1\r\nHost: h\r\nCookie: SRV=c1\r\nConnection: close\r\n\r\n";
@@ -125,7 +110,7 @@ const UPLOAD: &str = "POST /hang HTTP/1.1\r\nHost: h\r\nContent-Length: 40\r\n\r
 #[test]
 fn lines_of_clients_that_stall_are_haproxys() {
     World::new().compare(
-        HTTP,
+        &file("http", HTTP),
         &[
             ("in the answer", 1, |_, p| {
                 let mut client = send(p.more[0], "GET /big HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
@@ -146,7 +131,7 @@ fn lines_of_clients_that_stall_are_haproxys() {
 #[test]
 fn lines_of_clients_that_leave_early_are_haproxys() {
     World::new().compare(
-        HTTP,
+        &file("http", HTTP),
         &[
             ("in the upload, with a reset", 1, |world, p| {
                 reset(and_arrives(world, || send(p.address, UPLOAD)));
@@ -175,7 +160,7 @@ fn marked(proxy: &Proxy, path: &str) -> TcpStream {
 #[test]
 fn lines_of_sessions_that_somebody_ends_are_haproxys() {
     World::new().compare(
-        HTTP,
+        &file("http", HTTP),
         &[
             ("the administrator, in the answer", 1, |_, p| {
                 let mut client = get(p, "/stall");

@@ -80,7 +80,7 @@ impl World {
         }
     }
 
-    fn proxy(&self, file: &str, start: impl FnOnce(&str) -> Peer) -> Proxy {
+    pub(crate) fn proxy(&self, file: &str, start: impl FnOnce(&str) -> Peer) -> Proxy {
         let (syslog, more) = (Syslog::new(), std::array::from_fn(|_| free_address()));
         let file =
             more.iter().enumerate().fold(file.to_owned(), |file, (n, address): (usize, &SocketAddr)| {
@@ -234,23 +234,17 @@ pub(crate) fn and_arrives(world: &World, request: impl FnOnce() -> TcpStream) ->
     client
 }
 
-/// One thread, so that servers take turns in the same order on both sides.
-const HTTP: &str = "global
- nbthread 1
-defaults
- mode http
- log @LOG@ local0 info
- option httplog
- option abortonclose
- timeout client 1m
- timeout server 1m
- timeout connect 1m
- timeout http-request 1m
- timeout queue 1m
- timeout tunnel 1m
- timeout tarpit 1m
- retries 1
-frontend fe
+/// A whole file. One thread, so that servers take turns in the same order on both sides.
+pub(crate) fn file(mode: &str, sections: &str) -> String {
+    let more = if mode == "http" { " option abortonclose\n timeout tunnel 1m\n" } else { "" };
+    format!(
+        "global\n nbthread 1\ndefaults\n mode {mode}\n log @LOG@ local0 info\n option {mode}log\n{more} \
+         timeout client 1m\n timeout server 1m\n timeout connect 1m\n timeout http-request 1m\n timeout queue 1m\n \
+         timeout tarpit 1m\n retries 1\n{sections}"
+    )
+}
+
+const HTTP: &str = "frontend fe
  bind @ADDRESS@
  bind @A0@ name other
  http-request set-log-level silent if { path /silent }
@@ -309,7 +303,7 @@ frontend tarpit
 #[test]
 fn lines_of_good_requests_are_haproxys() {
     World::new().compare(
-        HTTP,
+        &file("http", HTTP),
         &[
             ("head", 1, |_, p| {
                 to_end(send(p.address, "HEAD / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"))
@@ -344,7 +338,8 @@ fn lines_of_good_requests_are_haproxys() {
 #[test]
 fn counters_of_sessions_are_haproxys() {
     let world = World::new();
-    for proxy in [world.proxy(HTTP, Peer::haproxy), world.proxy(HTTP, Peer::in_haproxys_place)] {
+    let text = file("http", HTTP);
+    for proxy in [world.proxy(&text, Peer::haproxy), world.proxy(&text, Peer::in_haproxys_place)] {
         let held: Vec<TcpStream> = (0..3).map(|_| and_arrives(&world, || get(&proxy, "/stall"))).collect();
         // Who asked whether it listens may be counted for a moment.
         until("all are counted", || {
@@ -359,7 +354,7 @@ fn counters_of_sessions_are_haproxys() {
 #[test]
 fn lines_of_refused_requests_are_haproxys() {
     World::new().compare(
-        HTTP,
+        &file("http", HTTP),
         &[
             ("429", 1, |_, p| to_end(get(p, "/429"))),
             ("503 of a rule", 1, |_, p| to_end(get(p, "/503"))),
@@ -376,7 +371,7 @@ fn lines_of_refused_requests_are_haproxys() {
 #[test]
 fn lines_of_timeouts_are_haproxys() {
     World::new().compare(
-        HTTP,
+        &file("http", HTTP),
         &[
             ("connect timeout", 1, |_, p| to_end(get(p, "/connect-timeout"))),
             ("queue timeout", 2, |world, p| {
@@ -403,7 +398,7 @@ fn lines_of_timeouts_are_haproxys() {
 #[test]
 fn lines_of_clients_that_leave_are_haproxys() {
     World::new().compare(
-        HTTP,
+        &file("http", HTTP),
         &[
             ("in the queue", 2, |world, p| {
                 let first = and_arrives(world, || get(p, "/full/hang"));
@@ -442,18 +437,7 @@ fn lines_of_clients_that_leave_are_haproxys() {
     );
 }
 
-const TCP: &str = "global
- nbthread 1
-defaults
- mode tcp
- log @LOG@ local0 info
- option tcplog
- timeout client 1m
- timeout server 1m
- timeout connect 1m
- timeout queue 1m
- retries 1
-frontend fe
+const TCP: &str = "frontend fe
  bind @ADDRESS@
  tcp-request inspect-delay 1m
  tcp-request content reject if { req.payload(0,1) -m str r }
@@ -496,7 +480,7 @@ backend full
 #[test]
 fn lines_of_connections_are_haproxys() {
     World::new().compare(
-        TCP,
+        &file("tcp", TCP),
         &[
             ("rejected", 1, |_, p| to_end(send(p.address, "r"))),
             ("refused", 1, |_, p| to_end(send(p.address, "d"))),

@@ -39,6 +39,7 @@ mod listen;
 mod log_ends;
 mod log_events;
 mod log_lines;
+mod log_phases;
 mod log_targets;
 mod log_variables;
 mod logs;

@@ -62,7 +62,10 @@ pub(super) fn line<'a>(
     let frontend = session.frontend();
     let facts = info.conn_facts();
     let timers = timers(session, end, record.status, form);
-    let backend = info.backend.get();
+    // As with HAProxy a client that leaves before it is routed counts as one of the default backend.
+    let is_left = ends_inspection(end) && (frontend.mode == Mode::Tcp || end.kind == Kind::Abort);
+    let default = frontend.default_backend.filter(|_| is_left && !form.is_bad);
+    let backend = info.backend.get().or(default);
     let failed = info.error.get() != ConnError::None;
     let remote = info.server.get().filter(|_| frontend.log_reads(|reads| reads.remote));
     let bytes = |total: u64, before: u64| if form.is_bad { 0 } else { total.saturating_sub(before) };
@@ -110,6 +113,11 @@ pub(super) fn line<'a>(
     }
 }
 
+/// The client left, or was too slow, while rules waited for more of it.
+fn ends_inspection(end: End) -> bool {
+    (end.side, end.phase) == (Side::Client, Phase::Inspect) && matches!(end.kind, Kind::Abort | Kind::Timeout)
+}
+
 /// Slots of the response that no response filled are empty, but they are there.
 fn responses<'a>(session: &'a Session, record: &'a Record, form: Form) -> Captured<'a> {
     const NONE: [Span; 32] = [None; 32];
@@ -144,7 +152,9 @@ fn timers(session: &Session, end: End, status: i32, form: Form) -> Timers {
         return Timers { handshake: Some(handshake), idle, total, ..Timers::default() };
     }
     let has_server = info.server.get().is_some();
-    let never = matches!(end.kind, Kind::Unrouted | Kind::Tarpit) || end.kind == Kind::Denied && status < 0;
+    let never = matches!(end.kind, Kind::Unrouted | Kind::Tarpit)
+        || end.kind == Kind::Denied && status < 0
+        || ends_inspection(end) && end.kind == Kind::Timeout;
     let or_zero = |micros: crate::proxy::timings::Micros| Some(micros.us().map_or(0, u64::from));
     // A response that rules replaced was never there.
     let replaced =

@@ -109,7 +109,12 @@ pub(crate) struct Frames {
 impl Frames {
     /// A client that has sent the preface and empty settings, and seen those of the proxy.
     pub(crate) fn client(gate: &Shardgate, frontend: &str) -> Frames {
-        let mut frames = Frames::raw(gate, frontend);
+        Frames::over(gate.connect(frontend))
+    }
+
+    /// The same over any connection.
+    pub(crate) fn over(stream: TcpStream) -> Frames {
+        let mut frames = Frames { stream };
         frames.bytes(PREFACE);
         // No dynamic table, so that each head is told by its own bytes.
         frames.send(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]);

@@ -1,0 +1,284 @@
+//! Access lines of the phases that `log_lines` and `log_ends` have not: what waits for a body, TCP mode in inspection and in the
+//! queue, streams of HTTP/2. HAProxy and Shardgate write the same line here, too.
+
+use std::net::TcpStream;
+
+use crate::harness::connect;
+use crate::harness::frames::{CANCEL, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, request};
+use crate::harness::origin::reset;
+use crate::harness::peers::Peer;
+use crate::log_lines::{Proxy, World, and_arrives, file, get, send, to_end, until_it_has};
+use crate::logs::normal;
+
+const HTTP: &str = "frontend fe
+ bind @ADDRESS@
+ use_backend killed if { path_beg /killed }
+ use_backend full if { path_beg /full }
+ default_backend be
+frontend waits
+ bind @A0@
+ http-request wait-for-body time 1m
+ default_backend be
+frontend soon
+ bind @A1@
+ http-request wait-for-body time 150ms
+ default_backend be
+frontend behind
+ bind @A2@
+ default_backend behind
+frontend impatient
+ bind @A3@
+ timeout client 200ms
+ default_backend late
+backend late
+ timeout server 600ms
+ server s1 @ORIGIN@
+backend be
+ server s1 @ORIGIN@
+backend full
+ server s1 @ORIGIN@ maxconn 1
+backend killed
+ server s1 @ORIGIN@
+backend behind
+ http-request wait-for-body time 1m if { path /waits }
+ http-request wait-for-body time 150ms if { path /soon }
+ server s1 @ORIGIN@
+";
+
+fn half(path: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 40\r\n\r\nbody")
+}
+
+/// A client that leaves while its body is waited for.
+fn leaves(proxy: &Proxy, place: usize, row: (&str, &str)) {
+    let client = send(proxy.more[place], &half("/waits"));
+    proxy.until_it_shows(row.0, row.1);
+    drop(client);
+}
+
+#[test]
+fn lines_of_bodies_that_are_waited_for_are_haproxys() {
+    World::new().compare(
+        &file("http", HTTP),
+        &[
+            ("the client leaves", 1, |_, p| leaves(p, 0, ("waits", "req_tot"))),
+            ("it takes too long", 1, |_, p| to_end(send(p.more[1], &half("/")))),
+            ("the client leaves the backend's rule", 1, |_, p| leaves(p, 2, ("behind", "scur"))),
+            ("the backend's takes too long", 1, |_, p| to_end(send(p.more[2], &half("/soon")))),
+        ],
+    );
+}
+
+/// HAProxy's timeout of the client does not hold in an upload: it waits for the server, and says in the end that the server was
+/// late. Here the client that stalls is cut off and named.
+#[test]
+fn a_client_that_stalls_in_its_upload_is_the_one_that_is_named() {
+    let world = World::new();
+    let text = file("http", HTTP);
+    for (start, end) in [
+        (Peer::haproxy as fn(&str) -> Peer, " 504 BYTES - - sH"),
+        (Peer::in_haproxys_place, " 408 BYTES - - cD"),
+    ] {
+        let proxy = world.proxy(&text, start);
+        to_end(and_arrives(&world, || send(proxy.more[3], &half("/hang"))));
+        let line = normal(&proxy.syslog.any_line());
+        assert!(line.contains(end), "no {end} in {line}");
+    }
+}
+
+#[test]
+fn lines_of_requests_without_an_answer_are_haproxys() {
+    World::new().compare(
+        &file("http", HTTP),
+        &[
+            ("the client resets", 1, |world, p| reset(and_arrives(world, || get(p, "/hang")))),
+            ("the client resets in the queue", 2, |world, p| {
+                let first = and_arrives(world, || get(p, "/full/hang"));
+                let second = get(p, "/full/two");
+                p.until_it_shows("full", "qcur");
+                reset(second);
+                p.syslog.wait_for(1);
+                drop(first);
+                p.syslog.wait_for(2);
+            }),
+            ("the administrator ends it", 1, |world, p| {
+                let client = and_arrives(world, || get(p, "/killed/hang"));
+                p.ask("shutdown sessions server killed/s1");
+                to_end(client);
+            }),
+        ],
+    );
+}
+
+const TCP: &str = "frontend fe
+ bind @ADDRESS@
+ tcp-request inspect-delay 1m
+ tcp-request content accept if { req.len gt 1 }
+ use_backend full if { req.payload(0,1) -m str f }
+ use_backend closed if { req.payload(0,1) -m str c }
+ default_backend be
+frontend soon
+ bind @A0@
+ tcp-request inspect-delay 100ms
+ tcp-request content accept if { req.len gt 1 }
+ tcp-request content reject
+ default_backend be
+frontend impatient
+ bind @A1@
+ timeout client 100ms
+ tcp-request inspect-delay 1m
+ tcp-request content accept if { req.len gt 1 }
+ default_backend be
+frontend late
+ bind @A2@
+ tcp-request inspect-delay 100ms
+ tcp-request content accept if { req.len gt 1 }
+ default_backend be
+backend be
+ server s1 @ORIGIN@
+backend full
+ option abortonclose
+ server s1 @ORIGIN@ maxconn 1
+backend closed
+ server s1 @REFUSING@
+";
+
+fn queued(world: &World, proxy: &Proxy, leave: impl FnOnce(TcpStream)) {
+    let first = and_arrives(world, || send(proxy.address, "ff"));
+    let second = send(proxy.address, "ff");
+    proxy.until_it_shows("full", "qcur");
+    leave(second);
+    proxy.syslog.wait_for(1);
+    drop(first);
+    proxy.syslog.wait_for(2);
+}
+
+#[test]
+fn lines_of_connections_in_inspection_are_haproxys() {
+    World::new().compare(
+        &file("tcp", TCP),
+        &[
+            ("the client leaves", 1, |_, p| drop(connect(p.address))),
+            ("the client leaves with a byte sent", 1, |_, p| drop(send(p.address, "x"))),
+            ("the client resets", 1, |_, p| {
+                let client = send(p.address, "x");
+                p.until_it_shows("fe", "scur");
+                reset(client);
+            }),
+            ("nothing comes in time", 1, |_, p| to_end(connect(p.more[0]))),
+            ("too little comes in time", 1, |_, p| to_end(send(p.more[0], "x"))),
+            ("the client's timeout is shorter", 1, |_, p| to_end(send(p.more[1], "x"))),
+            ("what came in time goes on", 1, |world, p| drop(and_arrives(world, || send(p.more[2], "x")))),
+        ],
+    );
+}
+
+#[test]
+fn lines_of_connections_in_the_queue_are_haproxys() {
+    World::new().compare(&file("tcp", TCP), &[("the client leaves", 2, |world, p| queued(world, p, drop))]);
+}
+
+const H2: &str = "frontend fe
+ bind @ADDRESS@
+ bind @A0@ proto h2
+ capture request header X-Long len 5
+ capture response header X-Secret len 5
+ http-request deny if { path /deny }
+ http-request redirect location /other if { path /redirect }
+ http-request tarpit if { path /tarpit }
+ use_backend none if { path /none }
+ use_backend refusing if { path /refusing }
+ use_backend timeout if { path /hang-timeout /stall-timeout }
+ default_backend be
+frontend impatient
+ bind @A1@ proto h2
+ timeout client 200ms
+ default_backend be
+backend be
+ server s1 @ORIGIN@
+backend none
+backend refusing
+ server s1 @REFUSING@
+backend timeout
+ timeout server 200ms
+ server s1 @ORIGIN@
+";
+
+/// A client with one stream.
+fn stream(proxy: &Proxy, method: &str, path: &str, ends: bool) -> Frames {
+    let mut client = Frames::over(connect(proxy.more[0]));
+    let flags = END_HEADERS | if ends { END_STREAM } else { 0 };
+    client.send(HEADERS, flags, 1, &request(method, path, &[("x-long", "abcdefgh")]));
+    client
+}
+
+/// Reads to the end of the stream's answer, whatever it is.
+fn answered(mut client: Frames) {
+    while let Some(frame) = client.next() {
+        if frame.stream == 1 && (frame.kind == RST_STREAM || frame.ends()) {
+            return;
+        }
+    }
+}
+
+#[test]
+fn lines_of_streams_are_haproxys() {
+    World::new().compare(
+        &file("http", H2),
+        &[
+            ("good", 1, |_, p| answered(stream(p, "GET", "/a?b=c", true))),
+            ("with a body", 1, |_, p| {
+                let mut client = stream(p, "POST", "/", false);
+                client.send(DATA, END_STREAM, 1, b"body");
+                answered(client);
+            }),
+            ("denied", 1, |_, p| answered(stream(p, "GET", "/deny", true))),
+            ("redirected", 1, |_, p| answered(stream(p, "GET", "/redirect", true))),
+            ("no server", 1, |_, p| answered(stream(p, "GET", "/none", true))),
+            ("refused", 1, |_, p| answered(stream(p, "GET", "/refusing", true))),
+            ("the server's timeout", 1, |_, p| answered(stream(p, "GET", "/hang-timeout", true))),
+            ("the server's timeout in the answer", 1, |_, p| {
+                answered(stream(p, "GET", "/stall-timeout", true));
+            }),
+            ("two", 2, |_, p| {
+                let mut client = stream(p, "GET", "/one", true);
+                client.response(1);
+                p.syslog.wait_for(1);
+                client.get(3, "/two");
+                client.response(3);
+            }),
+        ],
+    );
+}
+
+#[test]
+fn lines_of_streams_that_the_client_ends_are_haproxys() {
+    World::new().compare(
+        &file("http", H2),
+        &[
+            ("cancelled before the answer", 1, |world, p| {
+                let mut client = arrived(world, p, "/hang");
+                client.reset(1, CANCEL);
+                p.syslog.wait_for(1);
+            }),
+            ("gone before the answer", 1, |world, p| drop(arrived(world, p, "/hang"))),
+            ("cancelled in the answer", 1, |world, p| {
+                let mut client = arrived(world, p, "/stall");
+                until_it_has(&mut client.stream, "abc");
+                client.reset(1, CANCEL);
+                p.syslog.wait_for(1);
+            }),
+        ],
+    );
+}
+
+fn arrived(world: &World, proxy: &Proxy, path: &str) -> Frames {
+    let mut client = None;
+    and_arrives(world, || {
+        let stream = stream(proxy, "GET", path, true);
+        let held = stream.stream.try_clone().expect("a descriptor");
+        client = Some(stream);
+        held
+    });
+    client.expect("made above")
+}
