@@ -183,6 +183,7 @@ struct Pages {
 /// Gives back what a burst took and nobody needs any more.
 fn give_memory_back(core: &CoreBase, pages: &mut Pages) {
     rt::limits::give_back_buffers();
+    tls::give_back_memory();
     pages.is_due |= core.pads.shrink();
     let now = rt::now();
     if pages.is_due && pages.not_before <= now {

@@ -1,5 +1,5 @@
 //! Protects and opens TLS records once the handshake is over. rustls shakes hands and owns the secrets of the connection;
-//! the ciphers here are its own, used in place on the buffers that the kernel filled, so that an idle connection is two keys
+//! records are opened with its ciphers, in place on the buffers that the kernel filled, so that an idle connection is two keys
 //! and a received byte is copied only where a record spans two receives. RFC 8446 5, RFC 5246 6.2. Called by `session`.
 
 use std::fmt;
@@ -15,6 +15,7 @@ use rustls::{
     ConnectionTrafficSecrets, ContentType, Error, ExtractedSecrets, ProtocolVersion, SupportedCipherSuite,
 };
 
+use super::seal::{self, AROUND_BYTES, Sealer};
 use crate::base::limits::TLS_HANDSHAKE_BYTES_MAX;
 
 /// Bytes of a record header: type, version, length.
@@ -107,10 +108,18 @@ pub(super) enum Kernel {
     Client(KernelConnection<ClientConnectionData>),
 }
 
+/// What seals records.
+enum Tx {
+    /// TLS 1.3, which is nearly all there is.
+    Own(Box<Sealer>),
+    /// TLS 1.2 has three layouts of records: rustls writes them.
+    Rustls(Box<dyn MessageEncrypter>),
+}
+
 /// The record layer of one connection.
 pub(super) struct Records {
     rx: Box<dyn MessageDecrypter>,
-    tx: Box<dyn MessageEncrypter>,
+    tx: Tx,
     rx_seq: u64,
     tx_seq: u64,
     kernel: Kernel,
@@ -128,7 +137,9 @@ impl Records {
     ) -> Result<Records, Error> {
         let ExtractedSecrets { tx: (tx_seq, tx), rx: (rx_seq, rx) } = secrets;
         let mut tx = encrypter(suite, tx)?;
-        if tx_seq > 0 {
+        if let Tx::Rustls(tx) = &mut tx
+            && tx_seq > 0
+        {
             // AWS-LC takes the first nonce it sees for that of record 0, counts from there, and refuses to go back. What is
             // sealed here is the nonce's second use; it never leaves this line.
             let payload = OutboundChunks::from(&[][..]);
@@ -244,22 +255,30 @@ impl Records {
     }
 
     /// Protects data, appended to `out`.
-    pub(super) fn protect(&mut self, mut data: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
-        while !data.is_empty() {
-            // RFC 8446 5.5: a key may protect so many records and no more.
-            let limit = match self.suite {
-                SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
-                SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
-            };
+    pub(super) fn protect(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
+        // RFC 8446 5.5: a key may protect so many records and no more.
+        let limit = match self.suite {
+            SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
+            SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
+        };
+        let records = data.len().div_ceil(PLAIN_BYTES_MAX);
+        let last = self.tx_seq.saturating_add(records as u64);
+        if let Tx::Own(sealer) = &self.tx
+            && last.saturating_add(2) < limit
+        {
+            let sealed = seal_all(sealer, data, self.tx_seq, out);
+            // Where it failed the connection is over; no number is used twice.
+            self.tx_seq = last;
+            return sealed;
+        }
+        for piece in data.chunks(PLAIN_BYTES_MAX) {
             if self.tx_seq.saturating_add(2) >= limit {
                 if !self.is_tls13() {
                     return Err(Broken::Keys);
                 }
                 self.renew_tx(out)?;
             }
-            let (piece, rest) = data.split_at(data.len().min(PLAIN_BYTES_MAX));
             self.seal(ContentType::ApplicationData, piece, out)?;
-            data = rest;
         }
         Ok(())
     }
@@ -278,17 +297,46 @@ impl Records {
     }
 
     fn seal(&mut self, typ: ContentType, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
-        let payload = OutboundChunks::from(plain);
-        let message = OutboundPlainMessage { typ, version: ProtocolVersion::TLSv1_2, payload };
-        let sealed = self.tx.encrypt(message, self.tx_seq).map_err(|_| Broken::Keys)?.encode();
-        self.tx_seq += 1;
-        if out.is_empty() {
-            *out = sealed;
-        } else {
-            out.extend_from_slice(&sealed);
+        let at = out.len();
+        match &mut self.tx {
+            Tx::Own(sealer) => {
+                out.resize(at + plain.len() + AROUND_BYTES, 0);
+                sealer.seal(typ, plain, self.tx_seq, &mut out[at..]).map_err(|_| Broken::Keys)?;
+            }
+            Tx::Rustls(tx) => {
+                let payload = OutboundChunks::from(plain);
+                let message = OutboundPlainMessage { typ, version: ProtocolVersion::TLSv1_2, payload };
+                let sealed = tx.encrypt(message, self.tx_seq).map_err(|_| Broken::Keys)?.encode();
+                if at == 0 {
+                    *out = sealed;
+                } else {
+                    out.extend_from_slice(&sealed);
+                }
+            }
         }
+        self.tx_seq += 1;
         Ok(())
     }
+}
+
+/// Seals data in records from number `seq` on, appended to `out`.
+fn seal_all(sealer: &Sealer, data: &[u8], mut seq: u64, out: &mut Vec<u8>) -> Result<(), Broken> {
+    let at = out.len();
+    let len = data.len() + data.len().div_ceil(PLAIN_BYTES_MAX) * AROUND_BYTES;
+    if at == 0 {
+        *out = seal::room(len);
+    } else {
+        out.resize(at + len, 0);
+    }
+    let records = out[at..].chunks_mut(PLAIN_BYTES_MAX + AROUND_BYTES);
+    for (piece, record) in data.chunks(PLAIN_BYTES_MAX).zip(records) {
+        if sealer.seal(ContentType::ApplicationData, piece, seq, record).is_err() {
+            out.truncate(at);
+            return Err(Broken::Keys);
+        }
+        seq += 1;
+    }
+    Ok(())
 }
 
 fn decrypter(
@@ -305,18 +353,18 @@ fn decrypter(
     })
 }
 
-fn encrypter(
-    suite: SupportedCipherSuite,
-    secrets: ConnectionTrafficSecrets,
-) -> Result<Box<dyn MessageEncrypter>, Error> {
-    let (key, iv) = parts(secrets)?;
-    Ok(match suite {
-        SupportedCipherSuite::Tls13(suite) => suite.aead_alg.encrypter(key, iv),
-        SupportedCipherSuite::Tls12(suite) => {
-            let (fixed, explicit) = iv.as_ref().split_at(suite.aead_alg.key_block_shape().fixed_iv_len);
-            suite.aead_alg.encrypter(key, fixed, explicit)
+fn encrypter(suite: SupportedCipherSuite, secrets: ConnectionTrafficSecrets) -> Result<Tx, Error> {
+    match suite {
+        SupportedCipherSuite::Tls13(_) => {
+            let unknown = || Error::General("a cipher without a record layer".into());
+            Sealer::new(&secrets).map(|sealer| Tx::Own(Box::new(sealer))).ok_or_else(unknown)
         }
-    })
+        SupportedCipherSuite::Tls12(suite) => {
+            let (key, iv) = parts(secrets)?;
+            let (fixed, explicit) = iv.as_ref().split_at(suite.aead_alg.key_block_shape().fixed_iv_len);
+            Ok(Tx::Rustls(suite.aead_alg.encrypter(key, fixed, explicit)))
+        }
+    }
 }
 
 fn parts(

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use super::early::Layer;
 use super::facts::Facts;
 use super::records::{Broken, Front, HEADER_BYTES, Opened, front};
+use super::seal;
 use crate::base::limits::TLS_QUEUED_BYTES_MAX;
 use crate::rt::{Conn, Receiving, RecvBuf, SendBuf, Sending};
 
@@ -167,7 +168,11 @@ impl Session {
     pub(super) fn write(&self, conn: &Conn, data: SendBuf) {
         let state = &mut *self.state.borrow_mut();
         state.write(conn, data.remaining());
-        state.protected = Some(data);
+        // A received buffer is good for the next receive at once; nobody wants it back.
+        state.protected = Some(match data {
+            SendBuf::Recv(_) => SendBuf::Static(&[]),
+            kept => kept,
+        });
     }
 
     /// Ready when everything is with the kernel, with the data that was written last; or with what stopped it.
@@ -356,7 +361,10 @@ impl State {
 
     fn flush(&mut self, conn: &Conn, cx: &Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let Poll::Ready((sent, _)) = self.sending.poll(conn, cx) else { return Poll::Pending };
+            let Poll::Ready((sent, sealed)) = self.sending.poll(conn, cx) else { return Poll::Pending };
+            if let Some(SendBuf::Heap { bytes, .. }) = sealed {
+                seal::keep(bytes);
+            }
             if let Err(e) = sent {
                 self.failed = Some(e.kind());
                 self.closed = true;
