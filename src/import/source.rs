@@ -271,11 +271,12 @@ impl Reader<'_> {
             words.remove(0);
         }
         let Some(section) = self.sections.last_mut() else {
-            self.report.error(
-                place,
-                &words.join(" "),
-                "this stands before the first section (global, defaults, frontend, ...)",
-            );
+            let message = if words[0].starts_with('[') && words[0].ends_with(']') {
+                "sections are in brackets in files for --config: give it to that, -f takes haproxy.cfg"
+            } else {
+                "this stands before the first section (global, defaults, frontend, ...)"
+            };
+            self.report.error(place, &words.join(" "), message);
             return;
         };
         if section.kind == "global" {

@@ -193,6 +193,7 @@ fn what_is_wrong_is_said_at_its_line() {
     let cases: &[(&str, usize, &str)] = &[
         ("frontend", 1, "needs a name"),
         ("bind :80", 1, "before the first section"),
+        ("[frontend.fe]", 1, "give it to that, -f takes"),
         ("listen a\n bnd :80", 2, "did you mean \"bind\"?"),
         ("listen a\n bind :80\n server s 192.0.2.1:80 chekc", 3, "did you mean \"check\"?"),
         ("listen a\n bind :80\n server s 192.0.2.1:80 maxconn x", 3, "\"x\" is no number"),

@@ -53,6 +53,7 @@ pub(super) struct Dial {
     server: ServerId,
     target: Target,
     deadline: Option<Now>,
+    /// The client, where the server is to be connected to from its address.
     client: Option<IpAddr>,
     /// The PROXY header.
     greeting: Option<Vec<u8>>,
@@ -78,7 +79,7 @@ impl Dial {
             server,
             target: aim(session, core.target(backend, server)),
             deadline: timeout.map(|t| rt::now() + t),
-            client: session.with_conn(|facts| facts.src.ip()),
+            client: if model.source_is_client { session.with_conn(|facts| facts.src.ip()) } else { None },
             greeting: model.send_proxy.map(|options| proxy_header::for_server(options, session, first)),
             name: model.tls.as_ref().and_then(|_| sni_of(session, server, first)),
         }
@@ -223,8 +224,7 @@ async fn open(
     client: Option<IpAddr>,
 ) -> Result<(Conn, Option<Port>), OpenError> {
     let settings = &core.model.servers[server];
-    let source = client.filter(|_| settings.source_is_client);
-    let source = client_source(source, target.address);
+    let source = client_source(client, target.address);
     let options =
         ConnectOptions { source, transparent: source.is_some(), tcp_user_timeout: settings.tcp_user_timeout };
     let to = match (&settings.address, target.address) {

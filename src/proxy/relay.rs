@@ -53,7 +53,7 @@ pub(super) struct Count {
 }
 
 /// What both directions share.
-struct Shared<C> {
+struct Shared<'a, C> {
     last_activity: Cell<Now>,
     /// A timeout got shorter: the idle timer has to be looked at now.
     rearm: Cell<bool>,
@@ -61,7 +61,7 @@ struct Shared<C> {
     downstream: Direction,
     /// The side that closed first.
     first_ended: Cell<Option<Side>>,
-    count: C,
+    count: &'a C,
 }
 
 /// State of one direction as the idle timeout judges it.
@@ -73,19 +73,20 @@ struct Direction {
 }
 
 /// Relays until both directions are closed or something ends them. A normal end names the side that closed first.
-pub(super) async fn run<C: Fn(Count)>(setup: Setup<'_, C>) -> End {
-    let Setup { client, server, first, timeouts, splice, count } = setup;
+pub(super) async fn run<C: Fn(Count)>(mut setup: Setup<'_, C>) -> End {
+    // Taken apart, it would be in the memory of each quiet connection twice.
+    let first = setup.first.take();
     let shared = Shared {
         last_activity: Cell::new(rt::now()),
         rearm: Cell::new(false),
         upstream: Direction::default(),
         downstream: Direction::default(),
         first_ended: Cell::new(None),
-        count,
+        count: &setup.count,
     };
-    let mut up = Pump::new(&shared, client, server, Side::Client, splice, first);
-    let mut down = Pump::new(&shared, server, client, Side::Server, splice, None);
-    let mut idle = Idle::new(timeouts);
+    let mut up = Pump::new(&shared, &setup, Side::Client, first);
+    let mut down = Pump::new(&shared, &setup, Side::Server, None);
+    let mut idle = Idle::new(&setup.timeouts);
     poll_fn(|cx| {
         for pump in [&mut up, &mut down] {
             if let Poll::Ready(Err(end)) = pump.poll(cx) {
@@ -111,7 +112,7 @@ type Splicing<'a> = Pin<Box<dyn Future<Output = Result<(), End>> + 'a>>;
 ///                  +----> splicing ------> ended
 /// ```
 struct Pump<'a, C> {
-    shared: &'a Shared<C>,
+    shared: &'a Shared<'a, C>,
     source: &'a Transport,
     sink: &'a Transport,
     /// The side that `source` belongs to.
@@ -127,14 +128,9 @@ struct Pump<'a, C> {
 }
 
 impl<'a, C: Fn(Count)> Pump<'a, C> {
-    fn new(
-        shared: &'a Shared<C>,
-        source: &'a Transport,
-        sink: &'a Transport,
-        from: Side,
-        splice: Splice,
-        first: Option<SendBuf>,
-    ) -> Self {
+    fn new(shared: &'a Shared<'a, C>, setup: &Setup<'a, C>, from: Side, first: Option<SendBuf>) -> Self {
+        let Setup { client, server, splice, .. } = *setup;
+        let (source, sink) = if from == Side::Client { (client, server) } else { (server, client) };
         let (receiving, sending) = (Receiving::default(), Sending::default());
         let mut pump = Pump {
             shared,
@@ -224,7 +220,7 @@ impl<'a, C: Fn(Count)> Pump<'a, C> {
 }
 
 async fn splice_rest<C: Fn(Count)>(
-    shared: &Shared<C>,
+    shared: &Shared<'_, C>,
     source: &Conn,
     sink: &Conn,
     from: Side,
@@ -271,7 +267,7 @@ fn other(side: Side) -> Side {
     if side == Side::Client { Side::Server } else { Side::Client }
 }
 
-impl<C: Fn(Count)> Shared<C> {
+impl<C: Fn(Count)> Shared<'_, C> {
     fn moved(&self, from: Side, len: usize, spliced: bool) {
         let len = len as u64;
         let mut count = Count { spliced: if spliced { len } else { 0 }, ..Count::default() };
@@ -283,24 +279,24 @@ impl<C: Fn(Count)> Shared<C> {
     }
 }
 
-impl<C> Shared<C> {
+impl<C> Shared<'_, C> {
     fn direction(&self, from: Side) -> &Direction {
         if from == Side::Client { &self.upstream } else { &self.downstream }
     }
 }
 
 /// The idle deadline of a relay. Activity only moves a time stamp; the timer looks at it when it fires.
-struct Idle {
-    timeouts: Timeouts,
+struct Idle<'a> {
+    timeouts: &'a Timeouts,
     timer: Option<Timer>,
 }
 
-impl Idle {
-    fn new(timeouts: Timeouts) -> Idle {
+impl<'a> Idle<'a> {
+    fn new(timeouts: &'a Timeouts) -> Self {
         Idle { timeouts, timer: None }
     }
 
-    fn poll<C>(&mut self, cx: &Context<'_>, shared: &Shared<C>) -> Poll<End> {
+    fn poll<C>(&mut self, cx: &Context<'_>, shared: &Shared<'_, C>) -> Poll<End> {
         loop {
             let rearm = shared.rearm.take() || self.timer.is_none();
             if !rearm
@@ -326,8 +322,8 @@ impl Idle {
 
     /// The timeout in force and whose inactivity it is. `tunnel` replaces `client` and `server`, as in HAProxy, from
     /// the moment both sides are connected; a `-fin` timeout holds for the side that was half-closed; of two the shorter one counts.
-    fn current<C>(&self, shared: &Shared<C>) -> Option<(Duration, Side)> {
-        let t = &self.timeouts;
+    fn current<C>(&self, shared: &Shared<'_, C>) -> Option<(Duration, Side)> {
+        let t = self.timeouts;
         let client_fin = t.client_fin.filter(|_| shared.downstream.ended.get());
         let server_fin = t.server_fin.filter(|_| shared.upstream.ended.get());
         let client = client_fin.or(t.tunnel).or(t.client);
