@@ -43,7 +43,7 @@ use crate::rt::{self, Mailbox, Receiver, Sender, Signal, Signals};
 use crate::stats::collector::Collector;
 use crate::stats::counters::Shard;
 use crate::stats::history::History;
-use crate::stats::latency::Latency;
+use crate::stats::latency::{Histograms, Latency};
 use crate::stats::process::CoreStat;
 use crate::tls;
 
@@ -175,6 +175,8 @@ pub(super) struct ControlBase {
     pub(super) notices: Sender<Notice>,
     pub(super) collector: RefCell<Collector>,
     pub(super) latency: RefCell<Latency>,
+    /// Room to sum percentiles up once a second; empty in between.
+    pub(super) room: RefCell<(Histograms, Histograms)>,
     pub(super) history: RefCell<History>,
     pub(super) names: RefCell<Vec<Name>>,
     pub(super) probes: RefCell<Probes>,
@@ -317,6 +319,7 @@ impl Control {
             trial: RefCell::default(),
             collector: RefCell::new(Collector::new(shards, data_cores, now)),
             latency: RefCell::default(),
+            room: RefCell::default(),
             history: RefCell::default(),
             names: RefCell::default(),
             probes: RefCell::default(),
@@ -403,7 +406,7 @@ impl Control {
                 format!("{lines} log lines were dropped: a target takes them too slowly or is not there");
             self.events.say(Level::Warning, text);
         }
-        worker::publish_runtime(&self.cells.core);
+        worker::publish_runtime(&self.cells.core, None);
     }
 
     /// Tries the binds again that could not be bound.
@@ -481,7 +484,7 @@ pub(super) async fn read_mail(base: Rc<ControlBase>, inbox: Receiver<ToControl>)
             ToControl::Alive { reply, core } => base.gathers.answer(reply, |told| told.alive.push(core)),
             ToControl::Timers { core, mut batch } => {
                 base.latency.borrow_mut().take(&mut batch);
-                base.cores[core.0 as usize].send(ToCore::Timers(batch));
+                base.cores[core.0 as usize].leave(ToCore::Timers(batch));
             }
             ToControl::Applied { generation, bytes, .. } => {
                 base.generations.borrow_mut().note_memory(generation, bytes);

@@ -218,21 +218,24 @@ impl Control {
     fn total_percentiles(&self, window: Option<Window>) -> AHashMap<ObjectKey, (u64, u64)> {
         let latency = self.latency.borrow();
         let mut reader = window.map_or_else(|| latency.last_second(), |window| latency.window(window));
-        let (mut own, mut all) = (Histograms::default(), Histograms::default());
         let mut found = AHashMap::new();
+        if reader.is_empty() {
+            return found;
+        }
+        let (own, all) = &mut *self.room.borrow_mut();
         let total = |laps: Laps| (laps[Lap::Total as usize].p50.into(), laps[Lap::Total as usize].p99.into());
         for (id, backend) in self.model.backends.iter() {
             let mut any = false;
             for server in backend.servers.iter() {
                 let row = self.cells.servers[server].row();
-                if reader.add(row, &mut [&mut own, &mut all]) {
+                if reader.add(row, &mut [&mut *own, &mut *all]) {
                     any = true;
-                    found.insert(ObjectKey::new(Object::Server, row), total(summed_up(&mut own)));
+                    found.insert(ObjectKey::new(Object::Server, row), total(summed_up(own)));
                 }
             }
             if any {
                 let key = ObjectKey::new(Object::Backend, self.cells.backends[id].row());
-                found.insert(key, total(summed_up(&mut all)));
+                found.insert(key, total(summed_up(all)));
             }
         }
         found

@@ -133,8 +133,18 @@ impl Client {
     }
 
     /// Waits for the first bytes of a request, holding no receive buffer.
-    pub(super) async fn wait(&mut self, session: &Session, deadline: Option<Now>) -> Waited {
-        poll_fn(|cx| {
+    pub(super) fn wait(&mut self, session: &Session, deadline: Option<Now>) -> impl Future<Output = Waited> {
+        self.wait_between(session, deadline.map(|deadline| (deadline, deadline)))
+    }
+
+    /// The same where the end has time: the core is woken for it only at the second deadline. No `async fn`: it would hold what it is
+    /// given twice, in every session that waits.
+    pub(super) fn wait_between(
+        &mut self,
+        session: &Session,
+        deadlines: Option<(Now, Now)>,
+    ) -> impl Future<Output = Waited> {
+        poll_fn(move |cx| {
             if let Poll::Ready(received) = self.link.recv.poll(session.info.conn(), cx) {
                 return Poll::Ready(match received {
                     Ok(Some(buf)) => {
@@ -147,9 +157,9 @@ impl Client {
             if session.core.closing_idle.get() {
                 return Poll::Ready(Waited::Closed);
             }
-            self.patience.poll(cx, deadline).map(|()| Waited::Elapsed)
+            let Some((from, until)) = deadlines else { return Poll::Pending };
+            self.patience.poll_between(cx, from, until).map(|()| Waited::Elapsed)
         })
-        .await
     }
 
     /// Keeps the client waiting, whatever it sends. False: it left.

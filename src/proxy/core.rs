@@ -302,7 +302,7 @@ impl Core {
     pub(super) fn record_time(&self, server: ServerId, lap: Lap, us: u32) {
         let mut timers = self.timers.borrow_mut();
         if timers.batch.add(self.shard().servers[server].row(), lap, us) {
-            self.flush_timers(&mut timers);
+            self.flush_timers(&mut timers, Sender::send);
         }
     }
 
@@ -559,7 +559,8 @@ impl CoreBase {
     pub(super) fn hand_over_times(&self) {
         let mut timers = self.timers.borrow_mut();
         if !timers.batch.is_empty() {
-            self.flush_timers(&mut timers);
+            // They are looked at once a second: nobody is woken for them.
+            self.flush_timers(&mut timers, Sender::leave);
         }
     }
 
@@ -570,7 +571,7 @@ impl CoreBase {
         timers.spare.push(batch);
     }
 
-    fn flush_timers(&self, timers: &mut Timers) {
+    fn flush_timers(&self, timers: &mut Timers, send: fn(&Sender<ToControl>, ToControl)) {
         if timers.away >= TIMER_BATCHES_MAX {
             // The control core does not keep up: these are lost rather than memory.
             timers.batch = Batch::default();
@@ -580,7 +581,7 @@ impl CoreBase {
         let fresh = timers.spare.pop().unwrap_or_default();
         timers.away += 1;
         let batch = std::mem::replace(&mut timers.batch, fresh);
-        self.tell(ToControl::Timers { core: self.id, batch });
+        send(&self.control, ToControl::Timers { core: self.id, batch });
     }
 
     /// A fresh random number.

@@ -30,6 +30,8 @@ use crate::stats::table::Stat;
 
 /// How long a quiet session keeps the memory of a busy one.
 const QUIET_GRACE: Duration = Duration::from_millis(100);
+/// The core is not woken to take it back any sooner: `BUSY_IDLE_MAX` bounds what all of them have.
+const QUIET_GRACE_ASLEEP: Duration = Duration::from_millis(2500);
 
 /// Why a request ends early.
 pub(super) enum Stop {
@@ -216,9 +218,10 @@ async fn requests(session: &Session, client: &mut Client) -> Result<Busy, End> {
             return Ok(Busy::Quiet);
         }
         let deadline = idle_deadline(session, client);
-        let grace = rt::now() + QUIET_GRACE;
+        let grace = (rt::now() + QUIET_GRACE, rt::now() + QUIET_GRACE_ASLEEP);
+        let grace = deadline.map_or(grace, |d| (d.min(grace.0), d.min(grace.1)));
         info.resting.set(true);
-        let waited = client.wait(session, Some(deadline.map_or(grace, |d| d.min(grace)))).await;
+        let waited = client.wait_between(session, Some(grace)).await;
         info.resting.set(false);
         match waited {
             Waited::Arrived => {}

@@ -29,7 +29,7 @@ use crate::stats::process::CoreStat;
 use crate::stats::table::Stat;
 use crate::tls::Transport;
 
-/// How often idle connections are looked through.
+/// How often idle connections are looked through that nobody needed, at the most.
 pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// What an exchange with a server goes over. Fields in order of their drop: operations before the connection.
@@ -297,36 +297,37 @@ pub(super) fn put(core: &CoreBase, id: PoolId, mut up: Upstream, keep: Keep) {
     pool.idle.push(up);
 }
 
-/// Closes idle connections that their servers closed, and from time to time half of those that nobody needed.
-pub(super) async fn sweep(core: Rc<CoreBase>) {
-    loop {
-        rt::sleep_until(rt::now() + SWEEP_EVERY).await;
-        let now = rt::now();
-        let mut gone = Vec::new();
-        for pool in &mut core.pools.borrow_mut().pools {
-            let mut at = 0;
-            while let Some(up) = pool.idle.get_mut(at) {
-                if !core.draining.get() && up.is_quiet() {
-                    at += 1;
-                } else {
-                    gone.push(pool.idle.remove(at));
-                }
-            }
-            pool.spare = pool.spare.min(pool.idle.len());
-            let mut one = server_h2::is_short(&pool.shared, |shared| !shared.is_quiet());
-            pool.shared
-                .retain(|shared| !shared.is_over() && (!shared.is_spare(now) || std::mem::take(&mut one)));
-            if now >= pool.purge_at {
-                gone.extend(pool.idle.drain(..pool.spare.div_ceil(2)));
-                pool.spare = pool.idle.len();
-                pool.purge_at = now + pool.purge_delay.max(SWEEP_EVERY);
+/// Closes idle connections that their servers closed, and from time to time half of those that nobody needed. Returns when it has
+/// to be done again if nothing happens until then.
+pub(super) fn sweep(core: &CoreBase) -> Option<Now> {
+    let now = rt::now();
+    let (mut gone, mut next) = (Vec::new(), None::<Now>);
+    for pool in &mut core.pools.borrow_mut().pools {
+        let mut at = 0;
+        while let Some(up) = pool.idle.get_mut(at) {
+            if !core.draining.get() && up.is_quiet() {
+                at += 1;
+            } else {
+                gone.push(pool.idle.remove(at));
             }
         }
-        for up in gone {
-            if let Some(opener) = &up.opener {
-                opener.leave(Stat::IdleConnections);
-            }
-            core.cells.leave(CoreStat::ServerConnections);
+        pool.spare = pool.spare.min(pool.idle.len());
+        let mut one = server_h2::is_short(&pool.shared, |shared| !shared.is_quiet());
+        pool.shared.retain(|shared| !shared.is_over() && (!shared.is_spare(now) || std::mem::take(&mut one)));
+        if now >= pool.purge_at {
+            gone.extend(pool.idle.drain(..pool.spare.div_ceil(2)));
+            pool.spare = pool.idle.len();
+            pool.purge_at = now + pool.purge_delay.max(SWEEP_EVERY);
         }
+        let spare = pool.shared.iter().filter_map(|shared| shared.spare_at());
+        let due = spare.chain((!pool.idle.is_empty()).then_some(pool.purge_at)).min();
+        next = next.into_iter().chain(due).min();
     }
+    for up in gone {
+        if let Some(opener) = &up.opener {
+            opener.leave(Stat::IdleConnections);
+        }
+        core.cells.leave(CoreStat::ServerConnections);
+    }
+    next.map(|next| next.max(now + SWEEP_EVERY))
 }

@@ -66,6 +66,11 @@ impl Pads {
         pad
     }
 
+    /// Whether there is more than a few of something.
+    pub(super) fn is_large(&self) -> bool {
+        self.pads.borrow().len().max(self.buffers.borrow().len()) > QUIET_KEPT
+    }
+
     /// Frees what nobody needed since it was last called, but for a few. For now and then. True: it was as much as a burst takes.
     pub(super) fn shrink(&self) -> bool {
         let (mut pads, mut buffers) = (self.pads.borrow_mut(), self.buffers.borrow_mut());

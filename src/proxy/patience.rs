@@ -4,32 +4,37 @@
 use std::task::{Context, Poll};
 
 use crate::base::time::Now;
-use crate::rt::Timer;
+use crate::rt::{self, Timer};
 
 /// The deadline of one session.
 #[derive(Default)]
 pub(super) struct Patience {
+    /// With the time at which it wakes the core.
     timer: Option<(Timer, Now)>,
 }
 
 impl Patience {
     /// Ready when `deadline` has passed; the task is woken then or earlier. Ask again whenever it is woken.
     pub(super) fn poll(&mut self, cx: &Context<'_>, deadline: Option<Now>) -> Poll<()> {
-        let Some(deadline) = deadline else { return Poll::Pending };
+        deadline.map_or(Poll::Pending, |deadline| self.poll_between(cx, deadline, deadline))
+    }
+
+    /// The same for what has time: ready from `from` on where the core is awake anyway, and the core is woken for it at `until`.
+    pub(super) fn poll_between(&mut self, cx: &Context<'_>, from: Now, until: Now) -> Poll<()> {
         loop {
-            let (timer, armed) = self.timer.get_or_insert_with(|| (Timer::at(deadline), deadline));
-            if deadline < *armed {
-                timer.reset(deadline);
-                *armed = deadline;
+            let (timer, armed) = self.timer.get_or_insert_with(|| (Timer::between(from, until), until));
+            if until < *armed {
+                timer.reset_between(from, until);
+                *armed = until;
             }
             if timer.poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            if *armed >= deadline {
+            if rt::now() >= from {
                 return Poll::Ready(());
             }
-            timer.reset(deadline);
-            *armed = deadline;
+            timer.reset_between(from, until);
+            *armed = until;
         }
     }
 }

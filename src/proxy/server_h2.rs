@@ -81,9 +81,14 @@ impl Shared {
         self.streams.get() == 0
     }
 
+    /// From when on nobody needed it for so long, if it is quiet.
+    pub(super) fn spare_at(&self) -> Option<Now> {
+        self.is_quiet().then(|| self.quiet_since.get() + self.purge_delay)
+    }
+
     /// Whether nobody needed it for so long.
     pub(super) fn is_spare(&self, now: Now) -> bool {
-        self.is_quiet() && now >= self.quiet_since.get() + self.purge_delay
+        self.spare_at().is_some_and(|at| now >= at)
     }
 
     /// A stream of it.

@@ -15,15 +15,17 @@ use crate::proxy::message::{Event, ToControl, ToCore};
 use crate::proxy::{idle, idle_share, listener, lot, queue};
 use crate::rt::{self, Mailbox, Sender};
 use crate::stats::counters::CoreCells;
-use crate::stats::process::CoreStat;
+use crate::stats::process::{CoreStat, idle_cell};
 use crate::tls;
 
 /// How often a draining core looks whether it is empty.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// How often pages of the heap are given back, at the most: all cores feel it.
 const PAGES_EVERY: Duration = Duration::from_secs(10);
-/// How often what the runtime counts is copied into cells.
-const ACTIVITY_EVERY: Duration = Duration::from_millis(500);
+/// How often the core looks after itself while it works.
+const HOUSE_EVERY: Duration = Duration::from_millis(500);
+/// The last time that it does, after work: it is woken for it, if nothing else wakes it before.
+const HOUSE_LATEST: Duration = Duration::from_millis(1500);
 
 /// What a data core starts with.
 #[derive(Debug)]
@@ -47,8 +49,7 @@ pub async fn run(setup: Setup, log: LogSetup) {
     rt::splice::configure(global.pipes_max, global.pipe_bytes);
     let core = CoreBase::start(core, peers, control, log, generation);
     let inbox = inbox.receiver();
-    rt::spawn(publish_activity(core.clone()));
-    rt::spawn(idle::sweep(core.clone()));
+    rt::spawn(keep_house(core.clone()));
     rt::spawn(lot::run(core.clone()));
     loop {
         let message = inbox.recv().await;
@@ -155,13 +156,13 @@ async fn report_drained(core: Rc<CoreBase>) {
     core.tell(ToControl::Drained(core.id));
 }
 
-/// Copies what the runtime of any core counts into its cells.
-pub fn publish_runtime(cells: &CoreCells) {
+/// Copies what the runtime of any core counts into its cells; `still_at` as [`idle_cell`] has it.
+pub fn publish_runtime(cells: &CoreCells, still_at: Option<Now>) {
     let activity = rt::limits::activity();
     cells.set(CoreStat::Turns, rt::limits::loops());
     cells.set(CoreStat::Enters, activity.enters);
     cells.set(CoreStat::Waits, activity.waits);
-    cells.set(CoreStat::IdleNs, activity.idle_ns);
+    cells.set(CoreStat::IdleNs, idle_cell(still_at, activity.idle_ns));
     cells.set(CoreStat::CpuNs, rt::limits::cpu_ns());
     cells.set(CoreStat::Completions, activity.completed);
     cells.set(CoreStat::Submissions, activity.submitted);
@@ -173,38 +174,51 @@ pub fn publish_runtime(cells: &CoreCells) {
     cells.set(CoreStat::Panics, rt::limits::panics());
 }
 
-/// When pages of the heap go back to the kernel.
+/// What looking after a core remembers.
 #[derive(Default)]
-struct Pages {
-    is_due: bool,
-    not_before: Now,
+struct House {
+    /// Receives that waited for a buffer, as far as they were told.
+    shortages: u64,
+    /// Pages of the heap go back to the kernel.
+    pages_due: bool,
+    pages_not_before: Now,
+    /// When it was looked last, and how long the core had slept.
+    looked: (Now, u64),
 }
 
-/// Gives back what a burst took and nobody needs any more.
-fn give_memory_back(core: &CoreBase, pages: &mut Pages) {
-    rt::limits::give_back_buffers();
-    tls::give_back_memory();
-    pages.is_due |= core.pads.shrink();
-    let now = rt::now();
-    if pages.is_due && pages.not_before <= now {
-        *pages = Pages { is_due: false, not_before: now + PAGES_EVERY };
-        rt::alloc::give_pages_back();
+/// Does what has to be done now and then while a core works, and once after it; a core on which nothing happens is not woken.
+async fn keep_house(core: Rc<CoreBase>) {
+    let mut house = House::default();
+    loop {
+        house.publish(&core);
+        core.hand_over_times();
+        let is_burst_over = house.give_memory_back(&core);
+        match idle::sweep(&core) {
+            _ if !is_burst_over => {}
+            None => rt::stirred().await,
+            Some(at) => {
+                rt::select(rt::stirred(), rt::sleep_between(at, at + HOUSE_LATEST)).await;
+            }
+        }
+        let now = rt::now();
+        rt::sleep_between(now + HOUSE_EVERY, now + HOUSE_LATEST).await;
     }
 }
 
-/// Copies what the runtime counts into this core's cells.
-async fn publish_activity(core: Rc<CoreBase>) {
-    let mut told = 0;
-    let mut pages = Pages::default();
-    loop {
+impl House {
+    /// Copies what the runtime counts into this core's cells.
+    fn publish(&mut self, core: &CoreBase) {
         let short = rt::limits::buffers_short();
-        if short > told {
+        if short > self.shortages {
             core.current().event(Event::BuffersExhausted(core.id));
-            told = short;
+            self.shortages = short;
         }
         let (pipes, free, misses) = rt::splice::counts();
         let cells = &core.cells;
-        publish_runtime(cells);
+        let (now, idle_ns) = (rt::now(), rt::limits::activity().idle_ns);
+        let (before, idle_before) = std::mem::replace(&mut self.looked, (now, idle_ns));
+        let is_still = u128::from(idle_ns - idle_before) * 2 > now.since(before).as_nanos();
+        publish_runtime(cells, is_still.then_some(now));
         cells.set(CoreStat::TlsConnections, tls::open_connections());
         let endings = tls::endings();
         cells.set(CoreStat::TlsUnexpected, endings.unexpected);
@@ -214,8 +228,17 @@ async fn publish_activity(core: Rc<CoreBase>) {
         cells.set(CoreStat::Pipes, u64::from(pipes - free));
         cells.set(CoreStat::PipesFree, u64::from(free));
         cells.set(CoreStat::PipeMisses, misses);
-        core.hand_over_times();
-        give_memory_back(&core, &mut pages);
-        rt::sleep_until(rt::now() + ACTIVITY_EVERY).await;
+    }
+
+    /// Gives back what a burst took and nobody needs any more. False: there is more that may go later.
+    fn give_memory_back(&mut self, core: &CoreBase) -> bool {
+        let has_more = rt::limits::give_back_buffers() | tls::give_back_memory();
+        self.pages_due |= core.pads.shrink();
+        let now = rt::now();
+        if self.pages_due && self.pages_not_before <= now {
+            (self.pages_due, self.pages_not_before) = (false, now + PAGES_EVERY);
+            rt::alloc::give_pages_back();
+        }
+        !has_more && !self.pages_due && !core.pads.is_large()
     }
 }

@@ -306,13 +306,13 @@ pub(super) fn take(id: u16, len: usize) -> RecvBuf {
 }
 
 /// Gives the pages of a burst that is over back to the kernel. `head` says where it stands in the ring, if it tells: what it has
-/// there is left alone otherwise. For now and then, not for every turn.
-pub(super) fn give_back(head: impl FnOnce() -> Option<u16>) {
+/// there is left alone otherwise. For now and then, not for every turn. True: the burst goes on, so it should be asked again.
+pub(super) fn give_back(head: impl FnOnce() -> Option<u16>) -> bool {
     with_pool(|pool| {
         let lately = pool.taken - std::mem::replace(&mut pool.taken_before, pool.taken);
         // As long as they are used in turn, what is given back would be wanted again.
         if pool.touched_len <= TOUCHED_KEPT || lately >= u64::from(pool.touched_len) {
-            return;
+            return lately > 0 && pool.touched_len > TOUCHED_KEPT;
         }
         pool.offer = OFFER_MIN.min(pool.count);
         let memory = pool.memory;
@@ -330,7 +330,8 @@ pub(super) fn give_back(head: impl FnOnce() -> Option<u16>) {
                 libc::madvise(at.cast(), run.len() * BUF_BYTES, libc::MADV_DONTNEED);
             }
         });
-    });
+        false
+    })
 }
 
 /// Buffers that have pages.

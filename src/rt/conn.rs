@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::task::{Context, Poll};
@@ -18,14 +19,17 @@ use io_uring::{cqueue, opcode};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::bufs::{self, RecvBuf};
-use super::op::{Keep, Op, SendBuf, Yields};
+use super::op::{Done, Keep, Op, SendBuf, Yields};
 use super::time::{now, sleep_until};
-use super::{ring, sys};
+use super::{listen, ring, sys};
 use crate::base::limits::BUF_BYTES;
 use crate::base::net::Addr;
 
 /// IORING_RECVSEND_POLL_FIRST: do not try at once, wait for readiness first.
 const POLL_FIRST: u16 = 1;
+
+/// Bytes up to which a send may be made by a system call of its own.
+const SENT_AT_ONCE_MAX: usize = BUF_BYTES;
 
 /// How often a half-closed connection is looked at that somebody waits for to end.
 const HALF_CLOSED_LOOK: Duration = Duration::from_millis(100);
@@ -46,12 +50,23 @@ pub struct Conn {
     /// The last receive left data in the socket (IORING_CQE_F_SOCK_NONEMPTY), or nothing was received yet: trying at
     /// once is likely to succeed. Otherwise waiting for readiness first saves a failing attempt.
     likely_ready: Cell<bool>,
+    /// Its own address, where that is the one of the socket that it was accepted from.
+    own: Option<NonZeroU16>,
 }
+
+// Every idle connection has one.
+const _: () = assert!(size_of::<Conn>() == 8);
 
 impl Conn {
     /// Takes over a connected, non-blocking socket.
     pub fn from_fd(fd: OwnedFd) -> Self {
-        Conn { fd: fd.into_raw_fd(), likely_ready: Cell::new(true) }
+        Conn { fd: fd.into_raw_fd(), likely_ready: Cell::new(true), own: None }
+    }
+
+    /// The same with an own address that is known.
+    pub(super) fn at(mut self, own: Option<NonZeroU16>) -> Self {
+        self.own = own;
+        self
     }
 
     /// Gives the socket away, to another core for example. No operation may be in flight.
@@ -169,6 +184,9 @@ impl Conn {
 
     /// The address of this end.
     pub fn local_addr(&self) -> Addr {
+        if let Some(place) = self.own {
+            return Addr::Ip(listen::own_address(place));
+        }
         self.as_socket().local_addr().map_or(Addr::Unknown, to_addr)
     }
 
@@ -395,6 +413,14 @@ fn start_send(conn: &Conn, data: SendBuf, more: bool) -> Op {
     let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     // MSG_WAITALL: where the socket takes a part only, the kernel waits for room and sends the rest by itself.
     let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL | if more { libc::MSG_MORE } else { 0 };
+    if bytes.len() <= SENT_AT_ONCE_MAX && ring::with(|r| r.is_calm()) {
+        // Its completion would wake the core once more before it may sleep. Where the
+        // socket takes nothing, the ring waits for it.
+        let sent = sys::send(conn.fd, bytes, (flags & !libc::MSG_WAITALL) | libc::MSG_DONTWAIT);
+        if let Some(result) = sent.ok().filter(|n| *n > 0).and_then(|n| i32::try_from(n).ok()) {
+            return Op::done(Done { result, flags: 0 }, Keep::Send(data));
+        }
+    }
     let entry = opcode::Send::new(Fd(conn.fd), bytes.as_ptr(), len).flags(flags).build();
     // SAFETY: the entry points into `data`: a pool buffer, the heap block of a Vec or a constant, none of which
     // moves when `data` does, and `data` is kept until the completion.

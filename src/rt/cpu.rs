@@ -1,12 +1,13 @@
 //! Cores: one pinned thread with a glommio executor and a ring each, and the driver that moves both.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement};
@@ -22,12 +23,16 @@ const KERNEL_MIN: (u32, u32) = (6, 1);
 const LOCKED_BYTES_PER_CORE: u64 = 512 * 1024;
 /// Passes of the driver without entering the kernel while tasks keep each other runnable.
 const PASSES_MAX: u32 = 16;
-/// glommio looks after its own rings this often; nothing of ours waits there.
-const PREEMPT_TIMER: Duration = Duration::from_secs(1);
+/// glommio looks after its own rings this often; nothing of ours waits there, and each look wakes the core.
+const PREEMPT_TIMER: Duration = Duration::from_secs(3600);
 
 thread_local! {
     /// Polls of tasks on this core: tells the driver whether anything ran since it last looked.
     static POLLS: Cell<u64> = const { Cell::new(0) };
+    /// Polls as they were when a task began to wait for something to happen; the greatest number: none waits.
+    static STILL_SINCE: Cell<u64> = const { Cell::new(u64::MAX) };
+    /// That task.
+    static STILL: RefCell<Option<Waker>> = const { RefCell::new(None) };
     /// The core has stopped: its tasks are only dropped any more.
     static STOPPED: Cell<bool> = const { Cell::new(false) };
     /// Passes of the driver.
@@ -235,14 +240,44 @@ async fn drive(stop: &Cell<bool>) {
         let polls = POLLS.get();
         let busy = polls != seen;
         seen = polls;
+        if polls > STILL_SINCE.get() {
+            stir();
+        }
         passes += 1;
         if busy && passes < PASSES_MAX {
             continue;
         }
         passes = 0;
-        ring::with(|r| r.turn(!busy, &mut reaped));
+        if ring::with(|r| r.turn(!busy, &mut reaped)) {
+            stir();
+        }
         reaped.settle();
     }
+    STILL.take();
+}
+
+fn stir() {
+    STILL_SINCE.set(u64::MAX);
+    if let Some(waker) = STILL.take() {
+        waker.wake();
+    }
+}
+
+/// Waits until something happens on this core: an operation completes, or a task runs that is not the one which waits. For one
+/// task a core: what has to be done after each time of work, and never while there is none.
+pub async fn stirred() {
+    let mut waits = false;
+    poll_fn(|cx| {
+        // Its own poll is counted already; whatever runs or completes after it is seen by the driver before the core parks.
+        if waits && STILL_SINCE.get() == u64::MAX {
+            return Poll::Ready(());
+        }
+        waits = true;
+        STILL_SINCE.set(POLLS.get());
+        STILL.set(Some(cx.waker().clone()));
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Starts a task on this core. A panic in it ends that task alone; it is logged and counted.
@@ -416,9 +451,9 @@ pub mod limits {
         bufs::short()
     }
 
-    /// Gives memory that a burst of receives took back to the kernel, if it is over. For now and then.
-    pub fn give_back_buffers() {
-        bufs::give_back(|| ring::with(|r| r.buffers_head()));
+    /// Gives memory that a burst of receives took back to the kernel, if it is over. For now and then. True: it was not over yet.
+    pub fn give_back_buffers() -> bool {
+        bufs::give_back(|| ring::with(|r| r.buffers_head()))
     }
 
     /// CPU time of this core's thread in nanoseconds.

@@ -1,8 +1,10 @@
 //! Listening sockets: how a bind becomes one on each core, and accepting from it.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -180,17 +182,50 @@ pub fn bound_name(fd: &OwnedFd) -> Option<String> {
     ip.or_else(path).or_else(name)
 }
 
+thread_local! {
+    /// Addresses that sockets of this core listen on; a connection knows its own by its place, from 1 on.
+    static OWN: RefCell<Vec<SocketAddr>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The address of all connections that come from a listening socket, as its place in the list; `None`: each has another.
+fn own_place(fd: &OwnedFd) -> Option<NonZeroU16> {
+    let socket = socket2::SockRef::from(fd);
+    let address = socket.local_addr().ok()?.as_socket().filter(|address| !address.ip().is_unspecified())?;
+    // With it the kernel hands over what was meant for others.
+    let (level, name) = match address {
+        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT),
+    };
+    if sys::getsockopt_int(fd.as_raw_fd(), level, name).ok()? != 0 {
+        return None;
+    }
+    OWN.with_borrow_mut(|own| {
+        let at = own.iter().position(|known| *known == address).unwrap_or_else(|| {
+            own.push(address);
+            own.len() - 1
+        });
+        NonZeroU16::new(u16::try_from(at + 1).ok()?)
+    })
+}
+
+/// The address at a place.
+pub(super) fn own_address(place: NonZeroU16) -> SocketAddr {
+    OWN.with_borrow(|own| own[usize::from(place.get()) - 1])
+}
+
 /// A listening socket on its core.
 #[derive(Debug)]
 pub struct Listener {
     fd: Rc<OwnedFd>,
     op: Option<Op>,
+    own: Option<NonZeroU16>,
 }
 
 impl Listener {
     /// Takes over a socket made by [`listen`].
     pub fn new(fd: OwnedFd) -> Self {
-        Listener { fd: Rc::new(fd), op: None }
+        let own = own_place(&fd);
+        Listener { fd: Rc::new(fd), op: None, own }
     }
 
     /// The next connection. After an error it may be called again; EMFILE, ENFILE, ENOBUFS and ENOMEM last until
@@ -209,7 +244,7 @@ impl Listener {
         .await?;
         let fd = i32::try_from(fd).expect("descriptors are ints");
         // SAFETY: accept gave us this descriptor, nobody else knows it.
-        Ok(Conn::from_fd(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(Conn::from_fd(unsafe { OwnedFd::from_raw_fd(fd) }).at(self.own))
     }
 
     /// Stops accepting: [`accept`](Self::accept) hands out what was accepted already and then fails with ECANCELED.
@@ -226,7 +261,7 @@ impl Listener {
 
     /// A connection that waits in the kernel's accept queue, without waiting for one.
     pub fn accept_now(&self) -> Option<Conn> {
-        sys::accept(self.fd.as_raw_fd()).ok().map(Conn::from_fd)
+        sys::accept(self.fd.as_raw_fd()).ok().map(|fd| Conn::from_fd(fd).at(self.own))
     }
 
     /// Gives it other options, for connections that come from now on: all but those that only a new socket can have (`interface`,

@@ -53,6 +53,12 @@ impl CoreWaker {
         }
     }
 
+    /// Leaves word for the core without waking it: it looks the next time that it is awake, and before it parks.
+    fn leave(&self) {
+        shared::wrote();
+        self.mail.store(true, Ordering::SeqCst);
+    }
+
     /// Announces that the core is about to park; false if there is mail, then it must not.
     pub(super) fn prepare_to_sleep(&self) -> bool {
         self.asleep.store(true, Ordering::SeqCst);
@@ -89,6 +95,12 @@ impl<M> Sender<M> {
     pub fn send(&self, message: M) {
         self.queue.push(message);
         self.core.wake();
+    }
+
+    /// Puts a message there for when the core is awake: it is not woken for it.
+    pub fn leave(&self, message: M) {
+        self.queue.push(message);
+        self.core.leave();
     }
 }
 

@@ -27,7 +27,7 @@ mod wheel;
 
 pub use bufs::RecvBuf;
 pub use conn::{Conn, ConnectOptions, Hangup, Receiving, Recv, Send, Sending, Target, connect};
-pub use cpu::{Booted, CoreSpec, Cores, StartError, boot, limits, machine, spawn};
+pub use cpu::{Booted, CoreSpec, Cores, StartError, boot, limits, machine, spawn, stirred};
 pub use datagram::Datagrams;
 pub use listen::{Endpoint, ListenOptions, Listener, bound_addr, bound_name, listen, share};
 pub use mailbox::{CoreWaker, Mailbox, Receiver, Sender};
@@ -37,4 +37,4 @@ pub use ring::Activity;
 pub use signal::{Signal, Signals, send_signal};
 pub use stock::Stock;
 pub use sys::wait_hangup;
-pub use time::{Either, Elapsed, Timer, now, select, sleep_until, with_deadline, yield_now};
+pub use time::{Either, Elapsed, Timer, now, select, sleep_between, sleep_until, with_deadline, yield_now};

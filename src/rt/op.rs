@@ -119,6 +119,11 @@ impl Op {
         Op { key: ring::with(|r| r.push_op(entry, keep, yields, true)) }
     }
 
+    /// One that was done without the ring: ready when it is polled.
+    pub(super) fn done(done: Done, keep: Keep) -> Op {
+        Op { key: ring::with(|r| r.push_done(done, keep)) }
+    }
+
     /// The completion and what the operation kept. Must not be polled again after it was ready.
     pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<(Done, Keep)> {
         assert!(self.key != FINISHED, "operation polled after its completion");

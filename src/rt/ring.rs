@@ -25,6 +25,9 @@ use crate::base::time::Now;
 const SQ_ENTRIES: u32 = 1024;
 /// Completion entries: multishot operations may complete more often than they are submitted.
 const CQ_ENTRIES: u32 = 8192;
+/// Completions of a turn up to which a core that slept is taken to have little to do, and nanoseconds from which on it slept.
+const FEW: u64 = 2;
+const SLEPT_NS: u64 = 50_000;
 /// Completions without an operation.
 const IGNORED: u64 = u64::MAX;
 /// The poll on the core's eventfd.
@@ -69,9 +72,9 @@ struct Slot {
 pub struct Activity {
     /// Turns of the driver that entered the kernel.
     pub enters: u64,
-    /// Operations submitted.
+    /// Operations submitted, or done at once.
     pub submitted: u64,
-    /// Completions reaped.
+    /// Operations completed.
     pub completed: u64,
     /// Times the core was woken by another.
     pub mails: u64,
@@ -91,9 +94,13 @@ pub(super) struct Ring {
     /// Entries that found the submission queue full, in order.
     backlog: VecDeque<squeue::Entry>,
     wheel: Wheel,
+    /// Timers that the core is not woken for: looked at when it is awake anyway.
+    lax: Wheel,
     now: Now,
     waker: Arc<CoreWaker>,
     mail_armed: bool,
+    /// The core slept before this turn and woke for little: what is submitted shares its system call with nothing.
+    calm: bool,
     activity: Activity,
     /// Tokens of operations that are complete, and who asked for them.
     listed: Vec<u32>,
@@ -118,9 +125,11 @@ pub(super) fn install(waker: Arc<CoreWaker>, buffers: u16) -> io::Result<()> {
         free: Vec::new(),
         backlog: VecDeque::new(),
         wheel: Wheel::new(now),
+        lax: Wheel::new(now),
         now,
         waker,
         mail_armed: false,
+        calm: false,
         activity: Activity::default(),
         listed: Vec::new(),
         lister: None,
@@ -151,6 +160,7 @@ pub(super) fn wind_down() {
     // Wakers name tasks of the executor, which goes before the ring does.
     with(|r| {
         r.wheel.take_wakers(&mut reaped.wakers);
+        r.lax.take_wakers(&mut reaped.wakers);
         reaped.wakers.extend(r.lister.take());
     });
     reaped.wakers.clear();
@@ -177,6 +187,10 @@ impl Ring {
         &mut self.wheel
     }
 
+    pub(super) fn lax_wheel(&mut self) -> &mut Wheel {
+        &mut self.lax
+    }
+
     pub(super) fn activity(&self) -> Activity {
         self.activity
     }
@@ -199,9 +213,17 @@ impl Ring {
 
     /// Queues an operation and returns its slot.
     pub(super) fn push_op(&mut self, entry: squeue::Entry, keep: Keep, yields: Yields, multi: bool) -> u32 {
+        let (key, generation) = self.slot(keep, yields, multi.then(Box::default));
+        self.push(entry.user_data(user_data(key, generation)));
+        self.activity.submitted += 1;
+        key
+    }
+
+    /// A slot that waits, and its generation.
+    #[allow(clippy::box_collection, reason = "as in `Slot`")]
+    fn slot(&mut self, keep: Keep, yields: Yields, multi: Option<Box<VecDeque<(Done, bool)>>>) -> (u32, u32) {
         let state = State::Waiting(None);
-        let multi = multi.then(Box::default);
-        let (key, generation) = match self.free.pop() {
+        match self.free.pop() {
             Some(key) => {
                 let slot = &mut self.slots[key as usize];
                 let generation = slot.generation.wrapping_add(1) & 0x7fff_ffff;
@@ -213,9 +235,21 @@ impl Ring {
                 self.slots.push(Slot { state, keep, yields, multi, generation: 0 });
                 (key, 0)
             }
-        };
-        self.push(entry.user_data(user_data(key, generation)));
+        }
+    }
+
+    /// Whether a system call of its own is cheaper for what need not wait than an operation: the core is woken for it, submits and
+    /// reaps it alone.
+    pub(super) fn is_calm(&self) -> bool {
+        self.calm
+    }
+
+    /// A slot of an operation that was done without the ring.
+    pub(super) fn push_done(&mut self, done: Done, keep: Keep) -> u32 {
+        let key = self.slot(keep, Yields::Count, None).0;
+        self.slots[key as usize].state = State::Done(done);
         self.activity.submitted += 1;
+        self.activity.completed += 1;
         key
     }
 
@@ -332,35 +366,40 @@ impl Ring {
     }
 
     /// One turn: submit everything queued, reap everything complete, fire the timers that are due. With `block` it waits
-    /// for a completion, a timer or another core, unless mail came in meanwhile.
-    pub(super) fn turn(&mut self, block: bool, reaped: &mut Reaped) {
+    /// for a completion, a timer or another core, unless mail came in meanwhile. True: something completed.
+    pub(super) fn turn(&mut self, block: bool, reaped: &mut Reaped) -> bool {
         bufs::offer();
         self.arm_mail();
         let block = block && self.backlog.is_empty() && self.waker.prepare_to_sleep();
         let blocked_at = block.then(sys::clock);
-        self.enter(block);
+        self.enter(blocked_at);
         self.waker.awake();
         while !self.backlog.is_empty() {
             self.drain_backlog();
-            self.enter(false);
+            self.enter(None);
         }
         self.now = sys::clock();
-        if let Some(blocked_at) = blocked_at {
-            self.activity.waits += 1;
-            self.activity.idle_ns += self.now.0.saturating_sub(blocked_at.0);
-        }
+        let slept_ns = blocked_at.map_or(0, |at| self.now.0.saturating_sub(at.0));
+        self.activity.waits += u64::from(blocked_at.is_some());
+        self.activity.idle_ns += slept_ns;
+        let completed = self.activity.completed;
         self.reap(reaped);
-        let Ring { wheel, now, .. } = self;
+        let Ring { wheel, lax, now, .. } = self;
         let due = reaped.wakers.len();
         wheel.advance(*now, &mut reaped.wakers);
+        lax.advance(*now, &mut reaped.wakers);
         self.activity.timers += (reaped.wakers.len() - due) as u64;
+        let completed = self.activity.completed - completed;
+        self.calm = slept_ns >= SLEPT_NS && completed <= FEW;
+        completed > 0
     }
 
-    fn enter(&mut self, block: bool) {
+    /// `block`: the time at which it begins to wait, if it may.
+    fn enter(&mut self, block: Option<Now>) {
         self.activity.enters += 1;
-        let result = if block {
+        let result = if let Some(now) = block {
             let timeout = self.wheel.next_wake().map(|at| {
-                let ns = at.since(sys::clock());
+                let ns = at.since(now);
                 Timespec::new().sec(ns.as_secs()).nsec(ns.subsec_nanos())
             });
             let mut args = SubmitArgs::new();

@@ -294,6 +294,15 @@ pub(super) fn setsockopt_int(fd: RawFd, level: i32, name: i32, value: i32) -> io
     check(unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), len) }).map(drop)
 }
 
+/// getsockopt(2) for an int.
+pub(super) fn getsockopt_int(fd: RawFd, level: i32, name: i32) -> io::Result<i32> {
+    let mut value = 0;
+    let mut len = libc::socklen_t::try_from(size_of::<i32>()).expect("four bytes");
+    // SAFETY: the kernel writes at most `len` bytes to `value`, and how many to `len`.
+    check(unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut len) })?;
+    Ok(value)
+}
+
 /// Takes the program of a SO_REUSEPORT group away: the kernel's hash decides (SO_DETACH_REUSEPORT_BPF, socket(7)).
 pub(super) fn detach_reuseport(fd: RawFd) -> io::Result<()> {
     match setsockopt_int(fd, libc::SOL_SOCKET, libc::SO_DETACH_REUSEPORT_BPF, 0) {

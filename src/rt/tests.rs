@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -101,6 +102,11 @@ fn accepts_and_echoes_a_client() {
         let mut listener = Listener::new(fd);
         let conn = listener.accept().await.expect("accepted");
         assert!(conn.peer_addr().port().is_some());
+        assert_eq!(conn.local_addr(), crate::base::net::Addr::Ip(addr));
+        assert_eq!(
+            Conn::from_fd(conn.as_fd().try_clone_to_owned().expect("copied")).local_addr(),
+            conn.local_addr()
+        );
         let buf = conn.recv().await.expect("received").expect("bytes");
         conn.send_all(buf).await.expect("sent");
         assert!(conn.recv().await.expect("received").is_none(), "the client has closed");
@@ -304,6 +310,111 @@ fn pages_of_a_burst_are_given_back_and_no_byte_with_them() {
         }
         assert!(are_whole(&received(&conns, receiving).await));
     });
+}
+
+#[test]
+fn a_connection_to_one_of_many_addresses_knows_which() {
+    on_core(|| async {
+        let any = "0.0.0.0:0".parse().expect("an address");
+        let fd =
+            listen(Endpoint::Ip(any), ListenOptions { backlog: 16, ..Default::default() }).expect("listens");
+        let port = bound_addr(&fd).port().expect("a port");
+        let mut listener = Listener::new(fd);
+        for ip in [[127, 0, 0, 1], [127, 0, 0, 2]] {
+            let to = std::net::SocketAddr::from((ip, port));
+            let client = connect(Target::Ip(to), ConnectOptions::default()).await.expect("connected");
+            let conn = listener.accept().await.expect("accepted");
+            assert_eq!(conn.local_addr(), crate::base::net::Addr::Ip(to));
+            drop(client);
+        }
+    });
+}
+
+#[test]
+fn a_timer_that_has_time_wakes_nobody_and_fires_in_passing() {
+    on_core(|| async {
+        let start = now();
+        let fired = Rc::new(Cell::new(false));
+        let told = fired.clone();
+        spawn(async move {
+            sleep_between(start + Duration::from_millis(10), start + Duration::from_secs(3600)).await;
+            told.set(true);
+        });
+        // Awake before its time, and at the same turn that another timer is the reason for.
+        yield_now().await;
+        assert!(!fired.get());
+        sleep_until(start + Duration::from_millis(20)).await;
+        yield_now().await;
+        assert!(fired.get(), "the core was awake");
+        // Alone it is waited for to the end, and not beyond.
+        sleep_between(start + Duration::from_millis(25), start + Duration::from_millis(60)).await;
+        assert!(now() >= start + Duration::from_millis(25));
+        let mut timer = Timer::between(start, now() + Duration::from_millis(5));
+        timer.reset_between(now() + Duration::from_millis(1), now() + Duration::from_millis(2));
+        timer.reset(now() + Duration::from_millis(30));
+        let until = now() + Duration::from_millis(30);
+        std::future::poll_fn(|cx| timer.poll(cx)).await;
+        assert!(now() >= until, "it has no time any more");
+    });
+}
+
+#[test]
+fn a_task_that_waits_for_something_to_happen_sees_all_that_does() {
+    let addr = echo_origin();
+    on_core(move || async move {
+        let looks = Rc::new(Cell::new(0_u32));
+        let told = looks.clone();
+        spawn(async move {
+            loop {
+                stirred().await;
+                told.set(told.get() + 1);
+            }
+        });
+        let conn = connect(Target::Ip(addr), ConnectOptions::default()).await.expect("connected");
+        for round in 0..50_u8 {
+            let before = looks.get();
+            conn.send_all(vec![round]).await.expect("sent");
+            assert_eq!(recv_exactly(&conn, 1).await, [round]);
+            // Its turn comes before the core may park.
+            while looks.get() == before {
+                yield_now().await;
+            }
+        }
+    });
+}
+
+#[test]
+fn word_that_is_left_is_found_and_mail_after_it_wakes() {
+    let (tx, rx) = mpsc::channel();
+    let cpu = machine::cpus().expect("affinity is readable")[0];
+    let spec = CoreSpec { name: "test".into(), cpu, buffers: 64, narrow: false };
+    let booted = boot(vec![spec]).expect("this machine can run a core").pop().expect("one core");
+    let mailbox = booted.mailbox::<u64>();
+    let sender = mailbox.sender();
+    let mut cores = Cores::new();
+    cores
+        .start(booted, move || async move {
+            let receiver = mailbox.receiver();
+            loop {
+                let message = receiver.recv().await;
+                tx.send(message).expect("the test waits");
+                if message == u64::MAX {
+                    return;
+                }
+            }
+        })
+        .expect("the thread starts");
+    let wait = Duration::from_secs(60);
+    // The core is asleep, or about to be, at every point of these rounds.
+    for round in 0..2000 {
+        sender.leave(2 * round);
+        sender.send(2 * round + 1);
+        assert_eq!(rx.recv_timeout(wait), Ok(2 * round));
+        assert_eq!(rx.recv_timeout(wait), Ok(2 * round + 1));
+    }
+    sender.send(u64::MAX);
+    assert_eq!(rx.recv_timeout(wait), Ok(u64::MAX));
+    cores.join().expect("the core stops cleanly");
 }
 
 #[test]

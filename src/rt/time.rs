@@ -17,40 +17,87 @@ pub fn now() -> Now {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Elapsed;
 
-/// A timer on the wheel of this core. Coarse: up to a millisecond late, never early.
+/// A timer of this core. Coarse: up to a millisecond late, never early.
 #[derive(Debug)]
 pub struct Timer {
+    /// When the core is woken for it.
     key: TimerKey,
+    /// From when on it fires if the core is awake anyway.
+    early: TimerKey,
 }
+
+// Every session that is served has one.
+const _: () = assert!(size_of::<Timer>() == 8);
 
 impl Timer {
     /// Arms a timer.
     pub fn at(deadline: Now) -> Timer {
-        Timer { key: ring::with(|r| r.wheel().insert(deadline)) }
+        Timer { key: ring::with(|r| r.wheel().insert(deadline)), early: TimerKey::NONE }
+    }
+
+    /// Arms one for what has time: it fires when the core is awake anyway, at `from` or after it, and wakes the core for itself
+    /// only at `until`.
+    pub fn between(from: Now, until: Now) -> Timer {
+        ring::with(|r| Timer {
+            early: if from < until { r.lax_wheel().insert(from) } else { TimerKey::NONE },
+            key: r.wheel().insert(until),
+        })
     }
 
     /// Moves it; one that has fired is armed again.
     pub fn reset(&mut self, deadline: Now) {
-        ring::with(|r| r.wheel().reset(self.key, deadline));
+        self.reset_between(deadline, deadline);
+    }
+
+    /// The same for one that has time.
+    pub fn reset_between(&mut self, from: Now, until: Now) {
+        let waker = ring::with(|r| {
+            r.wheel().reset(self.key, until);
+            match self.early.some() {
+                Some(early) if from < until => r.lax_wheel().reset(early, from),
+                Some(early) => {
+                    self.early = TimerKey::NONE;
+                    return r.lax_wheel().remove(early);
+                }
+                None if from < until => self.early = r.lax_wheel().insert(from),
+                None => {}
+            }
+            None
+        });
+        drop(waker);
     }
 
     /// Ready once the deadline has passed.
     pub fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
-        if ring::with(|r| r.wheel().poll(self.key, cx.waker())) { Poll::Ready(()) } else { Poll::Pending }
+        let has_fired = ring::with(|r| {
+            // Each has to know the waker.
+            let early = self.early.some().is_some_and(|early| r.lax_wheel().poll(early, cx.waker()));
+            r.wheel().poll(self.key, cx.waker()) || early
+        });
+        if has_fired { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
 impl Drop for Timer {
     fn drop(&mut self) {
         // The waker is dropped outside of the ring's borrow: it may be the last reference to its task.
-        let waker = ring::with(|r| r.wheel().remove(self.key));
-        drop(waker);
+        let wakers = ring::with(|r| {
+            let early = self.early.some().and_then(|early| r.lax_wheel().remove(early));
+            (r.wheel().remove(self.key), early)
+        });
+        drop(wakers);
     }
 }
 
 /// Waits for a point in time.
 pub async fn sleep_until(deadline: Now) {
     let mut timer = Timer::at(deadline);
+    poll_fn(|cx| timer.poll(cx)).await;
+}
+
+/// Waits for `from` where the core is awake then or later, and for `until` where it sleeps: what has time wakes nobody.
+pub async fn sleep_between(from: Now, until: Now) {
+    let mut timer = Timer::between(from, until);
     poll_fn(|cx| timer.poll(cx)).await;
 }
 

@@ -18,12 +18,23 @@ const NONE: u32 = u32::MAX;
 /// `Entry::slot` of a timer that is in no slot: it has fired.
 const FIRED: u16 = u16::MAX;
 const NS_PER_TICK: u64 = 1_000_000;
-/// Deadlines further away than the wheel reaches (2 years) wait there and are placed again.
-const HORIZON: u64 = (1 << (SLOT_BITS * LEVELS as u32)) - 1;
+/// Deadlines further away than the wheel reaches (2 years) wait there and are placed again. One slot less than the wheel has: a whole
+/// round ahead would be the slot that is current, whose turn is now.
+const HORIZON: u64 = ((SLOTS as u64 - 1) << (SLOT_BITS * (LEVELS as u32 - 1))) - 1;
 
 /// Names a timer in the wheel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct TimerKey(u32);
+
+impl TimerKey {
+    /// Names none: a key that may be missing takes no more room.
+    pub(super) const NONE: TimerKey = TimerKey(NONE);
+
+    /// Itself, unless it names none.
+    pub(super) fn some(self) -> Option<TimerKey> {
+        (self != TimerKey::NONE).then_some(self)
+    }
+}
 
 struct Entry {
     deadline: u64,
@@ -37,6 +48,8 @@ struct Entry {
 pub(super) struct Wheel {
     tick: u64,
     heads: [u32; LEVELS * SLOTS],
+    /// The earliest deadline of a slot that is occupied, or earlier: a timer that was taken away counts until its slot is empty.
+    earliest: [u64; LEVELS * SLOTS],
     occupied: [u64; LEVELS],
     entries: Vec<Entry>,
     free: Vec<u32>,
@@ -47,6 +60,7 @@ impl Wheel {
         Wheel {
             tick: now.0 / NS_PER_TICK,
             heads: [NONE; LEVELS * SLOTS],
+            earliest: [u64::MAX; LEVELS * SLOTS],
             occupied: [0; LEVELS],
             entries: Vec::new(),
             free: Vec::new(),
@@ -97,9 +111,15 @@ impl Wheel {
         false
     }
 
-    /// When the driver has to look again. May be early (a slot of a higher level is spread out then), never late.
+    /// When the driver has to look again: at the deadline that comes first. May be early if that one was taken away, never late.
+    /// A slot of a higher level may be spread out long after it began: whoever is in it is due later.
     pub(super) fn next_wake(&self) -> Option<Now> {
-        self.next_slot().map(|(_, _, tick)| Now(tick * NS_PER_TICK))
+        let first = (0..LEVELS).filter_map(|level| {
+            let (slot, start) = self.first_slot(level)?;
+            // Slots of a level follow each other in time, so the first has its earliest deadline.
+            Some(self.earliest[level * SLOTS + slot].max(start))
+        });
+        first.min().map(|tick| Now(tick * NS_PER_TICK))
     }
 
     /// Fires all timers due at `now`; their wakers are appended to `woken`.
@@ -139,21 +159,25 @@ impl Wheel {
     fn next_slot(&self) -> Option<(usize, usize, u64)> {
         let mut best: Option<(usize, usize, u64)> = None;
         for level in 0..LEVELS {
-            if self.occupied[level] == 0 {
-                continue;
-            }
-            let shift = SLOT_BITS * level as u32;
-            let current = (self.tick >> shift) as usize % SLOTS;
-            let ahead = self.occupied[level].rotate_right(current as u32).trailing_zeros() as usize;
-            let slot = (current + ahead) % SLOTS;
-            let start = ((self.tick >> shift) + ahead as u64) << shift;
-            // The current slot of a higher level started in the past: its timers are due for spreading at once.
-            let start = start.max(self.tick);
+            let Some((slot, start)) = self.first_slot(level) else { continue };
             if best.is_none_or(|(_, _, tick)| start < tick) {
                 best = Some((level, slot, start));
             }
         }
         best
+    }
+
+    /// The first occupied slot of a level in time, and the tick at which it starts.
+    fn first_slot(&self, level: usize) -> Option<(usize, u64)> {
+        if self.occupied[level] == 0 {
+            return None;
+        }
+        let shift = SLOT_BITS * level as u32;
+        let current = (self.tick >> shift) as usize % SLOTS;
+        let ahead = self.occupied[level].rotate_right(current as u32).trailing_zeros() as usize;
+        let start = ((self.tick >> shift) + ahead as u64) << shift;
+        // The current slot of a higher level started in the past: its timers are due for spreading at once.
+        Some(((current + ahead) % SLOTS, start.max(self.tick)))
     }
 
     fn link(&mut self, key: u32) {
@@ -163,6 +187,8 @@ impl Wheel {
         let slot = (placed >> (SLOT_BITS * level as u32)) as usize % SLOTS;
         let index = level * SLOTS + slot;
         let head = self.heads[index];
+        let earliest = if head == NONE { deadline } else { self.earliest[index].min(deadline) };
+        self.earliest[index] = earliest;
         let entry = &mut self.entries[key as usize];
         entry.slot = u16::try_from(index).expect("384 slots");
         entry.prev = NONE;
@@ -237,6 +263,28 @@ mod tests {
             wheel.advance(deadline + Duration::from_millis(1), &mut woken);
             assert!(fired(&mut wheel, key), "late for {ms} ms");
         }
+    }
+
+    #[test]
+    fn the_driver_sleeps_until_the_deadline_in_one_go() {
+        let start = Now(777 * MS + 123);
+        let mut wheel = Wheel::new(start);
+        wheel.insert(start + Duration::from_secs(3600));
+        wheel.insert(start + Duration::from_millis(5000));
+        assert_eq!(wheel.next_wake(), Some(Now(5778 * MS)));
+    }
+
+    #[test]
+    fn a_deadline_beyond_the_wheel_waits_for_its_time() {
+        let year = Duration::from_secs(366 * 24 * 3600);
+        let mut wheel = Wheel::new(Now(5_001 * MS));
+        let key = wheel.insert(Now(5_001 * MS) + 5 * year);
+        for round in 1..5 {
+            wheel.advance(Now(5_001 * MS) + round * year, &mut Vec::new());
+            assert!(!fired(&mut wheel, key), "after {round} years");
+        }
+        wheel.advance(Now(5_001 * MS) + 5 * year, &mut Vec::new());
+        assert!(fired(&mut wheel, key));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::base::id::{Id, IdVec};
 use crate::base::time::Now;
 use crate::stats::counters::{self, Backend, Frontend, Kind, Listener, Origins, Server, Shard};
 use crate::stats::history::{self, ObjectKey, Past, Values};
-use crate::stats::process::{CORE_CELLS, CORE_TABLE, CoreStat};
+use crate::stats::process::{self, CORE_CELLS, CORE_TABLE, CoreStat};
 use crate::stats::series::{Rate, Reading, Series, TIMES};
 use crate::stats::sums::{self, Sums, level};
 use crate::stats::table::{Object, Stat, Store, TABLE};
@@ -34,7 +34,10 @@ struct ProcessSeries {
     client_keys: Rate,
     server_keys: Rate,
     bytes_out: Rate,
-    idle_ns: u64,
+    /// Time that each core had slept at the last tick.
+    idle_ns: Vec<u64>,
+    /// Percent of the time between the last ticks that each was busy.
+    loads: Vec<u8>,
     idle_percent: u64,
 }
 
@@ -122,11 +125,31 @@ impl Collector {
         self.process.client_keys.tick(total(CoreStat::TlsClientKeys), elapsed_ns);
         self.process.server_keys.tick(total(CoreStat::TlsServerKeys), elapsed_ns);
         self.process.bytes_out.tick(total(CoreStat::BytesOut), elapsed_ns);
-        let idle_ns = self.core_totals(self.data_cores)[CoreStat::IdleNs as usize];
-        let possible_ns = u128::from(elapsed_ns) * self.data_cores.max(1) as u128;
-        let percent = u128::from(idle_ns.wrapping_sub(self.process.idle_ns)) * 100 / possible_ns;
+        self.tick_idle(elapsed_ns);
+    }
+
+    fn tick_idle(&mut self, elapsed_ns: u64) {
+        let idle: Vec<u64> =
+            self.shards.iter().map(|shard| self.core_value(shard, CoreStat::IdleNs)).collect();
+        let before = std::mem::replace(&mut self.process.idle_ns, idle);
+        let idle = &self.process.idle_ns;
+        let slept = |core: usize| {
+            // What a core said last may be older than a tick, so that it seems to have slept longer, or backwards.
+            let before = before.get(core).copied().unwrap_or(0);
+            u128::from(idle[core].saturating_sub(before))
+        };
+        let elapsed_ns = u128::from(elapsed_ns);
+        let load = |core| 100 - u8::try_from((slept(core) * 100 / elapsed_ns).min(100)).unwrap_or(100);
+        self.process.loads = (0..idle.len()).map(load).collect();
+        let data_cores = self.data_cores.min(idle.len());
+        let percent =
+            (0..data_cores).map(slept).sum::<u128>() * 100 / (elapsed_ns * data_cores.max(1) as u128);
         self.process.idle_percent = u64::try_from(percent.min(100)).unwrap_or(100);
-        self.process.idle_ns = idle_ns;
+    }
+
+    /// Percent of the last second that each core was busy, in the order of the shards.
+    pub fn loads(&self) -> &[u8] {
+        &self.process.loads
     }
 
     fn tick_objects<K: Kind>(&mut self, now: Now, elapsed_ns: u64) {
@@ -316,15 +339,22 @@ impl Collector {
     pub fn core_values(&self) -> Vec<[u64; CORE_CELLS]> {
         self.shards
             .iter()
-            .map(|shard| array::from_fn(|i| clamp(i, shard.core.get(CORE_TABLE[i].stat))))
+            .map(|shard| array::from_fn(|i| clamp(i, self.core_value(shard, CORE_TABLE[i].stat))))
             .collect()
     }
 
     fn core_totals(&self, cores: usize) -> [u64; CORE_CELLS] {
         let sum = |stat| {
-            self.shards[..cores].iter().fold(0u64, |sum, shard| sum.wrapping_add(shard.core.get(stat)))
+            self.shards[..cores]
+                .iter()
+                .fold(0u64, |sum, shard| sum.wrapping_add(self.core_value(shard, stat)))
         };
         array::from_fn(|i| clamp(i, sum(CORE_TABLE[i].stat)))
+    }
+
+    fn core_value(&self, shard: &Shard, stat: CoreStat) -> u64 {
+        let cell = shard.core.get(stat);
+        if stat == CoreStat::IdleNs { process::idle_ns(cell, self.ticked) } else { cell }
     }
 
     fn cells<K: Kind>(&self, id: K::Id) -> impl Iterator<Item = &counters::Cells<K>> + Clone {
@@ -488,6 +518,23 @@ mod tests {
         shards[2].core.add(CoreStat::IdleNs, SECOND);
         collector.tick(Now(SECOND));
         assert_eq!(collector.process_sums().idle_percent, 75);
+        assert_eq!(collector.loads(), [0, 50, 0]);
+    }
+
+    #[test]
+    fn a_core_that_sleeps_and_says_nothing_is_idle() {
+        let (shards, _) = cores(1);
+        let mut collector = Collector::new(shards.clone(), 1, Now(0));
+        shards[0].core.set(CoreStat::IdleNs, process::idle_cell(Some(Now(SECOND)), SECOND * 3 / 4));
+        for second in 1..10 {
+            collector.tick(Now(second * SECOND));
+        }
+        assert_eq!((collector.process_sums().idle_percent, collector.loads()), (100, &[0][..]));
+        assert_eq!(collector.process_sums().get(CoreStat::IdleNs), 8 * SECOND + SECOND * 3 / 4);
+        shards[0].core.set(CoreStat::IdleNs, process::idle_cell(None, 9 * SECOND));
+        collector.tick(Now(10 * SECOND));
+        assert_eq!(collector.process_sums().get(CoreStat::IdleNs), 9 * SECOND);
+        assert_eq!((collector.process_sums().idle_percent, collector.loads()), (25, &[75][..]));
     }
 
     #[test]

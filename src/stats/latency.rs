@@ -262,6 +262,11 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// Whether there is nothing of any row.
+    pub fn is_empty(&self) -> bool {
+        self.start.is_empty() && self.slices.iter().all(|slice| slice.is_empty())
+    }
+
     /// Adds what is known of a row to histograms. True: there was something.
     pub fn add(&mut self, row: u32, to: &mut [&mut Histograms]) -> bool {
         let mut any = false;

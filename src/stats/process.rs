@@ -1,6 +1,8 @@
 //! What each core counts about itself and about the process: the lines of `show activity`, and the sums behind
 //! `show info`. Cells are [`super::counters::CoreCells`].
 
+use crate::base::time::Now;
+
 macro_rules! core_table {
     ($($stat:ident $name:literal $level:literal $help:literal;)*) => {
         /// A number of one core.
@@ -40,8 +42,8 @@ core_table! {
     Waits              "waits"            false "Turns that blocked because nothing was runnable.";
     IdleNs             "idle_ns"          false "Nanoseconds spent blocked.";
     CpuNs              "cpu_ns"           false "Nanoseconds of CPU time of the core's thread.";
-    Completions        "completions"      false "Completions reaped from the ring.";
-    Submissions        "submissions"      false "Operations submitted to the ring.";
+    Completions        "completions"      false "Operations that completed.";
+    Submissions        "submissions"      false "Operations submitted to the ring, or done at once.";
     Tasks              "tasks"            true  "Tasks alive.";
     TimersFired        "timers_fired"     false "Deadlines that passed.";
     Connections        "conn_cur"         true  "Client connections open.";
@@ -77,6 +79,20 @@ core_table! {
     TimersLost         "timers_lost"      false "Batches of durations dropped because the control core did not keep up.";
     DroppedLogs        "dropped_logs"     false "Log lines dropped because the sink was full.";
     Resolutions        "resolutions_failed" false "Name resolutions that failed (control core).";
+}
+
+/// Marks a cell of `IdleNs` that holds the time that the core did not sleep: less than the 292 years that this leaves.
+const STILL: u64 = 1 << 63;
+
+/// What stands in the cell of `IdleNs`. A core that mostly sleeps gives the time, and what it says lasts: as long as it says nothing
+/// else it is taken to sleep.
+pub fn idle_cell(still_at: Option<Now>, idle_ns: u64) -> u64 {
+    still_at.map_or(idle_ns, |now| STILL | now.0.saturating_sub(idle_ns))
+}
+
+/// The time that a core has slept, from its cell.
+pub fn idle_ns(cell: u64, now: Now) -> u64 {
+    if cell & STILL == 0 { cell } else { now.0.saturating_sub(cell & !STILL) }
 }
 
 #[cfg(test)]

@@ -95,12 +95,13 @@ pub(super) fn keep(buffer: Vec<u8>) {
     }
 }
 
-/// Frees memory of records that nobody needed since it was last called. For now and then.
-pub fn give_back_memory() {
+/// Frees memory of records that nobody needed since it was last called. For now and then. True: there is more that may go later.
+pub fn give_back_memory() -> bool {
     SPARES.with_borrow_mut(|spares| {
         spares.buffers.drain(..spares.least);
         spares.least = spares.buffers.len();
-    });
+        spares.least > 0
+    })
 }
 
 impl Spares {

@@ -32,7 +32,6 @@ use crate::proto::headers::Head;
 use crate::proto::http::{Method, Name};
 use crate::rt::{self, Conn, Endpoint, ListenOptions, Listener, StartError};
 use crate::stats::latency::Window;
-use crate::stats::process::CoreStat;
 use crate::stats::render::{Filter, Form};
 use crate::stats::snapshot::Snapshot;
 
@@ -56,8 +55,6 @@ pub(super) struct Web {
     base: Rc<ControlBase>,
     /// Makes the tokens of forms.
     key: [u64; 4],
-    /// Percent of the last second that each core was busy.
-    loads: RefCell<Vec<u8>>,
     /// Snapshots that live pages share, and when they were taken.
     shared: RefCell<Vec<(Window, Now, Rc<Snapshot>)>>,
 }
@@ -73,8 +70,7 @@ pub(super) fn start(base: &Rc<ControlBase>) -> Result<(), StartError> {
         StartError(format!("cannot make the socket of the statistics page: {}", rt::error::words(&e)))
     })?;
     let key = std::array::from_fn(|_| RandomState::new().hash_one(0));
-    let web = Rc::new(Web { base: base.clone(), key, loads: RefCell::default(), shared: RefCell::default() });
-    rt::spawn(measure(web.clone()));
+    let web = Rc::new(Web { base: base.clone(), key, shared: RefCell::default() });
     rt::spawn(accept(web, Listener::new(fd)));
     Ok(())
 }
@@ -88,27 +84,6 @@ async fn accept(web: Rc<Web>, mut listener: Listener) {
                 rt::sleep_until(rt::now() + BEAT).await;
             }
         }
-    }
-}
-
-/// Notes once a second how busy each core is.
-async fn measure(web: Rc<Web>) {
-    let mut before: Vec<u64> = Vec::new();
-    let mut at = rt::now();
-    loop {
-        let now = rt::now();
-        let elapsed = u64::try_from(now.since(at).as_nanos()).unwrap_or(u64::MAX).max(1);
-        let idle: Vec<u64> = {
-            let collector = web.base.collector.borrow();
-            collector.shards().iter().map(|shard| shard.core.get(CoreStat::IdleNs)).collect()
-        };
-        let busy = |(now, before): (&u64, &u64)| {
-            let idle = now.saturating_sub(*before).min(elapsed);
-            u8::try_from((elapsed - idle) * 100 / elapsed).unwrap_or(100)
-        };
-        *web.loads.borrow_mut() = idle.iter().zip(&before).map(busy).collect();
-        (before, at) = (idle, now);
-        rt::sleep_until(now + BEAT).await;
     }
 }
 
@@ -407,7 +382,7 @@ async fn live(web: &Rc<Web>, conn: &Conn, request: &Request) {
         if web.base.current().live.process.stopping.load(Ordering::Relaxed) {
             return;
         }
-        let load = web.loads.borrow().last().copied().unwrap_or(0);
+        let load = web.base.collector.borrow().loads().last().copied().unwrap_or(0);
         rt::sleep_until(rt::now() + beat(load)).await;
     }
 }

@@ -99,7 +99,8 @@ fn tiles(web: &Web, snapshot: &Snapshot, scope: &[String], out: &mut String) {
     out.push_str("<div class=\"tile cores\"><span>Cores</span><div id=\"cores\">");
     let cores = web.base.cores.len();
     // All of them at once, also in the first second: updates look for their places.
-    let loads = web.loads.borrow();
+    let collector = web.base.collector.borrow();
+    let loads = collector.loads();
     for core in 0..=cores {
         let load = loads.get(core).copied().unwrap_or(0);
         let name = if core == cores { "control".to_owned() } else { core.to_string() };

@@ -324,7 +324,8 @@ pub(super) fn event(
         }
     }
     let tiles: Vec<String> = tiles(web, snapshot, scope).into_iter().map(|(_, value)| value).collect();
-    let mut event = serde_json::json!({ "tiles": tiles, "cores": &*web.loads.borrow(), "rows": changed });
+    let mut event =
+        serde_json::json!({ "tiles": tiles, "cores": web.base.collector.borrow().loads(), "rows": changed });
     if let Some(known) = &mut sent.rules {
         event["rules"] = serde_json::json!(rules::changes(web, known));
     }
@@ -352,7 +353,8 @@ pub(super) fn tiles(web: &Web, snapshot: &Snapshot, scope: &[String]) -> Vec<(&'
         .filter(|entry| entry.facts.object() == Object::Frontend && is_in(scope, entry))
         .filter_map(|entry| number(&entry.value(Stat::RequestRate, snapshot.now)))
         .sum();
-    let loads = web.loads.borrow();
+    let collector = web.base.collector.borrow();
+    let loads = collector.loads();
     let cores = web.base.cores.len().min(loads.len());
     let busy = loads[..cores].iter().map(|load| u32::from(*load)).sum::<u32>();
     vec![
