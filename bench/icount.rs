@@ -4,13 +4,19 @@
 //! Nothing here depends on time, addresses or random numbers, so that a count is the same on every run of the same build.
 
 use std::hint::black_box;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use shardgate::base::id::{CoreId, Id, IdRange, ServerId};
-use shardgate::config::expr::{Acls, Context, Scope, parse_condition, parse_expr, parse_format};
+use shardgate::base::net::Addr;
+use shardgate::config::expr::{
+    Acls, Context, HTTPLOG, Scope, parse_condition, parse_expr, parse_format, parse_log_format,
+};
 use shardgate::policy::balance::{
     Algorithm, Balancer, HashFunction, HashMethod, HashType, ServerView, Setup, Spec, Tried, WEIGHT_SCALE,
 };
+use shardgate::policy::log::{Captured, Dates, EndWords, Levels, Line, Memory, Timers};
 use shardgate::policy::rule::{Rule, RuleList, Verdict, next_rule};
 use shardgate::policy::sample::{Scratch, VariableTable};
 use shardgate::proto::h1::encode::{self, BodyHeaders, ConnectionHeader, HeadOut};
@@ -43,7 +49,8 @@ const CASES: &[(&str, fn(u32))] = &[
     ("condition", condition),
     ("rules-200", rules),
     ("map-10000", map),
-    ("log-format", log_format),
+    ("format", format),
+    ("log-line", log_line),
     ("balance-roundrobin", |rounds| balance(Algorithm::RoundRobin, rounds)),
     ("balance-leastconn", |rounds| balance(Algorithm::LeastConn, rounds)),
     ("balance-hash", |rounds| balance(Algorithm::Hash, rounds)),
@@ -188,7 +195,8 @@ fn map(rounds: u32) {
     });
 }
 
-fn log_format(rounds: u32) {
+/// What headers and redirects are made of.
+fn format(rounds: u32) {
     compiled(|scope| {
         let text = "%[src]:%cp %{+Q}[path,url_enc] %[hdr(host),lower] %[hdr(user-agent)] %[cook(session)]";
         let format = parse_format(text, scope).expect("compiles");
@@ -199,6 +207,81 @@ fn log_format(rounds: u32) {
         }
     });
 }
+
+/// A line of `option httplog` with two captured headers, as a small request leaves it.
+fn log_line(rounds: u32) {
+    compiled(|scope| {
+        let mut keep = Vec::new();
+        let format = parse_log_format(HTTPLOG, &mut keep, scope).expect("compiles");
+        let (request, mut scratch) = (arrived(), Scratch::default());
+        let (mut dates, mut text, mut out) = (Dates::new(|_| 3600), Vec::new(), Vec::new());
+        let captured = b"www.example.comcurl/7.88.1";
+        for round in 0..rounds {
+            out.clear();
+            let line = Line {
+                // A thousand lines a second.
+                accepted: Duration::from_millis(1_795_236_430_000 + u64::from(round)),
+                request: Some(b"GET /index.html HTTP/1.1"),
+                request_captures: Captured { text: captured, spans: &[Some((0, 15)), Some((15, 26))] },
+                numbers: (u64::from(round), u64::from(round)),
+                ..LINE
+            };
+            let mut memory = Memory { scratch: &mut scratch, dates: &mut dates, text: &mut text };
+            format.write(black_box(&line), &request, &mut memory, &mut out);
+            black_box(&out);
+        }
+    });
+}
+
+const fn at(last: u8, port: u16) -> Addr {
+    Addr::Ip(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, last), port)))
+}
+
+const LINE: Line<'_> = Line {
+    accepted: Duration::ZERO,
+    hostname: "host",
+    pid: 4711,
+    client: at(7, 40_123),
+    local: at(1, 443),
+    source: Addr::Unknown,
+    remote: Addr::Unknown,
+    frontend: "web",
+    is_tls: false,
+    tls: None,
+    backend: "application",
+    server: Some("app-1"),
+    timers: Timers {
+        handshake: Some(0),
+        idle: Some(20_000),
+        request: Some(30),
+        queue: Some(0),
+        connect: Some(0),
+        response: Some(2_345),
+        data: Some(100),
+        total: 22_475,
+    },
+    status: 200,
+    bytes_out: 1_234,
+    bytes_in: 456,
+    is_early: false,
+    origin: "txn_close",
+    end: EndWords { letters: "--", name: "normal", by: "client" },
+    cookie: *b"--",
+    retries: 0,
+    redispatched: false,
+    queued_before: (0, 0),
+    levels: Levels { process: 64, frontend: 64, backend: 12, server: 3 },
+    request: None,
+    sent: None,
+    host: None,
+    request_captures: Captured { text: b"", spans: &[] },
+    response_captures: Captured { text: b"", spans: &[] },
+    cookies: [None; 2],
+    unique_id: None,
+    trace: None,
+    numbers: (0, 0),
+    kept: Captured { text: b"", spans: &[] },
+};
 
 /// Sixteen servers of several weights and loads.
 struct Servers;
