@@ -81,6 +81,11 @@ impl Dates {
 
     /// `21/Nov/2026:04:47:10.123`, in local time.
     pub fn log(&mut self, time: Duration, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.stamp(time));
+    }
+
+    /// The same as text.
+    pub(super) fn stamp(&mut self, time: Duration) -> [u8; 24] {
         let seconds = seconds(time);
         if seconds != self.second {
             let offset = self.offset(seconds);
@@ -93,7 +98,7 @@ impl Dates {
         let mut text = [b'.'; 24];
         text[..20].copy_from_slice(&self.text);
         text[21..].copy_from_slice(&milliseconds(time));
-        out.extend_from_slice(&text);
+        text
     }
 
     /// `21/Nov/2026:04:47:10 +0000`, in local time.

@@ -7,12 +7,13 @@ mod escape;
 mod field;
 mod format;
 mod plain;
+mod steps;
 
 pub use date::{Dates, Zone};
 pub use escape::printable;
 pub use field::{FIELDS, Field, FieldInfo, Reads};
 pub use format::{Encoding, Keep, LogFormat, Memory, Moment, Name, Part};
-pub use plain::number_to;
+pub use steps::number_to;
 
 use std::time::Duration;
 

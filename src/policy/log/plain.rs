@@ -1,153 +1,23 @@
-//! Log lines as text, the way HAProxy writes them. A format is compiled into steps, so that a line takes few of them: numbers
-//! with what stands behind each are one, and nothing goes through the formatting machinery. `format` calls it.
+//! Variables of log lines as text, the way HAProxy writes them, with flags and escaped. `steps` calls it, which has the short ones
+//! itself, and `format` for what goes into an object.
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use crate::base::net::Addr;
 use crate::policy::format::Flags;
 use crate::policy::log::escape::Map;
+use crate::policy::log::steps::{ipv4_to, number_to};
 use crate::policy::log::{Captured, Dates, Field, Line, Memory, Part, date};
 use crate::policy::sample::{Facts, Value};
 
-/// How a format is written as text.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Steps(Vec<Step>);
-
-#[derive(Clone, Debug)]
-enum Step {
-    /// Bytes of the operator's, with the white space behind what is never empty.
-    Text(Vec<u8>),
-    /// White space: one space, unless the line ends with one already.
-    Space,
-    /// Numbers in decimal, one after the other.
-    Numbers(Vec<Number>),
-    /// Anything else: its place among the parts.
-    Part(usize),
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Number {
-    field: Field,
-    /// The byte behind it.
-    behind: Option<u8>,
-}
-
-/// Bytes of a run of numbers that are put together before they go to the line, and the most of one of them.
-const RUN_BYTES: usize = 128;
-const NUMBER_BYTES_MAX: usize = 24;
-
-impl Steps {
-    /// The steps of these parts.
-    pub(super) fn new(parts: &[Part]) -> Steps {
-        let mut steps: Vec<Step> = Vec::new();
-        for (index, part) in parts.iter().enumerate() {
-            match part {
-                Part::Text(text) => add_text(&mut steps, text),
-                Part::Space => add_space(&mut steps, parts),
-                Part::Field(field, Flags { quote: false, hex: false, .. }, _) if field.is_decimal() => {
-                    let number = Number { field: *field, behind: None };
-                    match steps.last_mut() {
-                        Some(Step::Numbers(run)) => run.push(number),
-                        _ => steps.push(Step::Numbers(vec![number])),
-                    }
-                }
-                _ => steps.push(Step::Part(index)),
-            }
-        }
-        Steps(steps)
-    }
-
-    /// Appends a line.
-    pub(super) fn write<F: Facts>(
-        &self,
-        parts: &[Part],
-        line: &Line<'_>,
-        facts: &F,
-        memory: &mut Memory<'_>,
-        out: &mut Vec<u8>,
-    ) {
-        // A space at the beginning is left out, too.
-        let mut after_space = true;
-        for step in &self.0 {
-            match step {
-                Step::Numbers(run) => {
-                    numbers(run, line, out);
-                    after_space = run.last().is_some_and(|number| number.behind == Some(b' '));
-                }
-                Step::Text(text) => {
-                    out.extend_from_slice(text);
-                    after_space = text.ends_with(b" ");
-                }
-                Step::Space => {
-                    if !after_space {
-                        out.push(b' ');
-                    }
-                    after_space = true;
-                }
-                Step::Part(index) => {
-                    let before = out.len();
-                    part(&parts[*index], line, facts, memory, out);
-                    // What says nothing leaves the space before it.
-                    after_space &= out.len() == before;
-                }
-            }
-        }
-    }
-}
-
-/// A byte behind a number is the number's; anything else is a step of its own.
-fn add_text(steps: &mut Vec<Step>, text: &[u8]) {
-    match (steps.last_mut(), text) {
-        (Some(Step::Numbers(run)), [byte]) => match run.last_mut() {
-            Some(Number { behind: behind @ None, .. }) => *behind = Some(*byte),
-            _ => steps.push(Step::Text(vec![*byte])),
-        },
-        (Some(Step::Text(before)), text) => before.extend_from_slice(text),
-        (_, text) => steps.push(Step::Text(text.to_vec())),
-    }
-}
-
-/// A space is there in any case behind what always writes something.
-fn add_space(steps: &mut Vec<Step>, parts: &[Part]) {
-    match steps.last_mut() {
-        Some(Step::Numbers(run)) => match run.last_mut() {
-            Some(Number { behind: behind @ None, .. }) => *behind = Some(b' '),
-            Some(Number { behind: Some(b' '), .. }) | None => {}
-            _ => steps.push(Step::Text(b" ".to_vec())),
-        },
-        Some(Step::Text(text)) if text.ends_with(b" ") => {}
-        Some(Step::Text(text)) => text.push(b' '),
-        Some(Step::Part(index)) if is_never_empty(&parts[*index]) => steps.push(Step::Text(b" ".to_vec())),
-        _ => steps.push(Step::Space),
-    }
-}
-
-fn is_never_empty(part: &Part) -> bool {
-    use Field::*;
-    match part {
-        Part::Field(field, ..) => matches!(
-            field,
-            ClientIp
-                | LocalIp
-                | SourceIp
-                | ServerIp
-                | AcceptDate
-                | RequestDate
-                | Frontend
-                | FrontendTransport
-                | Backend
-                | Server
-                | RequestCookie
-                | ResponseCookie
-                | End
-                | EndCookie
-        ),
-        _ => false,
-    }
-}
-
-fn part<F: Facts>(part: &Part, line: &Line<'_>, facts: &F, memory: &mut Memory<'_>, out: &mut Vec<u8>) {
+pub(super) fn part<F: Facts>(
+    part: &Part,
+    line: &Line<'_>,
+    facts: &F,
+    memory: &mut Memory<'_>,
+    out: &mut Vec<u8>,
+) {
     match part {
         Part::Field(field, flags, _) => {
             Plain { line, flags: *flags, raw: false, dates: memory.dates, out }.field(*field);
@@ -162,87 +32,13 @@ fn part<F: Facts>(part: &Part, line: &Line<'_>, facts: &F, memory: &mut Memory<'
     }
 }
 
-/// Numeric variables without flags. A line has some twenty of them, nearly all of one digit: they are put together where
-/// nobody looks for room, and the line grows once.
-fn numbers(run: &[Number], line: &Line<'_>, out: &mut Vec<u8>) {
-    let mut text = [0; RUN_BYTES];
-    let mut at = 0;
-    for Number { field, behind } in run {
-        if at > RUN_BYTES - NUMBER_BYTES_MAX {
-            out.extend_from_slice(&text[..at]);
-            at = 0;
-        }
-        match number(*field, line).flatten() {
-            Some(value) => {
-                if is_marked(*field, line) {
-                    text[at] = b'+';
-                    at += 1;
-                }
-                at = put_number(value, &mut text, at);
-            }
-            None => {
-                text[at] = b'-';
-                at += 1;
-            }
-        }
-        if let Some(byte) = behind {
-            text[at] = *byte;
-            at += 1;
-        }
-    }
-    out.extend_from_slice(&text[..at]);
-}
-
 /// A plus sign stands before it.
-fn is_marked(field: Field, line: &Line<'_>) -> bool {
+pub(super) fn is_marked(field: Field, line: &Line<'_>) -> bool {
     match field {
         Field::BytesOut | Field::Active | Field::Total | Field::User => line.is_early,
         Field::Retries => line.redispatched,
         _ => false,
     }
-}
-
-/// Appends a number in decimal.
-pub fn number_to(number: i64, out: &mut Vec<u8>) {
-    let mut text = [0; NUMBER_BYTES_MAX];
-    let end = put_number(number, &mut text, 0);
-    out.extend_from_slice(&text[..end]);
-}
-
-/// Puts a number in decimal at a place with room for it; tells where it ends. The general way of `write!` would be the
-/// dearest part of a line.
-#[inline]
-fn put_number(number: i64, text: &mut [u8], mut at: usize) -> usize {
-    if let Ok(digit @ 0..10) = u8::try_from(number) {
-        text[at] = b'0' + digit;
-        return at + 1;
-    }
-    if number < 0 {
-        text[at] = b'-';
-        at += 1;
-    }
-    let mut rest = number.unsigned_abs();
-    let end = at + 1 + rest.checked_ilog10().map_or(0, |log| log as usize);
-    for place in text[at..end].iter_mut().rev() {
-        *place = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-    }
-    end
-}
-
-fn ipv4_to(ip: Ipv4Addr, out: &mut Vec<u8>) {
-    let mut text = [b'.'; 16];
-    let mut at = 0;
-    for octet in ip.octets() {
-        for (least, digit) in [(100, octet / 100), (10, octet / 10 % 10), (0, octet % 10)] {
-            if octet >= least {
-                text[at] = b'0' + digit;
-                at += 1;
-            }
-        }
-        at += 1;
-    }
-    out.extend_from_slice(&text[..at - 1]);
 }
 
 fn ms(us: Option<u64>) -> i64 {
@@ -312,7 +108,7 @@ fn sample(value: &Value<'_>, flags: Flags, out: &mut Vec<u8>) {
 }
 
 /// A text as HAProxy writes it: `-` where there is none, quotes around it if asked for.
-fn text(bytes: Option<&[u8]>, flags: Flags, map: Map, raw: bool, out: &mut Vec<u8>) {
+pub(super) fn text(bytes: Option<&[u8]>, flags: Flags, map: Map, raw: bool, out: &mut Vec<u8>) {
     let bytes = bytes.unwrap_or_default();
     if flags.quote {
         out.push(b'"');
@@ -329,6 +125,15 @@ fn text(bytes: Option<&[u8]>, flags: Flags, map: Map, raw: bool, out: &mut Vec<u
     }
     if flags.quote {
         out.push(b'"');
+    }
+}
+
+/// An address without flags.
+pub(super) fn address_to(addr: &Addr, out: &mut Vec<u8>) {
+    match addr.ip() {
+        Some(IpAddr::V4(ip)) => ipv4_to(ip, out),
+        Some(ip) => Value::Ip(ip).with_text(|bytes| out.extend_from_slice(bytes)),
+        None => out.extend_from_slice(if matches!(addr, Addr::Unix) { b"unix" } else { b"-" }),
     }
 }
 
