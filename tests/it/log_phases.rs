@@ -31,7 +31,7 @@ frontend impatient
  timeout client 200ms
  default_backend late
 backend late
- timeout server 600ms
+ timeout server 3s
  server s1 @ORIGIN@
 backend be
  server s1 @ORIGIN@
@@ -129,6 +129,11 @@ frontend impatient
  tcp-request inspect-delay 1m
  tcp-request content accept if { req.len gt 1 }
  default_backend be
+frontend own
+ bind @A3@
+ tcp-request inspect-delay 1m
+ tcp-request content accept if { req.len gt 1 }
+ default_backend be
 frontend late
  bind @A2@
  tcp-request inspect-delay 100ms
@@ -161,8 +166,9 @@ fn lines_of_connections_in_inspection_are_haproxys() {
             ("the client leaves", 1, |_, p| drop(connect(p.address))),
             ("the client leaves with a byte sent", 1, |_, p| drop(send(p.address, "x"))),
             ("the client resets", 1, |_, p| {
-                let client = send(p.address, "x");
-                p.until_it_shows("fe", "scur");
+                // Before it is accepted its address would not be known.
+                let client = send(p.more[3], "x");
+                p.until_it_shows("own", "scur");
                 reset(client);
             }),
             ("nothing comes in time", 1, |_, p| to_end(connect(p.more[0]))),
@@ -189,10 +195,6 @@ const H2: &str = "frontend fe
  use_backend none if { path /none }
  use_backend refusing if { path /refusing }
  use_backend timeout if { path /hang-timeout /stall-timeout }
- default_backend be
-frontend impatient
- bind @A1@ proto h2
- timeout client 200ms
  default_backend be
 backend be
  server s1 @ORIGIN@
