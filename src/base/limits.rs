@@ -51,12 +51,18 @@ pub const TLS_HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of answers to key updates that may wait for a peer that takes none: some thousand of them.
 pub const TLS_QUEUED_BYTES_MAX: usize = 64 * 1024;
 
-/// Memory of sealed records that a core keeps for the next ones, by its size: smaller ones the heap has at once, and larger ones
-/// are not what bodies come in (a connection of HTTP/2 gathers 128 KiB and a frame).
-pub const TLS_SPARE_BYTES: std::ops::RangeInclusive<usize> = 4 * 1024..=256 * 1024;
+/// Memory of sealed records that a core keeps for the next ones is no larger: bodies come in less (a connection of HTTP/2
+/// gathers 128 KiB and a frame).
+pub const TLS_SPARE_BYTES_MAX: usize = 256 * 1024;
 
-/// How many of them: as many as connections of a core that send bulk in the same turn on a busy day.
-pub const TLS_SPARES_MAX: usize = 32;
+/// From this size on it is kept apart, for records with data of bodies.
+pub const TLS_SPARE_LARGE_BYTES: usize = 4 * 1024;
+
+/// How many of the small ones: a busy core answers that many connections in a turn.
+pub const TLS_SMALL_SPARES_MAX: usize = 256;
+
+/// How many of the large ones: as many connections of a core send bulk in the same turn on a busy day.
+pub const TLS_LARGE_SPARES_MAX: usize = 32;
 
 /// Bytes of an OCSP response: some kB, with the certificate of the responder.
 pub const OCSP_BYTES_MAX: u64 = 64 * 1024;

@@ -84,7 +84,7 @@ impl Client {
 
     /// The client of one stream; `before` requests came over its connection earlier.
     pub(super) fn of_stream(session: &Session, stream: Stream, before: u32) -> Client {
-        let stream = Some(StreamBox::new(session.core.base(), stream));
+        let stream = Some(session.core.h2_spare.streams.lend(stream));
         Client { requests: before, stream, ..Client::new(session, FirstBuf::default()) }
     }
 

@@ -13,9 +13,9 @@ use crate::proto::h2::connection::{Connection, Request};
 use crate::proto::h2::frame::Code;
 use crate::proto::h2::hpack::Fields;
 use crate::proto::h2::streams::{Key, Reset, Spare};
-use crate::proxy::core::CoreBase;
 use crate::proxy::h2_body::{Incoming, Outgoing};
 use crate::proxy::h2_tasks::Tasks;
+use crate::proxy::server_h2::ServerStream;
 use crate::proxy::session::Remains;
 
 /// The state of a connection, which its task and its streams share.
@@ -161,37 +161,51 @@ impl Stream {
 }
 
 /// A stream in memory that is used again.
-pub(super) struct StreamBox {
-    memory: Option<Box<Option<Stream>>>,
-    core: Rc<CoreBase>,
+pub(super) type StreamBox = Lent<Stream>;
+
+/// Something in memory that is used again.
+pub(super) struct Lent<T> {
+    memory: Option<Box<Option<T>>>,
+    home: Rc<Boxes<T>>,
 }
 
-impl StreamBox {
-    pub(super) fn new(core: &Rc<CoreBase>, stream: Stream) -> StreamBox {
-        let mut memory = core.h2_spare.boxes.borrow_mut().pop().unwrap_or_default();
-        *memory = Some(stream);
-        StreamBox { memory: Some(memory), core: core.clone() }
+/// Memory that waits for the next who needs some.
+pub(super) struct Boxes<T>(RefCell<Vec<Box<Option<T>>>>);
+
+impl<T> Default for Boxes<T> {
+    fn default() -> Self {
+        Boxes(RefCell::default())
     }
 }
 
-impl Deref for StreamBox {
-    type Target = Stream;
-    fn deref(&self) -> &Stream {
+impl<T> Boxes<T> {
+    /// Puts something into memory of one before it.
+    pub(super) fn lend(self: &Rc<Self>, value: T) -> Lent<T> {
+        let mut memory = self.0.borrow_mut().pop().unwrap_or_default();
+        *memory = Some(value);
+        Lent { memory: Some(memory), home: self.clone() }
+    }
+}
+
+impl<T> Deref for Lent<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
         self.memory.as_deref().and_then(Option::as_ref).expect("present until drop")
     }
 }
 
-impl DerefMut for StreamBox {
-    fn deref_mut(&mut self) -> &mut Stream {
+impl<T> DerefMut for Lent<T> {
+    fn deref_mut(&mut self) -> &mut T {
         self.memory.as_deref_mut().and_then(Option::as_mut).expect("present until drop")
     }
 }
 
-impl Drop for StreamBox {
+impl<T> Drop for Lent<T> {
     fn drop(&mut self) {
         let Some(mut memory) = self.memory.take() else { return };
+        // It may hand on what it had, to somebody who takes memory from here.
         *memory = None;
-        let mut boxes = self.core.h2_spare.boxes.borrow_mut();
+        let mut boxes = self.home.0.borrow_mut();
         if boxes.len() < H2_TASKS_KEPT {
             boxes.push(memory);
         }
@@ -201,8 +215,9 @@ impl Drop for StreamBox {
 /// Memory of streams that are over, for the next ones.
 #[derive(Default)]
 pub(super) struct H2Spare {
-    #[expect(clippy::vec_box, reason = "what moves between streams is the box")]
-    boxes: RefCell<Vec<Box<Option<Stream>>>>,
+    pub(super) streams: Rc<Boxes<Stream>>,
+    /// Of streams to servers.
+    pub(super) server_streams: Rc<Boxes<ServerStream>>,
     pub(super) sessions: RefCell<Vec<Remains>>,
     pub(super) connections: Spare,
     pub(super) tasks: Tasks,

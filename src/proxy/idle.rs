@@ -21,6 +21,7 @@ use crate::model::tls::ServerTls;
 use crate::proxy::core::{Core, CoreBase};
 use crate::proxy::dial::Port;
 use crate::proxy::forward::{self, Link, Sink};
+use crate::proxy::h2_stream::Lent;
 use crate::proxy::idle_wait::Line;
 use crate::proxy::server_h2::{self, Opening, ServerStream, Shared};
 use crate::rt;
@@ -52,7 +53,7 @@ pub(super) enum Wire {
     /// By a connection of HTTP/1, which is ours alone.
     Conn(Transport),
     /// By a stream of HTTP/2; the link's input holds the head of its response.
-    Stream(Box<ServerStream>),
+    Stream(Lent<ServerStream>),
 }
 
 impl Upstream {

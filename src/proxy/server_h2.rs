@@ -29,7 +29,7 @@ use crate::proxy::forward::Link;
 use crate::proxy::h2_body::{Incoming, Outgoing};
 use crate::proxy::h2_conn::ServerConn;
 use crate::proxy::h2_head;
-use crate::proxy::h2_stream::{self, Owner};
+use crate::proxy::h2_stream::{self, Boxes, Owner};
 use crate::proxy::idle::{self, PoolId, Upstream, Wire};
 use crate::proxy::input::Input;
 use crate::rt;
@@ -41,6 +41,8 @@ pub(super) struct Shared {
     frames: Rc<h2_stream::Shared>,
     /// Where heads of requests are parsed.
     scratch: RefCell<Head>,
+    /// Where memory of its streams comes from.
+    boxes: Rc<Boxes<ServerStream>>,
     /// How long it may be quiet.
     purge_delay: Duration,
     streams: Cell<u32>,
@@ -93,7 +95,7 @@ impl Shared {
 
     /// A stream of it.
     pub(super) fn stream(self: &Rc<Self>, server: ServerId) -> Upstream {
-        let wire = Wire::Stream(Box::new(ServerStream::new(self.clone())));
+        let wire = Wire::Stream(self.boxes.lend(ServerStream::new(self.clone())));
         Upstream { link: Link::default(), wire, port: None, server, opener: None, uses: 0 }
     }
 
@@ -280,6 +282,7 @@ pub(super) async fn open(
     let shared = Rc::new(Shared {
         frames,
         scratch: RefCell::default(),
+        boxes: core.h2_spare.server_streams.clone(),
         purge_delay: core.model.servers[server].http.pool_purge_delay.max(idle::SWEEP_EVERY),
         streams: Cell::new(0),
         streams_max,

@@ -232,7 +232,8 @@ impl House {
 
     /// Gives back what a burst took and nobody needs any more. False: there is more that may go later.
     fn give_memory_back(&mut self, core: &CoreBase) -> bool {
-        let has_more = rt::limits::give_back_buffers() | tls::give_back_memory();
+        let has_more =
+            rt::limits::give_back_buffers() | tls::give_back_memory() | core.h2_spare.connections.shrink();
         self.pages_due |= core.pads.shrink();
         let now = rt::now();
         if self.pages_due && self.pages_not_before <= now {

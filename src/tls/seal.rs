@@ -2,6 +2,7 @@
 //! sealing is the only copy. rustls takes memory for each record and copies into it first. Called by `records` and `session`.
 
 use std::cell::RefCell;
+use std::thread::LocalKey;
 
 use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
@@ -11,7 +12,9 @@ use rustls::crypto::cipher::{AeadKey, Iv};
 use rustls::{ConnectionTrafficSecrets, ContentType};
 
 use super::records::HEADER_BYTES;
-use crate::base::limits::{TLS_SPARE_BYTES, TLS_SPARES_MAX};
+use crate::base::limits::{
+    TLS_LARGE_SPARES_MAX, TLS_SMALL_SPARES_MAX, TLS_SPARE_BYTES_MAX, TLS_SPARE_LARGE_BYTES,
+};
 
 /// Bytes behind the header that are no data: the type of the content, and the tag (16 bytes with each cipher of TLS 1.3).
 const BEHIND_BYTES: usize = 1 + 16;
@@ -65,7 +68,8 @@ impl Sealer {
 }
 
 thread_local! {
-    static SPARES: RefCell<Spares> = const { RefCell::new(Spares { buffers: Vec::new(), least: 0 }) };
+    static SMALL: RefCell<Spares> = const { RefCell::new(Spares::new(TLS_SMALL_SPARES_MAX)) };
+    static LARGE: RefCell<Spares> = const { RefCell::new(Spares::new(TLS_LARGE_SPARES_MAX)) };
 }
 
 /// Memory of records that were sent. What is in them, which is ciphertext, stays there until it is written over: clearing
@@ -75,13 +79,13 @@ struct Spares {
     buffers: Vec<Vec<u8>>,
     /// The fewest there were lately: so many were not needed.
     least: usize,
+    max: usize,
 }
 
 /// Memory of this length for records. What is in it is to be written over.
 pub(super) fn room(len: usize) -> Vec<u8> {
-    let is_large = len >= *TLS_SPARE_BYTES.start();
-    let spare =
-        is_large.then(|| SPARES.try_with(|spares| spares.borrow_mut().take()).ok().flatten()).flatten();
+    // Connections may outlive them at the end of a thread.
+    let spare = list_of(len).try_with(|spares| spares.borrow_mut().take()).ok().flatten();
     let Some(mut buffer) = spare else { return vec![0; len] };
     buffer.resize(len, 0);
     buffer
@@ -89,22 +93,33 @@ pub(super) fn room(len: usize) -> Vec<u8> {
 
 /// Keeps memory of records that are sent.
 pub(super) fn keep(buffer: Vec<u8>) {
-    if TLS_SPARE_BYTES.contains(&buffer.capacity()) {
-        // Connections may outlive it at the end of a thread.
-        let _ = SPARES.try_with(|spares| spares.borrow_mut().keep(buffer));
+    if (1..=TLS_SPARE_BYTES_MAX).contains(&buffer.capacity()) {
+        let _ = list_of(buffer.capacity()).try_with(|spares| spares.borrow_mut().keep(buffer));
     }
+}
+
+/// Small records would make large buffers small, and what they lose would have to be cleared for the next large one.
+fn list_of(bytes: usize) -> &'static LocalKey<RefCell<Spares>> {
+    if bytes < TLS_SPARE_LARGE_BYTES { &SMALL } else { &LARGE }
 }
 
 /// Frees memory of records that nobody needed since it was last called. For now and then. True: there is more that may go later.
 pub fn give_back_memory() -> bool {
-    SPARES.with_borrow_mut(|spares| {
-        spares.buffers.drain(..spares.least);
-        spares.least = spares.buffers.len();
-        spares.least > 0
-    })
+    let has_more = [&SMALL, &LARGE].map(|list| {
+        list.with_borrow_mut(|spares| {
+            spares.buffers.drain(..spares.least);
+            spares.least = spares.buffers.len();
+            spares.least > 0
+        })
+    });
+    has_more.contains(&true)
 }
 
 impl Spares {
+    const fn new(max: usize) -> Spares {
+        Spares { buffers: Vec::new(), least: 0, max }
+    }
+
     fn take(&mut self) -> Option<Vec<u8>> {
         let buffer = self.buffers.pop();
         self.least = self.least.min(self.buffers.len());
@@ -112,7 +127,7 @@ impl Spares {
     }
 
     fn keep(&mut self, buffer: Vec<u8>) {
-        if self.buffers.len() < TLS_SPARES_MAX {
+        if self.buffers.len() < self.max {
             self.buffers.push(buffer);
         }
     }
@@ -178,23 +193,22 @@ mod tests {
 
     #[test]
     fn memory_is_used_again_and_what_nobody_needs_goes() {
-        let len = *TLS_SPARE_BYTES.start();
-        let (first, second) = (room(len), room(2 * len));
-        let place = second.as_ptr();
-        keep(first);
-        keep(second);
-        give_back_memory();
-        let again = room(2 * len);
-        assert_eq!((again.as_ptr(), again.len()), (place, 2 * len), "the one given last");
-        keep(again);
-        // One of the two was not needed since then, and the other one is not from here on.
-        let spares = || SPARES.with_borrow(|spares| spares.buffers.len());
-        for left in [1, 0] {
+        for len in [100, TLS_SPARE_LARGE_BYTES] {
+            let (first, second) = (room(len), room(2 * len));
+            let place = second.as_ptr();
+            keep(first);
+            keep(second);
             give_back_memory();
-            assert_eq!(spares(), left);
+            let again = room(2 * len);
+            assert_eq!((again.as_ptr(), again.len()), (place, 2 * len), "the one given last");
+            keep(again);
+            // One of the two was not needed since then, and the other one is not from here on.
+            for left in [1, 0] {
+                give_back_memory();
+                assert_eq!(list_of(len).with_borrow(|spares| spares.buffers.len()), left);
+            }
         }
-        keep(vec![0; len - 1]);
-        keep(vec![0; TLS_SPARE_BYTES.end() + 1]);
-        assert_eq!(spares(), 0, "small ones and very large ones are not kept");
+        keep(vec![0; TLS_SPARE_BYTES_MAX + 1]);
+        assert_eq!(LARGE.with_borrow(|spares| spares.buffers.len()), 0, "very large ones are not kept");
     }
 }

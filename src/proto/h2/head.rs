@@ -328,7 +328,9 @@ impl Writer<'_> {
 
     fn status_line(&mut self, status: StatusCode) {
         self.out.extend_from_slice(b"HTTP/1.1 ");
-        self.out.extend_from_slice(status.code().to_string().as_bytes());
+        let code = status.code();
+        let digits = [code / 100, code / 10 % 10, code % 10];
+        self.out.extend(digits.map(|digit| b'0' + u8::try_from(digit).unwrap_or(0)));
         self.out.push(b' ');
         let reason_at = self.out.len();
         self.out.extend_from_slice(status.reason().as_bytes());

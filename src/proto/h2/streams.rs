@@ -15,7 +15,11 @@ const GONE_KEPT: usize = 128;
 
 /// Tables and buffers that are kept for connections that need one next.
 const SPARE_TABLES: usize = 256;
-const SPARE_BUFFERS: usize = 64;
+const SPARE_BUFFERS: usize = 1024;
+
+/// Buffers that are kept though nobody needed them lately. A stream to a server needs up to four: with what came of its
+/// response, and with what it is made into.
+const SPARE_BUFFERS_QUIET: usize = 64;
 
 /// Larger buffers are freed.
 const SPARE_BUFFER_BYTES: usize = 32 * 1024;
@@ -125,13 +129,19 @@ pub struct Spare(Rc<RefCell<Kept>>);
 #[derive(Debug, Default)]
 struct Kept {
     tables: Vec<Table>,
+    /// Those used last lie at the end.
     buffers: Vec<Vec<u8>>,
+    /// The fewest there were lately: so many were not needed.
+    least: usize,
 }
 
 impl Spare {
     /// An empty buffer.
     pub(super) fn buffer(&self) -> Vec<u8> {
-        self.0.borrow_mut().buffers.pop().unwrap_or_default()
+        let mut kept = self.0.borrow_mut();
+        let buffer = kept.buffers.pop().unwrap_or_default();
+        kept.least = kept.least.min(kept.buffers.len());
+        buffer
     }
 
     /// Keeps a buffer.
@@ -141,6 +151,15 @@ impl Spare {
             buffer.clear();
             buffers.push(buffer);
         }
+    }
+
+    /// Frees what nobody needed since it was last called, but for a few. For now and then. True: there is more that may go later.
+    pub fn shrink(&self) -> bool {
+        let mut kept = self.0.borrow_mut();
+        let unused = kept.least.saturating_sub(SPARE_BUFFERS_QUIET);
+        kept.buffers.drain(..unused);
+        kept.least = kept.buffers.len();
+        kept.least > SPARE_BUFFERS_QUIET
     }
 
     fn table(&self) -> Table {
@@ -299,6 +318,28 @@ mod tests {
 
     fn stream(id: u32) -> Stream {
         Stream { id, ..Stream::default() }
+    }
+
+    #[test]
+    fn memory_of_a_burst_is_kept_as_long_as_it_is_needed() {
+        let (spare, burst) = (Spare::default(), 300);
+        let work = |count| {
+            let mut buffers: Vec<_> = (0..count).map(|_| spare.buffer()).collect();
+            let fresh = buffers.iter().filter(|buffer| buffer.capacity() == 0).count();
+            buffers.iter_mut().for_each(|buffer| buffer.extend_from_slice(b"a head"));
+            buffers.into_iter().for_each(|buffer| spare.keep(buffer));
+            fresh
+        };
+        assert_eq!(work(burst), burst);
+        for _ in 0..3 {
+            assert_eq!(work(burst), 0, "all have memory of those before");
+            assert!(spare.shrink(), "most of them may go later");
+        }
+        work(10);
+        spare.shrink();
+        assert_eq!(spare.0.borrow().buffers.len(), 10 + SPARE_BUFFERS_QUIET);
+        assert!(!spare.shrink());
+        assert_eq!(spare.0.borrow().buffers.len(), SPARE_BUFFERS_QUIET);
     }
 
     #[test]
