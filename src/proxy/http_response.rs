@@ -289,7 +289,7 @@ async fn tunnel(
     let settings = &session.core.model.backends[job.backend];
     let len = client.link.input.bytes().len();
     let first = (len > 0).then(|| client.link.input.take_front(len));
-    let setup = relay::Setup {
+    let mut setup = relay::Setup {
         client: session.info.conn(),
         server,
         first,
@@ -303,5 +303,5 @@ async fn tunnel(
         splice: settings.splice,
         count: tcp::counter(session, job.backend, up.server),
     };
-    Err(Stop::End(Box::pin(relay::run(setup)).await))
+    Err(Stop::End(Box::pin(relay::run(&mut setup)).await))
 }

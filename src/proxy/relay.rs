@@ -72,10 +72,11 @@ struct Direction {
     ended: Cell<bool>,
 }
 
-/// Relays until both directions are closed or something ends them. A normal end names the side that closed first.
-pub(super) async fn run<C: Fn(Count)>(mut setup: Setup<'_, C>) -> End {
-    // Taken apart, it would be in the memory of each quiet connection twice.
+/// Relays until both directions are closed or something ends them. A normal end names the side that closed first. By reference: what
+/// is given to a future lies in it twice, and every quiet connection has one.
+pub(super) async fn run<C: Fn(Count)>(setup: &mut Setup<'_, C>) -> End {
     let first = setup.first.take();
+    let setup = &*setup;
     let shared = Shared {
         last_activity: Cell::new(rt::now()),
         rearm: Cell::new(false),
@@ -84,8 +85,8 @@ pub(super) async fn run<C: Fn(Count)>(mut setup: Setup<'_, C>) -> End {
         first_ended: Cell::new(None),
         count: &setup.count,
     };
-    let mut up = Pump::new(&shared, &setup, Side::Client, first);
-    let mut down = Pump::new(&shared, &setup, Side::Server, None);
+    let mut up = Pump::new(&shared, setup, Side::Client, first);
+    let mut down = Pump::new(&shared, setup, Side::Server, None);
     let mut idle = Idle::new(&setup.timeouts);
     poll_fn(|cx| {
         for pump in [&mut up, &mut down] {

@@ -45,7 +45,7 @@ pub(super) async fn serve(session: &Session, mut first: FirstBuf) -> Result<End,
     info.phase.set(Phase::Data);
     log::on_connected(session, || server.conn.local_addr());
     log::early(session);
-    let setup = relay::Setup {
+    let mut setup = relay::Setup {
         client: info.conn(),
         server: &server.conn,
         first: first.into_send(),
@@ -59,7 +59,7 @@ pub(super) async fn serve(session: &Session, mut first: FirstBuf) -> Result<End,
         splice: settings.splice,
         count: counter(session, backend, server.slot.server),
     };
-    let end = relay::run(setup).await;
+    let end = relay::run(&mut setup).await;
     server.finish(end);
     Ok(end)
 }
@@ -143,42 +143,39 @@ async fn more(session: &Session, first: &mut FirstBuf, deadline: Now) -> Result<
     }
 }
 
-/// Counts moved bytes on every object of the session, while it runs.
+/// Counts moved bytes on every object of the session, while it runs. It holds no more than it must: every quiet connection has one.
 pub(super) fn counter(session: &Session, backend: BackendId, server: ServerId) -> impl Fn(Count) {
-    let info = &session.info;
-    let shard = session.core.shard();
-    let frontend = &shard.frontends[info.frontend];
-    let bind = &shard.listeners[info.bind];
-    let backend = &shard.backends[backend];
-    let (core, server_id, connected) = (&session.core, server, rt::now());
-    let server = &shard.servers[server];
+    let connected = rt::now();
     move |count: Count| {
+        let (info, core, shard) = (&session.info, &session.core, session.core.shard());
+        let (frontend, bind) = (&shard.frontends[info.frontend], &shard.listeners[info.bind]);
+        let (on_backend, on_server) = (&shard.backends[backend], &shard.servers[server]);
         if count.from_client > 0 {
             info.bytes_in.set(info.bytes_in.get() + count.from_client);
             info.count_tracked_in(count.from_client);
             frontend.add(Stat::BytesIn, count.from_client);
             bind.add(Stat::BytesIn, count.from_client);
-            backend.add(Stat::BytesIn, count.from_client);
-            server.add(Stat::BytesIn, count.from_client);
+            on_backend.add(Stat::BytesIn, count.from_client);
+            on_server.add(Stat::BytesIn, count.from_client);
         }
         if count.to_client > 0 {
             if info.timings.get().answered.is_none() {
                 let now = rt::now();
                 info.time(|t| t.answered(connected, now));
-                core.record_time(server_id, Lap::FirstByte, info.timings.get().response.us().unwrap_or(0));
+                core.record_time(server, Lap::FirstByte, info.timings.get().response.us().unwrap_or(0));
             }
             info.bytes_out.set(info.bytes_out.get() + count.to_client);
             info.count_tracked_out(count.to_client);
             frontend.add(Stat::BytesOut, count.to_client);
             bind.add(Stat::BytesOut, count.to_client);
-            backend.add(Stat::BytesOut, count.to_client);
-            server.add(Stat::BytesOut, count.to_client);
+            on_backend.add(Stat::BytesOut, count.to_client);
+            on_server.add(Stat::BytesOut, count.to_client);
         }
         shard.core.add(CoreStat::BytesOut, count.from_client + count.to_client);
         if count.spliced > 0 {
             frontend.add(Stat::SplicedBytes, count.spliced);
-            backend.add(Stat::SplicedBytes, count.spliced);
-            server.add(Stat::SplicedBytes, count.spliced);
+            on_backend.add(Stat::SplicedBytes, count.spliced);
+            on_server.add(Stat::SplicedBytes, count.spliced);
             shard.core.add(CoreStat::SplicedBytesOut, count.spliced);
         }
     }
