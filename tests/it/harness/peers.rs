@@ -1,9 +1,11 @@
 //! Real programs beside the proxy: HAProxy, nginx, redis, openssl. Each on ports that the kernel just gave away.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 
 use super::{program, until};
 
@@ -16,10 +18,18 @@ pub(crate) struct Peer {
     dir: tempfile::TempDir,
 }
 
-/// An address that was free a moment ago. Another process may take it; the kernel hands ports out at random, so it hardly does.
+/// An address that was free a moment ago, and another one each time. Another process may take it; the kernel hands ports out at
+/// random, so it hardly does.
 pub(crate) fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a local address");
-    listener.local_addr().expect("bound above")
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().expect("nothing panics while it is held");
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a local address");
+        let address = listener.local_addr().expect("bound above");
+        if given.insert(address.port()) {
+            return address;
+        }
+    }
 }
 
 impl Peer {
