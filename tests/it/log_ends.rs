@@ -178,3 +178,58 @@ fn lines_of_sessions_that_somebody_ends_are_haproxys() {
         ],
     );
 }
+
+const TCP: &str = " option abortonclose
+frontend fe
+ bind @ADDRESS@
+ tcp-request inspect-delay 1m
+ tcp-request content accept if { req.len gt 0 }
+ use_backend silent if { req.payload(0,1) -m str s }
+ use_backend full if { req.payload(0,1) -m str f }
+ use_backend sticky if { req.payload(0,1) -m str k }
+ default_backend be
+backend be
+ server s1 @ORIGIN@
+backend silent
+ server d1 @SILENT@
+backend full
+ server s1 @ORIGIN@ maxconn 1
+backend sticky
+ option redispatch
+ stick-table type ip size 100
+ stick on src
+ server s1 @ORIGIN@ maxconn 1 maxqueue 1
+ server s2 @ORIGIN@
+";
+
+#[test]
+fn lines_of_connections_that_wait_are_haproxys() {
+    World::new().compare(
+        &file("tcp", TCP),
+        &[
+            ("the client leaves while connecting", 1, |_, p| {
+                let client = send(p.address, "s");
+                p.until_there_is("silent", "scur");
+                drop(client);
+            }),
+            ("the client leaves the queue", 2, |world, p| {
+                let first = and_arrives(world, || send(p.address, "f"));
+                let second = send(p.address, "f");
+                p.until_it_shows("full", "qcur");
+                drop(second);
+                p.syslog.wait_for(1);
+                drop(first);
+            }),
+            ("the queue of the server that the table knows is full", 3, |world, p| {
+                let first = and_arrives(world, || send(p.address, "k"));
+                let second = send(p.address, "k");
+                p.until_it_shows("sticky", "qcur");
+                drop(and_arrives(world, || send(p.address, "k")));
+                p.syslog.wait_for(1);
+                drop(second);
+                p.syslog.wait_for(2);
+                drop(first);
+            }),
+        ],
+    );
+}
