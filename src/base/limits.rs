@@ -142,10 +142,6 @@ pub const H2_CONTINUATIONS_MAX: u32 = 8;
 /// Frames of unknown types of one client in ten seconds. Extensions send one now and then (RFC 9113 5.5).
 pub const H2_OTHER_FRAMES_MAX: u32 = 1000;
 
-/// Tasks of a core that wait for the next stream of a client of HTTP/2, a few kilobytes each: as many as a busy core has at
-/// work at once.
-pub const H2_TASKS_KEPT: usize = 256;
-
 /// How long a connection of HTTP/2 that we said goodbye to is waited for once its streams are over.
 pub const H2_GOODBYE: Duration = Duration::from_secs(2);
 
@@ -160,8 +156,9 @@ pub const H2_AHEAD_SHARE: u32 = 8;
 /// all pools, and more connections than this are not needed for any load that one core can serve.
 pub const IDLE_PER_POOL_MAX: usize = 1024;
 
-/// Memory of requests that a core keeps for the next ones: what is used at a time under load.
-pub const REQUEST_PADS_MAX: usize = 256;
+/// Memory that a core keeps for the next requests, of each kind (buffers, tables of headers, tasks, a few kilobytes each): as much
+/// as a busy core uses at a time, and as many requests as it has server connections for. What nobody needs any more goes.
+pub const KEPT_FOR_REQUESTS_MAX: usize = IDLE_PER_POOL_MAX;
 
 /// Idle HTTP sessions of a core that keep the memory of a busy one for a short while: those of a load generator or of
 /// chatty clients. The others give it back at once, so that thousands of quiet clients cost little.

@@ -7,7 +7,6 @@ use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::base::limits::H2_TASKS_KEPT;
 use crate::proto::h2::connection::to_server::Asking;
 use crate::proto::h2::connection::{Connection, Request};
 use crate::proto::h2::frame::Code;
@@ -15,6 +14,7 @@ use crate::proto::h2::hpack::Fields;
 use crate::proto::h2::streams::{Key, Reset, Spare};
 use crate::proxy::h2_body::{Incoming, Outgoing};
 use crate::proxy::h2_tasks::Tasks;
+use crate::proxy::kept::{Kept, QUIET_KEPT};
 use crate::proxy::server_h2::ServerStream;
 use crate::proxy::session::Remains;
 
@@ -170,18 +170,18 @@ pub(super) struct Lent<T> {
 }
 
 /// Memory that waits for the next who needs some.
-pub(super) struct Boxes<T>(RefCell<Vec<Box<Option<T>>>>);
+pub(super) struct Boxes<T>(Kept<Box<Option<T>>>);
 
 impl<T> Default for Boxes<T> {
     fn default() -> Self {
-        Boxes(RefCell::default())
+        Boxes(Kept::default())
     }
 }
 
 impl<T> Boxes<T> {
     /// Puts something into memory of one before it.
     pub(super) fn lend(self: &Rc<Self>, value: T) -> Lent<T> {
-        let mut memory = self.0.borrow_mut().pop().unwrap_or_default();
+        let mut memory = self.0.take().unwrap_or_default();
         *memory = Some(value);
         Lent { memory: Some(memory), home: self.clone() }
     }
@@ -205,10 +205,7 @@ impl<T> Drop for Lent<T> {
         let Some(mut memory) = self.memory.take() else { return };
         // It may hand on what it had, to somebody who takes memory from here.
         *memory = None;
-        let mut boxes = self.home.0.borrow_mut();
-        if boxes.len() < H2_TASKS_KEPT {
-            boxes.push(memory);
-        }
+        self.home.0.keep(memory);
     }
 }
 
@@ -218,9 +215,23 @@ pub(super) struct H2Spare {
     pub(super) streams: Rc<Boxes<Stream>>,
     /// Of streams to servers.
     pub(super) server_streams: Rc<Boxes<ServerStream>>,
-    pub(super) sessions: RefCell<Vec<Remains>>,
+    pub(super) sessions: Kept<Remains>,
     pub(super) connections: Spare,
     pub(super) tasks: Tasks,
+}
+
+impl H2Spare {
+    /// Frees what nobody needed since it was last called, but for a few. For now and then. True: it was as much as a burst takes.
+    pub(super) fn shrink(&self) -> bool {
+        let _ = (self.streams.0.unused(), self.server_streams.0.unused(), self.sessions.unused());
+        self.tasks.shrink() > QUIET_KEPT
+    }
+
+    /// Whether there is more than a few of something.
+    pub(super) fn is_large(&self) -> bool {
+        let boxes = self.streams.0.is_large() || self.server_streams.0.is_large();
+        boxes || self.sessions.is_large() || self.tasks.is_large()
+    }
 }
 
 /// What stands for a stream that is not there.

@@ -37,6 +37,7 @@ mod idle_share;
 mod idle_wait;
 mod info;
 mod input;
+mod kept;
 pub mod listener;
 pub mod log;
 mod lot;

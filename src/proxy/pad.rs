@@ -1,32 +1,24 @@
 //! Memory of one request, used again by the next: heads, and buffers for what is written. The one given back last is
 //! taken first, so that a core works on the same few cache lines however many connections it has.
 
-use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
-use crate::base::limits::{HEAD_BYTES_MAX, REQUEST_PADS_MAX};
+use crate::base::limits::HEAD_BYTES_MAX;
 use crate::proto::headers::Head;
 use crate::proxy::auth::Memo;
 use crate::proxy::core::CoreBase;
+use crate::proxy::kept::{Kept, QUIET_KEPT};
 use crate::rt::SendBuf;
 
 /// Buffers larger than this are freed rather than kept: one large message must not cost memory for ever.
 const KEPT_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
-/// What a quiet core keeps beyond what it needs: a small burst makes nothing anew.
-const QUIET_KEPT: usize = 32;
 
 /// Memory of requests that are over.
 #[derive(Default)]
 pub(super) struct Pads {
-    #[expect(
-        clippy::vec_box,
-        reason = "a pad moves between sessions; its address does not matter but its size does"
-    )]
-    pads: RefCell<Vec<Box<Memory>>>,
-    buffers: RefCell<Vec<Vec<u8>>>,
-    /// The fewest of both that lay here since it was last looked.
-    least: Cell<(usize, usize)>,
+    pads: Kept<Box<Memory>>,
+    buffers: Kept<Vec<u8>>,
 }
 
 /// What one request works with.
@@ -51,46 +43,27 @@ pub(super) struct Memory {
 impl Pads {
     /// An empty buffer.
     pub(super) fn buffer(&self) -> Vec<u8> {
-        let mut buffers = self.buffers.borrow_mut();
-        let buffer = buffers.pop().unwrap_or_default();
-        let (pads, least) = self.least.get();
-        self.least.set((pads, least.min(buffers.len())));
-        buffer
-    }
-
-    fn pad(&self) -> Box<Memory> {
-        let mut pads = self.pads.borrow_mut();
-        let pad = pads.pop().unwrap_or_default();
-        let (least, buffers) = self.least.get();
-        self.least.set((least.min(pads.len()), buffers));
-        pad
+        self.buffers.take().unwrap_or_default()
     }
 
     /// Whether there is more than a few of something.
     pub(super) fn is_large(&self) -> bool {
-        self.pads.borrow().len().max(self.buffers.borrow().len()) > QUIET_KEPT
+        self.pads.is_large() || self.buffers.is_large()
     }
 
     /// Frees what nobody needed since it was last called, but for a few. For now and then. True: it was as much as a burst takes.
     pub(super) fn shrink(&self) -> bool {
-        let (mut pads, mut buffers) = (self.pads.borrow_mut(), self.buffers.borrow_mut());
-        let (least_pads, least_buffers) = self.least.get();
-        // Those used last lie at the end.
-        let unused_pads = least_pads.saturating_sub(QUIET_KEPT);
-        pads.drain(..unused_pads);
-        buffers.drain(..least_buffers.saturating_sub(QUIET_KEPT));
-        self.least.set((pads.len(), buffers.len()));
-        unused_pads > QUIET_KEPT
+        let (pads, _) = (self.pads.unused(), self.buffers.unused());
+        pads.len() > QUIET_KEPT
     }
 
     /// Keeps the memory of what was sent.
     pub(super) fn keep(&self, sent: Option<SendBuf>) {
-        if let Some(SendBuf::Heap { mut bytes, .. }) = sent {
-            let mut buffers = self.buffers.borrow_mut();
-            if (1..=KEPT_BYTES_MAX).contains(&bytes.capacity()) && buffers.len() < REQUEST_PADS_MAX {
-                bytes.clear();
-                buffers.push(bytes);
-            }
+        if let Some(SendBuf::Heap { mut bytes, .. }) = sent
+            && (1..=KEPT_BYTES_MAX).contains(&bytes.capacity())
+        {
+            bytes.clear();
+            self.buffers.keep(bytes);
         }
     }
 }
@@ -103,7 +76,7 @@ pub(super) struct Pad {
 
 impl Pad {
     pub(super) fn take(core: &Rc<CoreBase>) -> Pad {
-        Pad { memory: Some(core.pads.pad()), core: core.clone() }
+        Pad { memory: Some(core.pads.pads.take().unwrap_or_default()), core: core.clone() }
     }
 }
 
@@ -123,40 +96,14 @@ impl DerefMut for Pad {
 impl Drop for Pad {
     fn drop(&mut self) {
         let Some(mut memory) = self.memory.take() else { return };
-        let mut pads = self.core.pads.pads.borrow_mut();
-        if pads.len() < REQUEST_PADS_MAX && memory.out.capacity() <= KEPT_BYTES_MAX {
+        if memory.out.capacity() <= KEPT_BYTES_MAX {
             memory.out.clear();
             memory.text.clear();
             memory.unique_id.clear();
             memory.body.clear();
             memory.auth.get_mut().clear();
             memory.origin.clear();
-            pads.push(memory);
+            self.core.pads.pads.keep(memory);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_burst_needed_goes_when_it_was_not_needed_for_a_while() {
-        let pads = Pads::default();
-        pads.pads.borrow_mut().extend((0..200).map(|_| Box::default()));
-        pads.buffers.borrow_mut().extend((0..200).map(|_| vec![0; 8]));
-        // From now on it is looked at how many are needed.
-        pads.shrink();
-        let busy: Vec<_> = (0..100).map(|_| (pads.pad(), pads.buffer())).collect();
-        for (pad, buffer) in busy {
-            pads.pads.borrow_mut().push(pad);
-            pads.keep(Some(SendBuf::from(buffer)));
-        }
-        assert!(pads.shrink());
-        assert_eq!(pads.pads.borrow().len(), 100 + QUIET_KEPT);
-        assert_eq!(pads.buffers.borrow().len(), 100 + QUIET_KEPT, "not one of them was needed");
-        assert!(pads.shrink());
-        assert_eq!((pads.pads.borrow().len(), pads.buffers.borrow().len()), (QUIET_KEPT, QUIET_KEPT));
-        assert!(!pads.shrink());
     }
 }

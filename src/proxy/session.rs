@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use crate::base::id::{BackendId, ListenerId, ServerId};
-use crate::base::limits::H2_TASKS_KEPT;
 use crate::live::FrontendState;
 use crate::model::{Bind, Frontend, Mode};
 use crate::policy::rule::{Rule, TcpAction, Verdict};
@@ -250,7 +249,7 @@ impl Session {
         let newest = if connection.core.is_stale() { connection.successor() } else { None };
         let (core, bind) = newest.unwrap_or_else(|| (connection.core.clone(), connection.info.bind));
         let mut new = Info::new(&core, Carrier::Stream(connection.info.clone()), bind);
-        let spare = core.h2_spare.sessions.borrow_mut().pop();
+        let spare = core.h2_spare.sessions.take();
         let (info, variables) = match spare {
             Some(Remains { mut info, variables }) => {
                 match Rc::get_mut(&mut info) {
@@ -277,10 +276,7 @@ impl Session {
         let Some(old) = Rc::get_mut(&mut info) else { return };
         old.carrier = Carrier::Gone;
         variables.clear();
-        let mut sessions = core.h2_spare.sessions.borrow_mut();
-        if sessions.len() < H2_TASKS_KEPT {
-            sessions.push(Remains { info, variables });
-        }
+        core.h2_spare.sessions.keep(Remains { info, variables });
     }
 
     /// The one place that records how a session ended.

@@ -234,12 +234,12 @@ impl House {
     fn give_memory_back(&mut self, core: &CoreBase) -> bool {
         let has_more =
             rt::limits::give_back_buffers() | tls::give_back_memory() | core.h2_spare.connections.shrink();
-        self.pages_due |= core.pads.shrink();
+        self.pages_due |= core.pads.shrink() | core.h2_spare.shrink();
         let now = rt::now();
         if self.pages_due && self.pages_not_before <= now {
             (self.pages_due, self.pages_not_before) = (false, now + PAGES_EVERY);
             rt::alloc::give_pages_back();
         }
-        !has_more && !self.pages_due && !core.pads.is_large()
+        !has_more && !self.pages_due && !core.pads.is_large() && !core.h2_spare.is_large()
     }
 }
