@@ -343,9 +343,7 @@ impl Known {
             if index == EMPTY {
                 return None;
             }
-            let candidate = Known::NAMES[usize::from(index)].as_bytes();
-            // Among token bytes `| 0x20` folds the letters and makes no other byte a letter, a digit or a dash.
-            if candidate.len() == name.len() && candidate.iter().zip(name).all(|(c, n)| *c == n | 0x20) {
+            if is_folded(name, Known::NAMES[usize::from(index)].as_bytes()) {
                 return Some(Known::ALL[usize::from(index)]);
             }
             slot = (slot + 1) % TABLE_SLOTS;
@@ -359,6 +357,24 @@ impl Known {
     pub const fn bit(self) -> u128 {
         1 << self as u8
     }
+}
+
+/// Whether a token is a name in lower case, whatever its own case. Among token bytes `| 0x20` folds the letters and makes no other
+/// byte a letter, a digit or a dash.
+#[inline]
+fn is_folded(token: &[u8], name: &[u8]) -> bool {
+    const CASE: u64 = 0x2020_2020_2020_2020;
+    if token.len() != name.len() {
+        return false;
+    }
+    let (Some(last), Some(name_last)) = (token.last_chunk(), name.last_chunk()) else {
+        return token.iter().zip(name).all(|(token, name)| token | 0x20 == *name);
+    };
+    let is_same =
+        |token: &[u8; 8], name: &[u8; 8]| u64::from_le_bytes(*token) | CASE == u64::from_le_bytes(*name);
+    // Eight at a time; the last eight overlap those before.
+    let (tokens, names) = (token.as_chunks().0, name.as_chunks().0);
+    is_same(last, name_last) && tokens.iter().zip(names).all(|(token, name)| is_same(token, name))
 }
 
 /// A header name as look-ups take it. Make it once, at load, where the name is configured.
@@ -442,7 +458,11 @@ pub(crate) mod class {
     /// How many bytes at the front are of a class.
     #[inline]
     pub(crate) fn run(bytes: &[u8], class: u8) -> usize {
-        bytes.iter().position(|b| !is(*b, class)).unwrap_or(bytes.len())
+        let (fours, _) = bytes.as_chunks();
+        let of_class =
+            |four: &&[u8; 4]| four.iter().fold(class, |all, b| all & CLASSES[usize::from(*b)]) == class;
+        let at = fours.iter().take_while(of_class).count() * 4;
+        at + bytes[at..].iter().position(|b| !is(*b, class)).unwrap_or(bytes.len() - at)
     }
 
     /// Whether a byte is of a class.
@@ -454,7 +474,7 @@ pub(crate) mod class {
 
 /// Whether bytes are a token: not empty, `tchar` only (RFC 9110 5.6.2).
 pub fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|b| class::is(*b, class::TOKEN))
+    !bytes.is_empty() && class::run(bytes, class::TOKEN) == bytes.len()
 }
 
 /// Whether bytes may stand in a header value: visible characters, obs-text, space and tab (RFC 9110 5.5).

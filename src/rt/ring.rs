@@ -3,7 +3,7 @@
 //! One `io_uring_enter` a turn submits everything queued and reaps everything complete. A core with nothing to do parks
 //! in that same call (`min_complete` = 1, the wheel's next deadline as its timeout), so parking costs no extra call.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -35,6 +35,13 @@ const MAIL: u64 = u64::MAX - 1;
 
 thread_local! {
     static RING: RefCell<Option<Ring>> = const { RefCell::new(None) };
+    /// The time of the turn. Apart from the ring, as it is read many times a request.
+    static NOW: Cell<Now> = const { Cell::new(Now(0)) };
+}
+
+/// The time of the turn.
+pub(super) fn now() -> Now {
+    NOW.get()
 }
 
 /// What became of an operation. A slot is used again only after the kernel's last word on it.
@@ -96,7 +103,6 @@ pub(super) struct Ring {
     wheel: Wheel,
     /// Timers that the core is not woken for: looked at when it is awake anyway.
     lax: Wheel,
-    now: Now,
     waker: Arc<CoreWaker>,
     mail_armed: bool,
     /// The core slept before this turn and woke for little: what is submitted shares its system call with nothing.
@@ -119,6 +125,7 @@ pub(super) fn install(waker: Arc<CoreWaker>, buffers: u16) -> io::Result<()> {
         .build(SQ_ENTRIES)?;
     bufs::install(&io.submitter(), buffers)?;
     let now = sys::clock();
+    NOW.set(now);
     let ring = Ring {
         io,
         slots: Chunks::default(),
@@ -126,7 +133,6 @@ pub(super) fn install(waker: Arc<CoreWaker>, buffers: u16) -> io::Result<()> {
         backlog: VecDeque::new(),
         wheel: Wheel::new(now),
         lax: Wheel::new(now),
-        now,
         waker,
         mail_armed: false,
         calm: false,
@@ -179,10 +185,6 @@ impl Drop for Ring {
 }
 
 impl Ring {
-    pub(super) fn now(&self) -> Now {
-        self.now
-    }
-
     pub(super) fn wheel(&mut self) -> &mut Wheel {
         &mut self.wheel
     }
@@ -378,16 +380,17 @@ impl Ring {
             self.drain_backlog();
             self.enter(None);
         }
-        self.now = sys::clock();
-        let slept_ns = blocked_at.map_or(0, |at| self.now.0.saturating_sub(at.0));
+        let now = sys::clock();
+        NOW.set(now);
+        let slept_ns = blocked_at.map_or(0, |at| now.0.saturating_sub(at.0));
         self.activity.waits += u64::from(blocked_at.is_some());
         self.activity.idle_ns += slept_ns;
         let completed = self.activity.completed;
         self.reap(reaped);
-        let Ring { wheel, lax, now, .. } = self;
+        let Ring { wheel, lax, .. } = self;
         let due = reaped.wakers.len();
-        wheel.advance(*now, &mut reaped.wakers);
-        lax.advance(*now, &mut reaped.wakers);
+        wheel.advance(now, &mut reaped.wakers);
+        lax.advance(now, &mut reaped.wakers);
         self.activity.timers += (reaped.wakers.len() - due) as u64;
         let completed = self.activity.completed - completed;
         self.calm = slept_ns >= SLEPT_NS && completed <= FEW;
