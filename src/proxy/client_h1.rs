@@ -17,7 +17,7 @@ use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::first_bytes::FirstBuf;
 use crate::proxy::forward::{Broken, Link, Pump, Sink, Source};
 use crate::proxy::h2_head;
-use crate::proxy::h2_stream::{Stream, StreamBox};
+use crate::proxy::h2_stream::StreamBox;
 use crate::proxy::idle::Upstream;
 use crate::proxy::input::Input;
 use crate::proxy::lot::Rest;
@@ -83,9 +83,8 @@ impl Client {
     }
 
     /// The client of one stream; `before` requests came over its connection earlier.
-    pub(super) fn of_stream(session: &Session, stream: Stream, before: u32) -> Client {
-        let stream = Some(session.core.h2_spare.streams.lend(stream));
-        Client { requests: before, stream, ..Client::new(session, FirstBuf::default()) }
+    pub(super) fn of_stream(session: &Session, stream: StreamBox, before: u32) -> Client {
+        Client { requests: before, stream: Some(stream), ..Client::new(session, FirstBuf::default()) }
     }
 
     /// Where the body of the request comes from.

@@ -20,7 +20,7 @@ use crate::proto::h2::sending::OUT_BYTES_MAX;
 use crate::proxy::client_h1::Client;
 use crate::proxy::end::{End, Kind, Phase, Side};
 use crate::proxy::h2_conn::{RECEIVES_PER_TURN, Sends};
-use crate::proxy::h2_stream::{Shared, Stream, StreamRef};
+use crate::proxy::h2_stream::{Shared, Stream, StreamBox, StreamRef};
 use crate::proxy::h2_tasks;
 use crate::proxy::http::{self, http_of};
 use crate::proxy::input::Input;
@@ -286,7 +286,7 @@ impl Serving<'_> {
     }
 
     fn start(&mut self, request: Request) {
-        let stream = Stream::new(&self.shared, request);
+        let stream = self.session.core.h2_spare.streams.lend(Stream::new(&self.shared, request));
         let before = self.requests;
         self.requests = before.saturating_add(1);
         self.open.streams.set(self.open.streams.get() + 1);
@@ -310,7 +310,7 @@ fn code_of(flood: Flood) -> Code {
 pub(super) struct Job {
     session: Session,
     open: Rc<Open>,
-    stream: Stream,
+    stream: StreamBox,
     /// Requests of its connection before it.
     before: u32,
 }

@@ -15,6 +15,7 @@ use crate::policy::retry::{self, Attempt, Decision as Next, Failure, Policy, Ret
 use crate::proto::h1::encode::{self, BodyHeaders, ConnectionHeader, HeadOut};
 use crate::proto::h1::framing::{self, Asked, Decision, Framing};
 use crate::proto::h1::head::{Ambiguous, HeadOptions, parse_response};
+use crate::proto::h1::outgoing::BodyForm;
 use crate::proto::headers::Head;
 use crate::proto::http::{StatusCode, Version};
 use crate::proxy::capture;
@@ -46,8 +47,6 @@ pub(super) struct Job {
     pub(super) wanted: Option<Wanted>,
     pub(super) asked: Asked,
     pub(super) version: Version,
-    /// The rest of the body.
-    pub(super) upload: Pump,
     pub(super) ambiguous: Ambiguous,
 }
 
@@ -59,11 +58,29 @@ pub(super) struct Wanted {
     pub(super) force: bool,
 }
 
-/// A response head, and what its body comes over.
-pub(super) struct Answered {
-    pub(super) up: Upstream,
-    pub(super) slot: Slot,
+/// What a request and its response go over. Large, so that it stays where it was made.
+pub(super) struct Ends {
+    /// The rest of the body of the request.
     pub(super) upload: Pump,
+    /// The connection to the server, while there is one.
+    pub(super) server: Option<Upstream>,
+}
+
+impl Ends {
+    /// Of a request without a body, before a server is chosen.
+    pub(super) fn new() -> Ends {
+        Ends { upload: Pump::new(Framing::None, BodyForm::AsIs), server: None }
+    }
+
+    /// Both, once there is a connection.
+    pub(super) fn both(&mut self) -> (&mut Upstream, &mut Pump) {
+        (self.server.as_mut().expect("connected before anything is sent"), &mut self.upload)
+    }
+}
+
+/// What stays of an exchange once the head of its response is here.
+pub(super) struct Answered {
+    pub(super) slot: Slot,
     pub(super) decision: Decision,
     pub(super) pool: Option<PoolId>,
     #[expect(dead_code, reason = "a guard: dropping it counts")]
@@ -84,11 +101,15 @@ pub(super) async fn run(
     client: &mut Client,
     pad: &mut Pad,
     job: &Job,
+    ends: &mut Ends,
 ) -> Result<Answered, Stop> {
     let (core, info) = (&session.core, &session.info);
     let settings = &core.model.backends[job.backend];
     let assigned = Assigned::new(core, job.backend);
     let policy = policy_of(settings);
+    let taken_before = ends.upload.taken;
+    // For another attempt; a body that is over needs none.
+    let planned = (!ends.upload.is_done()).then(|| ends.upload.clone());
     let mut tried = Tried::new();
     let mut slot: Option<Slot> = None;
     let mut fresh = false;
@@ -104,12 +125,13 @@ pub(super) async fn run(
         let mut sent = false;
         let mut reused = false;
         let mut replayable = true;
-        let failure = match reach::connect(session, client, job, settings, server, fresh).await {
+        let place = &mut ends.server;
+        let failure = match reach::connect(session, client, job, place, server, fresh).await {
             Err(failure) => failure,
-            Ok((mut up, is_reused)) => {
+            Ok(is_reused) => {
                 reused = is_reused;
-                let mut upload = job.upload.clone();
-                let result = attempt(session, client, pad, job, &mut up, &mut upload).await;
+                let result = attempt(session, client, pad, job, ends).await;
+                let (up, upload) = ends.both();
                 match result {
                     Ok(decision) => {
                         let status =
@@ -118,27 +140,40 @@ pub(super) async fn run(
                         let wants_retry =
                             RetryOn::status(status).is_some_and(|s| policy.retry_on.contains(s));
                         if !wants_retry
-                            || !retry_helps(session, job, &policy, retries, Failure::Status(status), &upload)
+                            || !retry_helps(
+                                session,
+                                job,
+                                &policy,
+                                (retries, status),
+                                upload.taken == taken_before,
+                            )
                         {
-                            return Ok(Answered { up, slot: taken, upload, decision, pool, assigned });
+                            return Ok(Answered { slot: taken, decision, pool, assigned });
                         }
                         sent = true;
-                        recover(pad, &mut up, &mut upload).await;
+                        recover(pad, up, upload).await;
                         Failure::Status(status)
                     }
-                    Err(Failed::Stop(stop)) => return Err(stop),
+                    Err(Failed::Stop(stop)) => {
+                        ends.server = None;
+                        return Err(stop);
+                    }
                     Err(Failed::Server(failure)) => {
                         // The quiet close of a connection that was idle says nothing about the server.
                         if !(is_reused && matches!(failure, Failure::EmptyResponse)) {
                             observe::response(core, server, None);
                         }
-                        sent = recover(pad, &mut up, &mut upload).await;
-                        replayable = upload.taken == job.upload.taken;
+                        sent = recover(pad, up, upload).await;
+                        replayable = upload.taken == taken_before;
                         failure
                     }
                 }
             }
         };
+        ends.server = None;
+        if let Some(planned) = &planned {
+            ends.upload = planned.clone();
+        }
         tried.insert(server);
         let facts = Attempt {
             retries_done: retries,
@@ -192,15 +227,14 @@ fn retry_helps(
     session: &Session,
     job: &Job,
     policy: &Policy,
-    retries: u32,
-    failure: Failure,
-    upload: &Pump,
+    (retries, status): (u32, u16),
+    replayable: bool,
 ) -> bool {
     let facts = Attempt {
         request_sent: true,
         idempotent: job.asked.method.is_idempotent() && !job.asked.upgrade,
-        replayable: upload.taken == job.upload.taken,
-        ..Attempt::tcp(retries, failure, session.core.usable_servers(job.backend) > 1)
+        replayable,
+        ..Attempt::tcp(retries, Failure::Status(status), session.core.usable_servers(job.backend) > 1)
     };
     retry::decide(policy, &facts) != Next::GiveUp
 }
@@ -262,10 +296,10 @@ async fn attempt(
     client: &mut Client,
     pad: &mut Pad,
     job: &Job,
-    up: &mut Upstream,
-    upload: &mut Pump,
+    ends: &mut Ends,
 ) -> Result<Decision, Failed> {
     let info = &session.info;
+    let (up, upload) = ends.both();
     let settings = &session.core.model.backends[job.backend];
     info.phase.set(Phase::Headers);
     up.uses += 1;
@@ -522,9 +556,10 @@ pub(super) fn release(
     client: &mut Client,
     backend: BackendId,
     pool: Option<PoolId>,
-    up: Upstream,
+    place: &mut Option<Upstream>,
 ) {
     let core = &session.core;
+    let Some(up) = place else { return };
     let Some(http) = &core.model.backends[backend].http else { return };
     // A stream is over; its connection is shared already.
     let Wire::Conn(conn) = &up.wire else { return };
@@ -536,19 +571,16 @@ pub(super) fn release(
     if worn_out || is_dirty || keep_alive != KeepAlive::Both {
         return;
     }
+    let keep = idle::Keep::of(core, up.server);
     match pool.filter(|_| http.reuse != Reuse::Never) {
-        Some(pool) => {
-            let keep = idle::Keep::of(core, up.server);
-            idle::put(core, pool, up, keep);
-        }
+        Some(pool) => idle::put_from(core, pool, place, keep),
         // What its PROXY header said holds for this request alone.
         None if session.is_readdressed() => {}
         // The next request may be for another name.
         None if core.model.servers[up.server].sni.as_ref().is_some_and(|sni| sni.per_request) => {}
         None => {
-            let mut link = up.link;
-            link.recv.arm(conn);
-            client.own = Some(Box::new(Upstream { link, ..up }));
+            up.link.recv.arm(conn);
+            client.own = place.take().map(Box::new);
         }
     }
 }

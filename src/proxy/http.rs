@@ -18,6 +18,7 @@ use crate::proto::headers::HeadLimits;
 use crate::proto::http::{H2_PREFACE, Method, Version};
 use crate::proxy::client_h1::{Client, Waited};
 use crate::proxy::end::{End, Kind, Phase, Side};
+use crate::proxy::exchange::Ends;
 use crate::proxy::info::short;
 use crate::proxy::input::Input;
 use crate::proxy::lot::Rest;
@@ -414,19 +415,21 @@ async fn exchange(
     let options = head_options(http);
     http_request::receive(session, client, pad, &options).await?;
     let decision = http_request::judge(session, client, pad, turn, options.ambiguous)?;
-    let job = http_request::plan(session, client, pad, turn, &decision, options.ambiguous).await?;
+    let mut ends = Ends::new();
+    let upload = &mut ends.upload;
+    let job = http_request::plan(session, client, pad, turn, (&decision, options.ambiguous), upload).await?;
     if session.core.trace.get().is_some() {
         return Err(Stop::End(explain::planned(session, pad, turn, &job)));
     }
     let settings = &session.core.model.backends[job.backend];
     let answered = if settings.abort_on_close && session.info.shared().is_none() {
-        let running = Box::pin(exchange::run(session, client, pad, &job));
+        let running = Box::pin(exchange::run(session, client, pad, &job, &mut ends));
         match rt::select(running, dispatch::left(session, settings)).await {
             rt::Either::First(answered) => answered?,
             rt::Either::Second(end) => return Err(Stop::End(end)),
         }
     } else {
-        exchange::run(session, client, pad, &job).await?
+        exchange::run(session, client, pad, &job, &mut ends).await?
     };
-    http_response::respond(session, client, pad, turn, &job, answered).await
+    http_response::respond(session, client, pad, turn, &job, (answered, &mut ends)).await
 }

@@ -120,14 +120,15 @@ pub(super) fn judge(
     Ok(decision)
 }
 
-/// Rules, route and persistence, then the bytes for the server; those in the receive buffer are not needed afterwards.
+/// Rules, route and persistence, then the bytes for the server and what is left of the body, which `upload` becomes. Those in
+/// the receive buffer are not needed afterwards.
 pub(super) async fn plan(
     session: &Session,
     client: &mut Client,
     pad: &mut Pad,
     turn: &mut Turn,
-    decision: &Decision,
-    ambiguous: Ambiguous,
+    (decision, ambiguous): (&Decision, Ambiguous),
+    upload: &mut Pump,
 ) -> Result<Job, Stop> {
     let mut route = Route::default();
     let planned = prepare(session, client, pad, turn, decision, &mut route).await;
@@ -152,30 +153,28 @@ pub(super) async fn plan(
         hints.extend_from_slice(b"\r\n");
         client.send_interim(session, hints).await.map_err(Stop::End)?;
     }
-    let upload = match &mut client.stream {
+    match &mut client.stream {
         None => {
-            let mut upload = Pump::new(decision.framing, BodyForm::AsIs)
+            *upload = Pump::new(decision.framing, BodyForm::AsIs)
                 .splicing(session.core.model.backends[backend].splice);
             let appended = upload.append_to(&mut memory.out, &mut client.link.input);
             appended.map_err(|refusal| {
                 session.refused(refusal.reason);
                 upload_broken(&Broken::Malformed(refusal))
             })?;
-            upload
         }
         Some(stream) => {
-            let mut upload = upload_of(&stream.incoming, decision.framing);
+            *upload = upload_of(&stream.incoming, decision.framing);
             upload.append_stream(&mut memory.out, &mut stream.incoming).map_err(|b| upload_broken(&b))?;
-            upload
         }
-    };
+    }
     turn.unread = !upload.is_done();
     session.count_in(upload.taken);
     // Whatever follows waits for this response: it must not keep a receive buffer of the core meanwhile.
     client.link.input.detach();
     let method = memory.request.view(&[]).method();
     let asked = Asked { method, ..turn.asked };
-    Ok(Job { backend, key, wanted, asked, version: turn.version, upload, ambiguous })
+    Ok(Job { backend, key, wanted, asked, version: turn.version, ambiguous })
 }
 
 /// The body of a stream on its way to a server.

@@ -11,7 +11,7 @@ use crate::proto::h1::outgoing::{self, ResponsePlan};
 use crate::proto::http::{Method, StatusCode};
 use crate::proxy::client_h1::Client;
 use crate::proxy::end::{End, Kind, Phase, Side};
-use crate::proxy::exchange::{self, Answered, Job};
+use crate::proxy::exchange::{self, Answered, Ends, Job};
 use crate::proxy::facts::Message;
 use crate::proxy::forward::{Broken, Pump, Waits};
 use crate::proxy::h2_head;
@@ -32,10 +32,11 @@ pub(super) async fn respond(
     pad: &mut Pad,
     turn: &mut Turn,
     job: &Job,
-    answered: Answered,
+    (answered, ends): (Answered, &mut Ends),
 ) -> Result<bool, Stop> {
-    let Answered { mut up, mut upload, decision, pool, slot, .. } = answered;
-    exchange::settle(session, &mut up);
+    let Answered { decision, pool, slot, .. } = answered;
+    let (up, upload) = ends.both();
+    exchange::settle(session, up);
     session.info.phase.set(Phase::Data);
     let bytes = up.link.input.bytes();
     // The server's words about its connection, before rules change them.
@@ -47,7 +48,7 @@ pub(super) async fn respond(
         session.stick_response(job.backend, up.server, message);
     }
     if !exchange::is_tunnel(&decision) {
-        rules(session, turn, job, pad, &up, upload.is_done())?;
+        rules(session, turn, job, pad, up, upload.is_done())?;
     }
     let view = pad.response.view(bytes);
     let status = view.status().map_or(0, StatusCode::code);
@@ -94,25 +95,25 @@ pub(super) async fn respond(
     session.count_status(status, Some((job.backend, up.server)));
     session.count_response_in(len as u64, job.backend, up.server);
     if exchange::is_tunnel(&decision) && client.stream.is_some() {
-        return Err(Stop::End(Box::pin(h2_tunnel::run(session, client, job, &mut up)).await));
+        return Err(Stop::End(Box::pin(h2_tunnel::run(session, client, job, up)).await));
     }
     if exchange::is_tunnel(&decision) {
         return tunnel(session, client, job, up, upload, out).await;
     }
-    let mut body = Body { session, client, job, upload: &mut upload, download };
-    body.run(&mut up, out, &plan).await.map_err(Stop::End)?;
+    let mut body = Body { session, client, job, upload, download };
+    body.run(up, out, &plan).await.map_err(Stop::End)?;
     let Body { mut download, .. } = body;
     debug_assert!(download.is_done());
     // Both heads went out in front of bodies, which were asked to keep them for another attempt.
-    for pump in [&mut download, &mut upload] {
+    for pump in [&mut download, &mut *upload] {
         session.core.pads.keep(pump.first_sent.take().map(SendBuf::from));
     }
     turn.unread = !upload.is_done();
     if server_stays && !plan.leaves_out && upload.is_done() {
-        exchange::release(session, client, job.backend, pool, up);
+        exchange::release(session, client, job.backend, pool, &mut ends.server);
     }
     drop(slot);
-    Ok(!plan.close && upload.is_done())
+    Ok(!plan.close && ends.upload.is_done())
 }
 
 /// Response rules of backend and frontend, and the cookie of persistence.
@@ -269,8 +270,8 @@ async fn tunnel(
     session: &Session,
     client: &mut Client,
     job: &Job,
-    mut up: Upstream,
-    upload: Pump,
+    up: &mut Upstream,
+    upload: &Pump,
     mut out: Vec<u8>,
 ) -> Result<bool, Stop> {
     if !upload.is_done() {

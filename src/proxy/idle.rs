@@ -255,34 +255,40 @@ impl Pools {
     }
 }
 
-/// Takes an idle connection that served at least `uses_min` requests.
-pub(super) fn take(core: &CoreBase, id: PoolId, uses_min: u32) -> Option<Upstream> {
+/// Takes an idle connection that served at least `uses_min` requests into `place`, if there is one.
+pub(super) fn take(core: &CoreBase, id: PoolId, uses_min: u32, place: &mut Option<Upstream>) {
     let mut pools = core.pools.borrow_mut();
     let pool = pools.pool(id);
-    loop {
-        let at = pool.idle.iter().rposition(|up| up.uses >= uses_min)?;
-        let mut up = pool.idle.remove(at);
+    while let Some(at) = pool.idle.iter().rposition(|up| up.uses >= uses_min) {
+        let up = place.insert(pool.idle.remove(at));
         pool.spare = pool.spare.min(pool.idle.len());
         if let Some(opener) = &up.opener {
             opener.leave(Stat::IdleConnections);
         }
         core.cells.leave(CoreStat::ServerConnections);
         if up.is_quiet() {
-            return Some(up);
+            return;
         }
+        *place = None;
     }
 }
 
 /// Gives a connection to the request that waits longest, or keeps it for the next one, unless there are enough.
-pub(super) fn put(core: &CoreBase, id: PoolId, mut up: Upstream, keep: Keep) {
+pub(super) fn put(core: &CoreBase, id: PoolId, up: Upstream, keep: Keep) {
+    put_from(core, id, &mut Some(up), keep);
+}
+
+/// The same with the connection in `place`, which stays there if it is not kept.
+pub(super) fn put_from(core: &CoreBase, id: PoolId, place: &mut Option<Upstream>, keep: Keep) {
+    let Some(up) = place else { return };
     let Wire::Conn(conn) = &up.wire else { return };
     up.link.recv.arm(conn);
     let mut pools = core.pools.borrow_mut();
     let pool = pools.pool(id);
     if !pool.line.is_empty() {
-        let Some(unwanted) = pool.line.hand(up) else { return };
-        up = unwanted;
+        *place = place.take().and_then(|up| pool.line.hand(up));
     }
+    let Some(up) = place else { return };
     if pool.idle.len() >= keep.max.min(IDLE_PER_POOL_MAX) || core.draining.get() {
         return;
     }
@@ -295,7 +301,7 @@ pub(super) fn put(core: &CoreBase, id: PoolId, mut up: Upstream, keep: Keep) {
         opener.enter(Stat::IdleConnections);
     }
     core.cells.enter(CoreStat::ServerConnections);
-    pool.idle.push(up);
+    pool.idle.extend(place.take());
 }
 
 /// Closes idle connections that their servers closed, and from time to time half of those that nobody needed. Returns when it has

@@ -158,7 +158,11 @@ fn is_shareable(key: &PoolKey) -> bool {
 /// Another core asks.
 pub(super) fn wanted(core: &Rc<CoreBase>, wanted: IdleWanted) {
     let pool = core.pools.borrow().find(&wanted.key);
-    match pool.and_then(|pool| idle::take(core, pool, wanted.uses_min)) {
+    let mut place = None;
+    if let Some(pool) = pool {
+        idle::take(core, pool, wanted.uses_min, &mut place);
+    }
+    match place {
         Some(up) => rt::spawn(give(core.clone(), wanted, up)),
         None => answer(core, &wanted, None),
     }

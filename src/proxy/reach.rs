@@ -22,29 +22,29 @@ use crate::proxy::session::Session;
 use crate::rt::{self, Either};
 use crate::stats::table::Stat;
 
-/// A connection to the server. True: it was used before. `fresh`: one that was not.
+/// Puts a connection to the server into `place`, which is empty. True: it was used before. `fresh`: one that was not.
 pub(super) async fn connect(
     session: &Session,
     client: &mut Client,
     job: &Job,
-    settings: &Backend,
+    place: &mut Option<Upstream>,
     server: ServerId,
     fresh: bool,
-) -> Result<(Upstream, bool), Failure> {
+) -> Result<bool, Failure> {
     let core = &session.core;
-    let mut reused = None;
+    let settings = &core.model.backends[job.backend];
     if !fresh {
-        reused = reuse(session, client, job.backend, settings, server);
-        if reused.is_none()
+        reuse(session, client, job.backend, server, place);
+        if place.is_none()
             && let Some(uses_min) = shared_uses(settings, client)
             && let Some(other) = idle_share::core_with(core, server)
         {
-            reused = Box::pin(idle_share::ask(core, other, (job.backend, server), uses_min)).await;
+            *place = Box::pin(idle_share::ask(core, other, (job.backend, server), uses_min)).await;
         }
     }
-    if let Some(up) = reused {
+    if place.is_some() {
         count_reuse(session, job.backend, server);
-        return Ok((up, true));
+        return Ok(true);
     }
     session.info.phase.set(Phase::Connect);
     session.info.time(|t| t.is_connected = false);
@@ -64,7 +64,8 @@ pub(super) async fn connect(
         core.shard().servers[server].count(Stat::SessionsTotal);
         session.info.time(|t| t.is_connected = true);
     }
-    Ok((up, is_used))
+    *place = Some(up);
+    Ok(is_used)
 }
 
 /// Counts a request that goes over a connection that is there.
@@ -76,29 +77,32 @@ fn count_reuse(session: &Session, backend: BackendId, server: ServerId) {
     session.info.time(|t| t.is_connected = true);
 }
 
-/// An idle connection to the server that this request may use.
+/// Takes an idle connection to the server that this request may use.
 fn reuse(
     session: &Session,
     client: &mut Client,
     backend: BackendId,
-    settings: &Backend,
     server: ServerId,
-) -> Option<Upstream> {
+    place: &mut Option<Upstream>,
+) {
     if let Some(mut own) = client.own.take() {
         if own.server == server && own.is_quiet() && !session.is_readdressed() {
-            return Some(*own);
+            *place = Some(*own);
         }
-        return None;
+        return;
     }
-    let pool = session.core.target(backend, server).pool?;
+    let Some(pool) = session.core.target(backend, server).pool else { return };
     if session.core.model.servers[server].http.proto == Proto::Http2 {
         // Connections are made to be shared, whoever opened them.
-        return server_h2::take(&session.core, pool, (backend, server));
+        *place = server_h2::take(&session.core, pool, (backend, server));
+        return;
     }
-    let mut up = idle::take(&session.core, pool, shared_uses(settings, client)?)?;
-    // Another server with the same address may have opened it, or the same one under another generation.
-    up.server = server;
-    Some(up)
+    let Some(uses_min) = shared_uses(&session.core.model.backends[backend], client) else { return };
+    idle::take(&session.core, pool, uses_min, place);
+    if let Some(up) = place {
+        // Another server with the same address may have opened it, or the same one under another generation.
+        up.server = server;
+    }
 }
 
 /// How many requests a connection must have served that this client may share, if it may.

@@ -324,6 +324,9 @@ impl Session {
 
     /// Counts bytes from the client.
     pub(super) fn count_in(&self, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
         let (info, shard) = (&self.info, self.core.shard());
         for info in std::iter::once(info).chain(info.shared()) {
             info.bytes_in.set(info.bytes_in.get() + bytes);
@@ -338,6 +341,9 @@ impl Session {
 
     /// Counts bytes to the client.
     pub(super) fn count_out(&self, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
         let (info, shard) = (&self.info, self.core.shard());
         for info in std::iter::once(info).chain(info.shared()) {
             info.bytes_out.set(info.bytes_out.get() + bytes);
@@ -356,6 +362,9 @@ impl Session {
 
     /// Counts bytes of a request that go to a server.
     pub(super) fn count_request_out(&self, bytes: u64, backend: BackendId, server: ServerId) {
+        if bytes == 0 {
+            return;
+        }
         let shard = self.core.shard();
         shard.frontends[self.info.frontend].add(Stat::RequestBytesOut, bytes);
         shard.backends[backend].add(Stat::RequestBytesOut, bytes);
@@ -365,6 +374,9 @@ impl Session {
 
     /// Counts bytes of a response that came from a server.
     pub(super) fn count_response_in(&self, bytes: u64, backend: BackendId, server: ServerId) {
+        if bytes == 0 {
+            return;
+        }
         let shard = self.core.shard();
         shard.frontends[self.info.frontend].add(Stat::ResponseBytesIn, bytes);
         shard.backends[backend].add(Stat::ResponseBytesIn, bytes);

@@ -264,19 +264,23 @@ impl Connection {
         // A server goes on until it hears that nobody wants its response.
         let has_served = stream.is_sent && self.to_server.is_none();
         self.reset(key, if has_served { Code::NO_ERROR } else { Code::CANCEL });
-        let mut stream = self.streams.remove(key);
-        for head in stream.head.take().into_iter().chain(stream.more_heads.drain(..)) {
+        let stream = self.streams.get(key);
+        let (is_queued, has_turn, held) = (stream.is_queued, stream.has_turn, stream.holds());
+        let (received, head) = (std::mem::take(&mut stream.received), stream.head.take());
+        let more_heads = std::mem::take(&mut stream.more_heads);
+        self.streams.remove(key);
+        for head in head.into_iter().chain(more_heads) {
             self.streams.spare.keep(head.into_memory());
         }
-        if stream.is_queued {
+        if is_queued {
             self.line.retain(|waiting| *waiting != key);
         }
-        self.turns -= u32::from(stream.has_turn);
-        self.give_back(stream.holds());
-        self.streams.spare.keep(stream.received);
+        self.turns -= u32::from(has_turn);
+        self.give_back(held);
+        self.streams.spare.keep(received);
         if self.streams.held == 0 {
             self.line.shrink_to(QUIET_LINE);
-        } else if stream.has_turn {
+        } else if has_turn {
             self.grant();
         }
     }

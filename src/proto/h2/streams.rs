@@ -226,11 +226,12 @@ impl Streams {
         let stream = Slot::Used(stream);
         let slot = match table.free {
             Some(slot) => {
-                let before = std::mem::replace(&mut table.slots[slot as usize], stream);
-                let Slot::Free(next) = before else {
+                let place = &mut table.slots[slot as usize];
+                let Slot::Free(next) = *place else {
                     unreachable!("a free slot is in the list of free ones")
                 };
                 table.free = next;
+                *place = stream;
                 slot
             }
             None => {
@@ -273,20 +274,21 @@ impl Streams {
         }
     }
 
-    /// Forgets a stream, which its owner gives up. Returns it.
-    pub(super) fn remove(&mut self, key: Key) -> Stream {
+    /// Forgets a stream, which its owner gives up.
+    pub(super) fn remove(&mut self, key: Key) {
         let table = &mut self.table;
-        let slot = std::mem::replace(&mut table.slots[key.0 as usize], Slot::Free(table.free));
+        let slot = &mut table.slots[key.0 as usize];
         let Slot::Used(stream) = slot else { unreachable!("an owner holds its slot") };
+        let (id, reset) = (stream.id, stream.reset);
+        *slot = Slot::Free(table.free);
         table.free = Some(key.0);
-        table.by_id.remove(&stream.id);
+        table.by_id.remove(&id);
         self.held -= 1;
-        self.note_gone(stream.id, stream.reset);
+        self.note_gone(id, reset);
         if self.held == 0 {
             // A connection that is quiet costs little.
             self.spare.keep_table(std::mem::take(&mut self.table));
         }
-        stream
     }
 
     /// Remembers a number whose stream is over.
@@ -348,7 +350,7 @@ mod tests {
         let (a, b) = (streams.open(stream(1)), streams.open(stream(3)));
         assert_eq!(streams.find(3), Some(b));
         streams.get(b).reset = Some(Reset::Local(Code::CANCEL));
-        assert_eq!(streams.remove(b).id, 3);
+        streams.remove(b);
         assert_eq!((streams.find(3), streams.gone(3)), (None, Gone::Reset));
         let c = streams.open(stream(9));
         assert_eq!(c, b, "its slot is used again");
