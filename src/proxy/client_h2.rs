@@ -357,7 +357,7 @@ async fn until_reset(session: &Session, stream: &StreamRef, client: &mut Client)
             return Poll::Ready(result);
         }
         session.info.watch(cx);
-        stream.poll_reset(cx).map(|()| Err(End::new(Side::Client, phase(), Kind::Abort).by_reset()))
+        stream.poll_reset(cx).map(|()| Err(End::new(Side::Client, phase(), Kind::Abort).by_reset(false)))
     })
     .await;
     match end {

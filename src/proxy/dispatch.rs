@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::base::id::{BackendId, ServerId};
 use crate::base::time::Now;
-use crate::model::Backend;
+use crate::model::{Backend, Mode};
 use crate::policy::balance::{Algorithm, Tried, hash_key, source_key};
 use crate::policy::http_action::TimeoutName;
 use crate::policy::ports::Ended;
@@ -263,15 +263,17 @@ pub(super) async fn left(session: &Session, settings: &Backend) -> End {
     let conn = session.info.conn();
     // The half-close of a connection with many streams says nothing about one of them.
     let half = settings.abort_on_close && session.info.shared().is_none();
+    let is_tcp = session.frontend().mode == Mode::Tcp;
     let hangup = match half {
         true => conn.half_closed().await.unwrap_or(rt::Hangup::Reset),
         false => {
             let _ = conn.closed().await;
-            rt::Hangup::Closed
+            // Our own direction is open still: it was no close.
+            if is_tcp { rt::Hangup::Reset } else { rt::Hangup::Closed }
         }
     };
     let end = End::new(Side::Client, session.info.phase.get(), Kind::Abort);
-    if hangup == rt::Hangup::Reset { end.by_reset() } else { end }
+    if hangup == rt::Hangup::Reset { end.by_reset(is_tcp) } else { end }
 }
 
 /// A slot of the server that balancing chooses; waits in the queue where all are taken.

@@ -111,10 +111,25 @@ impl End {
         End { side, phase, kind }
     }
 
-    /// The client did not close but reset. As HAProxy sees it that ends data where an answer was waited for.
-    pub fn by_reset(self) -> End {
-        let phase = if self.phase == Phase::Headers { Phase::Data } else { self.phase };
+    /// The client did not close but reset. As HAProxy sees it that ends data where an answer was waited for, and in TCP mode
+    /// where a server was.
+    pub fn by_reset(self, is_tcp: bool) -> End {
+        let phase = match self.phase {
+            Phase::Headers => Phase::Data,
+            Phase::Queue | Phase::Connect if is_tcp => Phase::Data,
+            phase => phase,
+        };
         End { phase, ..self }
+    }
+
+    /// [`End::code`] of a connection in that mode: what ended a relay from outside has no phase with HAProxy.
+    pub fn letters(self, is_tcp: bool) -> &'static str {
+        match (self.kind, self.phase) {
+            (Kind::Killed, Phase::Data) if is_tcp => "K-",
+            (Kind::ServerDown, Phase::Data) if is_tcp => "D-",
+            (Kind::BackupOver, Phase::Data) if is_tcp => "U-",
+            _ => self.code(),
+        }
     }
 
     /// HAProxy's termination state: who and when, two letters ("cD", "SC", "--").
@@ -395,8 +410,10 @@ mod tests {
                         rows.push((end.name(), end.reason(), Vec::new()));
                         rows.len() - 1
                     });
-                    if !rows[at].2.contains(&end.code()) {
-                        rows[at].2.push(end.code());
+                    for code in [end.code(), end.letters(true)] {
+                        if !rows[at].2.contains(&code) {
+                            rows[at].2.push(code);
+                        }
                     }
                 }
             }

@@ -376,7 +376,8 @@ async fn interim(
         let sent = h2_head::send_response(&mut stream.outgoing, &mut edit, false, false);
         up.link.input.consume(head.len());
         head.clear();
-        return sent.map_err(|e| End::io(Side::Client, Phase::Headers, &e));
+        session.count_out(sent.map_err(|e| End::io(Side::Client, Phase::Headers, &e))?);
+        return Ok(());
     }
     let mut out = session.core.pads.buffer();
     let how = HeadOut { body: BodyHeaders::Neither, connection: ConnectionHeader::None };

@@ -77,13 +77,13 @@ pub(super) async fn respond(
         None => encode::response(&mut edit, plan.head, &mut out),
         Some(stream) if exchange::is_tunnel(&decision) => {
             let sent = h2_head::send_switched(&mut stream.outgoing, &mut edit);
-            sent.map_err(|e| Stop::End(End::io(Side::Client, Phase::Headers, &e)))?;
+            session.count_out(sent.map_err(|e| Stop::End(End::io(Side::Client, Phase::Headers, &e)))?);
         }
         Some(stream) => {
             let keeps_length = plan.head.body == BodyHeaders::Keep;
             let sent =
                 h2_head::send_response(&mut stream.outgoing, &mut edit, keeps_length, download.is_done());
-            sent.map_err(|e| Stop::End(End::io(Side::Client, Phase::Headers, &e)))?;
+            session.count_out(sent.map_err(|e| Stop::End(End::io(Side::Client, Phase::Headers, &e)))?);
         }
     }
     let len = pad.response.len();

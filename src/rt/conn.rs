@@ -177,9 +177,11 @@ impl Conn {
         }
     }
 
-    /// The address of the other end.
+    /// The address of the other end, which may be gone.
     pub fn peer_addr(&self) -> Addr {
-        self.as_socket().peer_addr().map_or(Addr::Unknown, to_addr)
+        // getpeername(2) knows nobody any more once a reset is here; SO_PEERNAME does.
+        let gone = |_| sys::peer_name(self.fd).map_or(Addr::Unknown, to_addr);
+        self.as_socket().peer_addr().map_or_else(gone, to_addr)
     }
 
     /// The address of this end.

@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
+use socket2::SockAddr;
+
 use crate::base::time::Now;
 
 /// Turns a return value of -1 into the error it stands for.
@@ -285,6 +287,23 @@ pub(super) fn peer_credentials(fd: RawFd) -> Option<(u32, i32)> {
     };
     // A TCP socket answers with process 0.
     (got == 0 && who.pid != 0).then_some((who.uid, who.pid))
+}
+
+/// Who is at the other end of a TCP socket, or was: it may have been reset (SO_PEERNAME, which getpeername(2) would refuse).
+pub(super) fn peer_name(fd: RawFd) -> io::Result<SockAddr> {
+    let ask = |size: usize| {
+        // SAFETY: there is room for any address, the kernel writes at most `len` bytes of one, and for the size that it is it
+        // writes all of it.
+        let name = unsafe {
+            SockAddr::try_init(|name, len| {
+                *len = libc::socklen_t::try_from(size).expect("a few bytes");
+                check(libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERNAME, name.cast(), len))
+            })
+        };
+        name.map(|(_, name)| name)
+    };
+    // EINVAL: it is shorter than what was asked for.
+    ask(size_of::<libc::sockaddr_in6>()).or_else(|_| ask(size_of::<libc::sockaddr_in>()))
 }
 
 /// setsockopt(2) with an integer.

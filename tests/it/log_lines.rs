@@ -158,10 +158,12 @@ fn origin(go: Receiver<()>) -> Origin {
                     ("HTTP/1.1 503 Not Now\r\nContent-Length: 0\r\n\r\n", "")
                 }
                 "/reset-head" => ("HTTP/1.1 200", "reset-at-once"),
+                "/half-head" => ("HTTP/1.1 200 OK\r\nConte", "close"),
                 "/early" => {
                     ("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", "close")
                 }
                 "/204" => ("HTTP/1.1 204 None\r\n\r\n", ""),
+                "/304" => ("HTTP/1.1 304 Same\r\nETag: \"x\"\r\n\r\n", ""),
                 "/until-close" => ("HTTP/1.1 200 OK\r\n\r\nall of it", "close"),
                 "/tunnel" => {
                     ("HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhi", "hang")
@@ -362,6 +364,7 @@ fn lines_of_refused_requests_are_haproxys() {
             ("response of a rule", 1, |_, p| to_end(get(p, "/instead"))),
             ("server resets", 1, |world, p| until_reset(world, get(p, "/reset"))),
             ("server resets in the head", 1, |_, p| to_end(get(p, "/reset-head"))),
+            ("server closes in the head", 1, |_, p| to_end(get(p, "/half-head"))),
             // Where the client goes on sending, HAProxy waits for it; Shardgate closes.
             ("server answers and closes", 1, |_, p| to_end(get(p, "/early"))),
         ],

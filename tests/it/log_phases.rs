@@ -116,6 +116,8 @@ const TCP: &str = "frontend fe
  tcp-request content accept if { req.len gt 1 }
  use_backend full if { req.payload(0,1) -m str f }
  use_backend closed if { req.payload(0,1) -m str c }
+ use_backend held if { req.payload(0,1) -m str g }
+ use_backend marked if { req.payload(0,1) -m str m }
  default_backend be
 frontend soon
  bind @A0@
@@ -144,6 +146,10 @@ backend be
 backend full
  option abortonclose
  server s1 @ORIGIN@ maxconn 1
+backend held
+ server s1 @ORIGIN@ maxconn 1
+backend marked
+ server s1 @ORIGIN@ on-marked-down shutdown-sessions
 backend closed
  server s1 @REFUSING@
 ";
@@ -165,8 +171,8 @@ fn lines_of_connections_in_inspection_are_haproxys() {
         &[
             ("the client leaves", 1, |_, p| drop(connect(p.address))),
             ("the client leaves with a byte sent", 1, |_, p| drop(send(p.address, "x"))),
-            ("the client resets", 1, |_, p| {
-                // Before it is accepted its address would not be known.
+            ("the client resets, perhaps before it is accepted", 1, |_, p| reset(connect(p.address))),
+            ("the client resets with a byte sent", 1, |_, p| {
                 let client = send(p.more[3], "x");
                 p.until_it_shows("own", "scur");
                 reset(client);
@@ -181,7 +187,56 @@ fn lines_of_connections_in_inspection_are_haproxys() {
 
 #[test]
 fn lines_of_connections_in_the_queue_are_haproxys() {
-    World::new().compare(&file("tcp", TCP), &[("the client leaves", 2, |world, p| queued(world, p, drop))]);
+    World::new().compare(
+        &file("tcp", TCP),
+        &[
+            ("the client leaves", 2, |world, p| queued(world, p, drop)),
+            ("the client resets", 2, |world, p| queued(world, p, reset)),
+            ("the client resets where nobody looks for one that leaves", 2, |world, p| {
+                let first = and_arrives(world, || send(p.address, "gg"));
+                let second = send(p.address, "gg");
+                p.until_it_shows("held", "qcur");
+                reset(second);
+                p.syslog.wait_for(1);
+                drop(first);
+                p.syslog.wait_for(2);
+            }),
+        ],
+    );
+}
+
+fn killed(proxy: &Proxy, command: &str, client: TcpStream) {
+    proxy.ask(command);
+    to_end(client);
+}
+
+#[test]
+fn lines_of_connections_that_somebody_ends_are_haproxys() {
+    World::new().compare(
+        &file("tcp", TCP),
+        &[
+            ("the administrator", 1, |world, p| {
+                let client = and_arrives(world, || send(p.address, "xx"));
+                killed(p, "shutdown sessions server be/s1", client);
+            }),
+            ("the administrator, in the queue", 2, |world, p| {
+                let first = and_arrives(world, || send(p.address, "ff"));
+                let second = send(p.address, "ff");
+                p.until_it_shows("full", "qcur");
+                let port = second.local_addr().expect("connected").port();
+                let rows = p.ask("show sess");
+                let row = rows.lines().find(|row| row.contains(&format!(":{port} "))).expect("its session");
+                killed(p, &format!("shutdown session {}", row.split(':').next().expect("a word")), second);
+                p.syslog.wait_for(1);
+                drop(first);
+                p.syslog.wait_for(2);
+            }),
+            ("its server goes down", 1, |world, p| {
+                let client = and_arrives(world, || send(p.address, "mm"));
+                killed(p, "set server marked/s1 state maint", client);
+            }),
+        ],
+    );
 }
 
 const H2: &str = "frontend fe
@@ -234,6 +289,9 @@ fn lines_of_streams_are_haproxys() {
                 client.send(DATA, END_STREAM, 1, b"body");
                 answered(client);
             }),
+            ("only the head", 1, |_, p| answered(stream(p, "HEAD", "/", true))),
+            ("204", 1, |_, p| answered(stream(p, "GET", "/204", true))),
+            ("304", 1, |_, p| answered(stream(p, "GET", "/304", true))),
             ("denied", 1, |_, p| answered(stream(p, "GET", "/deny", true))),
             ("redirected", 1, |_, p| answered(stream(p, "GET", "/redirect", true))),
             ("no server", 1, |_, p| answered(stream(p, "GET", "/none", true))),
@@ -251,6 +309,52 @@ fn lines_of_streams_are_haproxys() {
             }),
         ],
     );
+}
+
+/// The same response is as long in the log whatever the client speaks: its head counts as HTTP/1 writes it.
+#[test]
+fn a_head_counts_the_same_in_each_version() {
+    let world = World::new();
+    let proxy = world.proxy(&file("http", H2), Peer::in_haproxys_place);
+    let bytes = || {
+        let line = proxy.syslog.any_line();
+        let words: Vec<&str> = line.split(' ').collect();
+        let times = words.iter().position(|word| word.matches('/').count() == 4).expect("the times");
+        words[times + 2].parse::<usize>().expect("a number")
+    };
+    for (method, path, answer) in [
+        ("GET", "/", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Secret: s\r\n\r\nok"),
+        ("HEAD", "/", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Secret: s\r\n\r\n"),
+        ("GET", "/204", "HTTP/1.1 204 None\r\n\r\n"),
+        ("GET", "/304", "HTTP/1.1 304 Same\r\nETag: \"x\"\r\n\r\n"),
+    ] {
+        let mut client = send(proxy.address, &format!("{method} {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        until_it_has(&mut client, &answer[answer.len() - 4..]);
+        let plain = bytes();
+        answered(stream(&proxy, method, path, true));
+        assert_eq!((plain, bytes()), (answer.len(), answer.len()), "{method} {path}");
+    }
+}
+
+/// A server that fails in the middle of its head. HAProxy tells a client of HTTP/2 that nobody saw its request, which is not so,
+/// and has no line for it; here it is the 502 that a client of HTTP/1 gets from both, and its line.
+#[test]
+fn a_stream_whose_server_fails_in_its_head_has_an_answer_and_a_line() {
+    const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
+    let world = World::new();
+    let text = file("http", H2);
+    let theirs = world.proxy(&text, Peer::haproxy);
+    let ours = world.proxy(&text, Peer::in_haproxys_place);
+    for path in ["/half-head", "/reset-head"] {
+        let mut client = stream(&theirs, "GET", path, true);
+        let reset = std::iter::from_fn(|| client.next()).find(|frame| frame.stream == 1).expect("a frame");
+        assert_eq!((reset.kind, reset.payload.as_slice()), (RST_STREAM, REFUSED_STREAM.as_slice()));
+        answered(stream(&theirs, "GET", "/after", true));
+        assert!(theirs.syslog.any_line().contains("/after"));
+        answered(stream(&ours, "GET", path, true));
+        let line = ours.syslog.any_line();
+        assert!(line.contains(" 502 ") && line.contains(" SH-- ") && line.contains(path), "{line}");
+    }
 }
 
 #[test]

@@ -94,7 +94,11 @@ pub(super) fn line<'a>(
             _ => "txn_close",
         },
         // A PROXY header that did not come is the proxy's verdict in HAProxy's eyes.
-        end: EndWords { letters: if failed { "PR" } else { end.code() }, name: end.name(), by: end.by() },
+        end: EndWords {
+            letters: if failed { "PR" } else { end.letters(frontend.mode == Mode::Tcp) },
+            name: end.name(),
+            by: end.by(),
+        },
         cookie: record.persist,
         retries: info.retries(),
         redispatched: info.redispatched.get(),
