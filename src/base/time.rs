@@ -12,6 +12,10 @@ impl Now {
     pub fn since(self, earlier: Now) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+    /// Whole microseconds since an earlier point.
+    pub fn us_since(self, earlier: Now) -> u64 {
+        self.0.saturating_sub(earlier.0) / 1000
+    }
     /// Whole milliseconds since an earlier point.
     pub fn ms_since(self, earlier: Now) -> u64 {
         self.0.saturating_sub(earlier.0) / 1_000_000

@@ -1,8 +1,9 @@
 //! Compiled log formats and how they are written: HAProxy's text, or one JSON or CBOR object of the named items.
 
 use crate::policy::format::Flags;
+use crate::policy::log::pen::number_to;
 use crate::policy::log::plain::{Plain, number};
-use crate::policy::log::steps::{Steps, number_to};
+use crate::policy::log::steps::Steps;
 use crate::policy::log::{Dates, Field, Line, Reads, escape};
 use crate::policy::sample::{Expr, Facts, Kind, Scratch, Value};
 

@@ -6,6 +6,7 @@ mod date;
 mod escape;
 mod field;
 mod format;
+mod pen;
 mod plain;
 mod steps;
 
@@ -13,7 +14,7 @@ pub use date::{Dates, Zone};
 pub use escape::printable;
 pub use field::{FIELDS, Field, FieldInfo, Reads};
 pub use format::{Encoding, Keep, LogFormat, Memory, Moment, Name, Part};
-pub use steps::number_to;
+pub use pen::number_to;
 
 use std::time::Duration;
 

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use crate::base::net::Addr;
 use crate::policy::format::Flags;
 use crate::policy::log::escape::Map;
-use crate::policy::log::steps::{ipv4_to, number_to};
-use crate::policy::log::{Captured, Dates, Field, Line, Memory, Part, date};
+use crate::policy::log::pen::{NO_SERVER, ipv4_to, number_to};
+use crate::policy::log::{Captured, Dates, Field, Line, Memory, Part, Timers, date};
 use crate::policy::sample::{Facts, Value};
 
 pub(super) fn part<F: Facts>(
@@ -41,11 +41,19 @@ pub(super) fn is_marked(field: Field, line: &Line<'_>) -> bool {
     }
 }
 
-fn ms(us: Option<u64>) -> i64 {
+/// Whole milliseconds; -1: it did not come that far.
+#[inline]
+pub(super) fn ms(us: Option<u64>) -> i64 {
     us.map_or(-1, |us| signed(us / 1000))
 }
 
-fn signed(number: u64) -> i64 {
+/// The time in queues. HAProxy subtracts the -1 of a request that never was; in TCP mode there is none.
+#[inline]
+pub(super) fn queue_ms(t: &Timers) -> i64 {
+    ms(t.queue) + i64::from(t.request.is_none() && t.queue.is_some())
+}
+
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -65,9 +73,7 @@ pub(super) fn number(field: Field, line: &Line<'_>) -> Option<Option<i64>> {
         Field::Idle => Some(ms(t.idle)),
         Field::Received => Some(ms(t.request)),
         Field::Head => Some(ms(t.head())),
-        // HAProxy subtracts the -1 of a request that never was; in TCP mode there is none.
-        Field::Queue if t.request.is_none() && t.queue.is_some() => Some(ms(t.queue) + 1),
-        Field::Queue => Some(ms(t.queue)),
+        Field::Queue => Some(queue_ms(t)),
         Field::Connect => Some(ms(t.connect)),
         Field::Response => Some(ms(t.response)),
         Field::Data => Some(ms(t.data)),
@@ -169,7 +175,7 @@ impl Plain<'_, '_> {
             Field::FrontendTransport if line.is_tls => self.with_tilde(line.frontend),
             Field::FrontendTransport => self.name(line.frontend),
             Field::Backend => self.name(line.backend),
-            Field::Server => self.name(line.server.unwrap_or("<NOSRV>")),
+            Field::Server => self.name(line.server.unwrap_or(NO_SERVER)),
             Field::RequestCookie => self.value(line.cookies[0]),
             Field::ResponseCookie => self.value(line.cookies[1]),
             Field::End => self.out.extend_from_slice(line.end.letters.as_bytes()),

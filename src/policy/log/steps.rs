@@ -2,12 +2,13 @@
 //! nothing to escape is a run: room for all of it is made once, and each item is put at its place. `format` calls it; what
 //! a variable looks like anywhere else is `plain`.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::base::net::Addr;
 use crate::policy::format::Flags;
 use crate::policy::log::escape::Map;
-use crate::policy::log::plain::{address_to, is_marked, number, part, text};
+use crate::policy::log::pen::{IPV4_BYTES_MAX, NO_SERVER, NUMBER_BYTES_MAX, Pen, number_to};
+use crate::policy::log::plain::{address_to, ms, part, queue_ms, text};
 use crate::policy::log::{Dates, Field, Line, Memory, Part};
 use crate::policy::sample::Facts;
 
@@ -20,6 +21,8 @@ enum Step {
     Run(Run),
     /// White space: one space, unless the line ends with one already.
     Space,
+    /// Captured headers, of which most frontends have none: the place among the parts.
+    Captures(Field, usize),
     /// Anything else: its place among the parts.
     Part(usize),
 }
@@ -32,13 +35,16 @@ struct Run {
     room: usize,
     /// How many names there are.
     names: usize,
+    /// The request line is one of them.
+    has_request: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Item {
     what: What,
-    /// The byte behind it.
-    behind: Option<u8>,
+    /// One or two bytes behind it, or none: two are written whatever it is, and what comes next overwrites the rest.
+    behind: [u8; 2],
+    behind_len: u8,
 }
 
 #[derive(Clone, Debug)]
@@ -54,13 +60,42 @@ enum What {
     Cookie(usize),
     End,
     EndCookie,
+    /// The request line between quotes.
+    Request,
+    Group(Group),
 }
 
-/// Bytes of a number in decimal at most, with its sign and a mark.
-const NUMBER_BYTES_MAX: usize = 24;
-const IPV4_BYTES_MAX: usize = 15;
+/// What HAProxy's own formats have side by side: one step instead of three or nine, as what follows needs no look at it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Group {
+    Client,
+    Route,
+    HttpTimes,
+    TcpTimes,
+    Ends,
+    Sessions,
+    Queues,
+}
+
+/// The variables of each group, and what stands between them.
+const GROUPS: [(Group, &[Field], &[u8]); 7] = {
+    use Field::*;
+    [
+        (Group::Client, &[ClientIp, ClientPort], b":"),
+        (Group::Route, &[FrontendTransport, Field::Backend, Server], b" /"),
+        (Group::HttpTimes, &[Received, Queue, Connect, Response, Active], b"////"),
+        (Group::TcpTimes, &[Queue, Connect, Total], b"//"),
+        (Group::Ends, &[RequestCookie, ResponseCookie, EndCookie], b"  "),
+        (
+            Group::Sessions,
+            &[ProcessSessions, FrontendSessions, BackendSessions, ServerSessions, Retries],
+            b"////",
+        ),
+        (Group::Queues, &[ServerQueue, BackendQueue], b"/"),
+    ]
+};
+
 const DATE_BYTES: usize = 24;
-const NO_SERVER: &str = "<NOSRV>";
 
 impl Steps {
     /// The steps of these parts.
@@ -70,11 +105,21 @@ impl Steps {
             match part {
                 Part::Text(text) => steps.add_text(text),
                 Part::Space => steps.add_space(parts),
+                Part::Field(field @ (Field::RequestCaptures | Field::ResponseCaptures), flags, _)
+                    if *flags == Flags::default() =>
+                {
+                    steps.0.push(Step::Captures(*field, index));
+                }
                 Part::Field(field, flags, _) => match What::of(*field, *flags) {
                     Some(what) => steps.run().add(what),
                     None => steps.0.push(Step::Part(index)),
                 },
                 _ => steps.0.push(Step::Part(index)),
+            }
+        }
+        for step in &mut steps.0 {
+            if let Step::Run(run) = step {
+                run.join();
             }
         }
         steps
@@ -136,7 +181,9 @@ impl Steps {
                     }
                     after_space = true;
                 }
-                Step::Part(index) => {
+                Step::Captures(Field::RequestCaptures, _) if line.request_captures.spans.is_empty() => {}
+                Step::Captures(Field::ResponseCaptures, _) if line.response_captures.spans.is_empty() => {}
+                Step::Captures(_, index) | Step::Part(index) => {
                     let before = out.len();
                     part(&parts[*index], line, facts, memory, out);
                     // What says nothing leaves the space before it.
@@ -175,6 +222,9 @@ fn is_never_empty(part: &Part) -> bool {
 impl What {
     /// What a variable is in a run, if it can be there.
     fn of(field: Field, flags: Flags) -> Option<What> {
+        if field == Field::Request && flags == (Flags { quote: true, ..Flags::default() }) {
+            return Some(What::Request);
+        }
         if flags.quote || flags.hex {
             return None;
         }
@@ -203,20 +253,49 @@ impl What {
             What::Accepted | What::Began => DATE_BYTES,
             What::Cookie(_) => 1,
             What::End | What::EndCookie => 4,
+            What::Request => 2,
+            // Joined when the room is known.
+            What::Group(_) => 0,
         }
+    }
+
+    /// The variable that it is, where that is all to say.
+    fn field(&self) -> Option<Field> {
+        match self {
+            What::Number(field) | What::Address(field) | What::Name(field) => Some(*field),
+            What::Cookie(0) => Some(Field::RequestCookie),
+            What::Cookie(_) => Some(Field::ResponseCookie),
+            What::EndCookie => Some(Field::EndCookie),
+            _ => None,
+        }
+    }
+}
+
+impl Item {
+    fn new(what: What) -> Item {
+        Item { what, behind: *b"  ", behind_len: 0 }
+    }
+
+    /// The bytes behind it.
+    fn behind(&self) -> &[u8] {
+        &self.behind[..self.behind_len.into()]
     }
 }
 
 impl Run {
     fn add(&mut self, what: What) {
-        self.room += what.room() + 1;
+        self.room += what.room() + 2;
         self.names += usize::from(matches!(what, What::Name(_)));
-        self.items.push(Item { what, behind: None });
+        self.has_request |= matches!(what, What::Request);
+        self.items.push(Item::new(what));
     }
 
     fn add_byte(&mut self, byte: u8) {
         match self.items.last_mut() {
-            Some(Item { behind: behind @ None, .. }) => *behind = Some(byte),
+            Some(item @ Item { behind_len: 0 | 1, .. }) => {
+                item.behind[usize::from(item.behind_len)] = byte;
+                item.behind_len += 1;
+            }
             _ => {
                 self.add(What::Nothing);
                 self.add_byte(byte);
@@ -224,67 +303,50 @@ impl Run {
         }
     }
 
+    /// Makes one item of those that are a group.
+    fn join(&mut self) {
+        for at in 0..self.items.len() {
+            let Some(rest) = self.items.get(at..) else { return };
+            let is_whole = |(_, fields, between): &&(Group, &[Field], &[u8])| {
+                rest.len() >= fields.len()
+                    && rest.iter().zip(*fields).all(|(item, field)| item.what.field() == Some(*field))
+                    && rest.iter().zip(*between).all(|(item, byte)| item.behind() == [*byte])
+            };
+            if let Some((group, fields, _)) = GROUPS.iter().find(is_whole) {
+                let last = at + fields.len() - 1;
+                let joined = Item { what: What::Group(*group), ..self.items[last].clone() };
+                self.items.splice(at..=last, [joined]);
+            }
+        }
+    }
+
     /// Nothing but the operator's text ends with a space.
     fn ends_with_space(&self) -> bool {
         match self.items.last() {
-            Some(Item { behind: Some(byte), .. }) => *byte == b' ',
-            Some(Item { what: What::Text(text), .. }) => text.ends_with(b" "),
-            _ => false,
+            Some(Item { what: What::Text(text), behind_len: 0, .. }) => text.ends_with(b" "),
+            Some(item) => item.behind().ends_with(b" "),
+            None => false,
         }
     }
 
     fn write(&self, line: &Line<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
-        let room = self.room + if self.names > 0 { self.names * longest_name(line) } else { 0 };
+        let mut room = self.room + if self.names > 0 { self.names * longest_name(line) } else { 0 };
+        if self.has_request {
+            room += line.request.map_or(0, <[u8]>::len);
+        }
         let mut items = self.items.as_slice();
         loop {
             let start = out.len();
             out.resize(start + room, 0);
-            let (done, end) = put_items(items, line, dates, out, start);
+            let mut pen = Pen { out, at: start };
+            let done = pen.items(items, line, dates);
+            let end = pen.at;
             out.truncate(end);
             let Some((long, rest)) = items[done..].split_first() else { return };
             long.append(line, out);
             items = rest;
         }
     }
-}
-
-/// Puts items up to the end, or to the first that may be longer than the room for it: how many, and where they end.
-#[inline]
-fn put_items(
-    items: &[Item],
-    line: &Line<'_>,
-    dates: &mut Dates,
-    out: &mut [u8],
-    mut at: usize,
-) -> (usize, usize) {
-    for (index, Item { what, behind }) in items.iter().enumerate() {
-        at = match what {
-            What::Nothing => at,
-            What::Text(text) => put(text, out, at),
-            What::Number(field) => put_field(*field, line, out, at),
-            What::Address(field) => match address(*field, line).ip() {
-                Some(IpAddr::V4(ip)) => put_ipv4(ip, out, at),
-                _ => return (index, at),
-            },
-            What::Accepted => put(&dates.stamp(line.accepted), out, at),
-            What::Began => put(&dates.stamp(line.accepted + line.timers.before()), out, at),
-            What::Name(field) => put_name(*field, line, out, at),
-            What::Cookie(which) => match line.cookies[*which] {
-                None | Some([]) => put(b"-", out, at),
-                _ => return (index, at),
-            },
-            What::End => put(line.end.letters.as_bytes(), out, at),
-            What::EndCookie => {
-                let at = put(line.end.letters.as_bytes(), out, at);
-                put(&line.cookie, out, at)
-            }
-        };
-        if let Some(byte) = behind {
-            out[at] = *byte;
-            at += 1;
-        }
-    }
-    (items.len(), at)
 }
 
 impl Item {
@@ -294,18 +356,33 @@ impl Item {
         match self.what {
             What::Address(field) => address_to(address(field, line), out),
             What::Cookie(which) => text(line.cookies[which], Flags::default(), Map::Value, false, out),
+            What::Request => {
+                let flags = Flags { quote: true, ..Flags::default() };
+                match line.request {
+                    Some(request) => text(Some(request), flags, Map::Url, false, out),
+                    None => text(Some(b"<BADREQ>"), flags, Map::Value, false, out),
+                }
+            }
+            What::Group(Group::Client) => {
+                address_to(&line.client, out);
+                out.push(b':');
+                match line.client.port() {
+                    Some(port) => number_to(port.into(), out),
+                    None => out.push(b'-'),
+                }
+            }
+            What::Group(Group::Ends) => {
+                for cookie in line.cookies {
+                    text(cookie, Flags::default(), Map::Value, false, out);
+                    out.push(b' ');
+                }
+                out.extend_from_slice(line.end.letters.as_bytes());
+                out.extend_from_slice(&line.cookie);
+            }
             _ => debug_assert!(false, "others have their room"),
         }
-        out.extend(self.behind);
+        out.extend_from_slice(self.behind());
     }
-}
-
-/// Puts bytes at a place with room for them; where they end.
-#[inline]
-fn put(bytes: &[u8], out: &mut [u8], at: usize) -> usize {
-    let end = at + bytes.len();
-    out[at..end].copy_from_slice(bytes);
-    end
 }
 
 fn address<'l>(field: Field, line: &'l Line<'_>) -> &'l Addr {
@@ -317,128 +394,127 @@ fn address<'l>(field: Field, line: &'l Line<'_>) -> &'l Addr {
     }
 }
 
-/// Names of proxies and servers have no byte to escape and are not empty.
-fn put_name(field: Field, line: &Line<'_>, out: &mut [u8], at: usize) -> usize {
-    match field {
-        Field::Backend => put(line.backend.as_bytes(), out, at),
-        Field::Server => put(line.server.unwrap_or(NO_SERVER).as_bytes(), out, at),
-        Field::FrontendTransport if line.is_tls => {
-            let at = put(line.frontend.as_bytes(), out, at);
-            put(b"~", out, at)
-        }
-        _ => put(line.frontend.as_bytes(), out, at),
-    }
-}
-
 /// With the tilde of a frontend.
 fn longest_name(line: &Line<'_>) -> usize {
     let server = line.server.unwrap_or(NO_SERVER).len();
     (line.frontend.len() + 1).max(line.backend.len()).max(server)
 }
 
-fn put_field(field: Field, line: &Line<'_>, out: &mut [u8], at: usize) -> usize {
-    let Some(value) = number(field, line).flatten() else { return put(b"-", out, at) };
-    let is_plain = !line.is_early && !line.redispatched;
-    let at = if is_plain || !is_marked(field, line) { at } else { put(b"+", out, at) };
-    put_number(value, out, at)
-}
-
-/// Appends a number in decimal.
-pub fn number_to(number: i64, out: &mut Vec<u8>) {
-    let mut text = [0; NUMBER_BYTES_MAX];
-    let end = put_number(number, &mut text, 0);
-    out.extend_from_slice(&text[..end]);
-}
-
-/// The numbers below a hundred with two digits.
-const PAIRS: [[u8; 2]; 100] = {
-    let mut pairs = [*b"00"; 100];
-    let mut tens = 0;
-    while tens < 10 {
-        let mut ones = 0;
-        while ones < 10 {
-            pairs[tens * 10 + ones] = [b"0123456789"[tens], b"0123456789"[ones]];
-            ones += 1;
+impl Pen<'_> {
+    /// Puts items up to the end, or to the first that may be longer than the room for it: how many.
+    #[inline]
+    fn items(&mut self, items: &[Item], line: &Line<'_>, dates: &mut Dates) -> usize {
+        for (index, item) in items.iter().enumerate() {
+            match &item.what {
+                What::Nothing => {}
+                What::Text(text) => self.put(text),
+                What::Number(field) => self.field(*field, line),
+                What::Address(field) => match address(*field, line).ip() {
+                    Some(IpAddr::V4(ip)) => self.ipv4(ip),
+                    _ => return index,
+                },
+                What::Accepted => self.put(&dates.stamp(line.accepted)),
+                What::Began => self.put(&dates.stamp(line.accepted + line.timers.before())),
+                What::Name(field) => self.name(*field, line),
+                What::Cookie(which) => match line.cookies[*which] {
+                    None | Some([]) => self.byte(b'-'),
+                    _ => return index,
+                },
+                What::End => self.letters(line),
+                What::EndCookie => {
+                    self.letters(line);
+                    self.put(&line.cookie);
+                }
+                What::Request => match line.request {
+                    Some(request) if !request.is_empty() && !Map::Url.is_in(request) => {
+                        self.byte(b'"');
+                        self.put(request);
+                        self.byte(b'"');
+                    }
+                    _ => return index,
+                },
+                What::Group(Group::Client) => match &line.client {
+                    Addr::Ip(SocketAddr::V4(client)) => {
+                        self.ipv4(*client.ip());
+                        self.byte(b':');
+                        self.number(client.port().into());
+                    }
+                    _ => return index,
+                },
+                What::Group(Group::Ends) => {
+                    let [None | Some([]), None | Some([])] = line.cookies else { return index };
+                    self.put(b"- - ");
+                    self.letters(line);
+                    self.put(&line.cookie);
+                }
+                What::Group(group) => self.group(*group, line),
+            }
+            self.put_some(item.behind, item.behind_len.into());
         }
-        tens += 1;
+        items.len()
     }
-    pairs
-};
 
-/// Puts a number in decimal at a place with room for it; where it ends. The general way of `write!` would be the dearest part
-/// of a line, whose numbers are ports, times and sizes: short ones have a way of their own.
-#[inline]
-fn put_number(number: i64, out: &mut [u8], at: usize) -> usize {
-    match usize::try_from(number) {
-        Ok(number @ 0..10) => put(&PAIRS[number][1..], out, at),
-        Ok(number @ 10..100) => put(&PAIRS[number], out, at),
-        Ok(number @ 100..1000) => {
-            let at = put(&PAIRS[number / 100][1..], out, at);
-            put(&PAIRS[number % 100], out, at)
+    #[inline(never)]
+    fn group(&mut self, group: Group, line: &Line<'_>) {
+        let (t, levels) = (&line.timers, &line.levels);
+        match group {
+            Group::Client | Group::Ends => debug_assert!(false, "they may be long"),
+            Group::Route => {
+                self.name(Field::FrontendTransport, line);
+                self.byte(b' ');
+                self.name(Field::Backend, line);
+                self.byte(b'/');
+                self.name(Field::Server, line);
+            }
+            Group::HttpTimes => {
+                self.before_slash(ms(t.request));
+                self.before_slash(queue_ms(t));
+                self.before_slash(ms(t.connect));
+                self.before_slash(ms(t.response));
+                self.mark(line.is_early);
+                self.number(ms(Some(t.active())));
+            }
+            Group::TcpTimes => {
+                self.before_slash(queue_ms(t));
+                self.before_slash(ms(t.connect));
+                self.mark(line.is_early);
+                self.number(ms(Some(t.total)));
+            }
+            Group::Sessions => {
+                self.before_slash(levels.process.into());
+                self.before_slash(levels.frontend.into());
+                self.before_slash(levels.backend.into());
+                self.before_slash(levels.server.into());
+                self.mark(line.redispatched);
+                self.number(line.retries.into());
+            }
+            Group::Queues => {
+                self.before_slash(line.queued_before.0.into());
+                self.number(line.queued_before.1.into());
+            }
         }
-        Ok(number @ 1000..10_000) => {
-            let at = put(&PAIRS[number / 100], out, at);
-            put(&PAIRS[number % 100], out, at)
-        }
-        _ => put_any(number, out, at),
     }
-}
-
-fn put_any(number: i64, out: &mut [u8], at: usize) -> usize {
-    let at = if number < 0 { put(b"-", out, at) } else { at };
-    let mut rest = number.unsigned_abs();
-    let end = at + 1 + rest.checked_ilog10().map_or(0, |log| log as usize);
-    let mut place = end;
-    let pair = |number: u64| PAIRS[usize::try_from(number % 100).unwrap_or(0)];
-    while rest >= 100 {
-        place -= 2;
-        put(&pair(rest), out, place);
-        rest /= 100;
-    }
-    match rest {
-        0..10 => put(&pair(rest)[1..], out, at),
-        _ => put(&pair(rest), out, at),
-    };
-    end
-}
-
-fn put_ipv4(ip: Ipv4Addr, out: &mut [u8], at: usize) -> usize {
-    let [first, rest @ ..] = ip.octets();
-    let mut at = put_number(first.into(), out, at);
-    for octet in rest {
-        at = put(b".", out, at);
-        at = put_number(octet.into(), out, at);
-    }
-    at
-}
-
-pub(super) fn ipv4_to(ip: Ipv4Addr, out: &mut Vec<u8>) {
-    let mut text = [0; IPV4_BYTES_MAX];
-    let end = put_ipv4(ip, &mut text, 0);
-    out.extend_from_slice(&text[..end]);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Each group is found where its variables are side by side.
     #[test]
-    fn numbers_are_those_of_the_library() {
-        let powers = (0..19).map(|exponent| 10_i64.pow(exponent));
-        let near = powers.flat_map(|power| [power - 1, power, power + 1, 7 * (power / 3), -power]);
-        for number in near.chain(0..12_000).chain([i64::MAX, i64::MIN]) {
-            let mut out = Vec::new();
-            number_to(number, &mut out);
-            assert_eq!(String::from_utf8_lossy(&out), number.to_string());
-        }
-    }
-
-    #[test]
-    fn addresses_are_those_of_the_library() {
-        for octet in 0..=u8::MAX {
-            let (ip, mut out) = (Ipv4Addr::new(octet, 0, 255, octet / 2), Vec::new());
-            ipv4_to(ip, &mut out);
-            assert_eq!(String::from_utf8_lossy(&out), ip.to_string());
+    fn groups_are_one_item() {
+        for (group, fields, between) in GROUPS {
+            let mut parts = Vec::new();
+            for (at, field) in fields.iter().enumerate() {
+                parts.push(Part::Field(*field, Flags::default(), None));
+                parts.extend(between.get(at).map(|byte| match byte {
+                    b' ' => Part::Space,
+                    byte => Part::Text([*byte].as_slice().into()),
+                }));
+            }
+            let steps = Steps::new(&parts);
+            let Step::Run(run) = &steps.0[0] else { panic!("a run") };
+            assert!(matches!(run.items.as_slice(), [Item { what: What::Group(one), .. }] if *one == group));
         }
     }
 }

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::base::net::Addr;
-use crate::model::Mode;
+use crate::base::time::Now;
+use crate::model::{Frontend, Mode};
 use crate::policy::log::{Captured, EndWords, Levels, Line, Span, Timers};
 use crate::policy::sample::{ConnError, Live, TimerName};
 use crate::proxy::end::{End, Kind, Phase, Side};
@@ -38,36 +39,42 @@ pub(in crate::proxy) fn line_of<'a>(
     end: End,
     now: Duration,
 ) -> Line<'a> {
-    line(session, record, (end, Form { is_early: false, is_bad: false }), now)
+    let status = status(session.frontend(), record, end);
+    line(session, record, status, (end, Form { is_early: false, is_bad: false }), (rt::now(), now))
 }
 
 /// The status of a line. As with HAProxy it is 400 for a client that left before the response.
-pub(super) fn status(session: &Session, record: &Record, end: End) -> i32 {
+pub(super) fn status(frontend: &Frontend, record: &Record, end: End) -> i32 {
     let has_left = (end.side, end.phase, end.kind) == (Side::Client, Phase::Headers, Kind::Abort);
     match record.status {
-        -1 if has_left && session.frontend().mode == Mode::Http => 400,
+        -1 if has_left && frontend.mode == Mode::Http => 400,
         // What is not HTTP has no status, which HAProxy writes as 0.
-        -1 if session.frontend().mode == Mode::Tcp => 0,
+        -1 if frontend.mode == Mode::Tcp => 0,
         status => status,
     }
 }
 
+/// `at` and `now` are the same moment on the two clocks.
 pub(super) fn line<'a>(
     session: &'a Session,
     record: &'a Record,
+    status: i32,
     (end, form): (End, Form),
-    now: Duration,
+    (at, now): (Now, Duration),
 ) -> Line<'a> {
     let (info, core) = (&session.info, &session.core);
     let frontend = session.frontend();
     let facts = info.conn_facts();
-    let timers = timers(session, end, record.status, form);
+    let timers = timers(session, end, record.status, form, at);
     // As with HAProxy a client that leaves before it is routed counts as one of the default backend.
     let is_left = ends_inspection(end) && (frontend.mode == Mode::Tcp || end.kind == Kind::Abort);
     let default = frontend.default_backend.filter(|_| is_left && !form.is_bad);
     let backend = info.backend.get().or(default);
     let failed = info.error.get() != ConnError::None;
-    let remote = info.server.get().filter(|_| frontend.log_reads(|reads| reads.remote));
+    let server = info.server.get();
+    let remote = server.filter(|_| frontend.log_reads(|reads| reads.remote));
+    let tls = info.conn().tls();
+    let is_tcp = frontend.mode == Mode::Tcp;
     let bytes = |total: u64, before: u64| if form.is_bad { 0 } else { total.saturating_sub(before) };
     Line {
         accepted: now.saturating_sub(Duration::from_micros(timers.total)),
@@ -78,12 +85,12 @@ pub(super) fn line<'a>(
         source: record.source,
         remote: remote.map_or(Addr::Unknown, |server| core.address(server)),
         frontend: &frontend.name,
-        is_tls: info.conn().tls().is_some(),
-        tls: info.conn().tls().map(|facts| (facts.protocol(), facts.cipher())),
+        is_tls: tls.is_some(),
+        tls: tls.map(|facts| (facts.protocol(), facts.cipher())),
         backend: backend.map_or(&frontend.name, |id| &core.model.backends[id].name),
-        server: info.server.get().map(|id| core.model.servers[id].name.as_str()),
+        server: server.map(|id| core.model.servers[id].name.as_str()),
         timers,
-        status: status(session, record, end),
+        status,
         bytes_out: bytes(info.bytes_out.get(), record.bytes_before.1),
         bytes_in: bytes(info.bytes_in.get(), record.bytes_before.0),
         is_early: form.is_early,
@@ -95,7 +102,7 @@ pub(super) fn line<'a>(
         },
         // A PROXY header that did not come is the proxy's verdict in HAProxy's eyes.
         end: EndWords {
-            letters: if failed { "PR" } else { end.letters(frontend.mode == Mode::Tcp) },
+            letters: if failed { "PR" } else { end.letters(is_tcp) },
             name: end.name(),
             by: end.by(),
         },
@@ -144,14 +151,13 @@ pub(super) fn levels(session: &Session) -> Levels {
 
 /// The timers as HAProxy has them, with its habits: a request that was rejected, held or had nowhere to go was never
 /// "received", and who was held in the tarpit waited in a queue.
-fn timers(session: &Session, end: End, status: i32, form: Form) -> Timers {
+fn timers(session: &Session, end: End, status: i32, form: Form, now: Now) -> Timers {
     let info = &session.info;
-    let (now, t) = (rt::now(), info.timings.get());
-    let us = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
-    let total = us(now.since(t.opened));
+    let t = info.timings.get();
+    let total = now.us_since(t.opened);
     let handshake = t.handshake.us().map_or(0, u64::from);
     let is_http = session.frontend().mode == Mode::Http;
-    let idle = is_http.then(|| us(t.began.since(t.opened)).saturating_sub(handshake));
+    let idle = is_http.then(|| t.began.us_since(t.opened).saturating_sub(handshake));
     if form.is_bad {
         return Timers { handshake: Some(handshake), idle, total, ..Timers::default() };
     }
@@ -176,14 +182,14 @@ fn timers(session: &Session, end: End, status: i32, form: Form) -> Timers {
         },
         connect: if t.is_connected { or_zero(t.connect) } else { None },
         response: if is_answered { or_zero(t.response) } else { None },
-        data: t.answered.map(|answered| us(now.since(answered))),
+        data: t.answered.map(|answered| now.us_since(answered)),
         total,
     }
 }
 
 /// `txn.timer.*` and the like.
 pub(in crate::proxy) fn timer(session: &Session, name: TimerName) -> Option<u64> {
-    let t = timers(session, NORMAL, 0, Form { is_early: false, is_bad: false });
+    let t = timers(session, NORMAL, 0, Form { is_early: false, is_bad: false }, rt::now());
     match name {
         TimerName::Handshake => t.handshake,
         TimerName::Idle => t.idle,

@@ -2,7 +2,7 @@
 //! what a line makes of it is `line`.
 
 use crate::base::net::Addr;
-use crate::model::log::CaptureSlot;
+use crate::model::log::{CaptureSlot, FrontendLog};
 use crate::policy::http_action::LogLevel;
 use crate::policy::log::{Moment, Span};
 use crate::policy::sample::{FirstBytes, Recorded};
@@ -93,19 +93,20 @@ pub(in crate::proxy) fn begin(session: &Session) {
 pub(in crate::proxy) fn on_request(session: &Session, view: HeadView<'_>, bytes: &[u8], is_h2: bool) {
     let mut record = session.info.record.borrow_mut();
     let Some(record) = record.as_deref_mut() else { return };
-    if is_h2 {
-        record.request = record.add_h2(view, session.info.conn().tls().is_some());
-    }
-    let start = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
-    let line = &bytes[start.min(bytes.len())..];
-    let end = memchr::memchr2(b'\r', b'\n', line).unwrap_or(line.len());
-    if !is_h2 {
-        record.request = record.add(&line[..end]);
-    }
-    if session.frontend().log_reads(|reads| reads.host) {
+    let frontend = session.frontend();
+    record.request = match is_h2 {
+        true => record.add_h2(view, session.info.conn().tls().is_some()),
+        false => {
+            let start = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+            let line = &bytes[start.min(bytes.len())..];
+            let end = memchr::memchr2(b'\r', b'\n', line).unwrap_or(line.len());
+            record.add(&line[..end])
+        }
+    };
+    if frontend.log_reads(|reads| reads.host) {
         record.host = view.line(Known::Host).and_then(|host| record.add(host));
     }
-    let captures = &session.frontend().captures;
+    let captures = &frontend.captures;
     for slot in &captures.request {
         let span = header_of(record, view, slot);
         record.request_captures.push(span);
@@ -156,8 +157,10 @@ pub(in crate::proxy) fn on_planned(
         let end = memchr::memchr(b'\r', sent).unwrap_or(sent.len());
         record.sent = record.add(&sent[..end]);
     }
-    let message = Message { request: Some(view), unique_id: Some(unique_id), ..Message::default() };
-    keep(session, record, Moment::Request, message);
+    if let Some(log) = kept(session) {
+        let message = Message { request: Some(view), unique_id: Some(unique_id), ..Message::default() };
+        keep(session, log, record, Moment::Request, message);
+    }
 }
 
 /// The head of the response is here, as the server sent it.
@@ -180,8 +183,10 @@ pub(in crate::proxy) fn on_answer(session: &Session, view: HeadView<'_>, unique_
     let mut guard = session.info.record.borrow_mut();
     let Some(record) = guard.as_deref_mut() else { return };
     record.status = view.status().map_or(-1, |status| StatusCode::code(status).into());
-    let message = Message { response: Some(view), unique_id: Some(unique_id), ..Message::default() };
-    keep(session, record, Moment::Response, message);
+    if let Some(log) = kept(session) {
+        let message = Message { response: Some(view), unique_id: Some(unique_id), ..Message::default() };
+        keep(session, log, record, Moment::Response, message);
+    }
 }
 
 /// There is a connection to the server. Asking for its address is a system call, made only for formats that read it.
@@ -263,12 +268,13 @@ pub(in crate::proxy) fn recorded(session: &Session, what: Recorded, out: &mut Ve
     })
 }
 
+/// The log of the frontend, if its formats read something of a message.
+fn kept(session: &Session) -> Option<&FrontendLog> {
+    session.frontend().log.as_deref().filter(|log| !log.keep.is_empty())
+}
+
 /// Evaluates what the formats read of a message while it is there.
-fn keep(session: &Session, record: &mut Record, moment: Moment, message: Message<'_>) {
-    let Some(log) = &session.frontend().log else { return };
-    if log.keep.is_empty() {
-        return;
-    }
+fn keep(session: &Session, log: &FrontendLog, record: &mut Record, moment: Moment, message: Message<'_>) {
     record.kept.resize(log.keep.len(), None);
     session.with_facts(FirstBytes { data: &[], complete: true }, message, |facts, scratch| {
         for (index, keep) in log.keep.iter().enumerate().filter(|(_, keep)| keep.moment == moment) {

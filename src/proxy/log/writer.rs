@@ -10,8 +10,8 @@ use rtrb::Producer;
 
 use crate::base::limits::{LOG_CLOCK, LOG_RECORDS_MAX};
 use crate::base::time::Now;
-use crate::model::Mode;
 use crate::model::log::FrontendLog;
+use crate::model::{Frontend, Mode};
 use crate::policy::http_action::LogLevel;
 use crate::policy::log::{Dates, Line, LogFormat, Memory};
 use crate::policy::sample::{ConnError, FirstBytes};
@@ -84,9 +84,8 @@ impl LogWriter {
         }
     }
 
-    /// UNIX time. The wall clock is asked once in a while; how much later it is the time of the turn says.
-    fn now(&self) -> Duration {
-        let now = rt::now();
+    /// UNIX time at a point of the other clock. The wall clock is asked once in a while; how much later it is that one says.
+    fn wall(&self, now: Now) -> Duration {
         let (then, wall) = self.clock.get();
         let since = now.since(then);
         if since < LOG_CLOCK && !wall.is_zero() {
@@ -108,11 +107,14 @@ impl LogWriter {
 
 /// `logasap`: the response begins.
 pub(in crate::proxy) fn early(session: &Session) {
-    let Some(log) = &session.frontend().log else { return };
+    let frontend = session.frontend();
+    let Some(log) = &frontend.log else { return };
     if !log.asap {
         return;
     }
-    write(session, log, NORMAL, Form { is_early: true, is_bad: false });
+    let record = session.info.record.borrow();
+    write(session, (frontend, log), record.as_deref(), NORMAL, Form { is_early: true, is_bad: false });
+    drop(record);
     if let Some(record) = session.info.record.borrow_mut().as_deref_mut() {
         record.is_written = true;
     }
@@ -120,18 +122,19 @@ pub(in crate::proxy) fn early(session: &Session) {
 
 /// The request is over.
 pub(in crate::proxy) fn finish(session: &Session, end: End) {
-    let about = |record: &Record| (record.is_written, record.request.is_none());
-    let Some((is_written, is_bad)) = session.info.record.borrow().as_deref().map(about) else { return };
-    if let Some(log) = &session.frontend().log
-        && !is_written
+    let held = session.info.record.borrow();
+    let Some(record) = held.as_deref() else { return };
+    let frontend = session.frontend();
+    let is_bad = record.request.is_none();
+    if let Some(log) = &frontend.log
+        && !record.is_written
     {
-        write(session, log, end, Form { is_early: false, is_bad });
+        write(session, (frontend, log), Some(record), end, Form { is_early: false, is_bad });
     }
-    if session.frontend().trace.is_some()
-        && let Some(record) = session.info.record.borrow().as_deref().filter(|_| !is_bad)
-    {
-        trace::finish(session, record, end, session.core.log.now());
+    if frontend.trace.is_some() && !is_bad {
+        trace::finish(session, record, end, session.core.log.wall(rt::now()));
     }
+    drop(held);
     let mut records = session.core.log.records.borrow_mut();
     if let Some(record) = session.info.record.borrow_mut().take().filter(|_| records.len() < LOG_RECORDS_MAX)
     {
@@ -141,7 +144,8 @@ pub(in crate::proxy) fn finish(session: &Session, end: End) {
 
 /// A connection is over that had no request, or a whole one in TCP mode.
 pub(in crate::proxy) fn finish_connection(session: &Session, end: End, status: u16) {
-    let Some(log) = &session.frontend().log else { return };
+    let frontend = session.frontend();
+    let Some(log) = &frontend.log else { return };
     // As with HAProxy, connection rules refuse without a word.
     let error = session.info.error.get();
     let is_null = match error {
@@ -149,7 +153,7 @@ pub(in crate::proxy) fn finish_connection(session: &Session, end: End, status: u
         error => error.is_null(),
     };
     let is_silent = end.kind == Kind::DeniedConnection || log.dontlognull && is_null;
-    let is_http = session.frontend().mode == Mode::Http;
+    let is_http = frontend.mode == Mode::Http;
     if is_silent || log.asap && !is_http && session.info.timings.get().is_connected {
         return;
     }
@@ -158,15 +162,22 @@ pub(in crate::proxy) fn finish_connection(session: &Session, end: End, status: u
         on_own_answer(session, if error == ConnError::None { status } else { 0 });
         return finish(session, end);
     }
-    write(session, log, end, Form { is_early: false, is_bad: error != ConnError::None });
+    let record = session.info.record.borrow();
+    let form = Form { is_early: false, is_bad: error != ConnError::None };
+    write(session, (frontend, log), record.as_deref(), end, form);
 }
 
-fn write(session: &Session, log: &FrontendLog, end: End, form: Form) {
+fn write(
+    session: &Session,
+    (frontend, log): (&Frontend, &FrontendLog),
+    record: Option<&Record>,
+    end: End,
+    form: Form,
+) {
     let info = &session.info;
     let core = &session.core;
     let none;
-    let record = session.info.record.borrow();
-    let record = match record.as_deref() {
+    let record = match record {
         Some(record) => record,
         None => {
             none = Record { status: -1, persist: *b"--", ..Record::default() };
@@ -174,7 +185,7 @@ fn write(session: &Session, log: &FrontendLog, end: End, form: Form) {
         }
     };
     let (retries, redispatched) = (info.retries(), info.redispatched.get());
-    let status = status(session, record, end);
+    let status = status(frontend, record, end);
     let is_error = is_error(end, status, retries, redispatched);
     if log.dontlog_normal && !is_error {
         return;
@@ -187,8 +198,9 @@ fn write(session: &Session, log: &FrontendLog, end: End, form: Form) {
     };
     let lines = core.log.lines.get() + 1;
     core.log.lines.set(lines);
-    let now = core.log.now();
-    let mut line = line(session, record, (end, form), now);
+    let at = rt::now();
+    let now = core.log.wall(at);
+    let mut line = line(session, record, status, (end, form), (at, now));
     line.numbers = (info.timings.get().number.into(), lines);
     if log.reads.levels {
         line.levels = levels(session);
