@@ -58,15 +58,26 @@ def watched(command, pids):
 
 
 def measure_wrk(pin, scenario, port, pids, args):
-    script = ["-s", str(ROOT / "bench" / "wrk" / scenario.script)] if scenario.script else []
     length = f"-d{max(1, round(args.seconds))}s"
     url = f"{scenario.scheme}://127.0.0.1:{port}{scenario.path}"
-    command = [*pin, "wrk", "-t1", f"-c{scenario.connections}", length, "--latency", *scenario.options, *script, url]
-    text, record = watched(command, pids)
+    with wrk_script(scenario) as script:
+        command = [*pin, "wrk", "-t1", f"-c{scenario.connections}", length, "--latency", *scenario.options, "-s", script, url]
+        text, record = watched(command, pids)
     errors = sum(int(n) for n in re.findall(r"(?:connect|read|write|timeout) (\d+)", text))
     errors += sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", text))
     units = int(re.search(r"(\d+) requests in", text)[1])
-    return {**record, "units": units, "errors": errors, "p50_us": wrk_time(text, "50%"), "p99_us": wrk_time(text, "99%")}
+    latency = {f"{name}_us": wrk_time(text, at) for name, at in (("p50", "50%"), ("p99", "99%"), ("p999", "99.9th"))}
+    return {**record, "units": units, "errors": errors, **latency}
+
+
+@contextlib.contextmanager
+def wrk_script(scenario):
+    """The scenario's script and latency.lua in one file, since wrk takes only one."""
+    parts = [*([scenario.script] if scenario.script else []), "latency.lua"]
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write("".join((ROOT / "bench" / "wrk" / part).read_text() for part in parts))
+        file.flush()
+        yield file.name
 
 
 def measure_h2load(pin, scenario, port, pids, args):
@@ -126,7 +137,7 @@ def wait_for_end_of_stream(frames):
 
 
 def wrk_time(text, quantile):
-    number, unit = re.search(rf"{quantile}\s+([\d.]+)(us|ms|s)", text).groups()
+    number, unit = re.search(rf"{re.escape(quantile)}\s+([\d.]+)(us|ms|s)", text).groups()
     return float(number) * {"us": 1, "ms": 1e3, "s": 1e6}[unit]
 
 
