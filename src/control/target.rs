@@ -27,7 +27,7 @@ use crate::proxy::refusals;
 use crate::rt;
 use crate::stats::history::{ObjectKey, Point};
 use crate::stats::latency::{Laps, Window, summed_up};
-use crate::stats::process::{CORE_CELLS, CORE_TABLE};
+use crate::stats::process::CORE_CELLS;
 use crate::stats::render::Filter;
 use crate::stats::snapshot::{ProcessFacts, ServerFacts, Snapshot};
 use crate::stats::status::Admin;
@@ -97,14 +97,7 @@ impl AdminTarget for Target {
     }
 
     fn cores(&self) -> Vec<[u64; CORE_CELLS]> {
-        let read = |shard: &crate::stats::counters::Shard| {
-            let mut cells = [0; CORE_CELLS];
-            for row in CORE_TABLE {
-                cells[row.stat as usize] = shard.core.get(row.stat);
-            }
-            cells
-        };
-        self.control.collector.borrow().shards().iter().map(read).collect()
+        self.control.collector.borrow().core_values()
     }
 
     fn refusals(&self) -> Vec<refusals::Row> {

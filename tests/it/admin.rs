@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crate::harness::gate::{binary, relay};
 use crate::harness::http::http_gate;
@@ -120,6 +121,7 @@ fn ctl_does_not_mind_who_stops_reading() {
 
 #[test]
 fn activity_shows_what_the_cores_do() {
+    let started = Instant::now();
     let gate = Shardgate::relay(Origin::echo().address);
     let sum = |name: &str| -> u64 {
         let text = gate.ask("show activity");
@@ -145,6 +147,14 @@ fn activity_shows_what_the_cores_do() {
     until("an idle process says so", || {
         gate.info("Idle_pct").parse::<u32>().is_ok_and(|percent| percent > 50)
     });
+    let text = gate.ask("show activity");
+    let slept = text.lines().find_map(|line| line.strip_prefix("idle_ns: ")).expect("a line");
+    let numbers: Vec<u128> = slept.split([' ', '[', ']']).filter_map(|word| word.parse().ok()).collect();
+    let age = started.elapsed().as_nanos();
+    assert!(
+        numbers.len() > 2 && numbers[1..].iter().all(|core| *core <= age),
+        "no core slept longer than {age} ns: {slept}"
+    );
     gate.finish();
 }
 
