@@ -315,16 +315,18 @@ pub(super) struct Job {
     before: u32,
 }
 
-/// One stream from its head to its end.
-pub(super) async fn run_stream(job: Job) {
+/// One stream from its head to its end. `patience` is the task's: its timer stays armed from one stream to the next.
+pub(super) async fn run_stream(job: Job, patience: &mut Patience) {
     let Job { session, open, stream, before } = job;
     let place = Place(open);
     let watched = stream.stream();
     let mut client = Client::of_stream(&session, stream, before);
+    client.patience = std::mem::take(patience);
     let end = until_reset(&session, &watched, &mut client).await;
     if end.side == Side::Client && end.kind == Kind::Malformed {
         watched.with(|connection, _| connection.count_glitch());
     }
+    *patience = std::mem::take(&mut client.patience);
     drop(client);
     session.close_stream(end);
     drop(place);

@@ -101,7 +101,7 @@ impl Facts for SessionFacts<'_> {
         self.session.core.random()
     }
     fn request_id(&self) -> u32 {
-        self.session.info.timings.get().number
+        self.session.info.timings.borrow().number
     }
     fn process(&self) -> u32 {
         self.session.core.log.pid

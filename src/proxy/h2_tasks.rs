@@ -9,6 +9,7 @@ use std::task::{Poll, Waker};
 use crate::proxy::client_h2::{self, Job};
 use crate::proxy::core::CoreBase;
 use crate::proxy::kept::Kept;
+use crate::proxy::patience::Patience;
 use crate::rt;
 
 /// Tasks of a core that wait for a stream.
@@ -61,9 +62,9 @@ pub(super) fn run(core: &Rc<CoreBase>, job: Job) {
 /// Serves a stream, and then those that come, unless enough others wait.
 async fn serve(core: Rc<CoreBase>, first: Job) {
     let seat = Rc::new(Seat::default());
-    let mut job = first;
+    let (mut job, mut patience) = (first, Patience::default());
     loop {
-        client_h2::run_stream(job).await;
+        client_h2::run_stream(job, &mut patience).await;
         if !core.h2_spare.tasks.0.keep(seat.clone()) {
             return;
         }

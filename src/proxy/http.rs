@@ -24,7 +24,7 @@ use crate::proxy::input::Input;
 use crate::proxy::lot::Rest;
 use crate::proxy::pad::Pad;
 use crate::proxy::session::Session;
-use crate::proxy::timings::{self, Timings};
+use crate::proxy::timings::{self, Micros, Timings};
 use crate::proxy::{dispatch, exchange, explain, http_after, http_request, http_response, log, reply};
 use crate::rt;
 use crate::stats::table::Stat;
@@ -258,17 +258,13 @@ fn head_options(http: &HttpFrontend) -> HeadOptions {
 /// The clock of a request that begins now.
 fn start_timings(session: &Session, client: &Client) {
     let info = &session.info;
-    let before = info.timings.get();
-    let timings = Timings::new(rt::now());
-    let (opened, handshake) = match client.requests {
-        0 => (info.started, before.handshake),
-        _ => (client.quiet_since, timings.handshake),
+    let mut timings = info.timings.borrow_mut();
+    let (opened, handshake, number) = match client.requests {
+        0 => (info.started, timings.handshake, timings.number),
+        _ => (client.quiet_since, Micros::NONE, short(session.core.next_session_id())),
     };
-    let number = match client.requests {
-        0 => before.number,
-        _ => short(session.core.next_session_id()),
-    };
-    info.timings.set(Timings { opened, handshake, number, ..timings });
+    *timings = Timings { opened, handshake, number, ..Timings::new(rt::now()) };
+    drop(timings);
     info.set_retries(0);
     info.redispatched.set(false);
     info.queued_before.set((0, 0));

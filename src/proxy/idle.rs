@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use ahash::AHashMap;
@@ -91,9 +90,8 @@ impl Upstream {
 
     /// Whether nothing arrived while it was idle. What did makes it useless: an end, an error, or bytes nobody asked for.
     pub(super) fn is_quiet(&mut self) -> bool {
-        let cx = Context::from_waker(Waker::noop());
         match &self.wire {
-            Wire::Conn(conn) => self.link.input.is_empty() && self.link.recv.poll(conn, &cx).is_pending(),
+            Wire::Conn(conn) => self.link.input.is_empty() && self.link.recv.is_quiet(conn),
             Wire::Stream(_) => false,
         }
     }

@@ -42,7 +42,7 @@ pub(super) struct Info {
     /// Its places in the queues of the server and of the backend; 0: it did not wait.
     pub(super) queued_before: Cell<(u32, u32)>,
     /// Of the stream in hand.
-    pub(super) timings: Cell<Timings>,
+    pub(super) timings: RefCell<Timings>,
     /// What the line of the request in hand says.
     pub(super) record: RefCell<Option<Box<Record>>>,
     pub(super) killed: Cell<Option<Kind>>,
@@ -124,7 +124,7 @@ impl Info {
             retries: Cell::new(0),
             redispatched: Cell::new(false),
             queued_before: Cell::new((0, 0)),
-            timings: Cell::new(Timings { number: short(id), ..Timings::new(rt::now()) }),
+            timings: RefCell::new(Timings { number: short(id), ..Timings::new(rt::now()) }),
             record: RefCell::default(),
             killed: Cell::new(None),
             resting: Cell::new(false),
@@ -213,9 +213,7 @@ impl Info {
 
     /// Notes a step of the stream in hand.
     pub(super) fn time(&self, note: impl FnOnce(&mut Timings)) {
-        let mut timings = self.timings.get();
-        note(&mut timings);
-        self.timings.set(timings);
+        note(&mut self.timings.borrow_mut());
     }
 
     /// Who the client is; asked of the kernel only once something needs it.
@@ -274,8 +272,8 @@ impl Info {
             local,
             remote: self.server.get().map_or(Addr::Unknown, |server| core.address(server)),
             age_ms: rt::now().ms_since(self.started),
-            queue_ms: self.timings.get().queue.ms().unwrap_or(0).into(),
-            connect_ms: self.timings.get().connect.ms().unwrap_or(0).into(),
+            queue_ms: self.timings.borrow().queue.ms().unwrap_or(0).into(),
+            connect_ms: self.timings.borrow().connect.ms().unwrap_or(0).into(),
             retries: self.retries(),
             bytes_in: self.bytes_in.get(),
             bytes_out: self.bytes_out.get(),

@@ -159,10 +159,10 @@ pub(super) fn counter(session: &Session, backend: BackendId, server: ServerId) -
             on_server.add(Stat::BytesIn, count.from_client);
         }
         if count.to_client > 0 {
-            if info.timings.get().answered.is_none() {
+            if info.timings.borrow().answered_at().is_none() {
                 let now = rt::now();
                 info.time(|t| t.answered(connected, now));
-                core.record_time(server, Lap::FirstByte, info.timings.get().response.us().unwrap_or(0));
+                core.record_time(server, Lap::FirstByte, info.timings.borrow().response.us().unwrap_or(0));
             }
             info.bytes_out.set(info.bytes_out.get() + count.to_client);
             info.count_tracked_out(count.to_client);

@@ -55,8 +55,8 @@ pub struct Timings {
     pub is_connected: bool,
     /// When it began: the first byte of the request was here; in TCP mode, the connection was accepted.
     pub began: Now,
-    /// When the head of the final response was here; in TCP mode, the first byte of the server.
-    pub answered: Option<Now>,
+    pub(super) is_answered: bool,
+    pub(super) answered: Now,
     /// When it was over.
     pub ended: Option<Now>,
     /// From the first byte of the request to the end of its head.
@@ -81,7 +81,8 @@ impl Timings {
             handshake: none,
             is_connected: false,
             began,
-            answered: None,
+            is_answered: false,
+            answered: began,
             ended: None,
             receive: none,
             queue: none,
@@ -91,9 +92,14 @@ impl Timings {
         }
     }
 
+    /// When the head of the final response was here; in TCP mode, the first byte of the server.
+    pub fn answered_at(&self) -> Option<Now> {
+        self.is_answered.then_some(self.answered)
+    }
+
     /// From the first byte of the answer to the end.
     pub fn transfer(&self) -> Micros {
-        match (self.answered, self.ended) {
+        match (self.answered_at(), self.ended) {
             (Some(from), Some(to)) => Micros::between(from, to),
             _ => Micros::NONE,
         }
@@ -122,27 +128,28 @@ impl Timings {
     /// The answer begins; `asked`: when the request was sent.
     pub(super) fn answered(&mut self, asked: Now, now: Now) {
         self.response = Micros::between(asked, now);
-        self.answered = Some(now);
+        (self.is_answered, self.answered) = (true, now);
     }
 }
 
 /// Closes the record of the stream in hand, and counts its durations on the server that it was sent to. Once a stream.
-pub(super) fn finish(session: &Session) -> Timings {
+pub(super) fn finish(session: &Session) {
     let info = &session.info;
-    let mut timings = info.timings.get();
-    if timings.ended.is_some() {
-        return timings;
-    }
-    timings.ended = Some(rt::now());
-    info.timings.set(timings);
-    let Some(server) = info.server.get() else { return timings };
-    let total = u64::from(timings.total().0);
-    record(session, server, Lap::Total, timings.total());
-    record(session, server, Lap::Transfer, timings.transfer());
+    let (total, transfer) = {
+        let mut timings = info.timings.borrow_mut();
+        if timings.ended.is_some() {
+            return;
+        }
+        timings.ended = Some(rt::now());
+        (timings.total(), timings.transfer())
+    };
+    let Some(server) = info.server.get() else { return };
+    record(session, server, Lap::Total, total);
+    record(session, server, Lap::Transfer, transfer);
+    let total = u64::from(total.0);
     let shard = session.core.shard();
     shard.servers[server].time(Stat::TotalTime, total);
     shard.backends[session.core.model.servers[server].backend].time(Stat::TotalTime, total);
-    timings
 }
 
 /// Counts one duration of a server.

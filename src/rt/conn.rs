@@ -294,6 +294,11 @@ impl Receiving {
         matches!(done.count(), Err(e) if e.raw_os_error() == Some(libc::ECANCELED))
     }
 
+    /// Whether it is armed and nothing came yet.
+    pub fn is_waiting(&self) -> bool {
+        self.op.as_ref().is_some_and(|op| !op.is_done())
+    }
+
     /// Whether it may already have taken bytes off the connection.
     pub fn is_armed(&self) -> bool {
         self.op.is_some()

@@ -134,6 +134,11 @@ impl Op {
         ready.map_or(Poll::Pending, Poll::Ready)
     }
 
+    /// Whether it is complete, for whoever does not wait for it.
+    pub(super) fn is_done(&self) -> bool {
+        self.key == FINISHED || ring::with(|r| r.is_done(self.key))
+    }
+
     /// The next completion of a multishot operation; `(_, false)` is its last.
     pub(super) fn poll_multi(&mut self, cx: &Context<'_>) -> Poll<(Done, bool)> {
         assert!(self.key != FINISHED, "operation polled after its last completion");

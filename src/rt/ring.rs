@@ -270,6 +270,11 @@ impl Ring {
         }
     }
 
+    /// Whether an operation that nobody polls is complete.
+    pub(super) fn is_done(&self, key: u32) -> bool {
+        matches!(self.slots[key as usize].state, State::Done(_))
+    }
+
     pub(super) fn poll_op(&mut self, key: u32, waker: &Waker) -> Option<(Done, Keep)> {
         let slot = &mut self.slots[key as usize];
         match &mut slot.state {

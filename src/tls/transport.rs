@@ -8,7 +8,7 @@ use std::cell::OnceCell;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use super::facts::Facts;
 use super::session::{Established, Session};
@@ -158,6 +158,12 @@ impl Receiving {
             None => self.plain.arm(&transport.conn),
             Some(tls) => tls.arm(&transport.conn),
         }
+    }
+
+    /// Whether nothing came of the peer, neither bytes nor its end. Arms it if it is not.
+    pub fn is_quiet(&mut self, transport: &Transport) -> bool {
+        let waits = transport.tls.get().is_none() && self.plain.is_waiting();
+        waits || self.poll(transport, &Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// Lets its completion be listed under `token`; see [`rt::Receiving::list`]. For plain connections.

@@ -153,7 +153,7 @@ pub(super) fn levels(session: &Session) -> Levels {
 /// "received", and who was held in the tarpit waited in a queue.
 fn timers(session: &Session, end: End, status: i32, form: Form, now: Now) -> Timers {
     let info = &session.info;
-    let t = info.timings.get();
+    let t = info.timings.borrow();
     let total = now.us_since(t.opened);
     let handshake = t.handshake.us().map_or(0, u64::from);
     let is_http = session.frontend().mode == Mode::Http;
@@ -169,7 +169,7 @@ fn timers(session: &Session, end: End, status: i32, form: Form, now: Now) -> Tim
     // A response that rules replaced was never there.
     let replaced =
         end.phase == Phase::Headers && matches!(end.kind, Kind::DeniedResponse | Kind::Intercepted);
-    let is_answered = t.answered.is_some() && !replaced;
+    let is_answered = t.answered_at().is_some() && !replaced;
     Timers {
         handshake: Some(handshake),
         idle,
@@ -182,7 +182,7 @@ fn timers(session: &Session, end: End, status: i32, form: Form, now: Now) -> Tim
         },
         connect: if t.is_connected { or_zero(t.connect) } else { None },
         response: if is_answered { or_zero(t.response) } else { None },
-        data: t.answered.map(|answered| now.us_since(answered)),
+        data: t.answered_at().map(|answered| now.us_since(answered)),
         total,
     }
 }

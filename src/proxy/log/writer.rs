@@ -154,7 +154,7 @@ pub(in crate::proxy) fn finish_connection(session: &Session, end: End, status: u
     };
     let is_silent = end.kind == Kind::DeniedConnection || log.dontlognull && is_null;
     let is_http = frontend.mode == Mode::Http;
-    if is_silent || log.asap && !is_http && session.info.timings.get().is_connected {
+    if is_silent || log.asap && !is_http && session.info.timings.borrow().is_connected {
         return;
     }
     if is_http {
@@ -201,7 +201,7 @@ fn write(
     let at = rt::now();
     let now = core.log.wall(at);
     let mut line = line(session, record, status, (end, form), (at, now));
-    line.numbers = (info.timings.get().number.into(), lines);
+    line.numbers = (info.timings.borrow().number.into(), lines);
     if log.reads.levels {
         line.levels = levels(session);
     }
