@@ -8,9 +8,8 @@ use crate::base::net::Addr;
 use crate::policy::format::Flags;
 use crate::policy::log::escape::Map;
 use crate::policy::log::pen::{IPV4_BYTES_MAX, NO_SERVER, NUMBER_BYTES_MAX, Pen, number_to};
-use crate::policy::log::plain::{address_to, ms, part, queue_ms, text};
-use crate::policy::log::{Dates, Field, Line, Memory, Part};
-use crate::policy::sample::Facts;
+use crate::policy::log::plain::{address_to, ms, queue_ms, text};
+use crate::policy::log::{Dates, Field, Line, Part};
 
 /// How a format is written as text.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +36,7 @@ struct Run {
     names: usize,
     /// The request line is one of them.
     has_request: bool,
+    ends_with_space: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -120,6 +120,7 @@ impl Steps {
         for step in &mut steps.0 {
             if let Step::Run(run) = step {
                 run.join();
+                run.ends_with_space = run.is_before_space();
             }
         }
         steps
@@ -151,29 +152,29 @@ impl Steps {
     /// A space is there in any case behind what always writes something.
     fn add_space(&mut self, parts: &[Part]) {
         match self.0.last() {
-            Some(Step::Run(run)) if run.ends_with_space() => {}
+            Some(Step::Run(run)) if run.is_before_space() => {}
             Some(Step::Run(_)) => self.run().add_byte(b' '),
             Some(Step::Part(index)) if is_never_empty(&parts[*index]) => self.run().add_byte(b' '),
             _ => self.0.push(Step::Space),
         }
     }
 
-    /// Appends a line.
-    pub(super) fn write<F: Facts>(
+    /// Appends a line; `other` appends the parts that are no items.
+    pub(super) fn write(
         &self,
         parts: &[Part],
         line: &Line<'_>,
-        facts: &F,
-        memory: &mut Memory<'_>,
+        dates: &mut Dates,
         out: &mut Vec<u8>,
+        mut other: impl FnMut(&Part, &mut Dates, &mut Vec<u8>),
     ) {
         // A space at the beginning is left out, too.
         let mut after_space = true;
         for step in &self.0 {
             match step {
                 Step::Run(run) => {
-                    run.write(line, memory.dates, out);
-                    after_space = run.ends_with_space();
+                    run.write(line, dates, out);
+                    after_space = run.ends_with_space;
                 }
                 Step::Space => {
                     if !after_space {
@@ -185,7 +186,7 @@ impl Steps {
                 Step::Captures(Field::ResponseCaptures, _) if line.response_captures.spans.is_empty() => {}
                 Step::Captures(_, index) | Step::Part(index) => {
                     let before = out.len();
-                    part(&parts[*index], line, facts, memory, out);
+                    other(&parts[*index], dates, out);
                     // What says nothing leaves the space before it.
                     after_space &= out.len() == before;
                 }
@@ -321,7 +322,7 @@ impl Run {
     }
 
     /// Nothing but the operator's text ends with a space.
-    fn ends_with_space(&self) -> bool {
+    fn is_before_space(&self) -> bool {
         match self.items.last() {
             Some(Item { what: What::Text(text), behind_len: 0, .. }) => text.ends_with(b" "),
             Some(item) => item.behind().ends_with(b" "),
