@@ -111,10 +111,28 @@ pub struct H2Settings {
     pub resets_max: u32,
     /// Malformed requests of a connection before it is closed (`fe.glitches-threshold`).
     pub glitches_max: u32,
-    /// Bytes that a server may send of one response ahead (`be.initial-window-size`).
+    /// Bytes that a server may send of one response ahead, at first (`be.initial-window-size`).
     pub server_window: u32,
     /// Bytes that a server may send ahead on one connection (`be.rxbuf`).
-    pub server_rxbuf: u32,
+    pub server_rxbuf: Option<u32>,
+}
+
+/// What the windows of streams may grow by on a connection of a server.
+const GROWTH_BYTES: u32 = 1600 * 1024;
+
+impl H2Settings {
+    /// Bytes that a server may send ahead on a connection with so many streams at once: as long as nobody says otherwise each has
+    /// its window, so that clients that read nothing hold up nobody else.
+    pub fn server_room(&self, streams_max: u32) -> u32 {
+        // RFC 9113 6.9.1: no window is larger.
+        let windows = || {
+            self.server_window
+                .saturating_mul(streams_max)
+                .saturating_add(GROWTH_BYTES)
+                .min(i32::MAX.cast_unsigned())
+        };
+        self.server_rxbuf.unwrap_or_else(windows)
+    }
 }
 
 impl Default for H2Settings {
@@ -126,8 +144,8 @@ impl Default for H2Settings {
             total_max: None,
             resets_max: 1000,
             glitches_max: 100,
-            server_window: 256 * 1024,
-            server_rxbuf: 1600 * 1024,
+            server_window: 64 * 1024,
+            server_rxbuf: None,
         }
     }
 }

@@ -271,7 +271,8 @@ pub(super) async fn open(
     let settings = &core.model.global.h2;
     let limits = ServerLimits {
         window: settings.server_window,
-        room: settings.server_rxbuf,
+        room: settings.server_room(streams_max),
+        streams_max,
         fields_max: u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX),
     };
     let local = conn.local_addr();

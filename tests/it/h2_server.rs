@@ -20,6 +20,15 @@ fn gate_with(
     keywords: &str,
     script: impl Fn(&mut Frames, usize) + Send + Sync + 'static,
 ) -> (Origin, Shardgate) {
+    gate_within("", settings, keywords, script)
+}
+
+fn gate_within(
+    global: &str,
+    settings: &'static [(u16, u32)],
+    keywords: &str,
+    script: impl Fn(&mut Frames, usize) + Send + Sync + 'static,
+) -> (Origin, Shardgate) {
     let count = AtomicUsize::new(0);
     let origin = Origin::new(move |stream, _| {
         let number = count.fetch_add(1, Ordering::Relaxed);
@@ -28,7 +37,7 @@ fn gate_with(
     let keywords = format!("proto = \"h2\"\npool-purge-delay = \"100ms\"\n{keywords}");
     // Requests share connections within a core.
     let gate = Shardgate::with(&sections(&origin, "", "", &keywords)).cores(1).defaults("mode = \"http\"");
-    (origin, gate.start())
+    (origin, gate.global(global).start())
 }
 
 fn status_of(gate: &Shardgate, method: &str) -> u16 {
@@ -391,7 +400,8 @@ fn answers_that_are_too_much_end_their_streams_alone() {
         },
         |server, stream| server.send(WINDOW_UPDATE, 0, stream, &[0; 4]),
     ];
-    let (origin, gate) = gate(move |server, _| {
+    let global = "tune.h2.be.initial-window-size = \"256k\"";
+    let (origin, gate) = gate_within(global, &[], "", move |server, _| {
         while let Some((stream, body)) = server.request() {
             match std::str::from_utf8(&body).ok().and_then(|n| n.trim().parse::<usize>().ok()) {
                 Some(case) => cases[case](server, stream),
@@ -421,6 +431,37 @@ fn answers_that_are_too_much_end_their_streams_alone() {
     client.expect_reset(1, INTERNAL_ERROR);
     assert_eq!(status_of(&gate, "GET"), 200);
     assert_eq!(origin.accepted(), 1, "the connection goes on");
+    drop(client);
+    gate.finish();
+}
+
+#[test]
+fn clients_that_take_nothing_hold_up_no_others() {
+    const WINDOW: usize = 64 * 1024;
+    const STALLED: usize = 49;
+    let stalled = Arc::new(AtomicUsize::new(0));
+    let count = stalled.clone();
+    // It fills the window of every stream at once, whether the window of the connection has room or not.
+    let (origin, gate) = gate(move |server, _| {
+        while let Some((stream, _)) = server.request() {
+            server.send(HEADERS, END_HEADERS, stream, &block(OK));
+            let last = if count.load(Ordering::Relaxed) < STALLED { 0 } else { END_STREAM };
+            for piece in 1..=WINDOW / 16_384 {
+                let flags = if piece == WINDOW / 16_384 { last } else { 0 };
+                server.send(DATA, flags, stream, &[b'x'; 16_384]);
+            }
+            count.fetch_add(usize::from(last == 0), Ordering::Relaxed);
+        }
+    });
+    // Its own window is 65,535 for all streams together.
+    let mut client = Frames::client(&gate, "fe");
+    (0..STALLED).for_each(|n| client.get(u32::try_from(2 * n + 1).expect("small"), "/"));
+    until("responses wait for a client", || stalled.load(Ordering::Relaxed) == STALLED);
+    for _ in 0..20 {
+        let response = gate.wire("fe").get("/");
+        assert_eq!((response.status(), response.body.len()), (200, WINDOW));
+    }
+    assert_eq!(origin.accepted(), 1, "all on one connection");
     drop(client);
     gate.finish();
 }

@@ -93,7 +93,7 @@ fn h2(section: &Section<'_>) -> H2Settings {
         resets_max: section.count("tune.h2.fe.max-resets").unwrap_or(default.resets_max),
         glitches_max: section.count("tune.h2.fe.glitches-threshold").unwrap_or(default.glitches_max),
         server_window: bytes("tune.h2.be.initial-window-size").unwrap_or(default.server_window),
-        server_rxbuf: bytes("tune.h2.be.rxbuf").unwrap_or(default.server_rxbuf),
+        server_rxbuf: bytes("tune.h2.be.rxbuf"),
     }
 }
 

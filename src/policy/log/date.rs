@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::policy::log::pen::TRIPLES;
-
 /// Where local time comes from: UNIX seconds in, seconds east of Greenwich out.
 pub type Zone = fn(i64) -> i32;
 
@@ -177,8 +175,9 @@ pub(super) fn millis(time: Duration, out: &mut Vec<u8>) {
 }
 
 fn milliseconds(time: Duration) -> [u8; 3] {
-    let [hundreds, tens, ones, _] = TRIPLES[time.subsec_millis() as usize];
-    [hundreds, tens, ones]
+    let ms = time.subsec_millis();
+    let digit = |n: u32| b'0' + u8::try_from(n % 10).unwrap_or(0);
+    [digit(ms / 100), digit(ms / 10), digit(ms)]
 }
 
 fn clock(second_of_day: i64, out: &mut Vec<u8>) {

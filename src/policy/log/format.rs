@@ -2,7 +2,7 @@
 
 use crate::policy::format::Flags;
 use crate::policy::log::pen::number_to;
-use crate::policy::log::plain::{Plain, known_part, number, part};
+use crate::policy::log::plain::{Plain, number};
 use crate::policy::log::steps::Steps;
 use crate::policy::log::{Dates, Field, Line, Reads, escape};
 use crate::policy::sample::{Expr, Facts, Kind, Scratch, Value};
@@ -14,8 +14,6 @@ pub struct LogFormat {
     encoding: Encoding,
     /// How its parts are written as text.
     steps: Steps,
-    /// It is text, and has no expression that is evaluated when the line is written.
-    is_known: bool,
 }
 
 /// What a line looks like as a whole.
@@ -73,9 +71,7 @@ impl LogFormat {
     /// A format from its parts.
     pub fn new(parts: Vec<Part>, encoding: Encoding) -> LogFormat {
         let steps = Steps::new(&parts);
-        let is_known =
-            encoding == Encoding::Plain && !parts.iter().any(|part| matches!(part, Part::Value(..)));
-        LogFormat { parts, encoding, steps, is_known }
+        LogFormat { parts, encoding, steps }
     }
 
     /// Whether it is empty.
@@ -101,27 +97,10 @@ impl LogFormat {
         })
     }
 
-    /// Whether it asks for nothing but what a [`Line`] says.
-    pub fn is_known(&self) -> bool {
-        self.is_known
-    }
-
-    /// Appends the line of a format that asks for nothing else.
-    pub fn write_known(&self, line: &Line<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
-        debug_assert!(self.is_known);
-        self.steps
-            .write(&self.parts, line, dates, out, |part, dates, out| known_part(part, line, dates, out));
-    }
-
     /// Appends the line, without an end of line.
     pub fn write<F: Facts>(&self, line: &Line<'_>, facts: &F, memory: &mut Memory<'_>, out: &mut Vec<u8>) {
         match self.encoding {
-            Encoding::Plain => {
-                let Memory { scratch, dates, text } = memory;
-                self.steps.write(&self.parts, line, dates, out, |one, dates, out| {
-                    part(one, line, facts, &mut Memory { scratch, dates, text }, out);
-                });
-            }
+            Encoding::Plain => self.steps.write(&self.parts, line, facts, memory, out),
             Encoding::Json => {
                 out.push(b'{');
                 let mut between = "";

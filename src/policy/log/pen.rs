@@ -146,7 +146,7 @@ impl Pen<'_> {
 }
 
 /// The numbers below a thousand with three digits, and how many of them count.
-pub(super) static TRIPLES: [[u8; 4]; 1000] = {
+const TRIPLES: [[u8; 4]; 1000] = {
     let mut triples = [*b"000\x01"; 1000];
     let digits = b"0123456789";
     let mut number = 0;

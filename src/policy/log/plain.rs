@@ -11,7 +11,6 @@ use crate::policy::log::pen::{NO_SERVER, ipv4_to, number_to};
 use crate::policy::log::{Captured, Dates, Field, Line, Memory, Part, Timers, date};
 use crate::policy::sample::{Facts, Value};
 
-/// A part whatever it is.
 pub(super) fn part<F: Facts>(
     part: &Part,
     line: &Line<'_>,
@@ -20,24 +19,16 @@ pub(super) fn part<F: Facts>(
     out: &mut Vec<u8>,
 ) {
     match part {
+        Part::Field(field, flags, _) => {
+            Plain { line, flags: *flags, raw: false, dates: memory.dates, out }.field(*field);
+        }
+        Part::Text(text) => out.extend_from_slice(text),
+        Part::Space => {}
         Part::Value(expr, flags, _) => match expr.eval(facts, memory.scratch).value {
             Some(value) => sample(&value, *flags, out),
             None => text(None, *flags, Map::Value, false, out),
         },
-        part => known_part(part, line, memory.dates, out),
-    }
-}
-
-/// A part that nothing has to be evaluated for.
-pub(super) fn known_part(part: &Part, line: &Line<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
-    match part {
-        Part::Field(field, flags, _) => {
-            Plain { line, flags: *flags, raw: false, dates, out }.field(*field);
-        }
-        Part::Text(text) => out.extend_from_slice(text),
-        Part::Space => {}
         Part::Kept(slot, _, flags, _) => text(line.kept.get(*slot), *flags, Map::Value, false, out),
-        Part::Value(..) => debug_assert!(false, "its format says that it has none"),
     }
 }
 

@@ -8,8 +8,9 @@ use crate::base::net::Addr;
 use crate::policy::format::Flags;
 use crate::policy::log::escape::Map;
 use crate::policy::log::pen::{IPV4_BYTES_MAX, NO_SERVER, NUMBER_BYTES_MAX, Pen, number_to};
-use crate::policy::log::plain::{address_to, ms, queue_ms, text};
-use crate::policy::log::{Dates, Field, Line, Part};
+use crate::policy::log::plain::{address_to, ms, part, queue_ms, text};
+use crate::policy::log::{Dates, Field, Line, Memory, Part};
+use crate::policy::sample::Facts;
 
 /// How a format is written as text.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +37,6 @@ struct Run {
     names: usize,
     /// The request line is one of them.
     has_request: bool,
-    ends_with_space: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -120,7 +120,6 @@ impl Steps {
         for step in &mut steps.0 {
             if let Step::Run(run) = step {
                 run.join();
-                run.ends_with_space = run.is_before_space();
             }
         }
         steps
@@ -152,29 +151,29 @@ impl Steps {
     /// A space is there in any case behind what always writes something.
     fn add_space(&mut self, parts: &[Part]) {
         match self.0.last() {
-            Some(Step::Run(run)) if run.is_before_space() => {}
+            Some(Step::Run(run)) if run.ends_with_space() => {}
             Some(Step::Run(_)) => self.run().add_byte(b' '),
             Some(Step::Part(index)) if is_never_empty(&parts[*index]) => self.run().add_byte(b' '),
             _ => self.0.push(Step::Space),
         }
     }
 
-    /// Appends a line; `other` appends the parts that are no items.
-    pub(super) fn write(
+    /// Appends a line.
+    pub(super) fn write<F: Facts>(
         &self,
         parts: &[Part],
         line: &Line<'_>,
-        dates: &mut Dates,
+        facts: &F,
+        memory: &mut Memory<'_>,
         out: &mut Vec<u8>,
-        mut other: impl FnMut(&Part, &mut Dates, &mut Vec<u8>),
     ) {
         // A space at the beginning is left out, too.
         let mut after_space = true;
         for step in &self.0 {
             match step {
                 Step::Run(run) => {
-                    run.write(line, dates, out);
-                    after_space = run.ends_with_space;
+                    run.write(line, memory.dates, out);
+                    after_space = run.ends_with_space();
                 }
                 Step::Space => {
                     if !after_space {
@@ -186,7 +185,7 @@ impl Steps {
                 Step::Captures(Field::ResponseCaptures, _) if line.response_captures.spans.is_empty() => {}
                 Step::Captures(_, index) | Step::Part(index) => {
                     let before = out.len();
-                    other(&parts[*index], dates, out);
+                    part(&parts[*index], line, facts, memory, out);
                     // What says nothing leaves the space before it.
                     after_space &= out.len() == before;
                 }
@@ -322,7 +321,7 @@ impl Run {
     }
 
     /// Nothing but the operator's text ends with a space.
-    fn is_before_space(&self) -> bool {
+    fn ends_with_space(&self) -> bool {
         match self.items.last() {
             Some(Item { what: What::Text(text), behind_len: 0, .. }) => text.ends_with(b" "),
             Some(item) => item.behind().ends_with(b" "),

@@ -116,7 +116,8 @@ fn answers(bytes: &[u8], cut: usize, act: &mut impl FnMut(&mut Connection, Optio
     answers
 }
 
-const SERVER_LIMITS: ServerLimits = ServerLimits { window: 65_535, room: 200_000, fields_max: 2048 };
+const SERVER_LIMITS: ServerLimits =
+    ServerLimits { window: 20_000, room: 200_000, streams_max: 5, fields_max: 2048 };
 
 /// What a server sends to whom asked it for some responses, of which the first is to a HEAD. However the bytes are cut, what is
 /// taken of each response is the same; and with owners that act (the first byte says how), the books balance.

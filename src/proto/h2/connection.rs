@@ -95,6 +95,8 @@ pub struct Connection {
     receive_window: i64,
     receive_target: u32,
     untold: u32,
+    /// What no stream of a server was promised; streams that move may have it.
+    pub(super) unpromised: u32,
     /// Bytes of bodies that reached the other side.
     moved: u64,
     /// What we may send.
@@ -170,6 +172,7 @@ impl Connection {
             receive_window: i64::from(FIRST_WINDOW),
             receive_target: FIRST_WINDOW,
             untold: 0,
+            unpromised: 0,
             moved: 0,
             send_window: i64::from(FIRST_WINDOW),
             first_send_window: i64::from(FIRST_WINDOW),
@@ -638,6 +641,8 @@ impl Connection {
         let held: u32 = self.streams.iter().map(|stream| stream.holds()).sum();
         let all = self.receive_window + i64::from(self.untold + held + in_flight);
         assert_eq!(all, i64::from(self.receive_target), "room of the connection");
+        let wider: u32 = self.streams.iter().map(|stream| stream.wider_by).sum();
+        assert!(self.unpromised + wider <= self.receive_target, "what streams may have beyond their windows");
         let open = self.streams.iter().filter(|stream| !stream.is_closed()).count();
         assert_eq!(open, self.streams.open as usize, "open streams");
         assert!(self.streams.open <= self.limits.streams_max);

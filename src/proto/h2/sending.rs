@@ -103,6 +103,9 @@ impl Connection {
         let bytes = std::mem::take(&mut self.streams.get(key).taken);
         if bytes > 0 {
             self.give_back(bytes);
+            if self.is_to_server() {
+                self.widen_stream(key, bytes);
+            }
             self.give_back_stream(key, bytes);
             self.note_moved(bytes);
         }
@@ -266,6 +269,8 @@ impl Connection {
         self.reset(key, if has_served { Code::NO_ERROR } else { Code::CANCEL });
         let stream = self.streams.get(key);
         let (is_queued, has_turn, held) = (stream.is_queued, stream.has_turn, stream.holds());
+        self.unpromised += stream.wider_by;
+        let stream = self.streams.get(key);
         let (received, head) = (std::mem::take(&mut stream.received), stream.head.take());
         let more_heads = std::mem::take(&mut stream.more_heads);
         self.streams.remove(key);

@@ -52,6 +52,9 @@ pub(super) struct Stream {
     pub(super) untold: u32,
     /// What the peer may send.
     pub(super) receive_window: i64,
+    /// By how much its window is wider than that of the others, and bytes that were taken since it grew.
+    pub(super) wider_by: u32,
+    pub(super) moved: u32,
     /// What we may send.
     pub(super) send_window: i64,
     /// Bytes of body that its head promises, less those that came.

@@ -205,36 +205,26 @@ fn write(
     if log.reads.levels {
         line.levels = levels(session);
     }
-    let buffers = &mut *core.log.memory.borrow_mut();
-    let structured_len = fill(session, log, &line, form, buffers);
-    let entry = &mut buffers.entry;
-    seal(entry, core.first_log_set + log.set, level, structured_len, now);
-    send(core, entry);
-}
-
-/// Makes an entry of a line, but for what `seal` fills in; how long the structured data is.
-fn fill(session: &Session, log: &FrontendLog, line: &Line<'_>, form: Form, buffers: &mut Buffers) -> usize {
-    let Buffers { dates, text, entry } = buffers;
+    let mut buffers = core.log.memory.borrow_mut();
+    let Buffers { dates, text, entry } = &mut *buffers;
     entry.clear();
     entry.extend_from_slice(&[0; ENTRY_HEADER]);
-    let special = match session.info.error.get() {
-        ConnError::None => log.error.as_ref().filter(|_| form.is_bad),
-        _ => log.refused.as_ref(),
-    };
-    let format = special.unwrap_or(&log.line);
-    if format.is_known() && log.structured.is_none() {
-        format.write_known(line, dates, entry);
-        return 0;
-    }
+    let mut structured_len = 0;
     session.with_facts(FirstBytes { data: &[], complete: true }, Message::default(), |facts, scratch| {
         let mut memory = Memory { scratch, dates, text };
         if let Some(structured) = &log.structured {
-            structured.write(line, facts, &mut memory, entry);
+            structured.write(&line, facts, &mut memory, entry);
         }
-        let structured_len = entry.len() - ENTRY_HEADER;
-        format.write(line, facts, &mut memory, entry);
-        structured_len
-    })
+        structured_len = entry.len() - ENTRY_HEADER;
+        let special = match info.error.get() {
+            ConnError::None => log.error.as_ref().filter(|_| form.is_bad),
+            _ => log.refused.as_ref(),
+        };
+        let format = special.unwrap_or(&log.line);
+        format.write(&line, facts, &mut memory, entry);
+    });
+    seal(entry, core.first_log_set + log.set, level, structured_len, now);
+    send(core, entry);
 }
 
 fn send(core: &Core, entry: &[u8]) {
@@ -269,12 +259,10 @@ pub(in crate::proxy) fn hand_over(
 fn seal(entry: &mut [u8], set: u16, level: u8, structured_len: usize, now: Duration) {
     let len = u32::try_from(entry.len()).unwrap_or(u32::MAX);
     let structured = u32::try_from(structured_len).unwrap_or(u32::MAX);
-    let us = now.as_secs() * 1_000_000 + u64::from(now.subsec_micros());
-    let mut header = [0; ENTRY_HEADER];
-    header[0..4].copy_from_slice(&len.to_ne_bytes());
-    header[4..6].copy_from_slice(&set.to_ne_bytes());
-    header[6] = level;
-    header[8..12].copy_from_slice(&structured.to_ne_bytes());
-    header[12..20].copy_from_slice(&us.to_ne_bytes());
-    entry[..ENTRY_HEADER].copy_from_slice(&header);
+    let us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+    entry[0..4].copy_from_slice(&len.to_ne_bytes());
+    entry[4..6].copy_from_slice(&set.to_ne_bytes());
+    entry[6] = level;
+    entry[8..12].copy_from_slice(&structured.to_ne_bytes());
+    entry[12..20].copy_from_slice(&us.to_ne_bytes());
 }

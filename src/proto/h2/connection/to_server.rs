@@ -18,10 +18,12 @@ const INTERIM_MAX: usize = 16;
 /// What we allow a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ServerLimits {
-    /// Bytes of a response that nobody took.
+    /// Bytes of a response that nobody took, at first.
     pub window: u32,
-    /// The same for all responses together.
+    /// The same for all responses together. What is beyond the windows of all streams goes to those that move.
     pub room: u32,
+    /// Streams that will be opened at once.
+    pub streams_max: u32,
     /// The size of a list of fields.
     pub fields_max: u32,
 }
@@ -46,7 +48,7 @@ pub(in crate::proto::h2) struct ToServer {
 impl Connection {
     /// A connection to a server, at its first byte. The preface and our settings are in `out`.
     pub fn to_server(limits: ServerLimits, spare: Spare) -> Connection {
-        let ServerLimits { window, room, fields_max } = limits;
+        let ServerLimits { window, room, streams_max, fields_max } = limits;
         let limits = Limits { streams_max: u32::MAX, window, window_max: window, fields_max };
         let mut connection = Connection::within(limits, spare);
         connection.at = At::Frame;
@@ -65,6 +67,7 @@ impl Connection {
             connection.receive_target = room;
             connection.receive_window = i64::from(room);
         }
+        connection.unpromised = room.saturating_sub(window.saturating_mul(streams_max));
         // A server has read them before it reads the first request.
         connection.first_receive_window = window;
         connection.unacknowledged = VecDeque::new();
@@ -224,7 +227,8 @@ mod tests {
     use crate::proto::h2::hpack::{write_field, write_pseudo};
     use crate::proto::h2::sending::Received;
 
-    const LIMITS: ServerLimits = ServerLimits { window: 100_000, room: 300_000, fields_max: 4096 };
+    const LIMITS: ServerLimits =
+        ServerLimits { window: 100_000, room: 300_000, streams_max: 3, fields_max: 4096 };
     const LAST: u8 = FLAG_FIRST;
     const OK: u8 = 0x88;
 
@@ -240,7 +244,11 @@ mod tests {
         }
 
         fn silent() -> Server {
-            let mut connection = Connection::to_server(LIMITS, Spare::default());
+            Server::with(LIMITS)
+        }
+
+        fn with(limits: ServerLimits) -> Server {
+            let mut connection = Connection::to_server(limits, Spare::default());
             let preface: Vec<u8> = connection.out().drain(..H2_PREFACE.len()).collect();
             assert_eq!(preface, H2_PREFACE);
             Server(connection)
@@ -301,6 +309,60 @@ mod tests {
         let kinds: Vec<_> = said.iter().map(|frame| (frame.0, frame.2)).collect();
         assert_eq!(kinds, [(kind::SETTINGS, 0), (kind::WINDOW_UPDATE, 0), (kind::HEADERS, 1)]);
         assert_eq!(said[1].3, (300_000_u32 - 65_535).to_be_bytes());
+    }
+
+    #[test]
+    fn a_response_that_moves_gets_more_room_than_others_need() {
+        let mut server =
+            Server::with(ServerLimits { window: 20_000, room: 100_000, streams_max: 3, ..LIMITS });
+        let keys = [server.ask(false, true), server.ask(false, true), server.ask(false, true)];
+        (1..6).step_by(2).for_each(|stream| server.head(stream, 0, OK, &[]));
+        // Two whose clients take nothing.
+        for stream in [3, 5] {
+            server.frame(kind::DATA, 0, stream, &[0; 10_000]);
+            server.frame(kind::DATA, 0, stream, &[0; 10_000]);
+        }
+        // The room that neither of them may need is 40,000: half of it at a time.
+        let mut has = 20_000;
+        for wider_by in [20_000, 30_000, 35_000] {
+            for _ in 0..has / 10_000 {
+                server.frame(kind::DATA, 0, 1, &[1; 10_000]);
+                assert_eq!(server.body(keys[0]).expect("no reset").len(), 10_000);
+                server.0.release(keys[0]);
+                server.0.check_invariants();
+            }
+            let stream = server.0.streams.get(keys[0]);
+            has = 20_000 + stream.wider_by;
+            assert_eq!(
+                (stream.wider_by, stream.receive_window + i64::from(stream.untold)),
+                (wider_by, i64::from(has))
+            );
+            assert!(
+                server.0.receive_window + i64::from(server.0.untold) >= i64::from(has),
+                "the connection has room for it"
+            );
+        }
+        server.0.forget(keys[0]);
+        assert_eq!(server.0.unpromised, 40_000, "it gives back what it got");
+    }
+
+    #[test]
+    fn a_connection_that_others_fill_is_told_of_little_room() {
+        let mut server =
+            Server::with(ServerLimits { window: 60_000, room: 120_000, streams_max: 2, ..LIMITS });
+        let keys = [server.ask(false, true), server.ask(false, true)];
+        server.head(1, 0, OK, &[]);
+        server.head(3, 0, OK, &[]);
+        (0..6).for_each(|_| server.frame(kind::DATA, 0, 3, &[0; 10_000]));
+        // Whoever sends on the other stream always finds room on the connection, in the end.
+        for _ in 0..200 {
+            let window =
+                server.0.receive_window.min(server.0.streams.get(keys[0]).receive_window).min(10_000);
+            assert!(window > 0, "stuck");
+            server.frame(kind::DATA, 0, 1, &vec![1; usize::try_from(window).expect("positive")]);
+            server.body(keys[0]).expect("no reset");
+            server.0.release(keys[0]);
+        }
     }
 
     #[test]

@@ -41,10 +41,29 @@ impl Connection {
         }
     }
 
-    /// Gives room on the connection back to the peer, and tells it when that is worth a frame.
+    /// Widens the window of a response whose client takes a whole window of it: twice as much, as long as half of what no other
+    /// stream was promised suffices. What a stream was promised is there for it, however many others wait for their clients.
+    pub(in crate::proto::h2) fn widen_stream(&mut self, key: Key, bytes: u32) {
+        let window = self.first_receive_window;
+        let stream = self.streams.get(key);
+        stream.moved = stream.moved.saturating_add(bytes);
+        let has = window + stream.wider_by;
+        if stream.is_received || stream.reset.is_some() || stream.moved < has {
+            return;
+        }
+        stream.moved = 0;
+        let more = has.min(self.unpromised / 2);
+        stream.wider_by += more;
+        stream.untold += more;
+        self.unpromised -= more;
+    }
+
+    /// Gives room on the connection back to the peer, and tells it when that is worth a frame. A server is told too when most of
+    /// what it may use is what it does not know of: streams of others may hold the rest for long.
     pub(in crate::proto::h2) fn give_back(&mut self, bytes: u32) {
         self.untold += bytes;
-        if self.untold > 0 && self.untold >= told_from(self.receive_target) {
+        let is_short = self.is_to_server() && i64::from(self.untold) > self.receive_window;
+        if self.untold > 0 && (is_short || self.untold >= told_from(self.receive_target)) {
             let more = std::mem::take(&mut self.untold);
             self.receive_window += i64::from(more);
             frame::write_window_update(0, more, &mut self.out);
@@ -55,6 +74,7 @@ impl Connection {
     pub(in crate::proto::h2) fn give_back_stream(&mut self, key: Key, bytes: u32) {
         let window = self.first_receive_window.min(self.limits.window);
         let stream = self.streams.get(key);
+        let window = window + stream.wider_by;
         stream.untold += bytes;
         if stream.untold == 0
             || stream.is_received
