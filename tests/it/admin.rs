@@ -273,8 +273,15 @@ impl InTerminal {
         until(what, || self.shown.lock().expect("no panic").contains(what));
     }
 
+    /// Waits until it was printed, and behind it that the next line is asked for: what is pressed before that, the terminal
+    /// takes for itself, the end of input too.
+    fn wait_for_answer(&self, what: &str) {
+        let is_asked = |shown: &str| shown.rfind(what).is_some_and(|at| shown[at..].contains("shardgate> "));
+        until(what, || is_asked(&self.shown.lock().expect("no panic")));
+    }
+
     fn end(mut self) -> (bool, String) {
-        let status = self.child.wait().expect("it ends");
+        let status = eventually("its end", || self.child.try_wait().expect("a child of ours"));
         self.reader.take().expect("not joined before").join().expect("no panic");
         (status.success(), self.shown.lock().expect("no panic").clone())
     }
@@ -369,14 +376,14 @@ fn ctl_completes_words_in_a_terminal_and_remembers_lines() {
     let mut first = InTerminal::start(&words);
     first.wait("shardgate> ");
     first.press("get wei\tbe/\t\r");
-    first.wait("1 (initial 1)");
+    first.wait_for_answer("1 (initial 1)");
     first.press("quit\r");
     assert!(first.end().0);
     let mut second = InTerminal::start(&words);
     second.wait("shardgate> ");
     // Up twice: `quit`, then what was asked before it.
     second.press("\x1b[A\x1b[A\r");
-    second.wait("1 (initial 1)");
+    second.wait_for_answer("1 (initial 1)");
     second.press("\x04");
     assert!(second.end().0);
     gate.finish();
