@@ -154,10 +154,11 @@ backend closed
  server s1 @REFUSING@
 ";
 
-fn queued(world: &World, proxy: &Proxy, leave: impl FnOnce(TcpStream)) {
-    let first = and_arrives(world, || send(proxy.address, "ff"));
-    let second = send(proxy.address, "ff");
-    proxy.until_it_shows("full", "qcur");
+/// One is served by the backend that this text leads to, and another leaves its queue.
+fn queued(world: &World, proxy: &Proxy, (text, backend): (&str, &str), leave: impl FnOnce(TcpStream)) {
+    let first = and_arrives(world, || send(proxy.address, text));
+    let second = send(proxy.address, text);
+    proxy.until_it_shows(backend, "qcur");
     leave(second);
     proxy.syslog.wait_for(1);
     drop(first);
@@ -190,16 +191,10 @@ fn lines_of_connections_in_the_queue_are_haproxys() {
     World::new().compare(
         &file("tcp", TCP),
         &[
-            ("the client leaves", 2, |world, p| queued(world, p, drop)),
-            ("the client resets", 2, |world, p| queued(world, p, reset)),
+            ("the client leaves", 2, |world, p| queued(world, p, ("ff", "full"), drop)),
+            ("the client resets", 2, |world, p| queued(world, p, ("ff", "full"), reset)),
             ("the client resets where nobody looks for one that leaves", 2, |world, p| {
-                let first = and_arrives(world, || send(p.address, "gg"));
-                let second = send(p.address, "gg");
-                p.until_it_shows("held", "qcur");
-                reset(second);
-                p.syslog.wait_for(1);
-                drop(first);
-                p.syslog.wait_for(2);
+                queued(world, p, ("gg", "held"), reset);
             }),
         ],
     );

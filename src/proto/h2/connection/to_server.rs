@@ -349,12 +349,13 @@ mod tests {
     #[test]
     fn a_connection_that_others_fill_is_told_of_little_room() {
         let mut server =
-            Server::with(ServerLimits { window: 60_000, room: 120_000, streams_max: 2, ..LIMITS });
-        let keys = [server.ask(false, true), server.ask(false, true)];
-        server.head(1, 0, OK, &[]);
-        server.head(3, 0, OK, &[]);
-        (0..6).for_each(|_| server.frame(kind::DATA, 0, 3, &[0; 10_000]));
-        // Whoever sends on the other stream always finds room on the connection, in the end.
+            Server::with(ServerLimits { window: 60_000, room: 180_000, streams_max: 3, ..LIMITS });
+        let keys = [server.ask(false, true), server.ask(false, true), server.ask(false, true)];
+        (1..6).step_by(2).for_each(|stream| server.head(stream, 0, OK, &[]));
+        // What is left is less than what is worth a frame on a connection that nobody fills.
+        for stream in [3, 5] {
+            (0..6).for_each(|_| server.frame(kind::DATA, 0, stream, &[0; 10_000]));
+        }
         for _ in 0..200 {
             let window =
                 server.0.receive_window.min(server.0.streams.get(keys[0]).receive_window).min(10_000);
