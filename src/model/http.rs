@@ -144,7 +144,7 @@ impl Default for H2Settings {
             total_max: None,
             resets_max: 1000,
             glitches_max: 100,
-            server_window: 64 * 1024,
+            server_window: 256 * 1024,
             server_rxbuf: None,
         }
     }

@@ -20,15 +20,6 @@ fn gate_with(
     keywords: &str,
     script: impl Fn(&mut Frames, usize) + Send + Sync + 'static,
 ) -> (Origin, Shardgate) {
-    gate_within("", settings, keywords, script)
-}
-
-fn gate_within(
-    global: &str,
-    settings: &'static [(u16, u32)],
-    keywords: &str,
-    script: impl Fn(&mut Frames, usize) + Send + Sync + 'static,
-) -> (Origin, Shardgate) {
     let count = AtomicUsize::new(0);
     let origin = Origin::new(move |stream, _| {
         let number = count.fetch_add(1, Ordering::Relaxed);
@@ -37,7 +28,7 @@ fn gate_within(
     let keywords = format!("proto = \"h2\"\npool-purge-delay = \"100ms\"\n{keywords}");
     // Requests share connections within a core.
     let gate = Shardgate::with(&sections(&origin, "", "", &keywords)).cores(1).defaults("mode = \"http\"");
-    (origin, gate.global(global).start())
+    (origin, gate.start())
 }
 
 fn status_of(gate: &Shardgate, method: &str) -> u16 {
@@ -400,8 +391,7 @@ fn answers_that_are_too_much_end_their_streams_alone() {
         },
         |server, stream| server.send(WINDOW_UPDATE, 0, stream, &[0; 4]),
     ];
-    let global = "tune.h2.be.initial-window-size = \"256k\"";
-    let (origin, gate) = gate_within(global, &[], "", move |server, _| {
+    let (origin, gate) = gate(move |server, _| {
         while let Some((stream, body)) = server.request() {
             match std::str::from_utf8(&body).ok().and_then(|n| n.trim().parse::<usize>().ok()) {
                 Some(case) => cases[case](server, stream),
@@ -437,7 +427,7 @@ fn answers_that_are_too_much_end_their_streams_alone() {
 
 #[test]
 fn clients_that_take_nothing_hold_up_no_others() {
-    const WINDOW: usize = 64 * 1024;
+    const WINDOW: usize = 256 * 1024;
     const STALLED: usize = 49;
     let stalled = Arc::new(AtomicUsize::new(0));
     let count = stalled.clone();

@@ -99,12 +99,12 @@ keywords! {
     "tune.h2.fe.glitches-threshold" in GLOBAL, POSITIVE, default "100", haproxy "tune.h2.fe.glitches-threshold";
     "Malformed requests on one connection of a client before it is closed with ENHANCE_YOUR_CALM.";
     "tune.h2.fe.glitches-threshold = 20"
-    "tune.h2.be.initial-window-size" in GLOBAL, WINDOW, default "\"64k\"", haproxy "tune.h2.be.initial-window-size";
+    "tune.h2.be.initial-window-size" in GLOBAL, WINDOW, default "\"256k\"", haproxy "tune.h2.be.initial-window-size";
     "Bytes of one response body that a server may send before the client has taken them, at first. It grows with a client that takes them.";
-    "tune.h2.be.initial-window-size = \"256k\""
+    "tune.h2.be.initial-window-size = \"64k\""
     "tune.h2.be.rxbuf" in GLOBAL, WINDOW, default "the window of each stream that the connection may have, and 1600k for those that grow", haproxy "tune.h2.be.rxbuf";
     "Bytes that a server may send on one connection before clients have taken them. With less than all windows together, clients that do not read hold up others whose requests share the connection.";
-    "tune.h2.be.rxbuf = \"16m\""
+    "tune.h2.be.rxbuf = \"32m\""
     "stats.compat-name" in GLOBAL, Text, default "\"HAProxy\"", haproxy "";
     "What `show info` says as `Name`. Monitoring tools made for HAProxy refuse other names.";
     "stats.compat-name = \"hapee-lb\""
