@@ -46,11 +46,15 @@ impl Level {
         self.now.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Lowers it by one.
-    pub fn leave(&self) {
+    /// Lowers it by one. Whether it was at its limit: somebody may wait for this place, and nobody else tells them.
+    ///
+    /// A look at the level before would not do: it may be filled between the look and this.
+    pub fn leave(&self) -> bool {
         shared::wrote();
         let before = self.now.fetch_sub(1, Ordering::SeqCst);
         debug_assert!(before > 0, "left a level that was not entered");
+        // Read after the level fell: who came to wait under a limit lowered meanwhile is seen here, or sees the room.
+        before >= self.limit.load(Ordering::SeqCst)
     }
 
     /// The level now.
@@ -60,7 +64,8 @@ impl Level {
 
     /// Whether one more fits.
     pub fn has_room(&self) -> bool {
-        self.get() < self.limit.load(Ordering::Relaxed)
+        // In this order: see `leave`.
+        self.limit.load(Ordering::SeqCst) > self.get()
     }
 
     /// The limit as it is kept.
@@ -75,7 +80,7 @@ impl Level {
 
     /// Sets the limit; `None` removes it. Sessions above a lower limit stay.
     pub fn set_limit(&self, limit: Option<u32>) {
-        self.limit.store(limit.unwrap_or(NO_LIMIT), Ordering::Relaxed);
+        self.limit.store(limit.unwrap_or(NO_LIMIT), Ordering::SeqCst);
     }
 }
 
@@ -141,6 +146,20 @@ mod tests {
             }
         });
         assert_eq!(level.get(), 0);
+    }
+
+    #[test]
+    fn who_leaves_a_full_level_is_told_so_whenever_it_was_filled() {
+        let level = Level::new(Some(2));
+        assert!(level.try_enter() && !level.leave(), "one of two places was free");
+        assert!(level.try_enter() && level.has_room(), "whoever leaves now has not seen it full");
+        assert!(level.try_enter() && !level.try_enter());
+        assert!(level.leave(), "somebody waits for this place");
+        assert!(!level.leave());
+        level.enter();
+        level.enter();
+        level.enter();
+        assert!(level.leave() && level.leave() && !level.leave(), "above the limit counts as full");
     }
 
     #[test]

@@ -290,13 +290,9 @@ fn levels(core: &Core, bind: ListenerId) -> impl Iterator<Item = &Level> {
 
 /// Takes a place under every limit that is set, or under none.
 fn enter(core: &Core, bind: ListenerId) -> bool {
-    for (taken, level) in levels(core, bind).enumerate() {
-        if !level.try_enter() {
-            levels(core, bind).take(taken).for_each(Level::leave);
-            return false;
-        }
-    }
-    true
+    let Some(full) = levels(core, bind).position(|level| !level.try_enter()) else { return true };
+    give_back(core, levels(core, bind).take(full));
+    false
 }
 
 /// Takes a place for a connection that is here already and must be served.
@@ -310,14 +306,18 @@ fn has_room(core: &Core, bind: ListenerId) -> bool {
 
 /// Gives the places of a session back, and wakes accept loops that wait for one, on every core.
 pub(super) fn leave(core: &Core, bind: ListenerId) {
-    let was_full = levels(core, bind).any(|level| !level.has_room());
-    levels(core, bind).for_each(Level::leave);
-    if was_full {
-        for (id, peer) in core.peers.iter().enumerate() {
-            if id != core.id.index() {
-                peer.send(ToCore::Room);
-            }
-        }
-        core.wake_room();
+    give_back(core, levels(core, bind));
+}
+
+fn give_back<'a>(core: &Core, levels: impl Iterator<Item = &'a Level>) {
+    // Every level is left, also after one that was full.
+    if !levels.fold(false, |full, level| level.leave() | full) {
+        return;
     }
+    for (id, peer) in core.peers.iter().enumerate() {
+        if id != core.id.index() {
+            peer.send(ToCore::Room);
+        }
+    }
+    core.wake_room();
 }

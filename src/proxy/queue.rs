@@ -79,9 +79,10 @@ pub fn pump(live: &Live, peers: &[Sender<ToCore>], backend: BackendId, server: S
     let shared = &live.backends[backend];
     // Pairs with the store in `wait`: either this load sees the waiter, or its own pump sees the room.
     while shared.queued.load(Ordering::SeqCst) > 0 && takes_sessions(live, server) {
-        let Some(counted) = live.servers[server].enter() else { return };
-        let next = {
+        let (counted, next) = {
+            // Whoever comes to wait while a slot is taken here for nobody finds it given back once the lock is free.
             let mut queue = shared.queue();
+            let Some(counted) = live.servers[server].enter() else { return };
             // Who waits for any server must not get one that is drained or a backup that stands by; who waits for this
             // one wants just that.
             let open = live.takes_load(backend, server);
@@ -92,21 +93,14 @@ pub fn pump(live: &Live, peers: &[Sender<ToCore>], backend: BackendId, server: S
                 false => queue.next_own(key, now),
             };
             publish(live, backend, Some(server), &queue);
-            next
+            if next.is_none() && counted {
+                live.servers[server].sessions.leave();
+            }
+            (counted, next)
         };
-        match next {
-            Some(waiting) => {
-                let server = Some((live.servers[server].clone(), counted));
-                let grant = ToCore::Grant { waiter: waiting.waiter, server };
-                peers[waiting.core.0 as usize].send(grant);
-            }
-            None => {
-                if counted {
-                    live.servers[server].sessions.leave();
-                }
-                return;
-            }
-        }
+        let Some(waiting) = next else { return };
+        let server = Some((live.servers[server].clone(), counted));
+        peers[waiting.core.0 as usize].send(ToCore::Grant { waiter: waiting.waiter, server });
     }
 }
 
@@ -276,8 +270,11 @@ fn pass_on(core: &CoreBase, server: &Arc<ServerLive>, counted: bool) {
             release(&core.live, &core.peers, backend, id, counted, rt::now());
         }
         // No generation has it any more: nobody waits for it.
-        None if counted => server.sessions.leave(),
-        None => {}
+        None => {
+            if counted {
+                server.sessions.leave();
+            }
+        }
     }
 }
 
