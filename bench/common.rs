@@ -1,5 +1,5 @@
-//! What the bench origin and the bench load generator share: the bytes of bulk transfers, the bulk command, and small
-//! helpers around mio sockets. No measuring here.
+//! What the bench origin and the bench load generator share: the bytes of bulk transfers, the bulk command, and the
+//! generator's small helpers around mio sockets. No measuring here.
 
 use std::io::{self, ErrorKind, Read, Write};
 

@@ -1,5 +1,6 @@
-//! The origin of the benchmarks: one thread, one epoll, four ports, and a port of UDP that swallows log lines on a thread of
-//! its own, as a syslog server would. It prints them as `echo=N conn=N bulk=N http=N log=N` and serves until its standard input ends, so it never outlives the script that started it. It measures nothing.
+//! The origin of the benchmarks: one core of `shardgate::rt`, four ports, and a port of UDP that swallows log lines on a thread of
+//! its own, as a syslog server would. It prints them as `echo=N conn=N bulk=N http=N log=N` and serves until its standard input
+//! ends, so it never outlives the script that started it. It measures nothing.
 //!
 //! - `echo`: returns every byte; closes after the client did.
 //! - `conn`: reads one message, answers it and closes first, so that TIME_WAIT stays off the proxy's source ports.
@@ -16,14 +17,15 @@
 mod common;
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::mem::MaybeUninit;
+use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
 
-use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Token};
+use shardgate::rt::{self, Conn, CoreSpec, Cores, Endpoint, ListenOptions, Listener, SendBuf};
 
-use common::{COMMAND_BYTES, Direction, Io, PATTERN_BYTES, decode_command, pattern, read_once, write_once};
+use common::{COMMAND_BYTES, Direction, PATTERN_BYTES, decode_command, pattern};
 
-/// What a port does, in the order of the listeners.
+/// What a port does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Service {
     Echo,
@@ -35,28 +37,22 @@ enum Service {
 const SERVICES: [(Service, &str); 4] =
     [(Service::Echo, "echo"), (Service::Conn, "conn"), (Service::Bulk, "bulk"), (Service::Http, "http")];
 
-/// First token of a connection; smaller ones are listeners and standard input.
-const FIRST_CONN: usize = 16;
-
-/// Bytes read at once. Small messages come in one read; bulk uploads are read in pieces that stay in the cache.
-const READ_BYTES: usize = 256 * 1024;
-
-/// Bytes one connection may send before the others get their turn.
-const TURN_BYTES: usize = 1024 * 1024;
+/// Bytes thrown away at once.
+const DISCARD_BYTES: usize = 256 * 1024;
 
 fn main() -> io::Result<()> {
-    let mut server = Server::new()?;
     let log = UdpSocket::bind("127.0.0.1:0")?;
-    println!(
-        "{} log={}",
-        SERVICES
-            .iter()
-            .zip(&server.listeners)
-            .map(|((_, name), l)| Ok(format!("{name}={}", l.local_addr()?.port())))
-            .collect::<io::Result<Vec<_>>>()?
-            .join(" "),
-        log.local_addr()?.port()
-    );
+    let mut sockets = Vec::new();
+    for (service, name) in SERVICES {
+        let options = ListenOptions { backlog: 4096, ..ListenOptions::default() };
+        let socket = rt::listen(Endpoint::Ip(([127, 0, 0, 1], 0).into()), options)?;
+        print!(
+            "{name}={} ",
+            socket2::SockRef::from(&socket).local_addr()?.as_socket().map_or(0, |a| a.port())
+        );
+        sockets.push((service, socket));
+    }
+    println!("log={}", log.local_addr()?.port());
     std::thread::spawn(move || {
         let mut line = [0; 65536];
         while log.recv(&mut line).is_ok() {}
@@ -66,315 +62,216 @@ fn main() -> io::Result<()> {
         let _ = io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
-    server.run()
+    serve_all(sockets)
 }
 
-struct Server {
-    poll: Poll,
-    listeners: Vec<TcpListener>,
-    /// Connections by token; free places are reused.
-    conns: Vec<Option<Conn>>,
-    free: Vec<usize>,
-    /// Connections that stopped because their turn was over, not because they were blocked.
-    ready: Vec<usize>,
-    scratch: Vec<u8>,
-    pattern: Vec<u8>,
-}
-
-struct Conn {
-    stream: TcpStream,
-    state: State,
-    /// Bytes to send before anything else.
-    out: Vec<u8>,
-    /// How much of `out` is sent.
-    sent: usize,
-    /// Pattern bytes to send after `out`, and the position in the pattern.
-    fill_left: u64,
-    fill_at: usize,
-    /// Nothing to read until the next event.
-    drained: bool,
-    /// An event said that the client closed its side; what it sent before may still have to be read.
-    peer_closed: bool,
-    /// All that the client sent is read.
-    eof: bool,
-}
-
-enum State {
-    Echo,
-    Conn { answered: bool },
-    Bulk { command: [u8; COMMAND_BYTES], have: usize, swallow: Option<Swallow> },
-    Http { head: Vec<u8>, body_left: u64 },
-}
-
-/// An upload in progress.
-struct Swallow {
-    left: u64,
-    checksum: Option<u32>,
-}
-
-/// Whether a connection goes on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// Wait for the next event.
-    Wait,
-    /// Its turn is over; it can go on at once.
-    Again,
-    /// Close it.
-    Close,
-}
-
-impl Server {
-    fn new() -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let mut listeners = Vec::new();
-        for i in 0..SERVICES.len() {
-            let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-            poll.registry().register(&mut listener, Token(i), Interest::READABLE)?;
-            listeners.push(listener);
+/// Serves on one core, the first of those that it was started on.
+fn serve_all(sockets: Vec<(Service, OwnedFd)>) -> io::Result<()> {
+    rt::limits::raise_open_files()?;
+    let cpu = rt::machine::cpus()?[0];
+    let core = CoreSpec { name: "origin".to_owned(), cpu, buffers: 4096, narrow: false };
+    let booted = rt::boot(vec![core]).map_err(io::Error::other)?.swap_remove(0);
+    let main = || async {
+        let pattern: &'static [u8] = pattern().leak();
+        for (service, socket) in sockets {
+            rt::spawn(accept(Listener::new(socket), service, pattern));
         }
-        Ok(Self {
-            poll,
-            listeners,
-            conns: Vec::new(),
-            free: Vec::new(),
-            ready: Vec::new(),
-            scratch: vec![0; READ_BYTES],
-            pattern: pattern(),
-        })
-    }
+        std::future::pending().await
+    };
+    let mut running = Cores::new();
+    running.start(booted, main).map_err(io::Error::other)?;
+    running.join().map_err(io::Error::other)
+}
 
-    fn run(&mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(1024);
-        let mut turn = Vec::new();
-        loop {
-            let timeout = if self.ready.is_empty() { None } else { Some(std::time::Duration::ZERO) };
-            match self.poll.poll(&mut events, timeout) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                other => other?,
-            }
-            turn.clear();
-            turn.append(&mut self.ready);
-            for event in &events {
-                let token = event.token().0;
-                if token < SERVICES.len() {
-                    self.accept(token)?;
-                } else if let Some(conn) = self.conns.get_mut(token - FIRST_CONN).and_then(Option::as_mut) {
-                    conn.drained = false;
-                    conn.peer_closed |= event.is_read_closed();
-                    turn.push(token - FIRST_CONN);
-                }
-            }
-            turn.sort_unstable();
-            turn.dedup();
-            for &at in &turn {
-                self.step(at);
-            }
-        }
-    }
-
-    fn accept(&mut self, listener: usize) -> io::Result<()> {
-        loop {
-            let mut stream = match self.listeners[listener].accept() {
-                Ok((stream, _)) => stream,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // A connection that was reset before it was accepted is not the listener's trouble.
-                Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => continue,
-                Err(e) => return Err(e),
-            };
-            let _ = stream.set_nodelay(true);
-            let at = self.free.pop().unwrap_or_else(|| {
-                self.conns.push(None);
-                self.conns.len() - 1
-            });
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut stream, Token(at + FIRST_CONN), interest)?;
-            let state = match SERVICES[listener].0 {
-                Service::Echo => State::Echo,
-                Service::Conn => State::Conn { answered: false },
-                Service::Bulk => State::Bulk { command: [0; COMMAND_BYTES], have: 0, swallow: None },
-                Service::Http => State::Http { head: Vec::new(), body_left: 0 },
-            };
-            self.conns[at] = Some(Conn {
-                stream,
-                state,
-                out: Vec::new(),
-                sent: 0,
-                fill_left: 0,
-                fill_at: 0,
-                drained: false,
-                peer_closed: false,
-                eof: false,
-            });
-        }
-    }
-
-    fn step(&mut self, at: usize) {
-        let Some(conn) = self.conns.get_mut(at).and_then(Option::as_mut) else { return };
-        // An error of one connection (a reset, mostly) ends that connection alone; the load generator counts it.
-        match conn.step(&mut self.scratch, &self.pattern).unwrap_or(Next::Close) {
-            Next::Wait => {}
-            Next::Again => self.ready.push(at),
-            Next::Close => {
-                self.conns[at] = None;
-                self.free.push(at);
+async fn accept(mut listener: Listener, service: Service, pattern: &'static [u8]) {
+    loop {
+        match listener.accept().await {
+            Ok(conn) => rt::spawn(async move {
+                // An error of one connection (a reset, mostly) ends that connection alone; the load generator counts it.
+                let _ = match service {
+                    Service::Echo => echo(&conn).await,
+                    Service::Conn => answer_once(&conn).await,
+                    Service::Bulk => bulk(&conn, pattern).await,
+                    Service::Http => http(&conn, pattern).await,
+                };
+            }),
+            // A connection that was reset before it was accepted is not the listener's trouble.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(e) => {
+                eprintln!("bench-origin: cannot accept: {e}");
+                std::process::exit(1);
             }
         }
     }
 }
 
-impl Conn {
-    fn step(&mut self, scratch: &mut [u8], pattern: &[u8]) -> io::Result<Next> {
-        let mut budget = TURN_BYTES;
-        loop {
-            match self.flush(pattern, &mut budget)? {
-                Flush::Blocked => return Ok(Next::Wait),
-                Flush::TurnOver => return Ok(Next::Again),
-                Flush::Empty => {}
-            }
-            if self.eof || matches!(self.state, State::Conn { answered: true }) {
-                return Ok(Next::Close);
-            }
-            if self.drained {
-                return Ok(Next::Wait);
-            }
-            match read_once(&mut self.stream, scratch)? {
-                Io::Blocked => self.drained = true,
-                Io::Eof => self.eof = true,
-                Io::Did(n) => {
-                    // A short read emptied the socket; the next byte makes a new event. The end of the stream made
-                    // its event already when the peer has closed.
-                    self.drained = n < scratch.len() && !self.peer_closed;
-                    self.receive(&scratch[..n])?;
-                }
-            }
-        }
+async fn echo(conn: &Conn) -> io::Result<()> {
+    while let Some(data) = conn.recv().await? {
+        conn.send_all(data).await?;
     }
+    Ok(())
+}
 
-    /// Sends what is pending, at most `budget` bytes of pattern.
-    fn flush(&mut self, pattern: &[u8], budget: &mut usize) -> io::Result<Flush> {
-        while self.sent < self.out.len() {
-            match write_once(&mut self.stream, &self.out[self.sent..])? {
-                Io::Did(n) => self.sent += n,
-                Io::Blocked | Io::Eof => return Ok(Flush::Blocked),
-            }
-        }
-        self.out.clear();
-        self.sent = 0;
-        while self.fill_left > 0 {
-            if *budget == 0 {
-                return Ok(Flush::TurnOver);
-            }
-            let most = (PATTERN_BYTES - self.fill_at).min(*budget) as u64;
-            let want = self.fill_left.min(most) as usize;
-            match write_once(&mut self.stream, &pattern[self.fill_at..self.fill_at + want])? {
-                Io::Did(n) => {
-                    self.fill_left -= n as u64;
-                    self.fill_at = (self.fill_at + n) % PATTERN_BYTES;
-                    *budget -= n;
-                }
-                Io::Blocked | Io::Eof => return Ok(Flush::Blocked),
-            }
-        }
-        Ok(Flush::Empty)
+async fn answer_once(conn: &Conn) -> io::Result<()> {
+    match conn.recv().await? {
+        Some(data) => conn.send_all(data).await,
+        None => Ok(()),
     }
+}
 
-    fn receive(&mut self, mut data: &[u8]) -> io::Result<()> {
+/// Sends so many bytes of the pattern.
+async fn fill(conn: &Conn, pattern: &'static [u8], mut left: u64) -> io::Result<()> {
+    while left > 0 {
+        let piece = &pattern[..left.min(PATTERN_BYTES as u64) as usize];
+        conn.send_all(SendBuf::Static(piece)).await?;
+        left -= piece.len() as u64;
+    }
+    Ok(())
+}
+
+async fn bulk(conn: &Conn, pattern: &'static [u8]) -> io::Result<()> {
+    let mut command = Vec::with_capacity(COMMAND_BYTES);
+    // An upload in progress: what is missing, and the checksum of what came.
+    let mut upload: Option<(u64, Option<u32>)> = None;
+    while let Some(data) = conn.recv().await? {
+        let mut data: &[u8] = &data;
         while !data.is_empty() {
-            let used = match &mut self.state {
-                State::Echo => {
-                    self.out.extend_from_slice(data);
-                    data.len()
+            if let Some((left, checksum)) = &mut upload {
+                let piece = take(&mut data, *left);
+                *left -= piece.len() as u64;
+                *checksum = checksum.map(|crc| crc32c::crc32c_append(crc, piece));
+                if *left == 0 {
+                    let digest = u64::from(checksum.unwrap_or(0));
+                    upload = None;
+                    conn.send_all(digest.to_le_bytes().to_vec()).await?;
                 }
-                State::Conn { answered } => {
-                    self.out.extend_from_slice(data);
-                    *answered = true;
-                    data.len()
-                }
-                State::Bulk { .. } => self.receive_bulk(data)?,
-                State::Http { .. } => self.receive_http(data)?,
-            };
-            data = &data[used..];
-        }
-        Ok(())
-    }
-
-    /// Takes a command or a piece of an upload; returns how many bytes it was.
-    fn receive_bulk(&mut self, data: &[u8]) -> io::Result<usize> {
-        let State::Bulk { command, have, swallow } = &mut self.state else {
-            unreachable!("the caller matched it")
-        };
-        if let Some(upload) = swallow {
-            let n = upload.left.min(data.len() as u64) as usize;
-            upload.left -= n as u64;
-            if let Some(crc) = &mut upload.checksum {
-                *crc = crc32c::crc32c_append(*crc, &data[..n]);
+                continue;
             }
-            if upload.left == 0 {
-                let digest = u64::from(upload.checksum.unwrap_or(0));
-                self.out.extend_from_slice(&digest.to_le_bytes());
-                *swallow = None;
-            }
-            return Ok(n);
-        }
-        let n = (COMMAND_BYTES - *have).min(data.len());
-        command[*have..*have + n].copy_from_slice(&data[..n]);
-        *have += n;
-        if *have == COMMAND_BYTES {
-            *have = 0;
-            let (direction, length) = decode_command(command).ok_or(io::ErrorKind::InvalidData)?;
+            let missing = (COMMAND_BYTES - command.len()) as u64;
+            command.extend_from_slice(take(&mut data, missing));
+            let Ok(whole) = command.as_slice().try_into() else { break };
+            let (direction, length) = decode_command(whole).ok_or(io::ErrorKind::InvalidData)?;
+            command.clear();
             match direction {
-                Direction::Down => (self.fill_left, self.fill_at) = (length, 0),
-                Direction::Up => *swallow = Some(Swallow { left: length, checksum: None }),
-                Direction::UpChecked => *swallow = Some(Swallow { left: length, checksum: Some(0) }),
+                Direction::Down => fill(conn, pattern, length).await?,
+                Direction::Up => upload = Some((length, None)),
+                Direction::UpChecked => upload = Some((length, Some(0))),
             }
         }
-        Ok(n)
+        // The digest follows the last byte, which is received.
+        if let Some((left, None)) = &mut upload {
+            discard(conn, left).await?;
+        }
     }
+    Ok(())
+}
 
-    /// Takes a piece of a body or a whole head; returns how many bytes it was.
-    fn receive_http(&mut self, data: &[u8]) -> io::Result<usize> {
-        let State::Http { head, body_left } = &mut self.state else { unreachable!("the caller matched it") };
-        if *body_left > 0 {
-            let n = (*body_left).min(data.len() as u64) as usize;
-            *body_left -= n as u64;
-            if *body_left == 0 {
-                self.out.extend_from_slice(POST_ANSWER);
+async fn http(conn: &Conn, pattern: &'static [u8]) -> io::Result<()> {
+    // The beginning of a head, what is missing of a body, and memory for answers.
+    let (mut head, mut body_left, mut out) = (Vec::new(), 0, Vec::new());
+    while let Some(data) = conn.recv().await? {
+        let mut data: &[u8] = &data;
+        while !data.is_empty() {
+            if body_left > 0 {
+                body_left -= take(&mut data, body_left).len() as u64;
+                if body_left == 0 {
+                    out.extend_from_slice(POST_ANSWER);
+                }
+                continue;
             }
-            return Ok(n);
-        }
-        // Heads come whole in one read as good as always; then nothing is copied.
-        let before = head.len();
-        let (request, used) = if before == 0 {
-            let Some(at) = memchr::memmem::find(data, b"\r\n\r\n") else {
-                head.extend_from_slice(data);
-                return Ok(data.len());
-            };
-            (Request::parse(&data[..at + 4])?, at + 4)
-        } else {
-            head.extend_from_slice(data);
-            let Some(at) = memchr::memmem::find(head, b"\r\n\r\n") else { return Ok(data.len()) };
-            (Request::parse(&head[..at + 4])?, at + 4 - before)
-        };
-        head.clear();
-        match request {
-            Request::Upgrade => {
-                self.out.extend_from_slice(UPGRADE_ANSWER);
-                self.state = State::Echo;
-            }
-            Request::Post { length: 0 } => self.out.extend_from_slice(POST_ANSWER),
-            Request::Post { length } => *body_left = length,
-            Request::Get { bytes } => {
-                self.out.extend_from_slice(GET_ANSWER);
-                write!(self.out, "{bytes}\r\n\r\n")?;
-                if bytes as usize <= PATTERN_BYTES {
-                    self.out.resize(self.out.len() + bytes as usize, b'x');
-                } else {
-                    (self.fill_left, self.fill_at) = (bytes, 0);
+            match next_request(&mut head, &mut data)? {
+                None => {}
+                Some(Request::Upgrade) => {
+                    out.extend_from_slice(UPGRADE_ANSWER);
+                    out.extend_from_slice(data);
+                    conn.send_all(out).await?;
+                    return echo(conn).await;
+                }
+                Some(Request::Post { length: 0 }) => out.extend_from_slice(POST_ANSWER),
+                Some(Request::Post { length }) => body_left = length,
+                Some(Request::Get { bytes }) => {
+                    out.extend_from_slice(GET_ANSWER);
+                    write!(out, "{bytes}\r\n\r\n")?;
+                    if bytes as usize <= PATTERN_BYTES {
+                        out.resize(out.len() + bytes as usize, b'x');
+                    } else {
+                        out = send(conn, out).await?;
+                        fill(conn, pattern, bytes).await?;
+                    }
                 }
             }
         }
-        Ok(used)
+        if !out.is_empty() {
+            out = send(conn, out).await?;
+        }
+        discard(conn, &mut body_left).await?;
     }
+    Ok(())
+}
+
+/// Sends all; gives the memory back, empty.
+async fn send(conn: &Conn, out: Vec<u8>) -> io::Result<Vec<u8>> {
+    let mut data = SendBuf::from(out);
+    loop {
+        let (sent, rest) = conn.send(data).await;
+        sent?;
+        data = rest;
+        if data.remaining().is_empty() {
+            let SendBuf::Heap { mut bytes, .. } = data else { unreachable!("made of memory above") };
+            bytes.clear();
+            return Ok(bytes);
+        }
+    }
+}
+
+/// Throws away what comes, up to the last byte of `left`.
+async fn discard(conn: &Conn, left: &mut u64) -> io::Result<()> {
+    while *left > 1 {
+        conn.readable().await?;
+        match discard_now(conn, *left - 1) {
+            Ok(0) => return Ok(()),
+            Ok(n) => *left -= n as u64,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// MSG_TRUNC drops bytes in the kernel (tcp(7)).
+#[inline(never)]
+fn discard_now(conn: &Conn, most: u64) -> io::Result<usize> {
+    let mut room = [MaybeUninit::uninit(); DISCARD_BYTES];
+    let room = &mut room[..most.min(DISCARD_BYTES as u64) as usize];
+    socket2::SockRef::from(conn).recv_with_flags(room, libc::MSG_TRUNC | libc::MSG_DONTWAIT)
+}
+
+/// Takes at most `most` bytes from the front.
+fn take<'a>(data: &mut &'a [u8], most: u64) -> &'a [u8] {
+    let (piece, rest) = data.split_at(most.min(data.len() as u64) as usize);
+    *data = rest;
+    piece
+}
+
+/// Takes a head, or the piece of one that is there.
+fn next_request(head: &mut Vec<u8>, data: &mut &[u8]) -> io::Result<Option<Request>> {
+    let before = head.len();
+    // Heads come whole in one receive as good as always; then nothing is copied.
+    if before > 0 {
+        head.extend_from_slice(data);
+    }
+    let whole = if before > 0 { head.as_slice() } else { *data };
+    let Some(at) = memchr::memmem::find(whole, b"\r\n\r\n") else {
+        if before == 0 {
+            head.extend_from_slice(data);
+        }
+        *data = &[];
+        return Ok(None);
+    };
+    let request = Request::parse(&whole[..at + 4])?;
+    *data = &data[at + 4 - before..];
+    head.clear();
+    Ok(Some(request))
 }
 
 /// The answer to the key that the load generator sends (RFC 6455 1.3).
@@ -384,12 +281,6 @@ const UPGRADE_ANSWER: &[u8] =
 const POST_ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const GET_ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\nServer: origin\r\nContent-Type: text/plain\r\nContent-Length: ";
-
-enum Flush {
-    Empty,
-    Blocked,
-    TurnOver,
-}
 
 /// The requests that the load generators send.
 enum Request {
