@@ -56,6 +56,8 @@ HTTP = proxies("http", FLOOR)
 # Bodies that fill buffers: HAProxy splices them too, as its documentation recommends for large objects.
 HTTP_BULK = proxies("http", Proxy("haproxy-splice", "haproxy", "haproxy-http-splice.cfg"), FLOOR)
 RULES = proxies("rules")
+# The same without the conditions.
+MAPS = proxies("rules", RULES="")
 # HTTP/2 from the client, clear by prior knowledge and over TLS by ALPN; the servers speak HTTP/1.
 H2 = proxies("h2")
 H2S = proxies("h2-tls")
@@ -137,6 +139,7 @@ SCENARIOS = {
     "grpc-8x32": grpc("unary gRPC calls, 8 connections with 32 streams each", 8, 32),
     "h2-idle": http("1000 HTTP/2 connections after a request each, memory", 1000, "h2-idle", H2, unit="connection"),
     "http1-rules": http("200 conditions and a 10,000-entry map", 64, who=RULES, script="rules.lua"),
+    "http1-maps": http("a 10,000-entry map", 64, who=MAPS, script="rules.lua"),
     "http1-websocket": http("messages of 64..100 bytes each way after an upgrade, 64 connections", 64, "websocket", who=WEBSOCKET, unit="message"),
     "stats-quiet": http("5,000 servers configured, nobody asks for statistics", 64, who=MANY),
     "stats-polled": http("5,000 servers configured, `show stat` ten times a second", 64, who=MANY, aside="poll"),
@@ -150,7 +153,8 @@ SCENARIOS = {
     "http1-rate-10000": rate(10_000, 64),
     "tls-full-ecdsa": https("full handshake (ECDSA P-256), one request, close", 8, "tls-full", unit="handshake"),
     "tls-full-rsa": https("full handshake (RSA 2048), one request, close", 8, "tls-full", RSA, unit="handshake"),
-    "tls-resumed": https("resumed handshake, one request, close", 8, "tls-resumed", unit="handshake"),
+    "tls-resumed": https("resumed handshake (ECDSA P-256), one request, close", 8, "tls-resumed", unit="handshake"),
+    "tls-resumed-rsa": https("resumed handshake (RSA 2048), one request, close", 8, "tls-resumed", RSA, unit="handshake"),
     "tls-small": https("GET 100 bytes over TLS, keep-alive, 64 connections", 64),
     "tls-10m": https("GET 10 MB over TLS, keep-alive, 16 connections", 16, path="/10000000"),
     "tls-idle": https("2000 TLS connections after a request each, memory", 2000, "tls-idle", unit="connection"),
