@@ -429,18 +429,22 @@ impl Control {
         let queued = self.live.backends[backend].queued.load(std::sync::atomic::Ordering::Relaxed);
         let on_backup = if active == 0 && backup > 0 { " Running on backup." } else { "" };
         let name = self.server_name(id);
-        let text = if is_up {
+        let kind = if self.model.servers[id].backup { "Backup Server" } else { "Server" };
+        // As with HAProxy who is drained is not down.
+        let live = &self.live.servers[id];
+        let is_down = !is_up && (live.admin() == AdminState::Maint || !live.is_up());
+        let text = if !is_down {
             format!(
-                "Server {name} {words} {active} active and {backup} backup servers online.{on_backup} {requeued} sessions \
+                "{kind} {name} {words} {active} active and {backup} backup servers online.{on_backup} {requeued} sessions \
                  requeued, {queued} total in queue."
             )
         } else {
             format!(
-                "Server {name} {words} {active} active and {backup} backup servers left.{on_backup} {sessions} sessions active, \
+                "{kind} {name} {words} {active} active and {backup} backup servers left.{on_backup} {sessions} sessions active, \
                  {requeued} requeued, {queued} remaining in queue."
             )
         };
-        self.say(if is_up { Level::Notice } else { Level::Warning }, text);
+        self.say(if is_down { Level::Alert } else { Level::Notice }, text);
     }
 
     /// Whether the backend has a usable server now.
