@@ -22,6 +22,10 @@ pub(super) fn version(call: &mut Call<'_>) -> Answer {
 
 /// `show events`: the rings, or the lines of one.
 pub(super) fn events(call: &mut Call<'_>) -> Answer {
+    let mut flags = call.args.iter().filter_map(|arg| arg.strip_prefix('-')).flat_map(str::chars);
+    if let Some(unknown) = flags.find(|flag| !matches!(flag, 'w' | 'n')) {
+        return Err(format!("unknown option '{unknown}'"));
+    }
     let has = |flag: char| {
         let is_it = |arg: &String| arg.starts_with('-') && arg.contains(flag);
         call.args.iter().any(is_it)
