@@ -401,10 +401,8 @@ impl Control {
         self.events.tick();
         self.cells.core.set(CoreStat::DroppedLogs, self.log.dropped() + self.logs.dropped());
         let dropped = self.collector.borrow().process_sums().get(CoreStat::DroppedLogs);
-        if let Some(lines) = self.logs.untold(dropped, now) {
-            let text =
-                format!("{lines} log lines were dropped: a target takes them too slowly or is not there");
-            self.events.say(Level::Warning, text);
+        for (level, text) in self.logs.news(dropped, now) {
+            self.events.say(level, text);
         }
         worker::publish_runtime(&self.cells.core, None);
     }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use ahash::{AHashMap, AHashSet};
 
+use crate::control::log_outlet::{HeldHead, Kind, Opened, Outlet};
 use crate::control::log_sink::LogSink;
-use crate::control::logs::{HeldHead, Kind, Opened, Outlet, Outlets, State};
+use crate::control::logs::{Outlets, State};
 use crate::control::otlp::Collector;
 use crate::model::LogTarget;
 use crate::model::log::{LogSet, Logging, Output, Ring};

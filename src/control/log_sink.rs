@@ -38,7 +38,15 @@ pub(super) struct LogSink {
     dropped: Arc<AtomicU64>,
     /// Bytes that wait.
     waiting: Arc<AtomicUsize>,
+    trouble: Arc<Trouble>,
 }
+
+/// Why the file could not be opened again, until somebody asks. The thread that writes and the control core know of it alone.
+#[expect(
+    clippy::disallowed_types,
+    reason = "it is touched when a file cannot be opened again, and once a second"
+)]
+type Trouble = std::sync::Mutex<Option<String>>;
 
 impl LogSink {
     /// Opens the target and starts the thread that writes to it.
@@ -52,10 +60,12 @@ impl LogSink {
         let counter = dropped.clone();
         let waiting = Arc::new(AtomicUsize::new(0));
         let written = waiting.clone();
+        let trouble = Arc::new(Trouble::default());
+        let told = trouble.clone();
         std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write_all(output, &entries, &counter, &written))?;
-        Ok(LogSink { queue, dropped, waiting })
+            .spawn(move || write_all(output, &entries, (&counter, &written), &told))?;
+        Ok(LogSink { queue, dropped, waiting, trouble })
     }
 
     /// Makes `tracing`'s events and panics go here, for the whole process. Only the first call has an effect.
@@ -76,6 +86,11 @@ impl LogSink {
     /// Lines that were dropped so far.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Why the file could not be opened again; told once.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().ok()?.take()
     }
 
     /// Opens the file again after it was moved away.
@@ -200,7 +215,12 @@ fn append_to(path: &Path) -> io::Result<File> {
 }
 
 /// The thread: it alone may wait for a slow output.
-fn write_all(mut output: Output, entries: &Receiver<Entry>, dropped: &AtomicU64, waiting: &AtomicUsize) {
+fn write_all(
+    mut output: Output,
+    entries: &Receiver<Entry>,
+    (dropped, waiting): (&AtomicU64, &AtomicUsize),
+    trouble: &Trouble,
+) {
     while let Ok(entry) = entries.recv() {
         match entry {
             Entry::Lines(text, count) => {
@@ -210,7 +230,16 @@ fn write_all(mut output: Output, entries: &Receiver<Entry>, dropped: &AtomicU64,
                 waiting.fetch_sub(text.len(), Ordering::Relaxed);
             }
             // The old file goes on being written when the new one cannot be opened.
-            Entry::Reopen => drop(output.reopen()),
+            Entry::Reopen => {
+                if let (Err(error), Output::File { path, .. }, Ok(mut told)) =
+                    (output.reopen(), &output, trouble.lock())
+                {
+                    let path = path.display();
+                    *told = Some(format!(
+                        "cannot open the log file {path} again: {error}; lines go on to the file that was moved away"
+                    ));
+                }
+            }
             Entry::Switch(Prepared(next)) => output = next,
             Entry::Flush(done) => drop(done.send(())),
         }
@@ -240,7 +269,17 @@ mod tests {
         sink.flush();
         let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect("readable");
         assert_eq!((read("events.1").as_str(), read("events").as_str()), ("before\none\ntwo\n", "three\n"));
-        assert_eq!(sink.dropped(), 0);
+        assert_eq!((sink.dropped(), sink.trouble()), (0, None));
+        // One that cannot be opened is told of once, and the old one goes on.
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::create_dir(&path).expect("made");
+        std::fs::rename(dir.path().join("events.1"), dir.path().join("events.2")).expect("moved");
+        sink.reopen();
+        line(&sink, "four\n");
+        sink.flush();
+        let told = sink.trouble().expect("it cannot be opened");
+        assert!(told.contains("events again: Is a directory"), "{told}");
+        assert_eq!(sink.trouble(), None);
     }
 
     #[test]

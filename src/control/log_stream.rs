@@ -24,6 +24,12 @@ struct Shared {
     waker: Cell<Option<Waker>>,
     /// Nobody adds anything any more.
     over: Cell<bool>,
+    /// Lines that wait.
+    lines: Cell<u64>,
+    /// Lines that a connection took with it when it broke.
+    lost: Cell<u64>,
+    /// Some are on their way.
+    is_sending: Cell<bool>,
 }
 
 impl Shared {
@@ -62,6 +68,16 @@ impl LogStream {
         LogStream { shared, framing }
     }
 
+    /// Lines that a connection took with it when it broke.
+    pub(super) fn lost(&self) -> u64 {
+        self.shared.lost.get()
+    }
+
+    /// Whether lines wait, or are on their way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.shared.is_sending.get() || !self.shared.waiting.borrow().is_empty()
+    }
+
     /// Adds a message; false: there is no room.
     pub(super) fn push(&self, line: &[u8]) -> bool {
         let mut waiting = self.shared.waiting.borrow_mut();
@@ -77,6 +93,7 @@ impl LogStream {
             waiting.push(b'\n');
         }
         drop(waiting);
+        self.shared.lines.set(self.shared.lines.get() + 1);
         if let Some(waker) = self.shared.waker.take() {
             waker.wake();
         }
@@ -84,7 +101,8 @@ impl LogStream {
     }
 }
 
-/// Sends until nothing will come any more. What a broken connection had taken is lost: TCP does not say what arrived.
+/// Sends until nothing will come any more. What a broken connection was taking is lost; of what it took before TCP does not say
+/// whether it arrived.
 async fn send(shared: Rc<Shared>, address: SocketAddr) {
     loop {
         shared.more().await;
@@ -98,7 +116,12 @@ async fn send(shared: Rc<Shared>, address: SocketAddr) {
         if let Ok(Ok(conn)) = connected.await {
             loop {
                 let batch = std::mem::take(&mut *shared.waiting.borrow_mut());
-                if !batch.is_empty() && conn.send_all(batch).await.is_err() {
+                let lines = shared.lines.take();
+                shared.is_sending.set(true);
+                let sent = batch.is_empty() || conn.send_all(batch).await.is_ok();
+                shared.is_sending.set(false);
+                if !sent {
+                    shared.lost.set(shared.lost.get() + lines);
                     break;
                 }
                 if shared.is_done() {

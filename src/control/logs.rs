@@ -5,9 +5,8 @@
 //! for a few milliseconds, so that a busy log costs a system call for a batch and not for each line.
 
 use std::cell::{Cell, RefCell};
-use std::io::{IoSlice, Write};
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -15,18 +14,16 @@ use std::time::Duration;
 
 use rtrb::{Consumer, RingBuffer};
 
-use crate::base::limits::{LOG_GATHER, LOG_REPEAT, LOG_RETRY, LOG_RING_BYTES, LOG_SORT_MIN};
+use crate::base::limits::{LOG_FLUSH, LOG_GATHER, LOG_REPEAT, LOG_RING_BYTES};
 use crate::base::time::Now;
 use crate::control::events::Level;
+use crate::control::log_outlet::{Kind, Outlet};
 use crate::control::log_ring::EventRing;
 use crate::control::log_sets::{Change, Resolved};
-use crate::control::log_sink::LogSink;
-use crate::control::log_stream::LogStream;
-use crate::control::otlp::{Collector, SpanExporter};
-use crate::model::log::{Framing, Header, LogSet, Logging, Output, Ring, Target};
-use crate::policy::log::{Dates, number_to, printable};
+use crate::model::log::{Header, LogSet, Logging, Target};
+use crate::policy::log::{Dates, number_to, printable, shorten_json};
 use crate::proxy::log::{ENTRY_HEADER, LogSetup};
-use crate::rt::{self, Datagrams, StartError};
+use crate::rt::{self, StartError};
 use crate::tls;
 
 /// The ends of the cores' rings and what the lines go to; it travels to the control core.
@@ -39,39 +36,6 @@ struct CoreRing {
     consumer: Consumer<u8>,
     /// Set while the drain sleeps; the core that clears it wakes it.
     parked: Arc<AtomicBool>,
-}
-
-/// An output that can be used: nothing about it fails any more.
-pub(super) enum Opened {
-    Sink(LogSink),
-    Udp(SocketAddr),
-    Unix(PathBuf),
-    Stream(SocketAddr, Framing),
-    Ring(Ring),
-    Spans(Collector),
-}
-
-/// The same on the control core.
-pub(super) enum Kind {
-    Sink(LogSink),
-    Udp(SocketAddr),
-    Unix(PathBuf),
-    Stream(LogStream),
-    Ring(Rc<EventRing>),
-    Spans(SpanExporter),
-}
-
-impl From<Opened> for Kind {
-    fn from(opened: Opened) -> Kind {
-        match opened {
-            Opened::Sink(sink) => Kind::Sink(sink),
-            Opened::Udp(address) => Kind::Udp(address),
-            Opened::Unix(path) => Kind::Unix(path),
-            Opened::Stream(address, framing) => Kind::Stream(LogStream::start(address, framing)),
-            Opened::Spans(collector) => Kind::Spans(SpanExporter::start(collector)),
-            Opened::Ring(ring) => Kind::Ring(Rc::new(EventRing::new(ring))),
-        }
-    }
 }
 
 impl Logs {
@@ -126,26 +90,6 @@ pub(super) struct State {
     entry: Vec<u8>,
 }
 
-pub(super) struct Outlet {
-    pub(super) output: Output,
-    pub(super) kind: Kind,
-    socket: Option<Datagrams>,
-    /// Not before then is a socket made again.
-    retry_at: Now,
-    batch: Vec<u8>,
-    ends: Vec<usize>,
-    /// The last header that holds for a second.
-    pub(super) head: HeldHead,
-}
-
-/// A syslog header, and what it is made of.
-#[derive(Default)]
-pub(super) struct HeldHead {
-    text: Vec<u8>,
-    /// Set, place of the target in it, level and second.
-    made_of: Option<(usize, usize, u8, u64)>,
-}
-
 impl Outlets {
     /// Takes over on this core.
     pub(super) fn new(logs: Logs) -> Outlets {
@@ -178,8 +122,27 @@ impl Outlets {
         self.dropped.get() + state.outlets.iter().flatten().map(Outlet::dropped_by_itself).sum::<u64>()
     }
 
+    /// What there is to say of targets. `dropped`: all lines that were dropped so far, also on the cores.
+    pub(super) fn news(&self, dropped: u64, now: Now) -> Vec<(Level, String)> {
+        let mut news = Vec::new();
+        for outlet in self.state.borrow().outlets.iter().flatten() {
+            news.extend(outlet.news());
+        }
+        if let Some(lines) = self.untold(dropped, now) {
+            let mut text =
+                format!("{lines} log lines were dropped: a target takes them too slowly or is not there");
+            let mut state = self.state.borrow_mut();
+            let who: Vec<String> = state.outlets.iter_mut().flatten().filter_map(Outlet::untold).collect();
+            if !who.is_empty() {
+                let _ = write!(text, " ({})", who.join(", "));
+            }
+            news.push((Level::Warning, text));
+        }
+        news
+    }
+
     /// Lines dropped since somebody was told of them, if it is time to tell: not before [`LOG_REPEAT`] is over.
-    pub(super) fn untold(&self, dropped: u64, now: Now) -> Option<u64> {
+    fn untold(&self, dropped: u64, now: Now) -> Option<u64> {
         let (told, since) = self.told.get();
         let is_due = told == 0 || now.since(since) >= LOG_REPEAT;
         let fresh = dropped.saturating_sub(told);
@@ -207,7 +170,8 @@ impl Outlets {
         let now = unix_now();
         let state = &mut *self.state.borrow_mut();
         let text = printable(text);
-        state.hand_out(state.first, level, now, &[], text.as_bytes(), true);
+        let (set, text) = (state.first, text.as_bytes());
+        state.hand_out(Entry { set, level, time: now, structured: &[], text, kind: EntryKind::Event });
         self.dropped.set(self.dropped.get() + state.flush());
     }
 
@@ -220,9 +184,21 @@ impl Outlets {
         }
     }
 
-    /// Hands out what is left: the process ends.
-    pub(super) fn finish(&self) {
+    /// Hands out what is left: the process ends. Streams and collectors have [`LOG_FLUSH`] to take it.
+    pub(super) async fn finish(&self) {
         self.drain_once();
+        let deadline = rt::now() + LOG_FLUSH;
+        let is_busy = |outlet: &Outlet| match &outlet.kind {
+            Kind::Stream(stream) => stream.is_busy(),
+            Kind::Spans(exporter) => exporter.is_busy_in_the_end(),
+            _ => false,
+        };
+        // All are asked, so that all hurry.
+        while self.state.borrow().outlets.iter().flatten().filter(|outlet| is_busy(outlet)).count() > 0
+            && rt::now() < deadline
+        {
+            rt::sleep_until(rt::now() + LOG_GATHER).await;
+        }
         for outlet in self.state.borrow().outlets.iter().flatten() {
             if let Kind::Sink(sink) = &outlet.kind {
                 sink.flush();
@@ -327,27 +303,21 @@ impl State {
             let time = Duration::from_micros(u64::from_ne_bytes(us));
             let text = &entry[ENTRY_HEADER..];
             let (structured, text) = text.split_at(structured.min(text.len()));
-            self.hand_out(set.into(), entry[6], time, structured, text, false);
+            let kind = if entry[7] == 0 { EntryKind::Text } else { EntryKind::Json };
+            self.hand_out(Entry { set: set.into(), level: entry[6], time, structured, text, kind });
             at += len;
         }
         at
     }
 
     /// Adds a line to the batches of a set's targets.
-    fn hand_out(
-        &mut self,
-        set: usize,
-        level: u8,
-        time: Duration,
-        structured: &[u8],
-        text: &[u8],
-        is_event: bool,
-    ) {
+    fn hand_out(&mut self, entry: Entry<'_>) {
+        let Entry { set, level, time, structured, text, kind } = entry;
         let Some(Some(set_of)) = self.sets.get(set) else { return };
         for (index, target) in set_of.targets.iter().enumerate() {
             let Some(outlet) = &mut self.outlets[target.output] else { continue };
             // Events have their own way to files and standard streams.
-            if level > target.level || (is_event && matches!(outlet.kind, Kind::Sink(_))) {
+            if level > target.level || (kind == EntryKind::Event && matches!(outlet.kind, Kind::Sink(_))) {
                 continue;
             }
             if let Some(sample) = &target.sample {
@@ -371,9 +341,12 @@ impl State {
                 outlet.head.text.extend_from_slice(&outlet.batch[start..]);
                 outlet.head.made_of = made_of;
             }
-            outlet.batch.extend_from_slice(text);
-            // The end of the line counts.
-            outlet.batch.truncate(start + (target.len as usize).saturating_sub(1));
+            // As with HAProxy the end of the line comes on top, but where nothing stands before it.
+            let end = start + target.len as usize - usize::from(target.format == Header::Raw);
+            match outlet.batch.len() + text.len() <= end {
+                true => outlet.batch.extend_from_slice(text),
+                false => cut(kind, end, text, &mut outlet.batch),
+            }
             if outlet.kind.wants_line_ends() {
                 outlet.batch.push(b'\n');
             }
@@ -385,6 +358,37 @@ impl State {
     fn flush(&mut self) -> u64 {
         self.outlets.iter_mut().flatten().filter(|outlet| !outlet.ends.is_empty()).map(Outlet::flush).sum()
     }
+}
+
+/// A line on its way to its targets.
+struct Entry<'a> {
+    set: usize,
+    level: u8,
+    time: Duration,
+    structured: &'a [u8],
+    text: &'a [u8],
+    kind: EntryKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum EntryKind {
+    Text,
+    Json,
+    /// What the process says of itself.
+    Event,
+}
+
+/// Appends what fits of a text, up to this end of the batch.
+#[cold]
+fn cut(kind: EntryKind, end: usize, text: &[u8], batch: &mut Vec<u8>) {
+    let room = end.saturating_sub(batch.len());
+    let (len, close) = match kind {
+        EntryKind::Json => shorten_json(text, room),
+        _ => (room.min(text.len()), &b""[..]),
+    };
+    batch.extend_from_slice(&text[..len]);
+    batch.extend_from_slice(close);
+    batch.truncate(end);
 }
 
 fn entry_len(bytes: &[u8]) -> usize {
@@ -410,8 +414,12 @@ impl About<'_> {
         // Writing to a vector does not fail.
         let _ = match self.target.format {
             Header::Raw => Ok(()),
+            Header::Priority => write!(out, "<{priority}>"),
             Header::Short => write!(out, "<{}>", self.level),
-            Header::Iso => {
+            Header::Timed | Header::Iso => {
+                if self.target.format == Header::Timed {
+                    let _ = write!(out, "<{}>", self.level);
+                }
                 dates.iso(self.time, out);
                 out.push(b' ');
                 Ok(())
@@ -421,13 +429,9 @@ impl About<'_> {
                 number_to(priority.into(), out);
                 out.push(b'>');
                 dates.syslog(self.time, out);
-                let hostname = match self.target.format {
-                    Header::Local => hostname,
-                    _ => hostname.or(Some(machine)),
-                };
-                if let Some(hostname) = hostname {
+                if self.target.format == Header::Rfc3164 {
                     out.push(b' ');
-                    out.extend_from_slice(hostname.as_bytes());
+                    out.extend_from_slice(hostname.unwrap_or(machine).as_bytes());
                 }
                 for text in [" ", tag, "[", pid, "]: "] {
                     out.extend_from_slice(text.as_bytes());
@@ -445,131 +449,4 @@ impl About<'_> {
             }
         };
     }
-}
-
-impl Kind {
-    /// Streams frame lines themselves.
-    fn wants_line_ends(&self) -> bool {
-        matches!(self, Kind::Sink(_) | Kind::Udp(_) | Kind::Unix(_))
-    }
-}
-
-impl Outlet {
-    /// Lines that those dropped who count them themselves.
-    pub(super) fn dropped_by_itself(&self) -> u64 {
-        match &self.kind {
-            Kind::Sink(sink) => sink.dropped(),
-            Kind::Spans(exporter) => exporter.dropped(),
-            _ => 0,
-        }
-    }
-
-    pub(super) fn new(output: Output, opened: Opened) -> Outlet {
-        let (batch, ends) = (Vec::new(), Vec::new());
-        let head = HeldHead::default();
-        Outlet { output, kind: opened.into(), socket: None, retry_at: Now::default(), batch, ends, head }
-    }
-
-    /// Sends the batch; how many lines were dropped.
-    fn flush(&mut self) -> u64 {
-        let count = self.ends.len() as u64;
-        let dropped = match &self.kind {
-            Kind::Sink(sink) => {
-                // What it drops it counts itself.
-                sink.lines(std::mem::take(&mut self.batch), count);
-                0
-            }
-            Kind::Udp(_) | Kind::Unix(_) => self.send(),
-            Kind::Stream(stream) => {
-                lines(&self.batch, &self.ends).filter(|line| !stream.push(line)).count() as u64
-            }
-            Kind::Spans(exporter) => {
-                lines(&self.batch, &self.ends).filter(|span| !exporter.push(span)).count() as u64
-            }
-            Kind::Ring(ring) => {
-                lines(&self.batch, &self.ends).for_each(|line| ring.push(line));
-                0
-            }
-        };
-        self.batch.clear();
-        self.ends.clear();
-        dropped
-    }
-
-    /// Sends datagrams. A UNIX socket may have been made anew by a syslog server that was restarted.
-    fn send(&mut self) -> u64 {
-        let (batch, ends) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.ends));
-        let mut slices: Vec<IoSlice<'_>> = lines(&batch, &ends).map(IoSlice::new).collect();
-        // Many at once: those of one length go together, which is far cheaper. Datagrams have no order to keep, and the lines
-        // of one core still have theirs within each length.
-        if matches!(self.kind, Kind::Udp(_)) && slices.len() >= LOG_SORT_MIN {
-            slices.sort_by_key(|line| line.len());
-        }
-        let dropped = self.send_slices(&slices);
-        drop(slices);
-        (self.batch, self.ends) = (batch, ends);
-        dropped
-    }
-
-    fn send_slices(&mut self, slices: &[IoSlice<'_>]) -> u64 {
-        let mut at = 0;
-        let mut dropped = 0;
-        let mut fresh = false;
-        while at < slices.len() {
-            let Some(socket) = &self.socket else {
-                if fresh || !self.connect() {
-                    return dropped + (slices.len() - at) as u64;
-                }
-                fresh = true;
-                continue;
-            };
-            let (sent, error) = socket.send(&slices[at..]);
-            at += sent;
-            let Some(error) = error else { continue };
-            match error.kind() {
-                // The receiver is slow: it does not get the rest of this batch.
-                std::io::ErrorKind::WouldBlock => return dropped + (slices.len() - at) as u64,
-                std::io::ErrorKind::ConnectionRefused
-                | std::io::ErrorKind::ConnectionReset
-                | std::io::ErrorKind::NotConnected
-                | std::io::ErrorKind::NotFound
-                    if !fresh =>
-                {
-                    self.socket = None;
-                    self.retry_at = Now::default();
-                }
-                // Too long for a datagram, or no buffer for this one.
-                _ => {
-                    at += 1;
-                    dropped += 1;
-                }
-            }
-        }
-        dropped
-    }
-
-    fn connect(&mut self) -> bool {
-        let now = rt::now();
-        if now < self.retry_at {
-            return false;
-        }
-        let socket = match &self.kind {
-            Kind::Udp(address) => Datagrams::udp(*address),
-            Kind::Unix(path) => Datagrams::unix(path),
-            _ => return false,
-        };
-        self.socket = socket.ok();
-        self.retry_at = now + LOG_RETRY;
-        self.socket.is_some()
-    }
-}
-
-/// The lines of a batch.
-fn lines<'a>(batch: &'a [u8], ends: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
-    let mut start = 0;
-    ends.iter().map(move |end| {
-        let line = &batch[start..*end];
-        start = *end;
-        line
-    })
 }

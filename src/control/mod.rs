@@ -29,6 +29,7 @@ pub mod haproxy;
 mod http_script;
 mod listeners;
 pub mod load;
+mod log_outlet;
 mod log_ring;
 mod log_sets;
 mod log_sink;

@@ -17,9 +17,9 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, TracesData};
 use prost::Message;
 use serde_json::Value;
-use tracing::{info, warn};
 
 use crate::base::limits::{LOG_RETRY, SPAN_ATTEMPTS, SPAN_BATCH, SPAN_GATHER, SPAN_QUEUE, SPAN_TIMEOUT};
+use crate::control::events::Level;
 use crate::proxy::trace::SPAN_HEADER;
 use crate::rt::{self, ConnectOptions};
 use crate::tls::{self, Connector, Failure, Transport};
@@ -48,6 +48,12 @@ struct Shared {
     dropped: Cell<u64>,
     /// Nobody adds anything any more.
     over: Cell<bool>,
+    /// The process ends: what waits goes at once.
+    hurry: Cell<bool>,
+    /// Some are on their way.
+    is_sending: Cell<bool>,
+    /// What became of the collector, until somebody asks.
+    news: Cell<Option<(Level, String)>>,
 }
 
 impl Shared {
@@ -74,6 +80,9 @@ impl SpanExporter {
             waker: Cell::default(),
             dropped: Cell::default(),
             over: Cell::default(),
+            hurry: Cell::default(),
+            is_sending: Cell::default(),
+            news: Cell::default(),
         });
         rt::spawn(export(shared.clone()));
         SpanExporter { shared }
@@ -90,6 +99,17 @@ impl SpanExporter {
         drop(waiting);
         self.shared.wake();
         true
+    }
+
+    /// Whether spans wait, or are on their way. What waits goes at once from now on.
+    pub(super) fn is_busy_in_the_end(&self) -> bool {
+        self.shared.hurry.set(true);
+        self.shared.is_sending.get() || !self.shared.waiting.borrow().is_empty()
+    }
+
+    /// What became of the collector; told once.
+    pub(super) fn news(&self) -> Option<(Level, String)> {
+        self.shared.news.take()
     }
 
     /// Spans that the collector did not take.
@@ -111,7 +131,10 @@ async fn export(shared: Rc<Shared>) {
         .await;
         // What a generation that has gone left behind goes at once, and the task with it.
         if !shared.over.get() {
-            rt::sleep_until(rt::now() + SPAN_GATHER).await;
+            let gathered = rt::now() + SPAN_GATHER;
+            while rt::now() < gathered && !shared.hurry.get() {
+                rt::sleep_until(gathered.min(rt::now() + SPAN_GATHER / 10)).await;
+            }
         } else if shared.waiting.borrow().is_empty() {
             return;
         }
@@ -121,12 +144,18 @@ async fn export(shared: Rc<Shared>) {
             waiting.drain(..count).collect()
         };
         let count = batch.len() as u64;
+        shared.is_sending.set(true);
         let sent = send(&shared.collector, batch).await;
+        shared.is_sending.set(false);
         let host = &shared.collector.host;
         match &sent {
-            Ok(()) if !was_taken => info!("the collector {host} takes spans again"),
+            Ok(()) if !was_taken => {
+                shared.news.set(Some((Level::Notice, format!("the collector {host} takes spans again"))));
+            }
             Err(why) if was_taken => {
-                warn!("the collector {host} takes no spans: {why}; they are dropped until it does");
+                let text =
+                    format!("the collector {host} takes no spans: {why}; they are dropped until it does");
+                shared.news.set(Some((Level::Warning, text)));
             }
             _ => {}
         }

@@ -275,6 +275,10 @@ fn json(text: &str) -> Option<(Logged, Outcome)> {
     };
     let number = |name: &str| text(name)?.parse::<u16>().ok();
     let ip: IpAddr = text("client.address")?.parse().ok()?;
+    // What was no request cannot be sent again.
+    if value.get("request").is_some_and(Value::is_null) {
+        return None;
+    }
     let request = text("request").map(|line| target(&line));
     let (request, absolute) = match request {
         Some(found) => {
@@ -292,7 +296,12 @@ fn json(text: &str) -> Option<(Logged, Outcome)> {
         user_agent: text("user_agent").filter(|agent| agent.len() > 1),
     };
     let end = text("end.code").unwrap_or_default();
-    let outcome = outcome(&text("backend")?, &text("server").unwrap_or_default(), number("status"), &end)?;
+    let outcome = outcome(
+        &text("backend").unwrap_or_default(),
+        &text("server").unwrap_or_default(),
+        number("status"),
+        &end,
+    )?;
     Some((logged, outcome))
 }
 

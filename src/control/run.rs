@@ -380,7 +380,7 @@ async fn control(mut start: Start) -> Result<(), StartError> {
         admin::remove_files(&control, serves);
     }
     control.events.finish();
-    control.logs.finish();
+    control.logs.finish().await;
     control.broadcast(|| ToCore::Exit);
     result
 }

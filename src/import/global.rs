@@ -289,6 +289,11 @@ pub(super) fn log_target(target: &str, words: &[String]) -> Result<Val, Outcome>
             _ => plain.push(word),
         }
     }
+    if let Some(word) = plain.get(3) {
+        return Err(Outcome::Wrong(format!(
+            "log has a facility, a level and a least level, and {word} is none"
+        )));
+    }
     for (key, word) in ["facility", "level", "minlevel"].into_iter().zip(plain) {
         entries.push((key.to_owned(), Val::text(word)));
     }

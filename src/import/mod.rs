@@ -15,6 +15,7 @@ pub mod fuzz;
 mod global;
 mod http;
 mod legacy;
+mod logs;
 mod options;
 mod proxy;
 mod report;

@@ -9,7 +9,7 @@ use super::source::{Directive, Place, Prefix, Section};
 use super::toml::{Table, Val, Writer};
 use super::value::{self, Bad};
 use super::words::{self, Variables};
-use super::{checks, crt_store, global, legacy, options, rules, sections, stick};
+use super::{checks, crt_store, global, legacy, logs, options, rules, sections, stick};
 use crate::config::Reader;
 use crate::config::keywords::{self, KeywordMode, Scope};
 
@@ -118,7 +118,10 @@ pub(super) fn inherited(sections: &[Section], section: &Section) -> Vec<Directiv
 }
 
 /// Whether a directive can stay in `[defaults]`; otherwise it is written into each section that it holds for.
-fn stays(words: &[String]) -> bool {
+fn stays(words: &[String], sections: &[Section]) -> bool {
+    if words[0] == "log" && logs::differ(sections) {
+        return false;
+    }
     if options::is_default_server(words)
         || words.first().is_some_and(|w| {
             matches!(
@@ -154,7 +157,7 @@ fn fill_defaults(table: &mut Table, section: &Section, given: Given<'_, '_>, rep
         variables,
         globals,
     };
-    for directive in section.directives.iter().filter(|d| stays(&d.words)) {
+    for directive in section.directives.iter().filter(|d| stays(&d.words, sections)) {
         proxy.directive(directive, report);
     }
     proxy.checks.finish(&mut proxy.table);
@@ -240,13 +243,16 @@ fn proxy(given: Given<'_, '_>, section: &Section, shared: Option<usize>, report:
         );
     }
     for directive in &inherited {
-        let is_kept = shared.is_some() && section.defaults == shared && stays(&directive.words);
+        let is_kept = shared.is_some() && section.defaults == shared && stays(&directive.words, sections);
         if !is_kept && proxy.may_hold(&directive.words) {
             proxy.directive(directive, report);
         }
     }
     for directive in &section.directives {
         proxy.directive(directive, report);
+    }
+    if scope != Scope::Backend && logs::is_bare(inherited.iter().chain(&section.directives)) {
+        logs::connect_line(&mut proxy, section.place, report);
     }
     if http != own_http {
         proxy.table.set(&["mode"], Val::text("http"), section.place, &[]);
@@ -368,8 +374,8 @@ impl Proxy<'_, '_> {
                 stick::stick(self, d)
             }
             "balance" => self.balance(d),
-            "log" => return self.log(d),
-            "option httplog" | "option tcplog" | "option httpslog" => self.log_format(d),
+            "log" => return logs::log(self, d),
+            "option httplog" | "option tcplog" | "option httpslog" => logs::format(self, d),
             "capture request header" | "capture response header" | "capture cookie" => {
                 self.capture(keyword, d)
             }
@@ -433,43 +439,6 @@ impl Proxy<'_, '_> {
             Some("sticky" | "log-hash") => Outcome::No("it balances logs, which are not received".to_owned()),
             Some(_) => self.put(&["balance"], Val::Text(words.join(" ")), d),
         }
-    }
-
-    /// `log global`, `log TARGET ...` and `no log`.
-    fn log(&mut self, d: &Directive) -> Option<Outcome> {
-        if self.scope == Scope::Backend {
-            return Some(Outcome::Ignored("the lines are those of the frontends".to_owned()));
-        }
-        if d.prefix != Prefix::None {
-            return Some(self.put(&["log"], Val::Flag(false), d));
-        }
-        match d.words.get(1).map(String::as_str) {
-            // By the table.
-            Some("global") => None,
-            None => Some(Outcome::Wrong("write log global or log TARGET FACILITY".to_owned())),
-            Some(target) => Some(match global::log_target(target, &d.words[2..]) {
-                Ok(value) => {
-                    self.table.push("log", value, d.place, &d.comments);
-                    Outcome::Exact
-                }
-                Err(outcome) => outcome,
-            }),
-        }
-    }
-
-    /// The formats that have a name.
-    fn log_format(&mut self, d: &Directive) -> Outcome {
-        let format = match (d.words[1].as_str(), d.words.get(2).map(String::as_str)) {
-            _ if self.scope == Scope::Backend => {
-                return Outcome::Ignored("the lines are those of the frontends".to_owned());
-            }
-            _ if d.prefix != Prefix::None => return Outcome::Exact,
-            ("httplog", Some("clf")) if self.http => "clf",
-            // HAProxy writes what TCP mode has, too.
-            ("httplog" | "httpslog", _) if !self.http => "tcplog",
-            (format, _) => format,
-        };
-        self.put(&["log-format"], Val::text(format), d)
     }
 
     fn finish(mut self) -> Vec<Table> {

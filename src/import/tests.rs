@@ -389,6 +389,31 @@ fn logs_have_targets_formats_and_captures() {
     }
 }
 
+/// HAProxy adds the targets of a section to those of its defaults, and tells of connections where no format is.
+#[test]
+fn logs_add_up_and_have_a_line_without_a_format() {
+    let sections = |defaults: &str, listen: &str| {
+        format!(
+            "global\n log 127.0.0.1 local0\ndefaults\n mode http\n{defaults}\n timeout connect 5s\n timeout client 30s\n \
+             timeout server 30s\nlisten a\n bind :80\n{listen}\n server s 192.0.2.1:80\n"
+        )
+    };
+    let toml =
+        clean(&sections(" log global\n option httplog", " log 192.0.2.9 local1\n log 192.0.2.8 local2"));
+    let list = "log = [\n  \"global\",\n  { address = \"192.0.2.9:514\", facility = \"local1\" },\n  { address = \"192.0.2.8:514\"";
+    assert!(toml.contains(list) && !toml.contains("log = true"), "{toml}");
+    let bare = of(&sections(" log global", ""));
+    assert!(
+        bare.toml.contains("log-format = \"Connect from %ci:%cp to %fi:%fp (%f/HTTP)\""),
+        "{}",
+        bare.toml
+    );
+    assert!(bare.report.text().contains("option httplog or log-format says more"), "{}", bare.report.text());
+    let wrong = of(&sections("", " log 192.0.2.9 local1 info err debug\n option httplog"));
+    assert_eq!(wrong.report.exit_code(), 3, "{}", wrong.report.text());
+    assert!(wrong.report.text().contains("and debug is none"), "{}", wrong.report.text());
+}
+
 #[test]
 fn templates_resolvers_and_nameless_servers() {
     let imported = of(&format!(

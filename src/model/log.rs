@@ -1,6 +1,7 @@
 //! Where log lines go and what they say. Access lines of a frontend go to a set of targets; the sets and the outputs that
 //! they lead to are shared by all frontends with the same words.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::model::Frontend;
@@ -51,6 +52,22 @@ pub enum Output {
         /// How to shake hands with it; `None`: it is plain.
         tls: Option<Box<ServerTls>>,
     },
+}
+
+impl fmt::Display for Output {
+    /// As an operator writes it; a ring has no name here.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Output::Stderr => f.write_str("stderr"),
+            Output::Stdout => f.write_str("stdout"),
+            Output::File(path) => write!(f, "file:{}", path.display()),
+            Output::Udp(address) => f.write_str(address),
+            Output::Unix(path) => write!(f, "{}", path.display()),
+            Output::Tcp { address, .. } => write!(f, "tcp@{address}"),
+            Output::Ring(place) => write!(f, "ring {place}"),
+            Output::Spans { address, .. } => write!(f, "collector {address}"),
+        }
+    }
 }
 
 impl Logging {
@@ -124,14 +141,18 @@ impl Sample {
 pub enum Header {
     /// Nothing.
     Raw,
-    /// `<134>Nov 21 04:47:10 tag[pid]: `, with a host name where one is configured.
+    /// `<134>Nov 21 04:47:10 tag[pid]: `.
     Local,
-    /// The same, always with the host name.
+    /// The same with the host name before the tag.
     Rfc3164,
     /// `<134>1 2026-11-21T04:47:10.123456+00:00 host tag pid - - `.
     Rfc5424,
+    /// `<134>`, facility and level.
+    Priority,
     /// `<6>`, what systemd reads from standard error.
     Short,
+    /// The same and the date.
+    Timed,
     /// The date and nothing else.
     Iso,
 }

@@ -28,7 +28,7 @@ pub enum Part {
 pub struct Flags {
     /// `Q`: in double quotes.
     pub quote: bool,
-    /// `X`: integers in hexadecimal.
+    /// `X`: variables that are addresses or numbers in hexadecimal.
     pub hex: bool,
     /// `E`: a backslash before `"`, `\` and `]`.
     pub escape: bool,
@@ -84,10 +84,6 @@ impl Flags {
             out.push(b'"');
         }
         match value {
-            // Writing to a vector does not fail.
-            Value::Int(i) if self.hex => {
-                let _ = write!(out, "{i:X}");
-            }
             value if self.escape => value.with_text(|text| {
                 for byte in text {
                     if matches!(byte, b'"' | b'\\' | b']') {

@@ -4,6 +4,7 @@ use std::ops::Deref;
 
 use crate::base::id::BackendId;
 use crate::policy::acl::{Condition, Truth, Watch};
+use crate::policy::http_action::LogLevel;
 use crate::policy::sample::{Expr, Facts, Scratch, VariableId};
 use crate::policy::stick::StickAction;
 
@@ -46,6 +47,17 @@ pub enum TcpAction {
     },
     /// Track a key, or change what is known of a tracked one.
     Stick(StickAction),
+    /// Keep a value for the log.
+    Capture {
+        /// The value.
+        value: Expr,
+        /// Its place among the captures.
+        slot: u16,
+        /// Longest value that is kept, in bytes.
+        len: u16,
+    },
+    /// Level of the log line.
+    SetLogLevel(LogLevel),
 }
 
 /// What a walk over rules found.

@@ -457,6 +457,8 @@ impl Session {
                 TcpAction::Stick(action) => {
                     self.stick_action(action, (first, Message::default()), Span::Session);
                 }
+                // These are no connection rules.
+                TcpAction::Capture { .. } | TcpAction::SetLogLevel(_) => {}
             }
             at = index + 1;
         }

@@ -110,6 +110,18 @@ async fn content_rules(session: &Session, first: &mut FirstBuf) -> Result<Option
                     TcpAction::Stick(action) => {
                         session.stick_action(action, (seen, Message::default()), Span::Stream);
                     }
+                    TcpAction::Capture { value, slot, len } => {
+                        log::begin_once(session);
+                        session.with_facts(seen, Message::default(), |facts, scratch| {
+                            if let Some(value) = value.eval(facts, scratch).value {
+                                value.with_text(|text| log::capture(session, false, (*slot, *len), text));
+                            }
+                        });
+                    }
+                    TcpAction::SetLogLevel(level) => {
+                        log::begin_once(session);
+                        log::set_level(session, *level);
+                    }
                 }
                 at = index + 1;
             }

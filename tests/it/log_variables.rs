@@ -421,14 +421,15 @@ fn cbor_item(rest: &mut &[u8]) -> serde_json::Value {
 
 #[test]
 fn an_unknown_variable_is_an_error_that_helps() {
-    for (format, told) in [
-        ("%ci %STT", ["unknown variable `%STT`", "did you mean `%ST`?"]),
-        ("%{+Y}ci", ["unknown flag `+Y`", "flags are +Q (quotes), +X (hexadecimal), +E (escapes)"]),
-        ("100% %ci", ["nothing follows the percent sign", "write %% for a percent sign"]),
+    for (mode, format, told) in [
+        ("tcp", "%ci %HM", ["the log format of TCP mode reads HTTP", "use it in a frontend of HTTP mode"]),
+        ("http", "%ci %STT", ["unknown variable `%STT`", "did you mean `%ST`?"]),
+        ("http", "%{+Y}ci", ["unknown flag `+Y`", "flags are +Q (quotes), +X (hexadecimal), +E (escapes)"]),
+        ("http", "100% %ci", ["nothing follows the percent sign", "write %% for a percent sign"]),
     ] {
         let body = format!(
-            "[frontend.fe]\nbind = \"127.0.0.1:0\"\nmode = \"http\"\nlog = true\nlog-format = \"{format}\"\n\
-             default-backend = \"be\"\n[backend.be]\nmode = \"http\"\nserver.s1.address = \"127.0.0.1:9\"\n"
+            "[frontend.fe]\nbind = \"127.0.0.1:0\"\nmode = \"{mode}\"\nlog = true\nlog-format = \"{format}\"\n\
+             default-backend = \"be\"\n[backend.be]\nmode = \"{mode}\"\nserver.s1.address = \"127.0.0.1:9\"\n"
         );
         let done = Shardgate::with(&body).run_to_end("check");
         let text = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();

@@ -412,7 +412,9 @@ fn json_lines_have_names_and_nothing_breaks_out() {
     let _ = client.response("GET").status();
     drop(client);
     let mut client = gate.wire("fe");
-    client.send("GET /x HTTP/1.1\r\nHost: example.org\r\nUser-Agent: \"quoted\" \\ \u{e9}\r\n\r\n");
+    client.send(
+        "GET /x HTTP/1.1\r\nHost: example.org\r\nUser-Agent: \"quoted\" \\ \u{e9}\u{9b}31m\u{2028}\r\n\r\n",
+    );
     assert_eq!(client.response("GET").status(), 200);
     until("both lines in the ring", || {
         gate.ask("show events last").lines().filter(|l| l.starts_with('{')).count() == 2
@@ -425,7 +427,8 @@ fn json_lines_have_names_and_nothing_breaks_out() {
         .collect();
     let good = lines.last().expect("two lines");
     assert_eq!(good["url.full"], "http://example.org/x");
-    assert_eq!(good["user_agent"], "\"quoted\" \\ \u{e9}");
+    assert_eq!(good["user_agent"], "\"quoted\" \\ \u{e9}\u{9b}31m\u{2028}");
+    assert!(!events.contains(['\u{9b}', '\u{2028}']), "terminals and viewers obey them: {events}");
     assert_eq!(
         (&good["status"], &good["end"], &good["server"]),
         (&200.into(), &"normal".into(), &"s1".into())
@@ -433,6 +436,56 @@ fn json_lines_have_names_and_nothing_breaks_out() {
     assert!(gate.ask("show events").contains("  last      : tests\n"));
     drop(client);
     gate.finish();
+}
+
+#[test]
+fn json_lines_say_null_where_there_is_nothing() {
+    let syslog = Syslog::new();
+    let body = format!("[frontend.fe]\nbind = \"127.0.0.1:0\"\nlog = [\"{}\"]\n", syslog.address());
+    let gate = Shardgate::with(&body).cores(1).defaults("mode = \"http\"").start();
+    let mut client = gate.wire("fe");
+    client.send("GET / JUNK\r\n\r\n");
+    assert_eq!(client.response("GET").status(), 400);
+    let line = json_of(&syslog.line());
+    for name in ["backend", "server", "request", "upstream.request", "method", "url.full", "protocol", "host"]
+    {
+        assert!(line[name].is_null(), "{name} is {}", line[name]);
+    }
+    assert_eq!((&line["status"], &line["frontend"]), (&400.into(), &"fe".into()));
+    // Sockets of targets stay open: nothing leaks, but it looks so.
+    drop((client, gate));
+}
+
+fn json_of(line: &str) -> serde_json::Value {
+    let at = line.find('{').expect("an object");
+    serde_json::from_str(&line[at..]).unwrap_or_else(|e| panic!("{e}: {line}"))
+}
+
+/// An object has room for a long address; where an operator allows less it ends early and is an object still.
+#[test]
+fn json_lines_that_are_cut_are_objects_still() {
+    let origin = Origin::http(|_| ok("fine"));
+    let (whole, short) = (Syslog::new(), Syslog::new());
+    let body = format!(
+        "[frontend.fe]\nbind = \"127.0.0.1:0\"\ndefault-backend = \"be\"\nlog = [\"{}\", {{ address = \"{}\", len = 900 }}]\n\
+         [backend.be]\nserver.s1.address = \"{}\"\n",
+        whole.address(),
+        short.address(),
+        origin.address
+    );
+    let gate = Shardgate::with(&body).cores(1).defaults("mode = \"http\"").start();
+    let mut client = gate.wire("fe");
+    for len in [900, 1500] {
+        let path = format!("/{}", "x".repeat(len));
+        assert_eq!(client.get(&path).status(), 200);
+        assert!(json_of(&whole.line())["url.full"].as_str().is_some_and(|url| url.ends_with(&path)));
+        let line = short.line();
+        assert!(line.len() <= 901, "{}", line.len());
+        let line = json_of(&line);
+        assert_eq!((&line["status"], &line["method"]), (&200.into(), &"GET".into()));
+        assert!(line["url.full"].as_str().is_some_and(|url| url.ends_with("xxx")));
+    }
+    drop((client, gate));
 }
 
 #[test]
@@ -459,6 +512,7 @@ fn a_target_that_takes_nothing_slows_nobody() {
     }
     until("dropped lines are counted", || gate.info("DroppedLogs").parse::<u64>().unwrap_or(0) > 100);
     gate.wait_log("log lines were dropped: a target takes them too slowly or is not there");
+    gate.wait_log(&format!("is not there ({} ", path.display()));
     assert_eq!(client.get("/").status(), 200);
     drop(client);
     gate.finish();

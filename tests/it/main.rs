@@ -36,6 +36,7 @@ mod http_splice;
 mod image;
 mod limits;
 mod listen;
+mod log_cfg;
 mod log_ends;
 mod log_events;
 mod log_lines;

@@ -153,7 +153,23 @@ fn a_collector_that_is_away_slows_nobody() {
         assert_eq!(get(&gate, "/", ""), 200);
     }
     until("spans are dropped and counted", || gate.info("DroppedLogs").parse::<u64>().unwrap_or(0) >= 100);
+    let why = format!("the collector {} takes no spans: ", away.address);
+    until("the event log says so", || gate.ask("show events process").contains(&why));
+    until("and who drops what", || gate.log().contains(&format!("(collector {} ", away.address)));
     gate.finish();
+}
+
+#[test]
+fn a_process_that_ends_hands_its_spans_over() {
+    let origin = Origin::http(|_| ok("fine"));
+    let collector = collector();
+    let mut gate = gate(&origin, &format!("trace.to = \"http://{}\"", collector.address));
+    for _ in 0..3 {
+        assert_eq!(get(&gate, "/", ""), 200);
+    }
+    gate.signal("TERM");
+    assert!(gate.wait_exit().success());
+    assert_eq!(spans(&collector).len(), 3);
 }
 
 #[test]

@@ -35,9 +35,9 @@ const JSON: &str = "%{+json}o %(time)TI %(frontend)f %(backend)b %(server)s %(cl
                     %(tls.client.subject)[ssl_c_s_dn]";
 
 /// What it has in HTTP mode besides.
-const JSON_HTTP: &str = "%(url.full)HUF %(host)HH %(method)HM %(protocol)HV %(status)ST %(request)r \
-                         %(upstream.request)SR %(time.request_us)TRu %(unique_id)ID \
-                         %(user_agent)[req.hdr(user-agent)] %(trace_id)tid %(span_id)sid";
+const JSON_HTTP: &str = "%(status)ST %(method)HM %(protocol)HV %(time.request_us)TRu %(unique_id)ID \
+                         %(trace_id)tid %(span_id)sid %(host)HH %(url.full)HUF \
+                         %(user_agent)[req.hdr(user-agent)] %(request)r %(upstream.request)SR";
 
 /// What a span says: names of OpenTelemetry's semantic conventions where there is one.
 pub const SPAN: &str = "%{+json}o %(http.request.method)HM %(url.full)HUF %(http.response.status_code)ST \

@@ -96,8 +96,8 @@ Flags: `-i` ignores case; `-m METHOD` names the method; `-f FILE` reads patterns
 | `bin` | is these bytes, in hexadecimal | |
 
 A **format** is text in which `%[EXPRESSION]` stands for a value, `%ci` for one of the variables below, and `%%` for a percent sign. Flags say
-how a value is written: `%{+Q}[...]` in quotes, `+X` in hexadecimal, `+E` with a backslash before quotes, backslashes and brackets; `%{+Q}o` holds
-for all that follows.
+how a value is written: `%{+Q}[...]` in quotes, `%{+X}ci` in hexadecimal (variables alone; an expression has `hex`), `+E` with a backslash before quotes,
+backslashes and brackets; `%{+Q}o` holds for all that follows.
 
 Tests over first bytes (`where`: content) wait for more of them while the outcome is open, at most for the `inspect-delay`. The value of a fetch
 that is not there matches nothing.

@@ -34,6 +34,13 @@ pub(super) const STREAM_FETCHES: &[FetchInfo] = &[
         "The version as the client sent it, with HTTP/ before it.",
         |_| Ok(Fetch::Recorded(Recorded::Version)),
     ),
+    plain(
+        "capture.res.ver",
+        Str,
+        Routing,
+        "The version as the server sent it, with HTTP/ before it.",
+        |_| Ok(Fetch::Recorded(Recorded::ResponseVersion)),
+    ),
     timer("fc.timer.handshake", "ms of PROXY header and TLS handshake.", |_| ms(TimerName::Handshake)),
     timer("fc.timer.total", "ms since the stream began.", |_| ms(TimerName::Total)),
     timer("req.timer.idle", "ms until the first byte of the request.", |_| ms(TimerName::Idle)),

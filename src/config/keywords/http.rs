@@ -40,9 +40,6 @@ const SOME_TIME: Kind = Duration(std::time::Duration::from_millis(1));
 const COUNT_OR_ALL: Kind = Integer(-1, u32::MAX as i64);
 const HEAD_SIZE: Kind = Size(256, BUF_BYTES as u64);
 
-const LOG_LEVELS: &[&str] =
-    &["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug", "silent"];
-
 const NORMALIZERS: &[&str] = &[
     "fragment-encode",
     "fragment-strip",
@@ -250,18 +247,12 @@ keywords! {
     "use-server" in REQUEST, Text, default "", haproxy "use-server";
     "Send to this server of the backend if it is usable.";
     "{ use-server = \"s0\", if = \"{ path_beg /admin }\" }"
-    "capture" in BOTH, Table(Scope::Capture), default "", haproxy "capture";
-    "Keep a value for the log.";
-    "{ capture = { value = \"src\", len = 40 } }"
     "wait-for-body" in REQUEST, Table(Scope::WaitForBody), default "", haproxy "wait-for-body";
     "Wait for the body of the request, as far as the buffer holds it.";
     "{ wait-for-body = { time = \"2s\", at-least = \"1k\" } }"
     "set-timeout" in REQUEST, Table(Scope::SetTimeout), default "", haproxy "set-timeout";
     "Replace a timeout for this request.";
     "{ set-timeout = { name = \"server\", value = \"90s\" } }"
-    "set-log-level" in BOTH, OneOf(LOG_LEVELS), default "\"info\"", haproxy "set-log-level";
-    "Level of the log line; \"silent\": none.";
-    "{ set-log-level = \"silent\" }"
     "set-nice" in BOTH, Integer(-1024, 1024), default "", haproxy "set-nice";
     "Accepted and ignored with a warning: cores do not queue tasks by niceness.";
     "{ set-nice = 1 }"

@@ -8,10 +8,15 @@ const FRONTEND_DEFAULTS: Scopes = Scopes::of(&[Scope::Frontend, Scope::Listen, S
 const FRONTEND: Scopes = Scopes::of(&[Scope::Frontend, Scope::Listen]);
 const TARGET: Scopes = Scopes::of(&[Scope::LogTarget]);
 const CAPTURE: Scopes = Scopes::of(&[Scope::CaptureHeader]);
+const RULES: Scopes = Scopes::of(&[Scope::Rule, Scope::ResponseRule]);
 const RING: Scopes = Scopes::of(&[Scope::Ring]);
 
 /// The levels of syslog, most severe first.
 pub(crate) const LEVELS: &[&str] = &["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+
+/// Levels of one line; the last one: there is none.
+const LINE_LEVELS: &[&str] =
+    &["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug", "silent"];
 
 /// The facilities of syslog by number; the four without a name in RFC 5424 have HAProxy's.
 pub(crate) const FACILITIES: &[&str] = &[
@@ -21,7 +26,8 @@ pub(crate) const FACILITIES: &[&str] = &[
 ];
 
 /// What stands before a line.
-pub(crate) const HEADERS: &[&str] = &["raw", "local", "rfc3164", "rfc5424", "short", "iso"];
+pub(crate) const HEADERS: &[&str] =
+    &["raw", "local", "rfc3164", "rfc5424", "priority", "short", "timed", "iso"];
 
 keywords! {
     /// Keywords about logs.
@@ -34,7 +40,7 @@ keywords! {
     "Program name in syslog headers.";
     "log-tag = \"edge\""
     "log-send-hostname" in GLOBAL, FlagOrText, default "false", haproxy "log-send-hostname";
-    "Put the host name, or this name, into syslog headers that may do without.";
+    "The host name in syslog headers, or this name; targets that say no `format` have one with it.";
     "log-send-hostname = \"lb1.example.com\""
 
     "log" in FRONTEND_DEFAULTS, FlagTextsOrTables(Scope::LogTarget), default "false", haproxy "log global";
@@ -77,11 +83,11 @@ keywords! {
     "minlevel" in TARGET, OneOf(LEVELS), default "\"emerg\"", haproxy "log MINLEVEL";
     "Most severe level: lines above it get this one, so that a console is not flooded.";
     "address = \"/dev/log\", minlevel = \"err\""
-    "len" in TARGET, Integer(80, 65_535), default "1024 for datagrams, otherwise 8192", haproxy "len";
-    "Longest line with its header, in bytes; the rest is cut off.";
+    "len" in TARGET, Integer(80, 65_535), default "1024 for text in datagrams, otherwise 8192", haproxy "len";
+    "Longest line with its header, in bytes; the rest is cut off. A JSON object is one still: it ends behind its last whole item, or in the middle of a text.";
     "address = \"127.0.0.1:514\", len = 8192"
-    "format" in TARGET, OneOf(HEADERS), default "\"local\" for syslog, otherwise \"raw\"", haproxy "format";
-    "What stands before the line: \"raw\" nothing, \"local\" RFC 3164 without host name, \"rfc3164\", \"rfc5424\", \"short\" the priority alone, \"iso\" the date alone.";
+    "format" in TARGET, OneOf(HEADERS), default "\"local\" for syslog (with `log-send-hostname` and over TCP \"rfc3164\"), otherwise \"raw\"", haproxy "format";
+    "What stands before the line: \"raw\" nothing, \"local\" RFC 3164 without host name, \"rfc3164\" with it, \"rfc5424\", \"priority\" `<134>`, \"short\" `<6>` (what systemd reads), \"timed\" the same and the date, \"iso\" the date alone.";
     "address = \"127.0.0.1:514\", format = \"rfc5424\""
     "sample" in TARGET, Text, default "all", haproxy "sample";
     "Which lines out of how many: \"1,3-5:10\" takes four of ten.";
@@ -89,6 +95,13 @@ keywords! {
     "framing" in TARGET, OneOf(&["octet-counting", "newline"]), default "\"octet-counting\"", haproxy "log-proto";
     "How messages over TCP are told apart (RFC 6587).";
     "address = \"tcp@192.0.2.7:514\", framing = \"newline\""
+
+    "capture" in RULES, Table(Scope::Capture), default "", haproxy "capture";
+    "Keep a value for the log: `%hr` has it, and `capture.req.hdr` by its place.";
+    "{ capture = { value = \"src\", len = 40 } }"
+    "set-log-level" in RULES, OneOf(LINE_LEVELS), default "\"info\"", haproxy "set-log-level";
+    "Level of the log line; \"silent\": none.";
+    "{ set-log-level = \"silent\" }"
 
     "size" in RING, Size(4096, 1 << 30), default "\"64k\"", haproxy "size";
     "Bytes that it holds; the oldest lines make room.";

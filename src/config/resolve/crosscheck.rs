@@ -110,7 +110,8 @@ fn inspection(layout: &Layout<'_>, model: &Model) {
         let frontend = &model.frontends[id];
         let reads = |rule: &Rule<TcpAction>| {
             rule.condition.as_ref().is_some_and(Condition::reads_first_bytes)
-                || matches!(&rule.action, TcpAction::SetVar { value, .. } if value.reads_first_bytes())
+                || matches!(&rule.action, TcpAction::SetVar { value, .. } | TcpAction::Capture { value, .. }
+                    if value.reads_first_bytes())
         };
         let first = frontend.content_rules.iter().find(|rule| reads(rule));
         if let Some(rule) = first

@@ -9,7 +9,7 @@ use crate::base::id::{BackendId, FrontendId};
 use crate::config::expr::Context as Place;
 use crate::config::keywords::Scope;
 use crate::model::{Frontend, Mode};
-use crate::policy::rule::RuleList;
+use crate::policy::rule::{RuleList, TcpAction};
 use crate::policy::sample::VariableTable;
 
 pub(super) fn frontend(
@@ -32,6 +32,12 @@ pub(super) fn frontend(
         let mut reader = rules::Reader { layout, language: &language, place, variables: &mut *variables };
         section.tables(key, scope).iter().filter_map(|table| reader.rule(table)).collect()
     };
+    let connection_rules = rules("connection-rules", Scope::ConnectionRule, Place::Connection);
+    let mut content_rules: RuleList<TcpAction> = match mode {
+        Mode::Tcp => rules("rules", Scope::Rule, Place::Content),
+        Mode::Http => RuleList::default(),
+    };
+    log::capture_in_content(&mut content_rules, &mut captures);
     Frontend {
         name: proxy.name.to_owned(),
         iid: proxy.iid,
@@ -42,11 +48,8 @@ pub(super) fn frontend(
         timeout_client_fin: backend::timeout_or(section, "timeout.client-fin", "timeout.client"),
         timeout_client_hs: backend::timeout_or(section, "timeout.client-hs", "timeout.client"),
         inspect_delay: section.duration("inspect-delay").unwrap_or(Duration::ZERO),
-        connection_rules: rules("connection-rules", Scope::ConnectionRule, Place::Connection),
-        content_rules: match mode {
-            Mode::Tcp => rules("rules", Scope::Rule, Place::Content),
-            Mode::Http => RuleList::default(),
-        },
+        connection_rules,
+        content_rules,
         default_backend: default_backend(layout, proxy),
         splice: backend::splice(section),
         log: logs.frontend(section, &language, mode, variables),

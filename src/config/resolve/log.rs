@@ -15,7 +15,8 @@ use crate::model::http::HttpRules;
 use crate::model::log::*;
 use crate::model::{LogTarget, Mode};
 use crate::policy::http_action::{RequestAction, ResponseAction};
-use crate::policy::log::{Keep, LogFormat, Reads};
+use crate::policy::log::{Field, Keep, LogFormat, Reads};
+use crate::policy::rule::{RuleList, TcpAction};
 use crate::policy::sample::VariableTable;
 
 /// The name in syslog headers unless `log-tag` says another.
@@ -24,8 +25,11 @@ const TAG: &str = "shardgate";
 /// HAProxy's `len`: what every syslog server takes.
 const DATAGRAM_BYTES: u32 = 1024;
 
-/// Lines of files and streams.
+/// Lines of files and streams, and objects, of which half would say little.
 const LINE_BYTES: u32 = 8192;
+
+/// `len` of a target that says nothing of it: what it is depends on the lines.
+const LEN_UNSAID: u32 = 0;
 
 /// local0.
 const FACILITY: u8 = 16;
@@ -36,23 +40,28 @@ const RING_BYTES: u32 = 64 * 1024;
 /// The log settings of the file while its sections are read.
 pub(super) struct Logs {
     pub(super) logging: Logging,
+    /// The targets of `[global]` as they are written.
+    global: Vec<Target>,
+    /// `log-send-hostname`.
+    hostname: Option<String>,
 }
 
 impl Logs {
     /// Reads `[global]` and the rings.
     pub(super) fn new(layout: &Layout<'_>) -> Logs {
-        let mut logs =
-            Logs { logging: Logging { rings: rings(layout.global.context), ..Logging::default() } };
+        let logging = Logging { rings: rings(layout.global.context), ..Logging::default() };
         let global = &layout.global;
+        let mut logs = Logs { logging, global: Vec::new(), hostname: hostname(global) };
         let targets = match global.value("log") {
-            Some(_) => logs.targets(global, None),
+            Some(_) => logs.targets(global, false),
             None => vec![plain_target(logs.output(Output::Stderr), Header::Raw, LINE_BYTES)],
         };
         let set = LogSet {
             tag: global.string("log-tag").unwrap_or_else(|| TAG.to_owned()),
-            hostname: hostname(global),
-            targets,
+            hostname: logs.hostname.clone(),
+            targets: with_len(&targets, DATAGRAM_BYTES),
         };
+        logs.global = targets;
         logs.logging.sets.push(set);
         logs
     }
@@ -77,12 +86,14 @@ impl Logs {
         mode: Mode,
         variables: &mut VariableTable,
     ) -> Option<Box<FrontendLog>> {
-        let set = self.set(section)?;
+        let targets = self.targets_of(section)?;
         let mut keep = Vec::new();
         let mut format = |key: &str, default: Option<&str>| {
             compile(section, language, mode, (key, default), &mut keep, variables)
         };
         let line = format("log-format", Some("json"))?;
+        let len = if line.is_text() { DATAGRAM_BYTES } else { LINE_BYTES };
+        let set = self.set(section, with_len(&targets, len))?;
         let structured = format("log-format-sd", None);
         let error = format("error-log-format", None);
         // As with HAProxy such a connection has a line of its own kind, unless `error-log-format` says what it is.
@@ -93,7 +104,8 @@ impl Logs {
         let formats = [Some(&line), structured.as_ref(), error.as_ref(), refused.as_ref()];
         let reads =
             formats.into_iter().flatten().map(LogFormat::reads).fold(Reads::default(), |all, one| all | one);
-        if mode == Mode::Tcp && !keep.is_empty() {
+        let reads_http = formats.into_iter().flatten().flat_map(LogFormat::fields).any(Field::is_http);
+        if mode == Mode::Tcp && (reads_http || !keep.is_empty()) {
             let help =
                 "here there are only connections and bytes; use it in a frontend of HTTP mode".to_owned();
             section.error("log-format", "the log format of TCP mode reads HTTP", Some(help));
@@ -114,16 +126,19 @@ impl Logs {
         }))
     }
 
-    /// The set of a frontend's targets; `None`: it does not log.
-    fn set(&mut self, section: &Section<'_>) -> Option<u16> {
-        let tag = section.string("log-tag");
-        let global = self.logging.sets[0].clone();
-        let targets = match &section.value("log")?.data {
-            Data::Boolean(false) => return None,
-            Data::Boolean(true) => global.targets.clone(),
-            _ => self.targets(section, Some(&global)),
-        };
-        self.add(LogSet { tag: tag.unwrap_or_else(|| global.tag.clone()), targets, ..global })
+    /// A frontend's targets; `None`: it does not log.
+    fn targets_of(&mut self, section: &Section<'_>) -> Option<Vec<Target>> {
+        match &section.value("log")?.data {
+            Data::Boolean(false) => None,
+            Data::Boolean(true) => Some(self.global.clone()),
+            _ => Some(self.targets(section, true)),
+        }
+    }
+
+    /// The set of a frontend with these targets.
+    fn set(&mut self, section: &Section<'_>, targets: Vec<Target>) -> Option<u16> {
+        let tag = section.string("log-tag").unwrap_or_else(|| self.logging.sets[0].tag.clone());
+        self.add(LogSet { tag, hostname: self.hostname.clone(), targets })
     }
 
     /// The traces of a frontend.
@@ -173,13 +188,13 @@ impl Logs {
         })
     }
 
-    /// The targets of `log` in a section. `global`: what "global" stands for.
-    fn targets(&mut self, section: &Section<'_>, global: Option<&LogSet>) -> Vec<Target> {
+    /// The targets of `log` in a section. `has_global`: "global" stands for those of `[global]`.
+    fn targets(&mut self, section: &Section<'_>, has_global: bool) -> Vec<Target> {
         let mut targets = Vec::new();
         let Some(value) = section.value("log") else { return targets };
         for (at, text) in texts_of(section.context, value) {
-            match (text.text.as_str(), global) {
-                ("global", Some(global)) => targets.extend(global.targets.iter().cloned()),
+            match (text.text.as_str(), has_global) {
+                ("global", true) => targets.extend(self.global.iter().cloned()),
                 (text, _) => {
                     match self.address(text, Framing::OctetCounting) {
                         Ok(output) => targets.push(self.defaults(output)),
@@ -225,7 +240,9 @@ impl Logs {
             Some("local") => Header::Local,
             Some("rfc3164") => Header::Rfc3164,
             Some("rfc5424") => Header::Rfc5424,
+            Some("priority") => Header::Priority,
             Some("short") => Header::Short,
+            Some("timed") => Header::Timed,
             Some("iso") => Header::Iso,
             _ => target.format,
         };
@@ -235,7 +252,10 @@ impl Logs {
 
     fn defaults(&self, output: usize) -> Target {
         match self.logging.outputs[output] {
-            Output::Udp(_) | Output::Unix(_) => plain_target(output, Header::Local, DATAGRAM_BYTES),
+            Output::Udp(_) | Output::Unix(_) => {
+                let header = if self.hostname.is_some() { Header::Rfc3164 } else { Header::Local };
+                plain_target(output, header, LEN_UNSAID)
+            }
             Output::Tcp { .. } => plain_target(output, Header::Rfc3164, LINE_BYTES),
             _ => plain_target(output, Header::Raw, LINE_BYTES),
         }
@@ -274,6 +294,13 @@ impl Logs {
 
 fn plain_target(output: usize, format: Header, len: u32) -> Target {
     Target { output, format, facility: FACILITY, level: 7, minlevel: 0, len, sample: None }
+}
+
+/// Targets that say how long their lines may be.
+fn with_len(targets: &[Target], len: u32) -> Vec<Target> {
+    let mut targets = targets.to_vec();
+    targets.iter_mut().filter(|target| target.len == LEN_UNSAID).for_each(|target| target.len = len);
+    targets
 }
 
 /// Address and path of `http://host:port/path`.
@@ -435,12 +462,23 @@ pub(super) fn captures(section: &Section<'_>) -> Captures {
     Captures { request: slots("capture.request-header"), response: slots("capture.response-header"), cookie }
 }
 
+/// A place for the capture of a rule.
+fn next(slots: &mut Vec<CaptureSlot>, len: u16) -> u16 {
+    slots.push(CaptureSlot { name: None, len });
+    u16::try_from(slots.len() - 1).unwrap_or(u16::MAX)
+}
+
+/// Gives the captures of TCP mode their places.
+pub(super) fn capture_in_content(rules: &mut RuleList<TcpAction>, captures: &mut Captures) {
+    for action in rules.actions_mut() {
+        if let TcpAction::Capture { slot, len, .. } = action {
+            *slot = next(&mut captures.request, *len);
+        }
+    }
+}
+
 /// Gives the captures of rules their places, behind those of headers.
 pub(super) fn capture_in_rules(rules: &mut HttpRules, captures: &mut Captures) {
-    let next = |slots: &mut Vec<CaptureSlot>, len: u16| {
-        slots.push(CaptureSlot { name: None, len });
-        u16::try_from(slots.len() - 1).unwrap_or(u16::MAX)
-    };
     for action in rules.request.actions_mut() {
         if let RequestAction::Capture { slot, len, .. } = action {
             *slot = next(&mut captures.request, *len);

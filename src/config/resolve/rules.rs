@@ -1,5 +1,6 @@
 //! `connection-rules` and `rules`: one action and its condition each.
 
+use super::http;
 use super::language::Language;
 use super::layout::Layout;
 use super::stick;
@@ -13,7 +14,8 @@ use crate::policy::rule::{Rule, TcpAction};
 use crate::policy::sample::{Expr, VariableId, VariableScope, VariableTable};
 
 /// What a rule may do; one of them stands in each rule.
-const ACTIONS: &[&str] = &["accept", "reject", "silent-drop", "use-backend", "set-var"];
+const ACTIONS: &[&str] =
+    &["accept", "reject", "silent-drop", "use-backend", "set-var", "capture", "set-log-level"];
 
 /// Reads the rules of one list.
 pub(super) struct Reader<'r, 'a> {
@@ -79,6 +81,14 @@ impl Reader<'_, '_> {
             "set-var" => {
                 let (variable, value) = set_var(self.language, table, self.place, self.variables)?;
                 Some(TcpAction::SetVar { variable, value })
+            }
+            "capture" if self.place == Place::Content => {
+                let place = (self.language, self.place);
+                let (value, len) = http::capture(place, self.variables, table, key)?;
+                Some(TcpAction::Capture { value, slot: 0, len })
+            }
+            "set-log-level" if self.place == Place::Content => {
+                http::log_level(table, key).map(TcpAction::SetLogLevel)
             }
             key if stick::ACTIONS.contains(&key) => {
                 let place = (self.language, self.place);

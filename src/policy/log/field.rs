@@ -207,6 +207,19 @@ impl Field {
         }
     }
 
+    /// Whether it is a piece of the request line.
+    pub(super) fn is_of_request(self) -> bool {
+        use Field::*;
+        matches!(self, Request | Method | Path | PathOnly | Query | Uri | Version | FullUrl)
+    }
+
+    /// Whether nothing but HTTP has it.
+    pub fn is_http(self) -> bool {
+        use Field::*;
+        let more = matches!(self, SentRequest | HostHeader | RequestCookie | ResponseCookie);
+        more || self.is_of_request()
+    }
+
     /// Whether it is a number that is written in decimal digits.
     pub(super) fn is_decimal(self) -> bool {
         // Milliseconds of a date have three digits.

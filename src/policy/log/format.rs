@@ -89,6 +89,11 @@ impl LogFormat {
         self.encoding == Encoding::Plain
     }
 
+    /// Whether a line is a JSON object.
+    pub fn is_json(&self) -> bool {
+        self.encoding == Encoding::Json
+    }
+
     /// The variables in it.
     pub fn fields(&self) -> impl Iterator<Item = Field> {
         self.parts.iter().filter_map(|part| match part {
@@ -153,6 +158,10 @@ impl LogFormat {
                 Part::Field(field, flags, name) => {
                     let Some(name) = name else { continue };
                     let flags = Flags { hex: flags.hex, ..Flags::default() };
+                    if is_missing(*field, line) {
+                        write(name, Item::Missing, out);
+                        continue;
+                    }
                     match number(*field, line) {
                         Some(number) if !flags.hex => {
                             write(name, number.map_or(Item::Missing, Item::Number), out);
@@ -198,6 +207,16 @@ impl LogFormat {
                 }
             }
         }
+    }
+}
+
+/// What text says with a word of its own (`<NOSRV>`, `<BADREQ>`), or with a number that is none.
+fn is_missing(field: Field, line: &Line<'_>) -> bool {
+    match field {
+        Field::Backend => !line.is_routed,
+        Field::Server => line.server.is_none(),
+        Field::Status => line.status <= 0,
+        field => field.is_of_request() && line.request.is_none(),
     }
 }
 

@@ -11,7 +11,7 @@ mod plain;
 mod steps;
 
 pub use date::{Dates, Zone};
-pub use escape::printable;
+pub use escape::{printable, shorten_json};
 pub use field::{FIELDS, Field, FieldInfo, Reads};
 pub use format::{Encoding, Keep, LogFormat, Memory, Moment, Name, Part};
 pub use pen::number_to;
@@ -45,6 +45,8 @@ pub struct Line<'a> {
     pub tls: Option<(&'a str, &'a str)>,
     /// Name of the backend; the frontend's own without one, as with HAProxy.
     pub backend: &'a str,
+    /// There is a backend.
+    pub is_routed: bool,
     /// Name of the server.
     pub server: Option<&'a str>,
     /// The times.

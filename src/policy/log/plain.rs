@@ -103,14 +103,9 @@ pub(super) fn number(field: Field, line: &Line<'_>) -> Option<Option<i64>> {
     })
 }
 
-/// A value of an expression in text.
+/// A value of an expression in text. As with HAProxy `X` is for variables: expressions have their converter `hex`.
 fn sample(value: &Value<'_>, flags: Flags, out: &mut Vec<u8>) {
-    match value {
-        Value::Int(number) if flags.hex => {
-            let _ = write!(out, "{number:X}");
-        }
-        value => value.with_text(|bytes| text(Some(bytes), flags, Map::Value, false, out)),
-    }
+    value.with_text(|bytes| text(Some(bytes), flags, Map::Value, false, out));
 }
 
 /// A text as HAProxy writes it: `-` where there is none, quotes around it if asked for.

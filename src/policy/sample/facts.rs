@@ -220,6 +220,8 @@ pub enum Recorded {
     Target,
     /// The version as the client sent it.
     Version,
+    /// The version as the server sent it.
+    ResponseVersion,
 }
 
 /// A timer of a stream, see the variables of log formats.

@@ -87,6 +87,7 @@ pub(super) fn line<'a>(
         frontend: &frontend.name,
         is_tls: tls.is_some(),
         tls: tls.map(|facts| (facts.protocol(), facts.cipher())),
+        is_routed: backend.is_some(),
         backend: backend.map_or(&frontend.name, |id| &core.model.backends[id].name),
         server: server.map(|id| core.model.servers[id].name.as_str()),
         timers,
@@ -114,7 +115,7 @@ pub(super) fn line<'a>(
         request: record.get(record.request),
         sent: record.get(record.sent),
         host: record.get(record.host),
-        request_captures: Captured { text: &record.text, spans: &record.request_captures },
+        request_captures: requests(session, record),
         response_captures: responses(session, record, form),
         cookies: record.cookies.map(|span| record.get(span)),
         unique_id: record.get(record.unique_id),
@@ -129,14 +130,25 @@ fn ends_inspection(end: End) -> bool {
     (end.side, end.phase) == (Side::Client, Phase::Inspect) && matches!(end.kind, Kind::Abort | Kind::Timeout)
 }
 
+const NO_CAPTURES: [Span; 32] = [None; 32];
+
+/// In TCP mode no rule may have captured anything: the slots are there all the same.
+fn requests<'a>(session: &'a Session, record: &'a Record) -> Captured<'a> {
+    let frontend = session.frontend();
+    let slots = frontend.captures.request.len();
+    if frontend.mode == Mode::Tcp && record.request_captures.is_empty() {
+        return Captured { text: &[], spans: &NO_CAPTURES[..slots.min(NO_CAPTURES.len())] };
+    }
+    Captured { text: &record.text, spans: &record.request_captures }
+}
+
 /// Slots of the response that no response filled are empty, but they are there.
 fn responses<'a>(session: &'a Session, record: &'a Record, form: Form) -> Captured<'a> {
-    const NONE: [Span; 32] = [None; 32];
     let slots = session.frontend().captures.response.len();
     if form.is_bad || !record.response_captures.is_empty() {
         return Captured { text: &record.text, spans: &record.response_captures };
     }
-    Captured { text: &[], spans: &NONE[..slots.min(NONE.len())] }
+    Captured { text: &[], spans: &NO_CAPTURES[..slots.min(NO_CAPTURES.len())] }
 }
 
 pub(super) fn levels(session: &Session) -> Levels {

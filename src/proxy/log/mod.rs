@@ -7,8 +7,8 @@ mod writer;
 
 pub(super) use line::{line_of, timer};
 pub(super) use record::{
-    Record, begin, capture, on_answer, on_connected, on_cookie, on_own_answer, on_planned, on_redispatch,
-    on_request, on_response, recorded, set_level,
+    Record, begin, begin_once, capture, on_answer, on_connected, on_cookie, on_own_answer, on_planned,
+    on_redispatch, on_request, on_response, recorded, set_level,
 };
 pub use writer::{ENTRY_HEADER, LogSetup};
 pub(super) use writer::{LogWriter, early, finish, finish_connection, hand_over};

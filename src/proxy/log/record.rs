@@ -7,7 +7,7 @@ use crate::policy::http_action::LogLevel;
 use crate::policy::log::{Moment, Span};
 use crate::policy::sample::{FirstBytes, Recorded};
 use crate::proto::headers::HeadView;
-use crate::proto::http::{Known, Name, StatusCode};
+use crate::proto::http::{Known, Name, StatusCode, Version};
 use crate::proxy::facts::Message;
 use crate::proxy::session::Session;
 use crate::proxy::trace::Traced;
@@ -29,6 +29,8 @@ pub(in crate::proxy) struct Record {
     /// -1: no response.
     pub(super) status: i32,
     pub(super) level: Option<LogLevel>,
+    /// Of the response as the server sent it.
+    pub(super) version: Option<Version>,
     /// Letters about the persistence cookie.
     pub(super) persist: [u8; 2],
     pub(super) is_written: bool,
@@ -46,6 +48,7 @@ impl Record {
         self.kept.clear();
         (self.request, self.sent, self.host, self.unique_id) = (None, None, None, None);
         (self.cookies, self.level, self.is_written, self.trace) = ([None; 2], None, false, None);
+        self.version = None;
         (self.status, self.persist, self.source) = (-1, *b"--", Addr::Unknown);
     }
 
@@ -87,6 +90,17 @@ pub(in crate::proxy) fn begin(session: &Session) {
     let info = &session.info;
     record.bytes_before = (info.bytes_in.get(), info.bytes_out.get());
     *session.info.record.borrow_mut() = Some(record);
+}
+
+/// There is something to keep of a connection in TCP mode, which is one request for its line.
+pub(in crate::proxy) fn begin_once(session: &Session) {
+    if session.info.record.borrow().is_some() {
+        return;
+    }
+    begin(session);
+    if let Some(record) = session.info.record.borrow_mut().as_deref_mut() {
+        record.bytes_before = (0, 0);
+    }
 }
 
 /// The head of the request is here, as the client sent it.
@@ -169,6 +183,7 @@ pub(in crate::proxy) fn on_response(session: &Session, view: HeadView<'_>) {
     let Some(record) = record.as_deref_mut() else { return };
     let captures = &session.frontend().captures;
     record.response_captures.clear();
+    record.version = Some(view.version());
     for slot in &captures.response {
         let span = header_of(record, view, slot);
         record.response_captures.push(span);
@@ -195,9 +210,7 @@ pub(in crate::proxy) fn on_connected(session: &Session, address: impl FnOnce() -
     if !log.reads.source {
         return;
     }
-    if session.info.record.borrow().is_none() {
-        begin(session);
-    }
+    begin_once(session);
     if let Some(record) = session.info.record.borrow_mut().as_deref_mut() {
         record.source = address();
     }
@@ -261,6 +274,10 @@ pub(in crate::proxy) fn recorded(session: &Session, what: Recorded, out: &mut Ve
         Recorded::Method => word(0),
         Recorded::Target => word(1),
         Recorded::Version => word(2),
+        Recorded::ResponseVersion => record.version.map(|version| match version {
+            Version::Http10 => &b"HTTP/1.0"[..],
+            _ => b"HTTP/1.1",
+        }),
     };
     found.is_some_and(|text| {
         out.extend_from_slice(text);

@@ -26,8 +26,8 @@ use crate::proxy::trace;
 use crate::rt;
 use crate::stats::process::CoreStat;
 
-/// Bytes of the header of an entry in the ring: length, set, level, a byte unused, length of the structured data, UNIX
-/// time in microseconds.
+/// Bytes of the header of an entry in the ring: length, set, level, whether the line is a JSON object, length of the
+/// structured data, UNIX time in microseconds.
 pub const ENTRY_HEADER: usize = 20;
 
 /// Levels of syslog.
@@ -135,6 +135,11 @@ pub(in crate::proxy) fn finish(session: &Session, end: End) {
         trace::finish(session, record, end, session.core.log.wall(rt::now()));
     }
     drop(held);
+    give_back(session);
+}
+
+/// Keeps the memory of a record for the next one.
+fn give_back(session: &Session) {
     let mut records = session.core.log.records.borrow_mut();
     if let Some(record) = session.info.record.borrow_mut().take().filter(|_| records.len() < LOG_RECORDS_MAX)
     {
@@ -165,6 +170,8 @@ pub(in crate::proxy) fn finish_connection(session: &Session, end: End, status: u
     let record = session.info.record.borrow();
     let form = Form { is_early: false, is_bad: error != ConnError::None };
     write(session, (frontend, log), record.as_deref(), end, form);
+    drop(record);
+    give_back(session);
 }
 
 fn write(
@@ -210,7 +217,9 @@ fn write(
     entry.clear();
     entry.extend_from_slice(&[0; ENTRY_HEADER]);
     let mut structured_len = 0;
-    session.with_facts(FirstBytes { data: &[], complete: true }, Message::default(), |facts, scratch| {
+    let mut is_json = false;
+    let message = Message { unique_id: line.unique_id, ..Message::default() };
+    session.with_facts(FirstBytes { data: &[], complete: true }, message, |facts, scratch| {
         let mut memory = Memory { scratch, dates, text };
         if let Some(structured) = &log.structured {
             structured.write(&line, facts, &mut memory, entry);
@@ -221,9 +230,11 @@ fn write(
             _ => log.refused.as_ref(),
         };
         let format = special.unwrap_or(&log.line);
+        is_json = format.is_json();
         format.write(&line, facts, &mut memory, entry);
     });
     seal(entry, core.first_log_set + log.set, level, structured_len, now);
+    entry[7] = u8::from(is_json);
     send(core, entry);
 }
 

@@ -28,7 +28,7 @@ fn formats_are_written() {
         ("%[str(']'),concat(' ]')]!", "] ]!"),
         ("%[var(txn.none)]", "-"),
         ("%{+Q}[src]", "\"192.0.2.7\""),
-        ("%{+X}[src_port] %[src_port]", "4D2 1234"),
+        ("%{+X}[src_port] %{+X}cp", "1234 04D2"),
         ("%{+Q}o%[src_port] %{-Q}[src_port] %cp", "\"1234\" 1234 \"1234\""),
         ("%{+Q,+E}[str('a\"b')]", "\"a\\\"b\""),
         ("%HM %HP %HU", "GET /a /a?b"),

@@ -38,6 +38,7 @@ fn line() -> Line<'static> {
         is_tls: false,
         tls: None,
         backend: "be",
+        is_routed: true,
         server: Some("s1"),
         timers: Timers {
             handshake: Some(0),
@@ -116,7 +117,7 @@ fn flags_and_missing_values() {
         ("%HM %HP %HPO %HQ %HU %HV", "GET /a /a ?b=c /a?b=c HTTP/1.1"),
         ("%HUF", "http://example.org/a?b=c"),
         ("%SR", "GET /x HTTP/1.1"),
-        ("%[src]/%[int(255)]/%{+X}[int(255)]/%[var(txn.none)]", "192.0.2.1/255/FF/-"),
+        ("%[src]/%[int(255)]/%{+X}[int(255)]/%[var(txn.none)]", "192.0.2.1/255/255/-"),
         ("%[str(a\\nb)]", "a\\nb"),
         ("%TRu %Tau %Tq %Tu %Td", "1200 15000 6 15 0"),
         ("%ts %tsc %EC %EB", "-- --VN normal client"),

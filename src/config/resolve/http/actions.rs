@@ -5,15 +5,17 @@ use std::time::Duration;
 use super::reply;
 use super::rules::Reader;
 use crate::config::diag::suggest;
+use crate::config::expr::Context as Place;
 use crate::config::file::{Data, Value};
 use crate::config::keywords::Scope;
+use crate::config::resolve::language::Language;
 use crate::config::resolve::rules::{find_backend, set_var, variable};
 use crate::config::resolve::stick;
 use crate::config::section::Section;
 use crate::config::units;
 use crate::policy::format::Format;
 use crate::policy::http_action::*;
-use crate::policy::sample::VariableId;
+use crate::policy::sample::{Expr, VariableId, VariableTable};
 use crate::policy::stick::StickAction;
 
 /// Actions on requests that are neither changes of headers nor of the request line.
@@ -57,7 +59,7 @@ pub(super) fn request(
         }
         "unset-var" => RequestAction::UnsetVar(variable(table, key, reader.place, reader.variables)?),
         "capture" => {
-            let (value, len) = capture(reader, table, key)?;
+            let (value, len) = capture((reader.language, reader.place), reader.variables, table, key)?;
             RequestAction::Capture { value, slot: 0, len }
         }
         "wait-for-body" => {
@@ -113,7 +115,7 @@ pub(super) fn response(
         }
         "unset-var" => ResponseAction::UnsetVar(variable(table, key, reader.place, reader.variables)?),
         "capture" => {
-            let (value, len) = capture(reader, table, key)?;
+            let (value, len) = capture((reader.language, reader.place), reader.variables, table, key)?;
             ResponseAction::Capture { value, slot: 0, len }
         }
         "set-log-level" => ResponseAction::SetLogLevel(log_level(table, key)?),
@@ -357,19 +359,21 @@ fn use_server(reader: &Reader<'_, '_>, table: &Section<'_>, key: &str) -> Option
     found.map(RequestAction::UseServer)
 }
 
-fn capture(
-    reader: &mut Reader<'_, '_>,
+/// Reads `capture`: the value and the longest that is kept.
+pub(in crate::config::resolve) fn capture(
+    (language, place): (&Language<'_>, Place),
+    variables: &mut VariableTable,
     table: &Section<'_>,
     key: &str,
-) -> Option<(crate::policy::sample::Expr, u16)> {
+) -> Option<(Expr, u16)> {
     let inner = inner(table, key, Scope::Capture)?;
-    if !reader.language.is_frontend() {
+    if !language.is_frontend() {
         let help = "put the rule into the frontend".to_owned();
         table.error(key, "captures belong to frontends", Some(help));
         return None;
     }
     let value = required(&inner, "value", Section::text)
-        .and_then(|text| reader.language.expression(&text, 0, reader.place, reader.variables));
+        .and_then(|text| language.expression(&text, 0, place, variables));
     let len = required(&inner, "len", |s, key| s.count(key)).and_then(|len| u16::try_from(len).ok());
     Some((value?, len?))
 }
@@ -398,7 +402,8 @@ fn set_timeout(reader: &mut Reader<'_, '_>, table: &Section<'_>, key: &str) -> O
     Some(RequestAction::SetTimeout { timeout, value })
 }
 
-fn log_level(table: &Section<'_>, key: &str) -> Option<LogLevel> {
+/// Reads `set-log-level`.
+pub(in crate::config::resolve) fn log_level(table: &Section<'_>, key: &str) -> Option<LogLevel> {
     Some(match table.string(key)?.as_str() {
         "emerg" => LogLevel::Emergency,
         "alert" => LogLevel::Alert,

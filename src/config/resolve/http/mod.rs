@@ -26,7 +26,7 @@ use crate::policy::persist;
 use crate::policy::retry::RetryOn;
 use crate::policy::sample::VariableTable;
 
-pub(super) use actions::inner;
+pub(super) use actions::{capture, inner, log_level};
 pub(super) use check::{check, connect};
 pub(super) use statistics::{add_internal, auth_list};
 pub(super) use userlist::userlists;

@@ -1,0 +1,88 @@
+//! `log` of proxies and what their lines say: targets, and the formats that have a name. `proxy` calls it; what a target is, is
+//! `global`'s.
+
+use super::global;
+use super::proxy::{Outcome, Proxy};
+use super::report::{Report, State};
+use super::source::{Directive, Place, Prefix, Section};
+use super::toml::{Item, Val};
+use crate::config::keywords::Scope;
+
+/// Whether sections log elsewhere than `log global`. HAProxy adds their targets to those of `defaults`, so each has to have all.
+pub(super) fn differ(sections: &[Section]) -> bool {
+    let mut lists = sections.iter().filter(|s| matches!(s.kind.as_str(), "defaults" | "frontend" | "listen"));
+    let is_own = |d: &Directive| d.words[0] == "log" && d.words.get(1).is_some_and(|word| word != "global");
+    lists.any(|section| section.directives.iter().any(is_own))
+}
+
+/// `log global`, `log TARGET ...` and `no log`.
+pub(super) fn log(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Option<Outcome> {
+    if proxy.scope == Scope::Backend {
+        return Some(Outcome::Ignored("the lines are those of the frontends".to_owned()));
+    }
+    if d.prefix != Prefix::None {
+        return Some(proxy.put(&["log"], Val::Flag(false), d));
+    }
+    let before = proxy.table.get(&["log"]).map(|setting| &setting.value);
+    let is_list = matches!(before, Some(Item::Lines(_)));
+    let is_global = matches!(before, Some(Item::One(Val::Flag(true))));
+    match d.words.get(1).map(String::as_str) {
+        Some("global") if is_list => {
+            proxy.table.push("log", Val::text("global"), d.place, &d.comments);
+            Some(Outcome::Exact)
+        }
+        // By the table.
+        Some("global") => None,
+        None => Some(Outcome::Wrong("write log global or log TARGET FACILITY".to_owned())),
+        Some(target) => Some(match global::log_target(target, &d.words[2..]) {
+            Ok(value) => {
+                if is_global {
+                    proxy.table.push("log", Val::text("global"), d.place, &[]);
+                }
+                proxy.table.push("log", value, d.place, &d.comments);
+                Outcome::Exact
+            }
+            Err(outcome) => outcome,
+        }),
+    }
+}
+
+/// The formats that have a name.
+pub(super) fn format(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
+    let format = match (d.words[1].as_str(), d.words.get(2).map(String::as_str)) {
+        _ if proxy.scope == Scope::Backend => {
+            return Outcome::Ignored("the lines are those of the frontends".to_owned());
+        }
+        _ if d.prefix != Prefix::None => return Outcome::Exact,
+        ("httplog", Some("clf")) if proxy.http => "clf",
+        // HAProxy writes what TCP mode has, too.
+        ("httplog" | "httpslog", _) if !proxy.http => "tcplog",
+        (format, _) => format,
+    };
+    proxy.put(&["log-format"], Val::text(format), d)
+}
+
+/// Whether a section logs and nothing says how: HAProxy tells of connections, then.
+pub(super) fn is_bare<'d>(directives: impl Iterator<Item = &'d Directive>) -> bool {
+    let (mut logs, mut has_format) = (false, false);
+    for d in directives {
+        match d.words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["log", ..] => logs = d.prefix == Prefix::None,
+            ["log-format", ..] | ["option", "httplog" | "httpslog" | "tcplog", ..] => {
+                has_format = d.prefix == Prefix::None;
+            }
+            _ => {}
+        }
+    }
+    logs && !has_format
+}
+
+/// The line that HAProxy writes without a format.
+pub(super) fn connect_line(proxy: &mut Proxy<'_, '_>, place: Place, report: &mut Report) {
+    let mode = if proxy.http { "HTTP" } else { "TCP" };
+    let line = format!("Connect from %ci:%cp to %fi:%fp (%f/{mode})");
+    proxy.table.set(&["log-format"], Val::Text(line), place, &[]);
+    let how = "no option says what its lines are: they tell of connections as HAProxy's do, but when one ends; option httplog \
+               or log-format says more";
+    report.add(place, &format!("log of {}", proxy.name), State::Approximate, how);
+}
