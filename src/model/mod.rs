@@ -267,6 +267,14 @@ pub struct Bind {
     pub origin: String,
 }
 
+impl Bind {
+    /// Its name, or its number without one.
+    pub fn label(&self) -> &str {
+        let number = self.name.strip_prefix("sock-").filter(|number| number.parse() == Ok(self.sid));
+        number.unwrap_or(&self.name)
+    }
+}
+
 /// Where a bind listens.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum BindAddress {

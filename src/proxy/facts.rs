@@ -75,7 +75,7 @@ impl Facts for SessionFacts<'_> {
     }
     fn listener(&self) -> (u32, Option<&str>) {
         let bind = self.session.bind();
-        (bind.sid, Some(&bind.name))
+        (bind.sid, Some(bind.label()))
     }
     fn backend(&self) -> Option<Named<'_>> {
         let backend = &self.session.core.model.backends[self.session.info.backend.get()?];

@@ -531,7 +531,7 @@ frontend fe
  http-request return status 200
 frontend soon
  bind @A2@ name tls ssl crt @PEM@ verify optional ca-file @CA@
- bind @A3@ name px accept-proxy
+ bind @A3@ accept-proxy
  @MORE@
  timeout client 200ms
  timeout http-request 200ms

@@ -298,7 +298,7 @@ const FETCHES: &[FetchInfo] = &[
     plain("fe_name", Str, Connection, "Name of the frontend.", |_| Ok(Fetch::FrontendName)),
     plain("fe_defbe", Str, Connection, "Name of the frontend's default backend.", |_| Ok(Fetch::DefaultBackend)),
     plain("so_id", Int, Connection, "Number of the bind.", |_| Ok(Fetch::ListenerNumber)),
-    plain("so_name", Str, Connection, "Name of the bind.", |_| Ok(Fetch::ListenerName)),
+    plain("so_name", Str, Connection, "Name of the bind; its number without one.", |_| Ok(Fetch::ListenerName)),
     plain("be_id", Int, Routing, "Number of the backend.", |_| Ok(Fetch::BackendNumber)),
     plain("be_name", Str, Routing, "Name of the backend.", |_| Ok(Fetch::BackendName)),
     plain("srv_id", Int, Routing, "Number of the server.", |_| Ok(Fetch::ServerNumber)),

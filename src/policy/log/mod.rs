@@ -57,7 +57,7 @@ pub struct Line<'a> {
     pub bytes_out: u64,
     /// Bytes from the client.
     pub bytes_in: u64,
-    /// The line is written before the stream is over (`logasap`): times and bytes are marked with `+`.
+    /// Lines are written before streams are over (`logasap`): times and bytes are marked with `+`.
     pub is_early: bool,
     /// When the line is written, in HAProxy's words (`%OG`).
     pub origin: &'static str,

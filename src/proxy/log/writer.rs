@@ -208,6 +208,8 @@ fn write(
     let at = rt::now();
     let now = core.log.wall(at);
     let mut line = line(session, record, status, (end, form), (at, now));
+    // HAProxy marks all lines of such a frontend, also those that nothing follows.
+    line.is_early = log.asap;
     line.numbers = (info.timings.borrow().number.into(), lines);
     if log.reads.levels {
         line.levels = levels(session);
