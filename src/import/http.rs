@@ -1,4 +1,4 @@
-//! Directives of proxies that HTTP mode alone looks at and that are no rules: captures, error pages, cookies, headers with addresses.
+//! Directives of proxies that HTTP mode alone looks at and that are no rules: error pages, cookies, headers with addresses.
 
 use super::proxy::{Outcome, Proxy};
 use super::rules;
@@ -7,47 +7,6 @@ use super::toml::Val;
 use crate::config::keywords::Scope;
 
 impl Proxy<'_, '_> {
-    /// `capture request header NAME len LENGTH`.
-    pub(super) fn capture(&mut self, keyword: &str, d: &Directive) -> Outcome {
-        if !self.http {
-            return Outcome::Ignored("only HTTP mode looks at it".to_owned());
-        }
-        let [name, word, len] = &d.words[keyword.split(' ').count()..] else {
-            return Outcome::Wrong(format!("write {keyword} NAME len LENGTH"));
-        };
-        let Some(len) = self.variables.expand(len).parse().ok().filter(|_| word == "len") else {
-            return Outcome::Wrong(format!("write {keyword} NAME len LENGTH"));
-        };
-        let value = Val::Table(vec![("name".to_owned(), Val::text(name)), ("len".to_owned(), Val::Int(len))]);
-        match keyword {
-            "capture cookie" => return self.put(&["capture", "cookie"], value, d),
-            "capture request header" => {
-                self.captures[0].push(len);
-                self.table.push("capture.request-header", value, d.place, &d.comments)
-            }
-            _ => {
-                self.captures[1].push(len);
-                self.table.push("capture.response-header", value, d.place, &d.comments)
-            }
-        }
-        Outcome::Exact
-    }
-
-    /// `declare capture request|response len LENGTH`: a place for what a rule captures, which makes it here.
-    pub(super) fn declare_capture(&mut self, d: &Directive) -> Outcome {
-        let usage = || Outcome::Wrong("write declare capture request|response len LENGTH".to_owned());
-        let [_, _, side, word, len] = d.words.as_slice() else { return usage() };
-        let Some(len) = self.variables.expand(len).parse().ok().filter(|_| word == "len") else {
-            return usage();
-        };
-        match side.as_str() {
-            "request" => self.captures[0].push(len),
-            "response" => self.captures[1].push(len),
-            _ => return usage(),
-        }
-        Outcome::Exact
-    }
-
     /// `errorfile CODE FILE` and `errorloc CODE URL`; the last of a code counts.
     pub(super) fn error_page(&mut self, keyword: &str, d: &Directive) -> Outcome {
         let [_, code, target] = d.words.as_slice() else {

@@ -5,6 +5,7 @@
 //! `Mapped`; `toml` writes it down. What comes
 //! out is loaded by `config` as any other file, so that there is one meaning of everything; [`Imported::located`] leads its messages back to haproxy.cfg.
 
+mod captures;
 mod checks;
 mod condition;
 mod coverage;

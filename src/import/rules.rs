@@ -1,6 +1,7 @@
 //! Rules: `tcp-request`, `http-request`, `http-response`, `redirect`, `use_backend` and what is older than they are. HAProxy runs them in
 //! phases whatever their order in the file; here a section has one list, so they are collected by phase first.
 
+use super::captures;
 use super::legacy;
 use super::proxy::{Outcome, Proxy};
 use super::source::{Directive, Place};
@@ -270,11 +271,12 @@ fn rule(proxy: &mut Proxy<'_, '_>, words: &[String], d: &Directive, phase: Phase
         Phase::Response | Phase::After => Scope::ResponseRule,
         _ => Scope::Rule,
     };
-    let with_len = match captured(proxy, name, arguments, phase) {
-        Ok(with_len) => with_len,
+    let is_response = matches!(phase, Phase::Response | Phase::After);
+    let with_place = match captures::of_rule(proxy, (name, arguments), is_response, d) {
+        Ok(with_place) => with_place,
         Err(outcome) => return outcome,
     };
-    match action(name, parameter, with_len.as_deref().unwrap_or(arguments)) {
+    match action(name, parameter, with_place.as_deref().unwrap_or(arguments)) {
         Ok((key, _)) if !value::exists(scope, &key) => {
             Outcome::No(format!("the action {name} is not in this version"))
         }
@@ -286,26 +288,6 @@ fn rule(proxy: &mut Proxy<'_, '_>, words: &[String], d: &Directive, phase: Phase
         },
         Err(message) => message,
     }
-}
-
-/// The arguments of `capture ... id N` with the length of the declared place instead of its number.
-fn captured(
-    proxy: &Proxy<'_, '_>,
-    name: &str,
-    arguments: &[String],
-    phase: Phase,
-) -> Result<Option<Vec<String>>, Outcome> {
-    let [expression @ .., word, id] = arguments else { return Ok(None) };
-    if name != "capture" || word != "id" {
-        return Ok(None);
-    }
-    if proxy.scope == Scope::Backend {
-        return Err(Outcome::No("captures belong to frontends: put the rule there".to_owned()));
-    }
-    let places = &proxy.captures[usize::from(phase == Phase::Response)];
-    let len = id.parse::<usize>().ok().and_then(|id| places.get(id));
-    let len = len.ok_or_else(|| Outcome::Wrong(format!("no capture above has the id {id}")))?;
-    Ok(Some([expression, &["len".to_owned(), len.to_string()]].concat()))
 }
 
 /// Actions that change nothing here.
@@ -400,13 +382,17 @@ fn action(name: &str, parameter: Option<&str>, arguments: &[String]) -> Result<A
         ) => ok(name, Val::Text(expression())),
         ("normalize-uri", [_, ..]) => ok(name, Val::Text(expression())),
         ("strict-mode", [word]) if word == "on" || word == "off" => ok(name, Val::Flag(word == "on")),
-        ("capture", [expression @ .., word, len]) if word == "len" && !expression.is_empty() => ok(
-            name,
-            Val::Table(vec![
-                ("value".to_owned(), Val::Text(expression.join(" "))),
-                ("len".to_owned(), number(len)?),
-            ]),
-        ),
+        ("capture", [expression @ .., word, count])
+            if matches!(word.as_str(), "len" | "id") && !expression.is_empty() =>
+        {
+            ok(
+                name,
+                Val::Table(vec![
+                    ("value".to_owned(), Val::Text(expression.join(" "))),
+                    (word.clone(), number(count)?),
+                ]),
+            )
+        }
         ("wait-for-body", arguments) => wait_for_body(arguments).map(|value| (name.to_owned(), value)),
         _ if known(name) => {
             Err(wrong(&format!("{name} as the manual says; \"{}\" does not fit", arguments.join(" "))))

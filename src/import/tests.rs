@@ -463,8 +463,10 @@ fn errors_have_pages_and_places() {
         "http-error = [\n  { status = 500, content-type = \"text/plain\", string = \"oh\" },\n]",
         "errorfile.404 = \"/404.http\"",
         "after-response-rules = [\n  { set-header = { name = \"X-A\", value = \"b\" }, if = \"{ status 503 }\" },\n]",
-        "{ capture = { value = \"req.hdr(x-a)\", len = 20 } },",
-        "{ capture = { value = \"res.hdr(x-a)\", len = 9 } },",
+        "{ capture = { value = \"req.hdr(x-a)\", id = 0 } },",
+        "{ capture = { value = \"res.hdr(x-a)\", id = 0 } },",
+        "capture.request-header = [\n  { len = 20 },\n]",
+        "capture.response-header = [\n  { len = 9 },\n]",
     ] {
         assert!(toml.contains(line), "{line}\n{toml}");
     }

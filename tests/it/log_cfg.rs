@@ -51,6 +51,8 @@ fn normal(line: &str) -> String {
         (r"haproxy \d+ - ", "haproxy PID - "),
         (r"127\.0\.0\.1:\d+", "ADDRESS"),
         (r"7F000001:[0-9A-F]{4}", "ADDRESS"),
+        // Times and sizes of lines that come early.
+        (r"\+\d+ \+\d+ \+\d+ \+\d+ ", "TIMES AND SIZE "),
     ] {
         text = Regex::new(pattern).expect("a pattern").replace_all(&text, to).into_owned();
     }
@@ -195,6 +197,45 @@ fn values_of_formats_are_haproxys() {
                 1,
             ),
             (&format!("{log} log-format \"%HP %[capture.req.ver] %[capture.res.ver]\""), 1),
+        ],
+    );
+}
+
+/// Places are numbered in the order of the file, whatever makes them and whenever they are filled.
+#[test]
+fn captures_have_haproxys_places() {
+    let log = " log @LOG@ local0\n log-format \"%HP %hr %hrl %hs %hsl\"\n";
+    let cases = [
+        " capture request header Host len 9\n capture response header Server len 9\n http-request capture method len 2",
+        " http-request capture path len 9\n capture request header Host len 4\n http-request capture method len 3\n \
+         tcp-request content capture src len 7",
+        " declare capture request len 3\n declare capture response len 4\n declare capture request len 40\n declare capture \
+         request len 5\n http-request capture url id 2\n http-request capture path id 0\n http-request capture method id 0 if \
+         { method GET }\n http-response capture status id 0",
+        " http-request capture path id 1\n capture request header Host len 4\n declare capture request len 9\n http-request \
+         capture src id 0",
+        " declare capture response len 5\n http-after-response capture status id 0",
+    ];
+    let frontends = cases.map(|text| format!("{log}{text}"));
+    let frontends: Vec<(&str, usize)> = frontends.iter().map(|text| (text.as_str(), 1)).collect();
+    compare("", "", &frontends);
+}
+
+/// As with HAProxy they are written at once, and each of them has its plus signs.
+#[test]
+fn lines_that_come_early_are_marked() {
+    let log = " log @LOG@ local0\n option logasap";
+    compare(
+        "",
+        "",
+        &[
+            (&format!("{log}\n log-format \"%HP %ST %ts\""), 1),
+            (
+                &format!(
+                    "{log}\n log-format \"%HP %Ta %Tt %Tu %B %ST %ts\"\n http-request return status 200 content-type text/plain string fine"
+                ),
+                1,
+            ),
         ],
     );
 }

@@ -235,6 +235,9 @@ fn snippet(scope: Scope, keyword: &Keyword) -> String {
         Scope::Reply => action("return"),
         Scope::Redirect => action("redirect"),
         Scope::Auth => action("auth"),
+        Scope::Capture if example.contains("id") => format!(
+            "[frontend.web]\ncapture.request-header = [{{ len = 40 }}]\nrules = [\n  {{ capture = {{ {example} }} }},\n]\n"
+        ),
         Scope::Capture => action("capture"),
         Scope::WaitForBody => action("wait-for-body"),
         Scope::SetTimeout => action("set-timeout"),

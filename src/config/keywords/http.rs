@@ -362,9 +362,12 @@ keywords! {
     "value" in CAPTURE, Text, default "", haproxy "capture SAMPLE";
     "The value: an expression.";
     "value = \"src\", len = 40"
-    "len" in CAPTURE, Integer(1, 8192), default "", haproxy "capture len";
-    "Longest value that is kept, in bytes.";
+    "len" in CAPTURE, Integer(1, 8192), default "that of `id`", haproxy "capture len";
+    "Longest value that is kept, in bytes. The value has a place of its own, behind those of headers and of the rules above.";
     "value = \"src\", len = 8"
+    "id" in CAPTURE, Integer(0, 1023), default "a place of its own", haproxy "capture id";
+    "Instead of `len`: the place in `capture.request-header` or `capture.response-header` that the value goes to, from 0.";
+    "value = \"src\", id = 0"
     "time" in WAIT, SOME_TIME, default "", haproxy "wait-for-body time";
     "At most this long.";
     "time = \"1s\""

@@ -141,7 +141,7 @@ keywords! {
     "A cookie to keep for `%CC` and `%CS`, with its name; the name may be the beginning of one.";
     "capture.cookie = { name = \"SESSION=\", len = 40 }"
     "name" in CAPTURE, Text, default "", haproxy "capture request header NAME";
-    "Name of the header or cookie.";
+    "Name of the header or cookie. A place of headers without a name is filled by rules: `capture = { value = \"src\", id = 0 }`.";
     "name = \"Host\", len = 32"
     "len" in CAPTURE, Integer(1, 8192), default "", haproxy "len";
     "Longest value that is kept, in bytes.";

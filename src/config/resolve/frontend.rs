@@ -26,7 +26,7 @@ pub(super) fn frontend(
     let mut http =
         (mode == Mode::Http).then(|| Box::new(http::frontend(layout, section, &language, variables)));
     if let Some(http) = &mut http {
-        log::capture_in_rules(&mut http.rules, &mut captures);
+        log::capture_in_rules(section, &mut http.rules, &mut captures);
     }
     let mut rules = |key, scope, place| {
         let mut reader = rules::Reader { layout, language: &language, place, variables: &mut *variables };
@@ -37,7 +37,7 @@ pub(super) fn frontend(
         Mode::Tcp => rules("rules", Scope::Rule, Place::Content),
         Mode::Http => RuleList::default(),
     };
-    log::capture_in_content(&mut content_rules, &mut captures);
+    log::capture_in_content(section, &mut content_rules, &mut captures);
     Frontend {
         name: proxy.name.to_owned(),
         iid: proxy.iid,

@@ -457,36 +457,56 @@ pub(super) fn captures(section: &Section<'_>) -> Captures {
     };
     let cookie = section.table("capture.cookie").and_then(|table: &Table| {
         let at = section.value_at("capture.cookie");
-        slot(&Section::new(section.context, Scope::CaptureHeader, at, vec![table]))
+        let table = Section::new(section.context, Scope::CaptureHeader, at, vec![table]);
+        if table.string("name").is_none() {
+            let help = "add name = \"SESSION=\"".to_owned();
+            table.context.error(table.at, "this capture has no name", Some(help));
+        }
+        slot(&table)
     });
     Captures { request: slots("capture.request-header"), response: slots("capture.response-header"), cookie }
 }
 
-/// A place for the capture of a rule.
-fn next(slots: &mut Vec<CaptureSlot>, len: u16) -> u16 {
-    slots.push(CaptureSlot { name: None, len });
-    u16::try_from(slots.len() - 1).unwrap_or(u16::MAX)
+/// Gives the capture of a rule a place behind those that are there; one that names its place learns how long it may be.
+fn place(section: &Section<'_>, slots: &mut Vec<CaptureSlot>, (slot, len): (&mut u16, &mut u16)) {
+    if *len > 0 {
+        slots.push(CaptureSlot { name: None, len: *len });
+        *slot = u16::try_from(slots.len() - 1).unwrap_or(u16::MAX);
+        return;
+    }
+    match slots.get(usize::from(*slot)) {
+        Some(known) => *len = known.len,
+        None => {
+            let message = format!("there is no place {slot} for a capture: there are {}", slots.len());
+            let help = "places are numbered from 0: add { len = 40 } to capture.request-header or capture.response-header";
+            section.context.error(section.at, message, Some(help.to_owned()));
+        }
+    }
 }
 
 /// Gives the captures of TCP mode their places.
-pub(super) fn capture_in_content(rules: &mut RuleList<TcpAction>, captures: &mut Captures) {
+pub(super) fn capture_in_content(
+    section: &Section<'_>,
+    rules: &mut RuleList<TcpAction>,
+    captures: &mut Captures,
+) {
     for action in rules.actions_mut() {
         if let TcpAction::Capture { slot, len, .. } = action {
-            *slot = next(&mut captures.request, *len);
+            place(section, &mut captures.request, (slot, len));
         }
     }
 }
 
 /// Gives the captures of rules their places, behind those of headers.
-pub(super) fn capture_in_rules(rules: &mut HttpRules, captures: &mut Captures) {
+pub(super) fn capture_in_rules(section: &Section<'_>, rules: &mut HttpRules, captures: &mut Captures) {
     for action in rules.request.actions_mut() {
         if let RequestAction::Capture { slot, len, .. } = action {
-            *slot = next(&mut captures.request, *len);
+            place(section, &mut captures.request, (slot, len));
         }
     }
-    for action in rules.response.actions_mut() {
+    for action in rules.response.actions_mut().chain(rules.after.actions_mut()) {
         if let ResponseAction::Capture { slot, len, .. } = action {
-            *slot = next(&mut captures.response, *len);
+            place(section, &mut captures.response, (slot, len));
         }
     }
 }
@@ -495,15 +515,12 @@ fn slot(table: &Section<'_>) -> Option<CaptureSlot> {
     let missing = |key: &str, help: &str| {
         table.context.error(table.at, format!("this capture has no {key}"), Some(help.to_owned()));
     };
-    let Some(name) = table.string("name") else {
-        missing("name", "add name = \"Host\"");
-        return None;
-    };
+    let name = table.string("name");
     let Some(len) = table.count("len").and_then(|len| u16::try_from(len).ok()) else {
         missing("len", "add len = 32");
         return None;
     };
-    Some(CaptureSlot { name: Some(name.into_bytes().into()), len })
+    Some(CaptureSlot { name: name.map(|name| name.into_bytes().into()), len })
 }
 
 #[cfg(test)]

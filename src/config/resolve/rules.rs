@@ -84,8 +84,8 @@ impl Reader<'_, '_> {
             }
             "capture" if self.place == Place::Content => {
                 let place = (self.language, self.place);
-                let (value, len) = http::capture(place, self.variables, table, key)?;
-                Some(TcpAction::Capture { value, slot: 0, len })
+                let (value, (slot, len)) = http::capture(place, self.variables, table, key)?;
+                Some(TcpAction::Capture { value, slot, len })
             }
             "set-log-level" if self.place == Place::Content => {
                 http::log_level(table, key).map(TcpAction::SetLogLevel)

@@ -59,8 +59,9 @@ pub(super) fn request(
         }
         "unset-var" => RequestAction::UnsetVar(variable(table, key, reader.place, reader.variables)?),
         "capture" => {
-            let (value, len) = capture((reader.language, reader.place), reader.variables, table, key)?;
-            RequestAction::Capture { value, slot: 0, len }
+            let (value, (slot, len)) =
+                capture((reader.language, reader.place), reader.variables, table, key)?;
+            RequestAction::Capture { value, slot, len }
         }
         "wait-for-body" => {
             let inner = inner(table, key, Scope::WaitForBody)?;
@@ -115,8 +116,9 @@ pub(super) fn response(
         }
         "unset-var" => ResponseAction::UnsetVar(variable(table, key, reader.place, reader.variables)?),
         "capture" => {
-            let (value, len) = capture((reader.language, reader.place), reader.variables, table, key)?;
-            ResponseAction::Capture { value, slot: 0, len }
+            let (value, (slot, len)) =
+                capture((reader.language, reader.place), reader.variables, table, key)?;
+            ResponseAction::Capture { value, slot, len }
         }
         "set-log-level" => ResponseAction::SetLogLevel(log_level(table, key)?),
         "set-nice" => return ignored(table, key),
@@ -359,13 +361,14 @@ fn use_server(reader: &Reader<'_, '_>, table: &Section<'_>, key: &str) -> Option
     found.map(RequestAction::UseServer)
 }
 
-/// Reads `capture`: the value and the longest that is kept.
+/// Reads `capture`: the value, and its place and longest length. Without a length it is that of the place, which is known; otherwise
+/// `log` gives it one.
 pub(in crate::config::resolve) fn capture(
     (language, place): (&Language<'_>, Place),
     variables: &mut VariableTable,
     table: &Section<'_>,
     key: &str,
-) -> Option<(Expr, u16)> {
+) -> Option<(Expr, (u16, u16))> {
     let inner = inner(table, key, Scope::Capture)?;
     if !language.is_frontend() {
         let help = "put the rule into the frontend".to_owned();
@@ -374,8 +377,19 @@ pub(in crate::config::resolve) fn capture(
     }
     let value = required(&inner, "value", Section::text)
         .and_then(|text| language.expression(&text, 0, place, variables));
-    let len = required(&inner, "len", |s, key| s.count(key)).and_then(|len| u16::try_from(len).ok());
-    Some((value?, len?))
+    let place = match (inner.count("len"), inner.count("id")) {
+        (Some(_), Some(_)) => {
+            let help = "write id for a place of capture.request-header, len for one of its own".to_owned();
+            inner.error("id", "a value is kept in one place", Some(help));
+            None
+        }
+        (None, Some(id)) => u16::try_from(id).ok().map(|id| (id, 0)),
+        _ => {
+            let len = required(&inner, "len", |s, key| s.count(key));
+            len.and_then(|len| u16::try_from(len).ok()).map(|len| (0, len))
+        }
+    };
+    Some((value?, place?))
 }
 
 fn set_timeout(reader: &mut Reader<'_, '_>, table: &Section<'_>, key: &str) -> Option<RequestAction> {

@@ -104,10 +104,7 @@ impl Reader<'_, '_> {
 
     fn after_response(&mut self, table: &Section<'_>, key: &str, value: &Value) -> Option<ResponseAction> {
         let action = self.response(table, key, value)?;
-        if matches!(
-            action,
-            ResponseAction::Deny(_) | ResponseAction::Return(_) | ResponseAction::Capture { .. }
-        ) {
+        if matches!(action, ResponseAction::Deny(_) | ResponseAction::Return(_)) {
             let help = "write it as one of response-rules".to_owned();
             table.error(key, format!("{key} comes too late here: the response is made"), Some(help));
             return None;
