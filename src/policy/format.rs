@@ -49,6 +49,14 @@ impl Format {
         }
     }
 
+    /// As [`write`](Self::write), for heads of messages: control characters, which none may have, become `%0A` and the like, as
+    /// HAProxy writes them.
+    pub fn write_in_head<F: Facts>(&self, facts: &F, scratch: &mut Scratch, out: &mut Vec<u8>) {
+        let from = out.len();
+        self.write(facts, scratch, b"", out);
+        encode_controls(out, from);
+    }
+
     /// Appends the text. `missing` stands for values that are not there: nothing in headers, `-` in logs.
     pub fn write<F: Facts>(&self, facts: &F, scratch: &mut Scratch, missing: &[u8], out: &mut Vec<u8>) {
         for part in &self.parts {
@@ -64,6 +72,28 @@ impl Format {
                     None => out.extend_from_slice(missing),
                 },
             }
+        }
+    }
+}
+
+/// Percent-encodes the control characters from a place on, but for tabs (RFC 9110 5.5). Most texts have none.
+fn encode_controls(out: &mut Vec<u8>, start: usize) {
+    let is_control = |byte: u8| byte.is_ascii_control() && byte != b'\t';
+    let controls = out[start..].iter().filter(|byte| is_control(**byte)).count();
+    let mut from = out.len();
+    out.resize(from + 2 * controls, 0);
+    let mut to = out.len();
+    // From the end, so that nothing is written over before it was read; what lies before the first one stays.
+    while to > from {
+        from -= 1;
+        let byte = out[from];
+        if is_control(byte) {
+            let hex = |digit: u8| b"0123456789ABCDEF"[usize::from(digit & 15)];
+            to -= 3;
+            out[to..to + 3].copy_from_slice(&[b'%', hex(byte >> 4), hex(byte)]);
+        } else {
+            to -= 1;
+            out[to] = byte;
         }
     }
 }
@@ -96,6 +126,27 @@ impl Flags {
         }
         if self.quote {
             out.push(b'"');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_do_not_get_into_heads() {
+        for (text, expected) in [
+            ("", ""),
+            ("a b\tc\u{e9}", "a b\tc\u{e9}"),
+            ("a\r\nX: 1", "a%0D%0AX: 1"),
+            ("\u{0}\u{1f}\u{7f}", "%00%1F%7F"),
+            ("end\n", "end%0A"),
+        ] {
+            let mut out = b"kept\n".to_vec();
+            out.extend_from_slice(text.as_bytes());
+            encode_controls(&mut out, 5);
+            assert_eq!(String::from_utf8_lossy(&out), format!("kept\n{expected}"), "{text:?}");
         }
     }
 }

@@ -12,6 +12,8 @@ pub struct Pair<'a> {
     pub name: &'a [u8],
     /// Its value, quotes included.
     pub value: &'a [u8],
+    /// Whether it has an `=`.
+    pub is_whole: bool,
     /// Where the value stands in the header value.
     pub value_range: Range<usize>,
     /// Where the pair stands, with the semicolon and the space behind it, or those before it when it is the last.
@@ -41,6 +43,7 @@ pub fn pairs(header: &[u8]) -> impl Iterator<Item = Pair<'_>> {
             return Some(Pair {
                 name: &header[name],
                 value: &header[value.clone()],
+                is_whole: equals.is_some(),
                 value_range: value,
                 pair_range,
             });

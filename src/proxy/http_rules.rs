@@ -315,7 +315,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Writes a format to `text`.
+    /// Writes a format to `text`, for a head.
     pub(super) fn write(&mut self, format: &Format) {
         let mut text = std::mem::take(self.text);
         text.clear();
@@ -323,12 +323,19 @@ impl<'a> Subject<'a> {
         *self.text = text;
     }
 
-    /// Appends what a format gives.
+    /// Appends what a format gives, for a head.
     pub(super) fn append(&self, format: &Format, out: &mut Vec<u8>) {
         if let Some(text) = format.as_text() {
             out.extend_from_slice(text);
             return;
         }
+        self.session.with_facts(NO_BYTES, self.message(), |facts, scratch| {
+            format.write_in_head(facts, scratch, out);
+        });
+    }
+
+    /// Appends what a format gives, byte for byte.
+    pub(super) fn append_raw(&self, format: &Format, out: &mut Vec<u8>) {
         self.session.with_facts(NO_BYTES, self.message(), |facts, scratch| {
             format.write(facts, scratch, b"", out);
         });
@@ -350,8 +357,11 @@ impl<'a> Subject<'a> {
     }
 
     fn set_text(&mut self, variable: VariableId, value: &Format) {
-        self.write(value);
-        self.session.store_variable(variable, Value::Str(self.text));
+        let mut text = std::mem::take(self.text);
+        text.clear();
+        self.append_raw(value, &mut text);
+        self.session.store_variable(variable, Value::Str(&text));
+        *self.text = text;
     }
 
     fn judge(&self, result: Result<(), EditError>, strict: bool) -> Result<(), Halt<'static>> {

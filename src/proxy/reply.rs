@@ -105,7 +105,7 @@ pub(super) fn made(
         ReplyContent::Format { content_type, body: format } => {
             media_type = content_type;
             let mut text = Vec::new();
-            subject.append(format, &mut text);
+            subject.append_raw(format, &mut text);
             body = Cow::Owned(text);
         }
     }

@@ -1,5 +1,7 @@
 //! The same haproxy.cfg in HAProxy and here: requests to both, and what comes back and what the origin received must be alike.
 
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::SocketAddr;
 
 use crate::harness::http::{Message, Wire, ok};
@@ -217,6 +219,82 @@ fn rewriting_is_the_same() {
         "X-J: {\"a\":{\"b\":\"c\"}}\r\n",
         "X-C: \r\nX-Empty:\r\n",
         "Host: UPPER.org:81\r\nX-Client: me\r\n",
+    ];
+    compare(&sections, &requests(&lines, &headers));
+}
+
+/// Where texts end, values are missing, and numbers are at their limits.
+const EXPRESSIONS: &[&str] = &[
+    // Text that cannot stand in a head as it is.
+    "bin(610d0a58093a207f62c3a9)",
+    "url_param(q),url_dec",
+    "url_param(q),url_dec,sha1,hex",
+    // What is not there, is empty, or is something else.
+    "req.hdr(x-n),hex2i",
+    "req.hdr(x-n),hex2i,length",
+    "req.hdr(x-n),word(3,-),length",
+    "req.hdr(x-n),word(-2,-),length",
+    "req.hdr(x-n),field(3,-),length",
+    "req.hdr_val(x-i),length",
+    "urlp_val(q)",
+    "req.cook_val(n)",
+    "req.cook(c),length",
+    "req.cook(),length",
+    "req.cook_cnt()",
+    "req.cook_cnt(c)",
+    "req.hdr_names(-),field(1,-)",
+    "str(YR==),b64dec",
+    "str(YR),ub64dec",
+    "req.hdr(x-n),b64dec,hex",
+    "req.hdr_ip(x-n)",
+    "req.hdr(x-n),map_ip(@MAP@,none)",
+    "int(-1),map_ip(@MAP@,none)",
+    "int(4295032831),ipmask(32)",
+    "req.hdr(x-n),ipmask(16)",
+    // Hashes and digests of whatever it is.
+    "req.hdr(x-n),xxh32(3)",
+    "req.hdr(x-n),xxh64",
+    "req.hdr(x-n),crc32c",
+    "req.hdr(x-n),wt6(1)",
+    "req.hdr(x-n),hmac(sha256,a2V5),hex",
+    "req.hdr(x-n),be2dec(:,2)",
+    "req.hdr(x-n),be2hex(.,2,1)",
+    "base32",
+    "url32",
+    // Numbers at their ends.
+    "int(9223372036854775807),add(1)",
+    "int(-9223372036854775808),sub(1)",
+    "int(-9223372036854775808),neg",
+    "req.hdr_val(x-i),mul(3)",
+    "req.hdr_val(x-i),div(0)",
+    "req.hdr_val(x-i),mod(0)",
+    "req.hdr_val(x-i),mod(-3)",
+    "int(1700000000),utime(%Y-%m-%d)",
+];
+
+#[test]
+fn values_of_expressions_are_the_same() {
+    let a = mirror("a");
+    let mut sections =
+        "defaults\n mode http\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n\
+                        frontend f\n bind @ADDRESS@\n"
+            .to_owned();
+    let mut map = tempfile::NamedTempFile::new().expect("a temporary file");
+    map.write_all(b"10.0.0.0/8 ten\n::/1 six\n").expect("a file of our own");
+    for (at, expression) in EXPRESSIONS.iter().enumerate() {
+        let expression = expression.replace("@MAP@", &map.path().display().to_string());
+        writeln!(sections, " http-request set-header x-value-{at} \"<%[{expression}]>\"").expect("a string");
+    }
+    write!(sections, " default_backend b\nbackend b\n server a {}\n", a.address).expect("a string");
+    let lines = ["GET /", "GET /p?q=", "GET /p?q=a%0d%0aSet-Cookie:%20a%3d1&n=1", "GET /p?q=12&q=3"];
+    let headers = [
+        "",
+        "X-N: \r\nX-I: \r\nCookie: n=; c; d=1\r\n",
+        "X-N: a-b\r\nX-I: 12\r\nCookie: n=12x; c=\"q\"; =x\r\n",
+        "X-N: +f\r\nX-I: -7\r\nCookie: c\r\n",
+        "X-N: ffffffffffffffffff\r\n",
+        "X-N: YWJjZA==\r\nX-N: 10.1.2.3\r\n",
+        "X-N: 2001:db8::5\r\n",
     ];
     compare(&sections, &requests(&lines, &headers));
 }

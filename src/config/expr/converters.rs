@@ -153,9 +153,13 @@ const CONVERTERS: &[ConverterInfo] = &[
         Ok(Converter::Codec(Codec::Base64UrlDecode))
     }),
     row("hex", "", (Bin, Str), "As hexadecimal digits.", |_| Ok(Converter::Codec(Codec::Hex))),
-    row("hex2i", "", (Str, Int), "The integer that hexadecimal digits write; 0 if they do not.", |_| {
-        Ok(Converter::HexToInt)
-    }),
+    row(
+        "hex2i",
+        "",
+        (Str, Int),
+        "The integer that hexadecimal digits write; no value if there is anything else.",
+        |_| Ok(Converter::HexToInt),
+    ),
     row(
         "be2hex",
         "[SEPARATOR][,SIZE[,TRUNCATE]]",

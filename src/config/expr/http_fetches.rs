@@ -69,7 +69,7 @@ pub(super) const HTTP_FETCHES: &[FetchInfo] = &[
     plain("req.fhdr_cnt", Int, Request, "How many lines a header has.", |a| header_count(a, Side::Request, true))
         .args("[NAME]")
         .aliases(&["fhdr_cnt"]),
-    plain("req.hdr_names", Str, Request, "The names of all headers, with DELIMITER (a comma) between them.", |a| {
+    plain("req.hdr_names", Str, Request, "The names of all headers in lower case, with DELIMITER (a comma) between them.", |a| {
         header_names(a, Side::Request)
     })
     .args("[DELIMITER]"),

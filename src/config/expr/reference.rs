@@ -97,7 +97,10 @@ Flags: `-i` ignores case; `-m METHOD` names the method; `-f FILE` reads patterns
 
 A **format** is text in which `%[EXPRESSION]` stands for a value, `%ci` for one of the variables below, and `%%` for a percent sign. Flags say
 how a value is written: `%{+Q}[...]` in quotes, `%{+X}ci` in hexadecimal (variables alone; an expression has `hex`), `+E` with a backslash before quotes,
-backslashes and brackets; `%{+Q}o` holds for all that follows.
+backslashes and brackets; `%{+Q}o` holds for all that follows. In heads of messages control characters are written as `%0A` and the like.
+
+HAProxy gives the same values, but for these, which are bugs there: binary values end at their first zero byte where text is wanted, numbers of
+headers that are none are what their letters add up to, and `http_date` writes a fraction for `ms` and `us`.
 
 Tests over first bytes (`where`: content) wait for more of them while the outcome is open, at most for the `inspect-delay`. The value of a fetch
 that is not there matches nothing.

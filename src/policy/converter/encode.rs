@@ -9,10 +9,15 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STAN
 use crate::policy::converter::Step;
 use crate::policy::sample::Kind;
 
+/// Bits beyond the last byte mean nothing, as in HAProxy.
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
+
+const STANDARD_ANY: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, LENIENT);
+
 /// base64url with or without padding, as tokens come.
 const URL_SAFE_ANY: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::URL_SAFE,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    LENIENT.with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
 /// Encodings without arguments that change their output's shape.
@@ -59,7 +64,7 @@ impl Codec {
         match self {
             Codec::Base64 => encode_base64(&STANDARD, input, out),
             Codec::Base64Url => encode_base64(&URL_SAFE_NO_PAD, input, out),
-            Codec::Base64Decode => decode_base64(&STANDARD, input, out),
+            Codec::Base64Decode => decode_base64(&STANDARD_ANY, input, out),
             Codec::Base64UrlDecode => decode_base64(&URL_SAFE_ANY, input, out),
             Codec::Hex => {
                 input.iter().for_each(|b| out.extend_from_slice(&hex_pair(*b)));
@@ -181,10 +186,12 @@ fn json_char(c: char, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'\\', short]);
 }
 
-/// `hex2i`: zero if it is no hexadecimal number.
-pub(super) fn hex_to_int(text: &[u8]) -> i64 {
-    let text = std::str::from_utf8(text).unwrap_or_default();
-    u64::from_str_radix(text, 16).map_or(0, u64::cast_signed)
+/// `hex2i`: of more than 16 digits the last ones count. HAProxy's manual says zero where it is no hexadecimal number; it gives
+/// no value then, and so does this.
+pub(super) fn hex_to_int(text: &[u8]) -> Step<'static> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let number = text.iter().try_fold(0_u64, |sum, byte| Some(sum << 4 | u64::from(digit(*byte)?)));
+    number.map_or(Step::Missing, |number| Step::int(number.cast_signed()))
 }
 
 pub(super) fn grouped_hex(

@@ -283,7 +283,7 @@ impl Converter {
             Converter::GroupedDecimal(separator, group, whole) => {
                 encode::grouped_decimal(text, separator, *group, *whole, out)
             }
-            Converter::HexToInt => Step::int(encode::hex_to_int(text)),
+            Converter::HexToInt => encode::hex_to_int(text),
             Converter::Json(query) => query.apply(text, out),
             Converter::Language(languages) => languages.apply(text),
             Converter::Digest(digest) => digest.apply(text, out),

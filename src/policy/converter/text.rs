@@ -30,7 +30,12 @@ impl Pieces {
         } else {
             span(self.ranges_back(text), nth, last).map(|(first, last)| last.start..first.end)
         };
-        found.map_or(Step::Missing, |range| Step::Slice(Kind::Str, range))
+        match found {
+            Some(range) => Step::Slice(Kind::Str, range),
+            None if self.empty_count => Step::Missing,
+            // As in HAProxy.
+            None => Step::Slice(Kind::Str, 0..0),
+        }
     }
 
     fn is_delimiter(&self, byte: u8) -> bool {

@@ -228,7 +228,7 @@ impl HttpFetch {
                     if at > 0 {
                         out.push(*delimiter);
                     }
-                    out.extend_from_slice(name);
+                    out.extend(name.iter().map(u8::to_ascii_lowercase));
                 }
                 Fetched::Written(Kind::Str)
             }
@@ -351,7 +351,8 @@ fn read_as<'a>(text: Option<&'a [u8]>, read: ReadAs) -> Fetched<'a> {
     let value = text.map(Value::Str);
     match read {
         ReadAs::Text => value.into(),
-        ReadAs::Int => value.and_then(|v| v.as_int()).map(Value::Int).into(),
+        // What is there and empty is 0.
+        ReadAs::Int => value.map(|v| Value::Int(v.as_int().unwrap_or(0))).into(),
         ReadAs::Ip => text.and_then(parse_ip).map(Value::Ip).into(),
     }
 }
@@ -373,8 +374,10 @@ fn parameters<'a>(query: &'a [u8], name: Option<&[u8]>) -> impl Iterator<Item = 
     })
 }
 
+/// What has no `=` is no cookie.
 fn request_cookies<'a>(head: HeadView<'a>) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-    head.lines(Known::Cookie).flat_map(cookie::pairs).map(|pair| (pair.name, pair.value))
+    let pairs = head.lines(Known::Cookie).flat_map(cookie::pairs);
+    pairs.filter(|pair| pair.is_whole).map(|pair| (pair.name, pair.value))
 }
 
 fn response_cookies<'a>(head: HeadView<'a>) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {

@@ -91,11 +91,14 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// As an address. An integer is the 32 bits of an IPv4 one.
+    /// As an address. The lower 32 bits of an integer are an IPv4 one.
     pub fn as_ip(&self) -> Option<IpAddr> {
         match self {
             Value::Ip(ip) => Some(*ip),
-            Value::Int(i) => u32::try_from(*i).ok().map(|bits| IpAddr::from(bits.to_be_bytes())),
+            Value::Int(i) => {
+                let [_, _, _, _, a, b, c, d] = i.to_be_bytes();
+                Some(IpAddr::from([a, b, c, d]))
+            }
             Value::Str(text) => std::str::from_utf8(text).ok()?.parse().ok(),
             Value::Bool(_) | Value::Bin(_) => None,
         }
@@ -192,7 +195,7 @@ mod tests {
         assert_eq!(Value::Str(b"10.0.0.1").as_ip(), Some(ip("10.0.0.1")));
         assert_eq!(Value::Str(b"10.0.0.1:80").as_ip(), None);
         assert_eq!(Value::Int(0x7f00_0001).as_ip(), Some(ip("127.0.0.1")));
-        assert_eq!(Value::Int(-1).as_ip(), None);
+        assert_eq!(Value::Int(-1).as_ip(), Some(ip("255.255.255.255")));
     }
 
     #[test]

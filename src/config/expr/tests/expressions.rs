@@ -159,6 +159,7 @@ fn text_converters() {
             ("str(vax),secure_memcmp(txn.v)", "false"),
             ("bool(1),iif(https,http)", "https"),
             ("int(0),iif(https,http)", "http"),
+            ("str(___),word(1,_)", ""),
         ],
     );
     check_missing(
@@ -166,7 +167,8 @@ fn text_converters() {
         &[
             "str(f1_f2),field(3,_)",
             "str(f1_f2),field(-3,_)",
-            "str(___),word(1,_)",
+            "str(zz),hex2i",
+            "str(+f),hex2i",
             "str(a),strcmp(txn.none)",
             "str(x),secure_memcmp(sess.w)",
         ],
@@ -209,7 +211,7 @@ fn encodings() {
             ("int(1),hex", "0000000000000001"),
             ("src,hex", "C0000207"),
             ("str(ff),hex2i", "255"),
-            ("str(zz),hex2i", "0"),
+            ("str(fffffffffffffffff0),hex2i", "-16"),
             ("int(16909060),htonl", "01020304"),
             ("bin(01020304050607),be2dec(:,2)", "258:772:1286:7"),
             ("bin(01020304050607),be2dec(-,2,1)", "258-772-1286"),

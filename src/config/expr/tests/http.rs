@@ -96,7 +96,7 @@ fn fetches_of_the_request() {
             (
                 "req.hdr_names",
                 Some(
-                    "Host,X-Forwarded-For,x-forwarded-for,User-Agent,Cookie,Cookie,Content-Length,Authorization,X-Empty",
+                    "host,x-forwarded-for,x-forwarded-for,user-agent,cookie,cookie,content-length,authorization,x-empty",
                 ),
             ),
             ("req.hdrs,length", Some("249")),
@@ -141,7 +141,7 @@ fn fetches_of_the_response() {
             ("scook_val(sid)", Some("9")),
             ("scook_cnt", Some("2")),
             ("scook(none)", None),
-            ("res.hdr_names(;)", Some("Location;Set-Cookie;Set-Cookie;Cache-Control")),
+            ("res.hdr_names(;)", Some("location;set-cookie;set-cookie;cache-control")),
         ],
     );
 }
