@@ -400,7 +400,7 @@ impl Control {
         self.tend_ocsp(now);
         self.events.tick();
         self.cells.core.set(CoreStat::DroppedLogs, self.log.dropped() + self.logs.dropped());
-        let dropped = self.collector.borrow().process_sums().get(CoreStat::DroppedLogs);
+        let dropped = self.collector.borrow().total(CoreStat::DroppedLogs);
         for (level, text) in self.logs.news(dropped, now) {
             self.events.say(level, text);
         }

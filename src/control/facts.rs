@@ -29,7 +29,7 @@ impl Control {
     /// The facts about the process.
     pub(super) fn process_facts(&self) -> ProcessFacts {
         let global = &self.model.global;
-        let buffers = self.collector.borrow().process_sums().get(CoreStat::Buffers) * BUF_BYTES as u64;
+        let buffers = self.collector.borrow().total(CoreStat::Buffers) * BUF_BYTES as u64;
         let cores = self.cores.len() as u64;
         let open = |state: BindState| self.live.binds.values().filter(|bind| bind.state() == state).count();
         let expiry = self.certificate_expiry();

@@ -204,7 +204,7 @@ impl Control {
         for (place, (seconds, window)) in
             known.iter_mut().zip([(1, None), (10, Some(Window::TenSeconds)), (60, Some(Window::Minute))])
         {
-            if history.ends_frame(seconds) {
+            if !objects.is_empty() && history.ends_frame(seconds) {
                 *place = Some(self.total_percentiles(window));
             }
         }

@@ -250,7 +250,7 @@ fn report(control: &Control) {
 
 /// Client connections now.
 fn sessions(control: &Control) -> u64 {
-    control.collector.borrow().process_sums().get(CoreStat::Connections)
+    control.collector.borrow().total(CoreStat::Connections)
 }
 
 #[cfg(test)]

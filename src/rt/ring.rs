@@ -258,7 +258,9 @@ impl Ring {
     /// Queues a close; nobody waits for it.
     pub(super) fn push_close(&mut self, fd: RawFd) {
         self.activity.submitted += 1;
-        self.push(opcode::Close::new(Fd(fd)).build().user_data(IGNORED));
+        // A completion that nobody waits for would end the next wait at once.
+        let close = opcode::Close::new(Fd(fd)).build().flags(squeue::Flags::SKIP_SUCCESS);
+        self.push(close.user_data(IGNORED));
     }
 
     fn push(&mut self, entry: squeue::Entry) {
@@ -369,7 +371,8 @@ impl Ring {
     /// Asks the kernel to end an operation in flight.
     pub(super) fn cancel(&mut self, key: u32) {
         let target = user_data(key, self.slots[key as usize].generation);
-        self.push(opcode::AsyncCancel::new(target).build().user_data(IGNORED));
+        let cancel = opcode::AsyncCancel::new(target).build().flags(squeue::Flags::SKIP_SUCCESS);
+        self.push(cancel.user_data(IGNORED));
     }
 
     /// One turn: submit everything queued, reap everything complete, fire the timers that are due. With `block` it waits

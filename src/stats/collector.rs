@@ -24,6 +24,8 @@ pub struct Collector {
     series: [Vec<Series>; 4],
     process: ProcessSeries,
     ticked: Now,
+    /// The history has to hear of some object.
+    is_any_told: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -80,7 +82,14 @@ impl Collector {
         all[Object::Backend as usize] = series::<Backend>(&shards);
         all[Object::Server as usize] = series::<Server>(&shards);
         all[Object::Listener as usize] = series::<Listener>(&shards);
-        Collector { shards, data_cores, series: all, process: ProcessSeries::default(), ticked: now }
+        Collector {
+            shards,
+            data_cores,
+            series: all,
+            process: ProcessSeries::default(),
+            ticked: now,
+            is_any_told: false,
+        }
     }
 
     /// Goes on with the shards of the next model; objects that stay keep their rates, maxima and baselines.
@@ -112,39 +121,41 @@ impl Collector {
             return;
         }
         self.ticked = now;
+        self.is_any_told = false;
         self.tick_objects::<Frontend>(now, elapsed_ns);
         self.tick_objects::<Backend>(now, elapsed_ns);
         self.tick_objects::<Server>(now, elapsed_ns);
         self.tick_objects::<Listener>(now, elapsed_ns);
 
-        let totals = self.core_totals(self.shards.len());
-        let total = |stat: CoreStat| totals[stat as usize];
-        self.process.connections.tick(total(CoreStat::ConnectionsTotal), elapsed_ns);
-        self.process.sessions.tick(total(CoreStat::SessionsTotal), elapsed_ns);
-        self.process.tls.tick(total(CoreStat::TlsTotal), elapsed_ns);
-        self.process.client_keys.tick(total(CoreStat::TlsClientKeys), elapsed_ns);
-        self.process.server_keys.tick(total(CoreStat::TlsServerKeys), elapsed_ns);
-        self.process.bytes_out.tick(total(CoreStat::BytesOut), elapsed_ns);
+        use CoreStat::{ConnectionsTotal, SessionsTotal, TlsClientKeys, TlsServerKeys, TlsTotal};
+        let [connections, sessions, tls, client_keys, server_keys, bytes_out] =
+            [ConnectionsTotal, SessionsTotal, TlsTotal, TlsClientKeys, TlsServerKeys, CoreStat::BytesOut]
+                .map(|stat| self.total(stat));
+        self.process.connections.tick(connections, elapsed_ns);
+        self.process.sessions.tick(sessions, elapsed_ns);
+        self.process.tls.tick(tls, elapsed_ns);
+        self.process.client_keys.tick(client_keys, elapsed_ns);
+        self.process.server_keys.tick(server_keys, elapsed_ns);
+        self.process.bytes_out.tick(bytes_out, elapsed_ns);
         self.tick_idle(elapsed_ns);
     }
 
     fn tick_idle(&mut self, elapsed_ns: u64) {
-        let idle: Vec<u64> =
-            self.shards.iter().map(|shard| self.core_value(shard, CoreStat::IdleNs)).collect();
-        let before = std::mem::replace(&mut self.process.idle_ns, idle);
-        let idle = &self.process.idle_ns;
-        let slept = |core: usize| {
+        let percent = |slept_ns: u64, elapsed_ns: u64| (slept_ns.saturating_mul(100) / elapsed_ns).min(100);
+        let ProcessSeries { idle_ns, loads, .. } = &mut self.process;
+        idle_ns.resize(self.shards.len(), 0);
+        loads.resize(self.shards.len(), 0);
+        let (mut of_data_cores, data_cores) = (0, self.data_cores.min(self.shards.len()));
+        for (core, shard) in self.shards.iter().enumerate() {
+            let idle = process::idle_ns(shard.core.get(CoreStat::IdleNs), self.ticked);
             // What a core said last may be older than a tick, so that it seems to have slept longer, or backwards.
-            let before = before.get(core).copied().unwrap_or(0);
-            u128::from(idle[core].saturating_sub(before))
-        };
-        let elapsed_ns = u128::from(elapsed_ns);
-        let load = |core| 100 - u8::try_from((slept(core) * 100 / elapsed_ns).min(100)).unwrap_or(100);
-        self.process.loads = (0..idle.len()).map(load).collect();
-        let data_cores = self.data_cores.min(idle.len());
-        let percent =
-            (0..data_cores).map(slept).sum::<u128>() * 100 / (elapsed_ns * data_cores.max(1) as u128);
-        self.process.idle_percent = u64::try_from(percent.min(100)).unwrap_or(100);
+            let slept = idle.saturating_sub(std::mem::replace(&mut idle_ns[core], idle));
+            loads[core] = 100 - u8::try_from(percent(slept, elapsed_ns)).unwrap_or(100);
+            if core < data_cores {
+                of_data_cores += slept;
+            }
+        }
+        self.process.idle_percent = percent(of_data_cores, elapsed_ns * data_cores.max(1) as u64);
     }
 
     /// Percent of the last second that each core was busy, in the order of the shards.
@@ -162,6 +173,7 @@ impl Collector {
             if series.stirs(fingerprint) {
                 series.tick(now, elapsed_ns, &self.read::<K>(id));
             }
+            self.is_any_told |= series.is_told();
         }
         self.series[K::OBJECT as usize] = all;
     }
@@ -265,6 +277,9 @@ impl Collector {
     /// What the history keeps of every object that did something lately, in the order of their keys.
     pub fn kept(&self) -> Vec<(ObjectKey, Values)> {
         let mut all = Vec::new();
+        if !self.is_any_told {
+            return all;
+        }
         self.kept_of::<Frontend>(&mut all);
         self.kept_of::<Backend>(&mut all);
         self.kept_of::<Server>(&mut all);
@@ -324,7 +339,7 @@ impl Collector {
     pub fn process_sums(&self) -> ProcessSums {
         let process = &self.process;
         ProcessSums {
-            totals: self.core_totals(self.shards.len()),
+            totals: array::from_fn(|i| self.total(CORE_TABLE[i].stat)),
             connection_rate: (process.connections.now, process.connections.max),
             session_rate: (process.sessions.now, process.sessions.max),
             tls_rate: (process.tls.now, process.tls.max),
@@ -343,13 +358,10 @@ impl Collector {
             .collect()
     }
 
-    fn core_totals(&self, cores: usize) -> [u64; CORE_CELLS] {
-        let sum = |stat| {
-            self.shards[..cores]
-                .iter()
-                .fold(0u64, |sum, shard| sum.wrapping_add(self.core_value(shard, stat)))
-        };
-        array::from_fn(|i| clamp(i, sum(CORE_TABLE[i].stat)))
+    /// One number of the process, over all cores.
+    pub fn total(&self, stat: CoreStat) -> u64 {
+        let values = self.shards.iter().map(|shard| self.core_value(shard, stat));
+        clamp(stat as usize, values.fold(0, u64::wrapping_add))
     }
 
     fn core_value(&self, shard: &Shard, stat: CoreStat) -> u64 {

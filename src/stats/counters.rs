@@ -194,8 +194,7 @@ impl<K: Kind> Cells<K> {
     /// One number for all cells: another one when cells have changed, unless the changes cancel each other out to the last of 64
     /// bits. 0: nothing was counted.
     pub(super) fn fingerprint(&self) -> u64 {
-        let cells = self.block.as_ref().iter().zip(&WEIGHTS);
-        cells.fold(0, |sum, (cell, weight)| sum.wrapping_add(cell.load(Relaxed).wrapping_mul(*weight)))
+        weighed(self.block())
     }
 
     /// Forgets a maximum. The one write that comes from the control core (`clear counters`): if the owner stores a new
@@ -204,6 +203,13 @@ impl<K: Kind> Cells<K> {
         debug_assert!(matches!(stat.row().store, Store::Max), "{stat:?} is not a maximum");
         self.cell(stat).store(0, Relaxed);
     }
+}
+
+/// The code of all kinds of objects in one place: it runs on a core that slept, which has none of it in its caches.
+#[inline(never)]
+fn weighed(cells: &[AtomicU64]) -> u64 {
+    let weighed = cells.iter().zip(&WEIGHTS).map(|(cell, weight)| cell.load(Relaxed).wrapping_mul(*weight));
+    weighed.fold(0, u64::wrapping_add)
 }
 
 /// What cells weigh in a fingerprint: odd numbers without a pattern, so that no sum of small multiples of some is zero.
