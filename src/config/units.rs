@@ -276,7 +276,8 @@ fn local_address(text: &str) -> Result<Option<Local>, Problem> {
     Ok(None)
 }
 
-fn fits(text: &str, path: &str) -> Result<(), Problem> {
+/// Whether the kernel takes this path as that of a UNIX socket; `text`: as it is written.
+pub fn fits(text: &str, path: &str) -> Result<(), Problem> {
     if path.len() > UNIX_PATH_BYTES_MAX || path.contains('\0') {
         return Err(Problem::new(format!(
             "\"{text}\": the kernel takes at most {UNIX_PATH_BYTES_MAX} bytes as the name of a UNIX socket"

@@ -31,6 +31,17 @@ pub(super) enum Level {
     Alert,
 }
 
+impl Level {
+    /// That of syslog.
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Level::Notice => 5,
+            Level::Warning => 4,
+            Level::Alert => 1,
+        }
+    }
+}
+
 /// The log of this core.
 pub(super) struct Events {
     repeats: RefCell<Repeats>,
@@ -78,6 +89,7 @@ impl Events {
 
     fn write(&self, level: Level, text: &str) {
         match level {
+            level if level.number() > self.targets.local_level() => {}
             Level::Notice => info!("{text}"),
             Level::Warning => warn!("{text}"),
             Level::Alert => error!("{text}"),

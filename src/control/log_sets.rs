@@ -81,7 +81,7 @@ fn open(
 ) -> Result<Opened, StartError> {
     let sink = |target: LogTarget| {
         let sink = LogSink::open(&target);
-        sink.map(Opened::Sink).map_err(|e| StartError(format!("cannot open the log {target:?}: {e}")))
+        sink.map(Opened::Sink).map_err(|e| StartError(format!("cannot open the log {target}: {e}")))
     };
     Ok(match output {
         Output::Stderr => sink(LogTarget::Stderr)?,

@@ -160,13 +160,19 @@ impl Outlets {
         }
     }
 
+    /// Least severe level that the log of this process is to have: that of its target.
+    pub(super) fn local_level(&self) -> u8 {
+        let state = self.state.borrow();
+        let targets = state.sets.get(state.first).and_then(Option::as_ref).map(|set| &set.targets);
+        let is_local = |target: &&Target| {
+            state.outlets[target.output].as_ref().is_some_and(|outlet| matches!(outlet.kind, Kind::Sink(_)))
+        };
+        targets.and_then(|targets| targets.iter().find(is_local)).map_or(u8::MAX, |target| target.level)
+    }
+
     /// Logs something about this process to the targets of `[global]` that its own log is not.
     pub(super) fn event(&self, level: Level, text: &str) {
-        let level = match level {
-            Level::Notice => 5,
-            Level::Warning => 4,
-            Level::Alert => 1,
-        };
+        let level = level.number();
         let now = unix_now();
         let state = &mut *self.state.borrow_mut();
         let text = printable(text);

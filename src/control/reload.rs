@@ -116,7 +116,7 @@ impl Logs {
         let differs = old.logging != new.logging || new.logging.over_tls().next().is_some();
         let lines = differs.then(|| base.logs.prepare(&new.logging, names, store));
         let events = (old.global.log != new.global.log).then(|| Prepared::open(&new.global.log));
-        let wrong = |e| rt::StartError(format!("cannot open the log {:?}: {e}", new.global.log));
+        let wrong = |e| rt::StartError(format!("cannot open the log {}: {e}", new.global.log));
         Ok(Logs { lines: lines.transpose()?, events: events.transpose().map_err(wrong)? })
     }
 }

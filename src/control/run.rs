@@ -77,7 +77,8 @@ fn serve(mut model: Model, options: Options) -> Result<(), StartError> {
     };
     let sandbox = enter_sandbox(&model, &options.admin)?;
     let signals = Signals::install().map_err(wrong("cannot set up signals"))?;
-    let log = LogSink::open(&model.global.log).map_err(wrong("cannot open the log"))?;
+    let log = LogSink::open(&model.global.log)
+        .map_err(wrong(&format!("cannot open the log {}", model.global.log)))?;
     let open_files = rt::limits::raise_open_files().map_err(wrong("cannot raise the limit of open files"))?;
     let budget =
         descriptors::budget(open_files, descriptors::reserved(&model, open_files), model.global.maxconn);

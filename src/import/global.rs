@@ -1,5 +1,7 @@
 //! `global`: the process and its admin sockets.
 
+use std::net::Ipv6Addr;
+
 use super::ProcessSettings;
 use super::coverage::{self, Fate};
 use super::crt_store::Stores;
@@ -271,6 +273,16 @@ pub(super) fn log_target(target: &str, words: &[String]) -> Result<Val, Outcome>
             .find_map(|prefix| other.strip_prefix(prefix))
             .unwrap_or(other),
     };
+    // As with HAProxy the last colon of an IPv6 address stands before its port.
+    let six = match address.rsplit_once(':') {
+        Some((ip, port))
+            if ip.parse::<Ipv6Addr>().is_ok() && (port.is_empty() || port.parse::<u16>().is_ok()) =>
+        {
+            Some(format!("[{ip}]:{}", if port.is_empty() { "514" } else { port }))
+        }
+        _ => address.parse::<Ipv6Addr>().is_ok().then(|| format!("[{address}]:514")),
+    };
+    let address = six.as_deref().unwrap_or(address);
     // A host alone means the port of syslog.
     let is_host = !address.starts_with(['/', '@']) && !address.contains('@') && !address.contains("std");
     let has_port =

@@ -402,6 +402,8 @@ fn logs_add_up_and_have_a_line_without_a_format() {
         clean(&sections(" log global\n option httplog", " log 192.0.2.9 local1\n log 192.0.2.8 local2"));
     let list = "log = [\n  \"global\",\n  { address = \"192.0.2.9:514\", facility = \"local1\" },\n  { address = \"192.0.2.8:514\"";
     assert!(toml.contains(list) && !toml.contains("log = true"), "{toml}");
+    let toml = clean(&sections(" log ::1 local0\n log 2001:db8::5:1514 local0\n option httplog", ""));
+    assert!(toml.contains("\"[::1]:514\"") && toml.contains("\"[2001:db8::5]:1514\""), "{toml}");
     let bare = of(&sections(" log global", ""));
     assert!(
         bare.toml.contains("log-format = \"Connect from %ci:%cp to %fi:%fp (%f/HTTP)\""),

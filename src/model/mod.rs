@@ -126,6 +126,16 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
+impl std::fmt::Display for LogTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LogTarget::Stderr => f.write_str("stderr"),
+            LogTarget::Stdout => f.write_str("stdout"),
+            LogTarget::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
 /// One admin socket.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AdminSocket {

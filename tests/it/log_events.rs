@@ -117,3 +117,24 @@ fn an_event_that_repeats_is_told_once_and_counted() {
     assert_eq!(repeated + told, 5, "{log}");
     assert!(repeated > 0, "{log}");
 }
+
+/// The level of a target holds for what the process itself says, too.
+#[test]
+fn events_that_a_target_does_not_want_are_left_out() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("events");
+    let gone = crate::harness::origin::Refusing::new();
+    let body = format!(
+        "[frontend.fe]\nbind = \"127.0.0.1:0\"\ndefault-backend = \"be\"\n[backend.be]\n\
+         server.s1 = {{ address = \"{}\", check = true, inter = \"100ms\", fall = 1 }}\n",
+        gone.address
+    );
+    let gate = Shardgate::with(&body)
+        .global(&format!("log = [{{ address = \"file:{}\", level = \"err\" }}]", file.display()))
+        .start();
+    let read = || std::fs::read_to_string(&file).unwrap_or_default();
+    until("the alert is there", || read().contains("backend be has no server available!"));
+    assert!(!read().contains("listens on"), "{}", read());
+    assert!(gate.ask("show events process").contains("listens on"), "the ring has all");
+    gate.finish();
+}

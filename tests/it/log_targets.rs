@@ -149,3 +149,48 @@ fn targets_choose_lines_by_level_and_sample() {
     // Sockets of targets stay open: nothing leaks, but it looks so.
     drop(gate);
 }
+
+/// What is wrong is said when the file is loaded, with what to write instead.
+#[test]
+fn what_is_wrong_about_a_log_is_an_error_that_helps() {
+    let long = format!("log = [\"/{}\"]", "x".repeat(120));
+    for (frontend, code, told) in [
+        ("log = [\"nowhere\"]", 1, "\"nowhere\" is no target of log"),
+        (long.as_str(), 1, "the kernel takes at most 107 bytes as the name of a UNIX socket"),
+        ("log = [\"127.0.0.1:99999\"]", 1, "write \"stderr\""),
+        ("log = [\"ring@lost\"]", 1, "add [ring.lost]"),
+        (
+            "log = [{ address = \"stderr\", format = \"nope\" }]",
+            1,
+            "there are \"iso\", \"local\", \"priority\"",
+        ),
+        ("log = [{ address = \"stderr\", sample = \"5:3\" }]", 1, "write which lines out of how many"),
+        ("log = true\nlog-tag = \"a\\n<0>b\"", 1, "is not empty and has no control characters"),
+        ("log = true\nlog-format = \"httplgo\"", 1, "did you mean \"httplog\"?"),
+        ("log = true\nlog-format = \"constant\"", 0, ""),
+        ("log = true\nlog-format = \"%{+json}o %ci\"", 1, "no item of this object has a name"),
+        (
+            "log = true\nlog-format = \"%{+json}o %(a)ci %(a)cp\"",
+            1,
+            "two items of this object are named \"a\"",
+        ),
+        ("log = true\nlog-format = \"%{+json}ci\"", 1, "write %{+json}o at the beginning"),
+        (
+            "rules = [{ capture = { value = \"src\", id = 1 } }]",
+            1,
+            "there is no place 1 for a capture: there are 0",
+        ),
+        ("rules = [{ capture = { value = \"src\", id = 1, len = 2 } }]", 1, "a value is kept in one place"),
+        ("trace.to = \"http://collector\"", 1, "is no URL of a collector"),
+        ("trace.sample = \"5%\"", 0, "no span is recorded without trace.to"),
+    ] {
+        let body = format!(
+            "[frontend.fe]\nbind = \"127.0.0.1:0\"\n{frontend}\ndefault-backend = \"be\"\n[backend.be]\n\
+             server.s1.address = \"127.0.0.1:9\"\n"
+        );
+        let done = Shardgate::with(&body).defaults("mode = \"http\"").run_to_end("check");
+        let text = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+        assert_eq!(done.status.code(), Some(code), "{frontend}: {text}");
+        assert!(text.contains(told), "{told:?} is not in {text}");
+    }
+}

@@ -83,6 +83,9 @@ pub(super) fn parse(text: &str, keep: &mut Vec<Keep>, scope: &mut Scope<'_>) -> 
         };
     }
     parser.flush();
+    if parser.encoding != Encoding::Plain {
+        parser.names()?;
+    }
     Ok(LogFormat::new(parser.parts, parser.encoding))
 }
 
@@ -109,6 +112,20 @@ impl Parser<'_> {
             return;
         }
         self.parts.push(part);
+    }
+
+    /// An object has items with names, each of them once.
+    fn names(&self) -> Result<(), ExprError> {
+        let mut names: Vec<&str> = self.parts.iter().filter_map(Part::name).collect();
+        if names.is_empty() {
+            let error = self.error(0, "no item of this object has a name".to_owned());
+            return Err(error.help("write %(client)ci, %(agent)[req.hdr(user-agent)]".to_owned()));
+        }
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(self.error(0, format!("two items of this object are named \"{}\"", pair[0]))),
+            None => Ok(()),
+        }
     }
 
     fn error(&self, at: usize, message: String) -> ExprError {

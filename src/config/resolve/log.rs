@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use super::language::Language;
 use super::layout::Layout;
 use crate::base::limits::SPAN_BYTES;
-use crate::config::diag::suggest;
+use crate::config::diag::{closest, suggest};
 use crate::config::expr;
 use crate::config::file::{Data, Table};
 use crate::config::keywords::{FACILITIES, LEVELS, Scope};
 use crate::config::section::{Context, Section, texts_of};
-use crate::config::units::Problem;
+use crate::config::units::{self, Problem};
 use crate::model::http::HttpRules;
 use crate::model::log::*;
 use crate::model::{LogTarget, Mode};
@@ -57,7 +57,7 @@ impl Logs {
             None => vec![plain_target(logs.output(Output::Stderr), Header::Raw, LINE_BYTES)],
         };
         let set = LogSet {
-            tag: global.string("log-tag").unwrap_or_else(|| TAG.to_owned()),
+            tag: tag(global).unwrap_or_else(|| TAG.to_owned()),
             hostname: logs.hostname.clone(),
             targets: with_len(&targets, DATAGRAM_BYTES),
         };
@@ -137,7 +137,7 @@ impl Logs {
 
     /// The set of a frontend with these targets.
     fn set(&mut self, section: &Section<'_>, targets: Vec<Target>) -> Option<u16> {
-        let tag = section.string("log-tag").unwrap_or_else(|| self.logging.sets[0].tag.clone());
+        let tag = tag(section).unwrap_or_else(|| self.logging.sets[0].tag.clone());
         self.add(LogSet { tag, hostname: self.hostname.clone(), targets })
     }
 
@@ -152,6 +152,12 @@ impl Logs {
         let to = section.parsed("trace.to", collector);
         let threshold = section.parsed("trace.sample", share).unwrap_or(SAMPLE_ALL);
         let is_wanted = to.is_some() || section.flag("trace.context").unwrap_or(false);
+        let of_collector = ["trace.sample", "trace.service", "trace.tls"];
+        let is_own = |key: &&&str| section.own().is_some_and(|own| own.at(key).is_some());
+        if let (None, Some(key)) = (section.value("trace.to"), of_collector.iter().find(is_own)) {
+            let help = Some("add trace.to = \"http://127.0.0.1:4318/v1/traces\"".to_owned());
+            section.warning(key, format!("{key} has no effect: no span is recorded without trace.to"), help);
+        }
         if mode == Mode::Tcp || !is_wanted {
             return None;
         }
@@ -271,8 +277,11 @@ impl Logs {
                 let message = format!("the path of a log file starts with /, and \"{path}\" does not");
                 return Err(Problem::new(message));
             }
-            _ if text.starts_with('/') => Output::Unix(PathBuf::from(text)),
-            _ if text.starts_with("unix@/") => Output::Unix(PathBuf::from(&text["unix@".len()..])),
+            _ if text.starts_with('/') || text.starts_with("unix@/") => {
+                let path = text.strip_prefix("unix@").unwrap_or(text);
+                units::fits(text, path)?;
+                Output::Unix(PathBuf::from(path))
+            }
             _ if text.starts_with("ring@") => {
                 let name = &text["ring@".len()..];
                 let rings = &self.logging.rings;
@@ -294,6 +303,17 @@ impl Logs {
 
 fn plain_target(output: usize, format: Header, len: u32) -> Target {
     Target { output, format, facility: FACILITY, level: 7, minlevel: 0, len, sample: None }
+}
+
+/// `log-tag`, which stands in a header of one line.
+fn tag(section: &Section<'_>) -> Option<String> {
+    let tag = section.string("log-tag")?;
+    if tag.is_empty() || tag.contains(char::is_control) {
+        let help = "write a word: log-tag = \"edge\"".to_owned();
+        section.error("log-tag", "a program name is not empty and has no control characters", Some(help));
+        return None;
+    }
+    Some(tag)
 }
 
 /// Targets that say how long their lines may be.
@@ -414,6 +434,9 @@ fn rings(context: &Context<'_>) -> Vec<Ring> {
     tables.collect()
 }
 
+/// The formats that have a name.
+const PRESETS: &[&str] = &["json", "httplog", "httpslog", "tcplog", "clf"];
+
 /// One of the formats of a frontend. A word alone is a preset.
 fn compile(
     section: &Section<'_>,
@@ -442,6 +465,15 @@ fn compile(
         "clf" => Some(expr::CLF.to_owned()),
         _ => None,
     };
+    // A word alone that is nearly a preset is meant to be one.
+    if let (None, Some(text)) = (&preset, &text)
+        && !text.text.contains(|c: char| c == '%' || c.is_whitespace())
+        && let Some(close) = closest(text.text.as_str(), PRESETS.iter().copied())
+    {
+        let message = format!("\"{word}\" is no format, and each line would say just that");
+        section.context.error(section.value_at(key), message, Some(format!("did you mean \"{close}\"?")));
+        return None;
+    }
     match (preset, text) {
         (Some(preset), _) => Some(language.log_preset(&preset, keep, variables)),
         (None, Some(text)) => language.log_format(&text, keep, variables),

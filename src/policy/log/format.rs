@@ -46,6 +46,16 @@ pub enum Part {
     Kept(usize, Kind, Flags, Name),
 }
 
+impl Part {
+    /// The name of an item.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Part::Text(_) | Part::Space => None,
+            Part::Field(_, _, name) | Part::Value(_, _, name) | Part::Kept(_, _, _, name) => name.as_deref(),
+        }
+    }
+}
+
 /// The name of an item (`%(status)ST`).
 pub type Name = Option<Box<str>>;
 
