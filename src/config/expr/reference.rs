@@ -91,7 +91,7 @@ Flags: `-i` ignores case; `-m METHOD` names the method; `-f FILE` reads patterns
 | `ip` | is an address in a network: `192.0.2.0/24`, `2001:db8::/32` | ip |
 | `str` | is this text | string |
 | `beg` `end` `sub` | begins with, ends with, contains this text | |
-| `dir` `dom` | has this part between slashes; between dots, colons, slashes and question marks | |
+| `dir` `dom` | has this part between slashes and question marks; between those, dots and colons | |
 | `reg` | matches this regular expression (syntax of the regex crate, over bytes) | |
 | `bin` | is these bytes, in hexadecimal | |
 

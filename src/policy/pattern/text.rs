@@ -8,7 +8,7 @@ use crate::policy::pattern::prefix::PrefixSet;
 use crate::policy::pattern::{Entry, Method, PatternError};
 
 /// Delimiters of `-m dir`.
-const DIR: &[u8] = b"/";
+const DIR: &[u8] = b"/?";
 /// Delimiters of `-m dom`.
 const DOM: &[u8] = b"./?:";
 

@@ -94,6 +94,7 @@ fn matching() {
         "{ str(abc) -m reg x ^a y }",
         "{ str(a/b/c) -m dir b }",
         "{ str(/a/b/c) -m dir /a/b/ }",
+        "{ str(/a/b?c) -m dir b }",
         "{ str(www.example.com:80) -m dom example.com }",
         "{ str(-i) -- -i }",
         "{ str(a b) 'a b' }",
