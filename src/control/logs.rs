@@ -160,14 +160,16 @@ impl Outlets {
         }
     }
 
-    /// Least severe level that the log of this process is to have: that of its target.
+    /// Least severe level that the log of this process is to have: that of its target. Nothing, where lines have a header there: they
+    /// go the way of all others.
     pub(super) fn local_level(&self) -> u8 {
         let state = self.state.borrow();
-        let targets = state.sets.get(state.first).and_then(Option::as_ref).map(|set| &set.targets);
-        let is_local = |target: &&Target| {
-            state.outlets[target.output].as_ref().is_some_and(|outlet| matches!(outlet.kind, Kind::Sink(_)))
-        };
-        targets.and_then(|targets| targets.iter().find(is_local)).map_or(u8::MAX, |target| target.level)
+        let set = state.sets.get(state.first).and_then(Option::as_ref);
+        match set.and_then(|set| set.targets.iter().find(|target| state.is_local(target))) {
+            Some(target) if target.format == Header::Raw => target.level,
+            Some(_) => 0,
+            None => u8::MAX,
+        }
     }
 
     /// Logs something about this process to the targets of `[global]` that its own log is not.
@@ -316,14 +318,23 @@ impl State {
         at
     }
 
+    /// Whether it is a file or a standard stream.
+    fn is_local(&self, target: &Target) -> bool {
+        self.outlets[target.output].as_ref().is_some_and(|outlet| matches!(outlet.kind, Kind::Sink(_)))
+    }
+
     /// Adds a line to the batches of a set's targets.
     fn hand_out(&mut self, entry: Entry<'_>) {
         let Entry { set, level, time, structured, text, kind } = entry;
         let Some(Some(set_of)) = self.sets.get(set) else { return };
+        // The first file or standard stream has a log of its own for events, unless its lines have a header.
+        let own = match kind {
+            EntryKind::Event => set_of.targets.iter().position(|target| self.is_local(target)),
+            _ => None,
+        };
         for (index, target) in set_of.targets.iter().enumerate() {
             let Some(outlet) = &mut self.outlets[target.output] else { continue };
-            // Events have their own way to files and standard streams.
-            if level > target.level || (kind == EntryKind::Event && matches!(outlet.kind, Kind::Sink(_))) {
+            if level > target.level || own == Some(index) && target.format == Header::Raw {
                 continue;
             }
             if let Some(sample) = &target.sample {
@@ -346,6 +357,10 @@ impl State {
                 outlet.head.text.clear();
                 outlet.head.text.extend_from_slice(&outlet.batch[start..]);
                 outlet.head.made_of = made_of;
+            }
+            if own.is_some() && target.format == Header::Raw && matches!(outlet.kind, Kind::Sink(_)) {
+                self.dates.iso(time, &mut outlet.batch);
+                outlet.batch.extend_from_slice(b" ");
             }
             // As with HAProxy the end of the line comes on top, but where nothing stands before it.
             let end = start + target.len as usize - usize::from(target.format == Header::Raw);

@@ -2,10 +2,10 @@
 //! `global`'s.
 
 use super::global;
-use super::proxy::{Outcome, Proxy};
+use super::proxy::{Outcome, Proxy, inherited};
 use super::report::{Report, State};
 use super::source::{Directive, Place, Prefix, Section};
-use super::toml::{Item, Val};
+use super::toml::{Item, Table, Val};
 use crate::config::keywords::Scope;
 
 /// Whether sections log elsewhere than `log global`. HAProxy adds their targets to those of `defaults`, so each has to have all.
@@ -85,4 +85,43 @@ pub(super) fn connect_line(proxy: &mut Proxy<'_, '_>, place: Place, report: &mut
     let how = "no option says what its lines are: they tell of connections as HAProxy's do, but when one ends; option httplog \
                or log-format says more";
     report.add(place, &format!("log of {}", proxy.name), State::Approximate, how);
+}
+
+/// Without a log of the process HAProxy tells of servers where their backends log: what the process says goes there, too.
+pub(super) fn events(tables: &mut Vec<Table>, sections: &[Section]) {
+    let place = tables.iter().position(|table| table.header == ["global"]);
+    let mut global = match place {
+        Some(place) => tables.remove(place),
+        None => Table::new(&["global"], Place::default(), Vec::new()),
+    };
+    if global.get(&["log"]).is_none() {
+        log_as_backends(&mut global, sections);
+    }
+    if !global.is_empty() {
+        tables.insert(place.unwrap_or(0), global);
+    }
+}
+
+fn log_as_backends(global: &mut Table, sections: &[Section]) {
+    let mut targets: Vec<Directive> = Vec::new();
+    for section in sections.iter().filter(|s| matches!(s.kind.as_str(), "backend" | "listen")) {
+        let mut own: Vec<Directive> = Vec::new();
+        for d in inherited(sections, section).into_iter().chain(section.directives.iter().cloned()) {
+            match d.words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+                ["log", ..] if d.prefix != Prefix::None => own.clear(),
+                ["log", target, ..] if *target != "global" => own.push(d),
+                _ => {}
+            }
+        }
+        own.retain(|d| targets.iter().all(|known| known.words != d.words));
+        targets.extend(own);
+    }
+    for d in &targets {
+        if let Ok(value) = global::log_target(&d.words[1], &d.words[2..]) {
+            if global.get(&["log"]).is_none() {
+                global.push("log", Val::text("stderr"), global.place, &[]);
+            }
+            global.push("log", value, d.place, &[]);
+        }
+    }
 }

@@ -56,7 +56,9 @@ pub(super) fn translate<'e>(
     let mut writer = Writer::default();
     let mut defaults = Table::new(&["defaults"], Place::default(), Vec::new());
     let nameservers = sections::nameservers(sections, variables, report);
-    for table in global::translate(sections, nameservers, &mut defaults, variables, report) {
+    let mut tables = global::translate(sections, nameservers, &mut defaults, variables, report);
+    logs::events(&mut tables, sections);
+    for table in tables {
         writer.table(&table);
     }
     let shared = shared_defaults(sections);

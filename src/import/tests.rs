@@ -400,10 +400,16 @@ fn logs_add_up_and_have_a_line_without_a_format() {
     };
     let toml =
         clean(&sections(" log global\n option httplog", " log 192.0.2.9 local1\n log 192.0.2.8 local2"));
-    let list = "log = [\n  \"global\",\n  { address = \"192.0.2.9:514\", facility = \"local1\" },\n  { address = \"192.0.2.8:514\"";
-    assert!(toml.contains(list) && !toml.contains("log = true"), "{toml}");
+    let sums = "log = [\n  \"global\",\n  { address = \"192.0.2.9:514\", facility = \"local1\" },\n  { address = \"192.0.2.8:514\"";
+    assert!(toml.contains(sums) && !toml.contains("log = true"), "{toml}");
     let toml = clean(&sections(" log ::1 local0\n log 2001:db8::5:1514 local0\n option httplog", ""));
     assert!(toml.contains("\"[::1]:514\"") && toml.contains("\"[2001:db8::5]:1514\""), "{toml}");
+    // Without a log of the process it is told of servers where their backends log.
+    let text =
+        sections(" log 192.0.2.9 local1 notice\n option httplog", "").replace(" log 127.0.0.1 local0\n", "");
+    let toml = clean(&text);
+    let list = "[global]\nlog = [\n  \"stderr\",\n  { address = \"192.0.2.9:514\", facility = \"local1\", level = \"notice\" },\n]";
+    assert!(toml.contains(list), "{toml}");
     let bare = of(&sections(" log global", ""));
     assert!(
         bare.toml.contains("log-format = \"Connect from %ci:%cp to %fi:%fp (%f/HTTP)\""),

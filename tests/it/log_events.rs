@@ -138,3 +138,30 @@ fn events_that_a_target_does_not_want_are_left_out() {
     assert!(gate.ask("show events process").contains("listens on"), "the ring has all");
     gate.finish();
 }
+
+/// All targets get them, each with its header.
+#[test]
+fn events_go_to_all_targets_as_these_want_them() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let [short, plain, more] = ["short", "plain", "more"].map(|name| dir.path().join(name));
+    let entry =
+        |path: &std::path::Path, format: &str| format!("{{ address = \"file:{}\"{format} }}", path.display());
+    let log = [
+        entry(&short, ", format = \"short\""),
+        entry(&plain, ""),
+        entry(&more, ", format = \"rfc5424\", level = \"notice\""),
+    ];
+    let body = "[frontend.fe]\nbind = \"127.0.0.1:0\"\n";
+    let gate = Shardgate::with(body).global(&format!("log = [{}]", log.join(", "))).start();
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    for (path, pattern) in [
+        (&short, r"(?m)^<5>frontend fe listens on "),
+        (&plain, r"(?m)^\d{4}-\d\d-\d\dT\S+ frontend fe listens on "),
+        (&more, r"(?m)^<133>1 \d{4}-\S+ \S+ shardgate \d+ - - frontend fe listens on "),
+    ] {
+        let pattern = regex::Regex::new(pattern).expect("a pattern");
+        until("the event is there", || pattern.is_match(&read(path)));
+        assert_eq!(read(path).matches("listens on").count(), 1, "{}", read(path));
+    }
+    gate.finish();
+}
