@@ -127,8 +127,8 @@ async fn send(shared: Rc<Shared>, address: SocketAddr) {
                 if shared.is_done() {
                     return;
                 }
-                // A server that closes is noticed before lines are written into the void.
-                if let rt::Either::Second(_) = rt::select(shared.more(), conn.closed()).await {
+                // A server that closes its direction is gone, and lines would be written into the void. It says nothing otherwise.
+                if let rt::Either::Second(_) = rt::select(shared.more(), conn.half_closed()).await {
                     break;
                 }
             }

@@ -1,7 +1,7 @@
 //! Targets of log lines: the header, the framing and the choice of lines that each of them asks for.
 
 use std::io::Read;
-use std::net::UdpSocket;
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 
 use crate::harness::http::ok;
@@ -148,6 +148,39 @@ fn targets_choose_lines_by_level_and_sample() {
     drop(client);
     // Sockets of targets stay open: nothing leaks, but it looks so.
     drop(gate);
+}
+
+/// A syslog server that is restarted: the end of its connection is noticed before there is a line, which then waits for the next one.
+#[test]
+fn a_stream_that_comes_back_has_the_lines_of_meanwhile() {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a local socket");
+    let address = server.local_addr().expect("bound");
+    let accept = || {
+        let (stream, _) = server.accept().expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        stream
+    };
+    let read_to = |stream: &mut TcpStream, what: &str| {
+        let (mut seen, mut buffer) = (String::new(), [0; 4096]);
+        while !seen.contains(what) {
+            let len = stream.read(&mut buffer).expect("lines");
+            assert!(len > 0, "{what} is not in {seen}");
+            seen.push_str(&String::from_utf8_lossy(&buffer[..len]));
+        }
+    };
+    let origin = Origin::http(|_| ok("fine"));
+    let gate = gate(&origin, &format!("log-format = \"%HP\"\nlog = [\"tcp@{address}\"]"));
+    let mut client = gate.wire("fe");
+    assert_eq!(client.get("/before").status(), 200);
+    let mut stream = accept();
+    read_to(&mut stream, "/before");
+    let with = gate.sockets();
+    drop(stream);
+    until("the end is noticed", || gate.sockets() < with);
+    assert_eq!(client.get("/meanwhile").status(), 200);
+    read_to(&mut accept(), "/meanwhile");
+    // Sockets of targets stay open: nothing leaks, but it looks so.
+    drop((client, gate));
 }
 
 /// What is wrong is said when the file is loaded, with what to write instead.
