@@ -334,6 +334,8 @@ pub struct Redirect {
     pub drop_query: bool,
     /// Add a slash to a path that has none at its end (`append-slash`).
     pub append_slash: bool,
+    /// Pass the rule over where `location` is empty (`ignore-empty`).
+    pub ignore_empty: bool,
     /// A whole `Set-Cookie` value: `set-cookie`, or `clear-cookie` with its Max-Age.
     pub set_cookie: Option<String>,
 }

@@ -9,8 +9,8 @@ use smallvec::SmallVec;
 use crate::base::id::{BackendId, ServerId};
 use crate::policy::format::Format;
 use crate::policy::http_action::{
-    HeaderEdit, LineEdit, NameMatch, Normalizer, Redirect, Reply, RequestAction, ResponseAction, Service,
-    TimeoutValue,
+    HeaderEdit, LineEdit, NameMatch, Normalizer, Redirect, RedirectTarget, Reply, RequestAction,
+    ResponseAction, Service, TimeoutValue,
 };
 use crate::policy::normalize::{BadEscape, normalize};
 use crate::policy::rule::{RuleList, Verdict};
@@ -134,6 +134,7 @@ impl<'a> Subject<'a> {
                 RequestAction::Deny(reply) => return Err(Halt::Deny(reply)),
                 RequestAction::Return(reply) => return Err(Halt::Return(reply)),
                 RequestAction::Tarpit(reply) => return Err(Halt::Tarpit(reply)),
+                RequestAction::Redirect(redirect) if self.is_ignored(redirect) => {}
                 RequestAction::Redirect(redirect) => return Err(Halt::Redirect(redirect)),
                 RequestAction::Reject => return Err(Halt::Reject),
                 RequestAction::SilentDrop => return Err(Halt::SilentDrop),
@@ -422,7 +423,7 @@ impl<'a> Subject<'a> {
             }
             LineEdit::Uri(value) => {
                 self.write(value);
-                self.head.edit(self.bytes).set_target(self.text)
+                self.set_uri()
             }
             LineEdit::ReplacePath { pattern, value } => {
                 let template = self.template(value);
@@ -459,8 +460,20 @@ impl<'a> Subject<'a> {
                 if !replace(pattern, &template, uri, self.text) {
                     return Ok(());
                 }
-                self.head.edit(self.bytes).set_target(self.text)
+                self.set_uri()
             }
+        }
+    }
+
+    /// Makes the text the target. If it names another host, the request is for that one (RFC 9112 3.2.2).
+    fn set_uri(&mut self) -> Result<(), EditError> {
+        let (before, _, _) = target::split_path(self.text);
+        let named = memchr::memmem::find(before, b"://").map(|at| &before[at + 3..]);
+        let is_other = before != target::split_path(self.head.view(self.bytes).target()).0;
+        self.head.edit(self.bytes).set_target(self.text)?;
+        match named {
+            Some(host) if is_other => self.head.edit(self.bytes).set_as(b"Host", host),
+            _ => Ok(()),
         }
     }
 
@@ -476,9 +489,19 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// Whether it leads nowhere, and is to be passed over then.
+    fn is_ignored(&mut self, redirect: &Redirect) -> bool {
+        match &redirect.target {
+            RedirectTarget::Location(format) if redirect.ignore_empty => {
+                self.write(format);
+                self.text.is_empty()
+            }
+            _ => false,
+        }
+    }
+
     /// Appends where a redirect leads.
     pub(super) fn location(&self, redirect: &Redirect, out: &mut Vec<u8>) {
-        use crate::policy::http_action::RedirectTarget;
         use crate::proto::http::Known;
         let view = self.head.view(self.bytes);
         let (_, path, rest) = target::split_path(view.target());

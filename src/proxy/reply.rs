@@ -116,7 +116,10 @@ pub(super) fn made(
     for (name, value) in &reply.headers {
         let mut text = Vec::new();
         subject.append(value, &mut text);
-        line(name, &text, out);
+        // As in HAProxy: what a format gives nothing for is not there.
+        if !text.is_empty() {
+            line(name, &text, out);
+        }
     }
     out.extend_from_slice(b"\r\n");
     if !is_head {

@@ -305,6 +305,7 @@ fn redirects_are_the_same() {
     let sections = format!(
         "defaults\n mode http\n timeout connect 5s\n timeout client 30s\n timeout server 30s\nfrontend f\n bind @ADDRESS@\n\
          http-request redirect location /moved?from=%[path] code 301 if {{ path_beg /l }}\n http-request redirect prefix https://x.org if {{ path_beg /p }}\n\
+         http-request redirect location %[url_param(to)] ignore-empty if {{ path_beg /to }}\n\
          http-request redirect prefix /app drop-query append-slash code 303 if {{ path_beg /q }}\n http-request redirect scheme https code 308 if {{ path_beg /s }}\n\
          http-request redirect location / set-cookie SEEN=1 code 307 if {{ path_beg /c }}\n http-request redirect location / clear-cookie USER= if {{ path_beg /d }}\n\
          redirect location /late if {{ path_beg /late }}\n default_backend b\nbackend b\n server a {}\n",
@@ -320,6 +321,8 @@ fn redirects_are_the_same() {
         "GET /c",
         "GET /d",
         "GET /late",
+        "GET /to?to=/x",
+        "GET /to",
         "GET /other",
         "GET http://y.org/s/t",
     ];
@@ -335,7 +338,7 @@ fn answers_that_are_no_servers_are_the_same() {
          http-error status 403 content-type text/plain string \"no\\n\" hdr X-E e\n http-after-response set-header X-After %[status]\n \
          http-after-response add-header X-Two 2 if {{ status 503 }} || {{ status 302 }}\n http-request deny deny_status 429 if {{ path /429 }}\n \
          http-request deny if {{ path /403 }}\n http-request redirect location /x if {{ path /r }}\n \
-         http-request return status 200 content-type text/plain string ok hdr X-R 1 if {{ path /return }}\n \
+         http-request return status 200 content-type text/plain string ok hdr X-R 1 hdr X-None %[url_param(none)] if {{ path /return }}\n \
          http-request auth realm staff if {{ path /auth }}\n use_backend down if {{ path /down }}\n http-request deny deny_status 404 if {{ path /nothing }}\n errorfile 404 /dev/null\n  use_backend gone if {{ path /gone }}\n \
          use_backend direct if {{ path_beg /direct }}\n default_backend b\n\
          backend b\n server a {0}\nbackend down\n http-after-response set-status 418 reason teapot if {{ status 503 }}\nbackend gone\n \

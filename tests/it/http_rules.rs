@@ -58,6 +58,29 @@ rules = [
 }
 
 #[test]
+fn a_target_that_names_another_host_is_for_that_one() {
+    let origin = Origin::mirror();
+    let frontend = r#"rules = [
+  { set-uri = "http://else.example:81/y", if = "{ path /set }" },
+  { replace-uri = { regex = "^/at/([^/]*)(.*)$", value = "http://\\1\\2" } },
+  { replace-uri = { regex = "^(.*)/same$", value = "\\1/kept" } },
+]"#;
+    let gate = http_gate(&origin, frontend, "", "");
+    let mut client = gate.wire("fe");
+    for (request, expected) in [
+        ("GET /set HTTP/1.1\r\nHost: h\r\n\r\n", ["GET /y HTTP/1.1", "Host: else.example:81"]),
+        ("GET /at/far.example/x?y HTTP/1.1\r\nHost: h\r\n\r\n", ["GET /x?y HTTP/1.1", "Host: far.example"]),
+        ("GET http://h/same HTTP/1.1\r\nHost: h\r\n\r\n", ["GET /kept HTTP/1.1", "Host: h"]),
+        ("GET /same HTTP/1.1\r\nHost: h\r\n\r\n", ["GET /kept HTTP/1.1", "Host: h"]),
+    ] {
+        client.send(request);
+        assert_eq!(lines(&client.response("GET"))[..2], expected, "{request}");
+    }
+    drop(client);
+    gate.finish();
+}
+
+#[test]
 fn an_address_is_told_once_and_not_where_it_is_excepted() {
     for (both, backend, expected) in [
         (

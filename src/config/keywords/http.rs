@@ -349,6 +349,9 @@ keywords! {
     "append-slash" in REDIRECT, Flag, default "false", haproxy "append-slash";
     "Add a slash to a path without one at its end.";
     "prefix = \"/new\", drop-query = true, append-slash = true"
+    "ignore-empty" in REDIRECT, Flag, default "false", haproxy "ignore-empty";
+    "Pass the rule over where its location is empty, as with a map that knows only some paths.";
+    "location = \"%[url_param(to)]\", ignore-empty = true"
     "set-cookie" in REDIRECT, Text, default "", haproxy "set-cookie";
     "Cookie to set, as NAME or NAME=VALUE.";
     "location = \"/\", set-cookie = \"SEEN=1\""

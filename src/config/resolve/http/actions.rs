@@ -318,6 +318,7 @@ fn redirect(reader: &mut Reader<'_, '_>, table: &Section<'_>, key: &str) -> Opti
         status,
         drop_query: inner.flag("drop-query").unwrap_or(false),
         append_slash: inner.flag("append-slash").unwrap_or(false),
+        ignore_empty: inner.flag("ignore-empty").unwrap_or(false),
         set_cookie,
     })
 }
