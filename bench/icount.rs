@@ -249,6 +249,7 @@ const LINE: Line<'_> = Line {
     is_tls: false,
     tls: None,
     backend: "application",
+    is_routed: true,
     server: Some("app-1"),
     timers: Timers {
         handshake: Some(0),
