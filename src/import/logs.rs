@@ -15,6 +15,12 @@ pub(super) fn differ(sections: &[Section]) -> bool {
     lists.any(|section| section.directives.iter().any(is_own))
 }
 
+/// Whether `log global` leads anywhere.
+fn has_global(sections: &[Section]) -> bool {
+    let is_log = |d: &Directive| d.words[0] == "log" && d.prefix == Prefix::None;
+    sections.iter().any(|section| section.kind == "global" && section.directives.iter().any(is_log))
+}
+
 /// `log global`, `log TARGET ...` and `no log`.
 pub(super) fn log(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Option<Outcome> {
     if proxy.scope == Scope::Backend {
@@ -27,6 +33,9 @@ pub(super) fn log(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Option<Outcome> {
     let is_list = matches!(before, Some(Item::Lines(_)));
     let is_global = matches!(before, Some(Item::One(Val::Flag(true))));
     match d.words.get(1).map(String::as_str) {
+        Some("global") if !has_global(proxy.sections) => {
+            Some(Outcome::Ignored("global has no log, so that this one has no target".to_owned()))
+        }
         Some("global") if is_list => {
             proxy.table.push("log", Val::text("global"), d.place, &d.comments);
             Some(Outcome::Exact)
@@ -63,10 +72,11 @@ pub(super) fn format(proxy: &mut Proxy<'_, '_>, d: &Directive) -> Outcome {
 }
 
 /// Whether a section logs and nothing says how: HAProxy tells of connections, then.
-pub(super) fn is_bare<'d>(directives: impl Iterator<Item = &'d Directive>) -> bool {
+pub(super) fn is_bare<'d>(sections: &[Section], directives: impl Iterator<Item = &'d Directive>) -> bool {
     let (mut logs, mut has_format) = (false, false);
     for d in directives {
         match d.words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["log", "global"] if !has_global(sections) => {}
             ["log", ..] => logs = d.prefix == Prefix::None,
             ["log-format", ..] | ["option", "httplog" | "httpslog" | "tcplog", ..] => {
                 has_format = d.prefix == Prefix::None;

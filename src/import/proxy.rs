@@ -253,7 +253,7 @@ fn proxy(given: Given<'_, '_>, section: &Section, shared: Option<usize>, report:
     for directive in &section.directives {
         proxy.directive(directive, report);
     }
-    if scope != Scope::Backend && logs::is_bare(inherited.iter().chain(&section.directives)) {
+    if scope != Scope::Backend && logs::is_bare(sections, inherited.iter().chain(&section.directives)) {
         logs::connect_line(&mut proxy, section.place, report);
     }
     if http != own_http {

@@ -410,6 +410,9 @@ fn logs_add_up_and_have_a_line_without_a_format() {
     let toml = clean(&text);
     let list = "[global]\nlog = [\n  \"stderr\",\n  { address = \"192.0.2.9:514\", facility = \"local1\", level = \"notice\" },\n]";
     assert!(toml.contains(list), "{toml}");
+    let nowhere = of(&sections(" log global", "").replace(" log 127.0.0.1 local0\n", ""));
+    assert!(!nowhere.toml.contains("log"), "{}", nowhere.toml);
+    assert!(nowhere.report.text().contains("global has no log"), "{}", nowhere.report.text());
     let bare = of(&sections(" log global", ""));
     assert!(
         bare.toml.contains("log-format = \"Connect from %ci:%cp to %fi:%fp (%f/HTTP)\""),
