@@ -297,6 +297,10 @@ pub const LOG_RETRY: Duration = Duration::from_secs(1);
 /// How long a process that ends waits for a slow log output.
 pub const LOG_FLUSH: Duration = Duration::from_secs(1);
 
+/// How long a process that ends waits for syslog streams and collectors, of which one may be on the other side of an ocean; only
+/// while they have something to take.
+pub const LOG_LEAVE: Duration = Duration::from_secs(3);
+
 /// For how long further events with the same text are only counted.
 pub const LOG_REPEAT: Duration = Duration::from_secs(10);
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rtrb::{Consumer, RingBuffer};
 
-use crate::base::limits::{LOG_FLUSH, LOG_GATHER, LOG_REPEAT, LOG_RING_BYTES};
+use crate::base::limits::{LOG_GATHER, LOG_LEAVE, LOG_REPEAT, LOG_RING_BYTES};
 use crate::base::time::Now;
 use crate::control::events::Level;
 use crate::control::log_outlet::{Kind, Outlet};
@@ -192,10 +192,10 @@ impl Outlets {
         }
     }
 
-    /// Hands out what is left: the process ends. Streams and collectors have [`LOG_FLUSH`] to take it.
+    /// Hands out what is left: the process ends. Streams and collectors have [`LOG_LEAVE`] to take it.
     pub(super) async fn finish(&self) {
         self.drain_once();
-        let deadline = rt::now() + LOG_FLUSH;
+        let deadline = rt::now() + LOG_LEAVE;
         let is_busy = |outlet: &Outlet| match &outlet.kind {
             Kind::Stream(stream) => stream.is_busy(),
             Kind::Spans(exporter) => exporter.is_busy_in_the_end(),
