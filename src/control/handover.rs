@@ -133,5 +133,7 @@ impl Control {
         if slow {
             rt::spawn(weights::warm(self.strong(), id));
         }
+        // Cores have the new generation already, and may have looked at the server before all this.
+        self.live.changed(server.backend);
     }
 }

@@ -15,6 +15,7 @@ use crate::policy::ports::{Ended, Lease};
 use crate::policy::retry::Failure;
 use crate::policy::sample::FirstBytes;
 use crate::proxy::core::{Core, CoreBase, Target};
+use crate::proxy::idle::PoolId;
 use crate::proxy::message::Event;
 use crate::proxy::observe;
 use crate::proxy::proxy_header;
@@ -83,6 +84,11 @@ impl Dial {
             greeting: model.send_proxy.map(|options| proxy_header::for_server(options, session, first)),
             name: model.tls.as_ref().and_then(|_| sni_of(session, server, first)),
         }
+    }
+
+    /// The pool of what it connects to: the address may change meanwhile.
+    pub(super) fn pool(&self) -> Option<PoolId> {
+        self.target.pool
     }
 
     /// For whoever comes; only where nothing of a connection depends on the client.

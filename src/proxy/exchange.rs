@@ -26,7 +26,7 @@ use crate::proxy::forward::{Broken, Pump, Waits};
 use crate::proxy::h2_head;
 use crate::proxy::h2_stream;
 use crate::proxy::http::{Stop, http_of};
-use crate::proxy::idle::{self, PoolId, Upstream, Wire};
+use crate::proxy::idle::{self, Upstream, Wire};
 use crate::proxy::log;
 use crate::proxy::observe;
 use crate::proxy::pad::Pad;
@@ -82,7 +82,6 @@ impl Ends {
 pub(super) struct Answered {
     pub(super) slot: Slot,
     pub(super) decision: Decision,
-    pub(super) pool: Option<PoolId>,
     #[expect(dead_code, reason = "a guard: dropping it counts")]
     assigned: Assigned,
 }
@@ -121,7 +120,6 @@ pub(super) async fn run(
         };
         let server = taken.server;
         info.server.set(Some(server));
-        let pool = core.target(job.backend, server).pool;
         let mut sent = false;
         let mut reused = false;
         let mut replayable = true;
@@ -148,7 +146,7 @@ pub(super) async fn run(
                                 upload.taken == taken_before,
                             )
                         {
-                            return Ok(Answered { slot: taken, decision, pool, assigned });
+                            return Ok(Answered { slot: taken, decision, assigned });
                         }
                         sent = true;
                         recover(pad, up, upload).await;
@@ -556,7 +554,6 @@ pub(super) fn release(
     session: &Session,
     client: &mut Client,
     backend: BackendId,
-    pool: Option<PoolId>,
     place: &mut Option<Upstream>,
 ) {
     let core = &session.core;
@@ -573,7 +570,7 @@ pub(super) fn release(
         return;
     }
     let keep = idle::Keep::of(core, up.server);
-    match pool.filter(|_| http.reuse != Reuse::Never) {
+    match up.pool.filter(|_| http.reuse != Reuse::Never) {
         Some(pool) => idle::put_from(core, pool, place, keep),
         // What its PROXY header said holds for this request alone.
         None if session.is_readdressed() => {}

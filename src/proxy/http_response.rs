@@ -34,7 +34,7 @@ pub(super) async fn respond(
     job: &Job,
     (answered, ends): (Answered, &mut Ends),
 ) -> Result<bool, Stop> {
-    let Answered { decision, pool, slot, .. } = answered;
+    let Answered { decision, slot, .. } = answered;
     let (up, upload) = ends.both();
     exchange::settle(session, up);
     session.info.phase.set(Phase::Data);
@@ -110,7 +110,7 @@ pub(super) async fn respond(
     }
     turn.unread = !upload.is_done();
     if server_stays && !plan.leaves_out && upload.is_done() {
-        exchange::release(session, client, job.backend, pool, &mut ends.server);
+        exchange::release(session, client, job.backend, &mut ends.server);
     }
     drop(slot);
     Ok(!plan.close && ends.upload.is_done())

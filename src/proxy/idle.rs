@@ -38,6 +38,8 @@ pub(super) struct Upstream {
     pub(super) wire: Wire,
     #[expect(dead_code, reason = "a guard: dropping it gives the port back")]
     pub(super) port: Option<Port>,
+    /// Where it leads, whatever address its server has by now. `None`: it is for one client, or a stream.
+    pub(super) pool: Option<PoolId>,
     /// The server that it is used for, or was last, in the generation of that session.
     pub(super) server: ServerId,
     /// The server whose idle connection it counts as: the one that it was opened for. `None`: it is a stream of a connection

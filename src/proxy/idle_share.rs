@@ -56,6 +56,7 @@ impl Question {
             link: Link::default(),
             wire: Wire::Conn(Transport::plain(conn)),
             port: None,
+            pool: Some(self.pool),
             server: self.server,
             opener: Some(self.opener.clone()),
             uses,

@@ -175,7 +175,7 @@ pub(super) fn leave(
             dial::made(&core, backend, server, started);
             let opener = Some(core.shard().servers[server].clone());
             let (link, wire) = (Link::default(), Wire::Conn(conn));
-            let up = Upstream { link, wire, port, server, opener, uses: 0 };
+            let up = Upstream { link, wire, port, pool: Some(pool), server, opener, uses: 0 };
             idle::put(&core, pool, up, Keep::of(&core, server));
         }
         drop(orphan);

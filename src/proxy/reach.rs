@@ -86,7 +86,8 @@ fn reuse(
     place: &mut Option<Upstream>,
 ) {
     if let Some(mut own) = client.own.take() {
-        if own.server == server && own.is_quiet() && !session.is_readdressed() {
+        let leads_there = own.server == server && own.pool == session.core.target(backend, server).pool;
+        if leads_there && own.is_quiet() && !session.is_readdressed() {
             *place = Some(*own);
         }
         return;
@@ -137,17 +138,17 @@ impl Asked<'_> {
         let core = &session.core;
         let Asked { settings, backend, server, .. } = self;
         let started = rt::now();
-        let pool = core.target(backend, server).pool;
-        match (core.model.servers[server].http.proto, pool) {
-            (Proto::Http1, Some(pool)) if keeps(settings) => self.open_or_take(session, pool).await,
-            (Proto::Http1, _) => {
-                let (conn, port) = Dial::of(session, settings, backend, server, &[]).run().await?;
+        let dial = Dial::of(session, settings, backend, server, &[]);
+        match (core.model.servers[server].http.proto, dial.pool()) {
+            (Proto::Http1, Some(pool)) if keeps(settings) => self.open_or_take(session, dial, pool).await,
+            (Proto::Http1, pool) => {
+                let (conn, port) = dial.run().await?;
                 dial::made(core, backend, server, started);
-                Ok((self.upstream(session, Wire::Conn(conn), port), true))
+                Ok((self.upstream(session, Wire::Conn(conn), port, pool), true))
             }
-            (Proto::Http2, Some(pool)) if !fresh => self.share(session, pool).await,
-            (Proto::Http2, _) => {
-                let dialed = Dial::of(session, settings, backend, server, &[]).run().await?;
+            (Proto::Http2, Some(pool)) if !fresh => self.share(session, dial, pool).await,
+            (Proto::Http2, pool) => {
+                let dialed = dial.run().await?;
                 dial::made(core, backend, server, started);
                 let shared = server_h2::open(core, pool, server, dialed).await?;
                 Ok((shared.stream(server), true))
@@ -155,17 +156,22 @@ impl Asked<'_> {
         }
     }
 
-    fn upstream(&self, session: &Session, wire: Wire, port: Option<Port>) -> Upstream {
+    fn upstream(&self, session: &Session, wire: Wire, port: Option<Port>, pool: Option<PoolId>) -> Upstream {
         let opener = Some(session.core.shard().servers[self.server].clone());
-        Upstream { link: Link::default(), wire, port, server: self.server, opener, uses: 0 }
+        Upstream { link: Link::default(), wire, port, pool, server: self.server, opener, uses: 0 }
     }
 
     /// Connects, and takes what becomes idle before the server has answered.
-    async fn open_or_take(self, session: &Session, pool: PoolId) -> Result<(Upstream, bool), Failure> {
-        let Asked { settings, backend, server, uses_min } = self;
+    async fn open_or_take(
+        self,
+        session: &Session,
+        dial: Dial,
+        pool: PoolId,
+    ) -> Result<(Upstream, bool), Failure> {
+        let Asked { backend, server, uses_min, .. } = self;
         let (core, started) = (&session.core, rt::now());
         let wait = Wait::new(core, pool, server, Wish { uses_min, opening: None });
-        let mut dialing: Dialing = Box::pin(Dial::of(session, settings, backend, server, &[]).run());
+        let mut dialing: Dialing = Box::pin(dial.run());
         let first = poll_fn(|cx| {
             if let Poll::Ready(Ok(up)) = wait.poll(cx) {
                 return Poll::Ready(Either::First(up));
@@ -181,22 +187,24 @@ impl Asked<'_> {
             Either::Second(dialed) => {
                 let (conn, port) = dialed?;
                 dial::made(core, backend, server, started);
-                Ok((self.upstream(session, Wire::Conn(conn), port), true))
+                Ok((self.upstream(session, Wire::Conn(conn), port, Some(pool)), true))
             }
         }
     }
 
     /// Waits for a stream: of the connection that is opened, or of one that gets room before.
-    async fn share(self, session: &Session, pool: PoolId) -> Result<(Upstream, bool), Failure> {
+    async fn share(
+        self,
+        session: &Session,
+        mut dial: Dial,
+        mut pool: PoolId,
+    ) -> Result<(Upstream, bool), Failure> {
         let Asked { settings, backend, server, .. } = self;
         let core = &session.core;
         loop {
             let joined = server_h2::join(core, pool, server);
             let is_own = joined.is_none();
-            let opening = joined.unwrap_or_else(|| {
-                let dial = Dial::of(session, settings, backend, server, &[]);
-                server_h2::start(core, pool, (backend, server), dial)
-            });
+            let opening = joined.unwrap_or_else(|| server_h2::start(core, pool, (backend, server), dial));
             let wish = Wish { uses_min: Some(0), opening: Some(Rc::clone(&opening)) };
             let wait = Wait::new(core, pool, server, wish);
             match poll_fn(|cx| wait.poll(cx)).await {
@@ -207,6 +215,8 @@ impl Asked<'_> {
                 Err(Some(failure)) => return Err(failure),
                 Err(None) => {}
             }
+            dial = Dial::of(session, settings, backend, server, &[]);
+            pool = dial.pool().unwrap_or(pool);
             if let Some(up) = server_h2::take(core, pool, (backend, server)) {
                 return Ok((up, false));
             }

@@ -96,7 +96,7 @@ impl Shared {
     /// A stream of it.
     pub(super) fn stream(self: &Rc<Self>, server: ServerId) -> Upstream {
         let wire = Wire::Stream(self.boxes.lend(ServerStream::new(self.clone())));
-        Upstream { link: Link::default(), wire, port: None, server, opener: None, uses: 0 }
+        Upstream { link: Link::default(), wire, port: None, pool: None, server, opener: None, uses: 0 }
     }
 
     /// Gives its streams to those who wait.

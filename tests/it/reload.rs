@@ -122,6 +122,24 @@ fn what_is_wrong_changes_nothing_and_says_where() {
 }
 
 #[test]
+fn a_server_that_moved_is_found_by_every_core_at_once() {
+    let [a, b] = ["a", "b"].map(Origin::http_named);
+    let mut gate = http_gate(&a, "", "", "");
+    // Cores take the new configuration in the middle of requests.
+    let load = Load::start(gate.address("fe"), 4, usize::MAX);
+    let mut kept: Vec<Wire> = (0..6).map(|_| gate.wire("fe")).collect();
+    for (origin, name) in [(&b, "b"), (&a, "a")].into_iter().cycle().take(40) {
+        gate.reload(&sections(origin, "", "", ""));
+        for wire in &mut kept {
+            assert_eq!(wire.get("/").text(), name, "the configuration runs that has it elsewhere");
+        }
+    }
+    load.finish();
+    drop(kept);
+    gate.finish();
+}
+
+#[test]
 fn sighup_reloads_and_the_log_says_so() {
     let origin = Origin::http_named("one");
     let gate = http_gate(&origin, "", "", "");
