@@ -122,8 +122,8 @@ impl Outlet {
         }
     }
 
-    /// Sends the batch; how many lines were dropped.
-    pub(super) fn flush(&mut self) -> u64 {
+    /// Sends the batch; how many lines were dropped. `counts`: the log is to speak of them.
+    pub(super) fn flush(&mut self, counts: bool) -> u64 {
         let count = self.ends.len() as u64;
         let dropped = match &self.kind {
             Kind::Sink(sink) => {
@@ -145,7 +145,9 @@ impl Outlet {
         };
         self.batch.clear();
         self.ends.clear();
-        self.dropped += dropped;
+        if counts {
+            self.dropped += dropped;
+        }
         dropped
     }
 

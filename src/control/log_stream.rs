@@ -30,6 +30,8 @@ struct Shared {
     lost: Cell<u64>,
     /// Some are on their way.
     is_sending: Cell<bool>,
+    /// The last attempt to connect failed.
+    is_down: Cell<bool>,
 }
 
 impl Shared {
@@ -73,9 +75,10 @@ impl LogStream {
         self.shared.lost.get()
     }
 
-    /// Whether lines wait, or are on their way.
+    /// Whether lines are on their way, or wait for a server that is there.
     pub(super) fn is_busy(&self) -> bool {
-        self.shared.is_sending.get() || !self.shared.waiting.borrow().is_empty()
+        let waits = !self.shared.waiting.borrow().is_empty() && !self.shared.is_down.get();
+        self.shared.is_sending.get() || waits
     }
 
     /// Adds a message; false: there is no room.
@@ -113,7 +116,9 @@ async fn send(shared: Rc<Shared>, address: SocketAddr) {
             rt::connect(rt::Target::Ip(address), ConnectOptions::default()),
             Some(rt::now() + LOG_RETRY),
         );
-        if let Ok(Ok(conn)) = connected.await {
+        let connected = connected.await;
+        shared.is_down.set(!matches!(connected, Ok(Ok(_))));
+        if let Ok(Ok(conn)) = connected {
             loop {
                 let batch = std::mem::take(&mut *shared.waiting.borrow_mut());
                 let lines = shared.lines.take();

@@ -180,7 +180,8 @@ impl Outlets {
         let text = printable(text);
         let (set, text) = (state.first, text.as_bytes());
         state.hand_out(Entry { set, level, time: now, structured: &[], text, kind: EntryKind::Event });
-        self.dropped.set(self.dropped.get() + state.flush());
+        // That one was dropped is not told: the telling would be dropped as well, and be told.
+        state.flush(false);
     }
 
     /// Opens files again that were moved away.
@@ -228,7 +229,7 @@ impl Outlets {
     pub(super) fn drain_once(&self) -> bool {
         let state = &mut *self.state.borrow_mut();
         let drained = state.drain();
-        self.dropped.set(self.dropped.get() + state.flush());
+        self.dropped.set(self.dropped.get() + state.flush(true));
         drained
     }
 
@@ -376,8 +377,9 @@ impl State {
     }
 
     /// Sends all batches; how many lines were dropped.
-    fn flush(&mut self) -> u64 {
-        self.outlets.iter_mut().flatten().filter(|outlet| !outlet.ends.is_empty()).map(Outlet::flush).sum()
+    fn flush(&mut self, counts: bool) -> u64 {
+        let outlets = self.outlets.iter_mut().flatten().filter(|outlet| !outlet.ends.is_empty());
+        outlets.map(|outlet| outlet.flush(counts)).sum()
     }
 }
 

@@ -52,6 +52,8 @@ struct Shared {
     hurry: Cell<bool>,
     /// Some are on their way.
     is_sending: Cell<bool>,
+    /// It did not take the last ones.
+    is_down: Cell<bool>,
     /// What became of the collector, until somebody asks.
     news: Cell<Option<(Level, String)>>,
 }
@@ -82,6 +84,7 @@ impl SpanExporter {
             over: Cell::default(),
             hurry: Cell::default(),
             is_sending: Cell::default(),
+            is_down: Cell::default(),
             news: Cell::default(),
         });
         rt::spawn(export(shared.clone()));
@@ -101,10 +104,11 @@ impl SpanExporter {
         true
     }
 
-    /// Whether spans wait, or are on their way. What waits goes at once from now on.
+    /// Whether spans wait for a collector that takes some, or are on their way to it. What waits goes at once from now on.
     pub(super) fn is_busy_in_the_end(&self) -> bool {
         self.shared.hurry.set(true);
-        self.shared.is_sending.get() || !self.shared.waiting.borrow().is_empty()
+        let waits = self.shared.is_sending.get() || !self.shared.waiting.borrow().is_empty();
+        waits && !self.shared.is_down.get()
     }
 
     /// What became of the collector; told once.
@@ -119,7 +123,6 @@ impl SpanExporter {
 }
 
 async fn export(shared: Rc<Shared>) {
-    let mut was_taken = true;
     loop {
         poll_fn(|cx| {
             if shared.waiting.borrow().is_empty() && !shared.over.get() {
@@ -149,18 +152,18 @@ async fn export(shared: Rc<Shared>) {
         shared.is_sending.set(false);
         let host = &shared.collector.host;
         match &sent {
-            Ok(()) if !was_taken => {
+            Ok(()) if shared.is_down.get() => {
                 shared.news.set(Some((Level::Notice, format!("the collector {host} takes spans again"))));
             }
-            Err(why) if was_taken => {
+            Err(why) if !shared.is_down.get() => {
                 let text =
                     format!("the collector {host} takes no spans: {why}; they are dropped until it does");
                 shared.news.set(Some((Level::Warning, text)));
             }
             _ => {}
         }
-        was_taken = sent.is_ok();
-        if !was_taken {
+        shared.is_down.set(sent.is_err());
+        if sent.is_err() {
             shared.dropped.set(shared.dropped.get() + count);
         }
     }

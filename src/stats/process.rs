@@ -42,7 +42,7 @@ core_table! {
     Waits              "waits"            false "Turns that blocked because nothing was runnable.";
     IdleNs             "idle_ns"          false "Nanoseconds spent blocked.";
     CpuNs              "cpu_ns"           false "Nanoseconds of CPU time of the core's thread.";
-    Completions        "completions"      false "Operations that completed.";
+    Completions        "completions"      false "Operations that completed, but for closes and cancels that did.";
     Submissions        "submissions"      false "Operations submitted to the ring, or done at once.";
     Tasks              "tasks"            true  "Tasks alive.";
     TimersFired        "timers_fired"     false "Deadlines that passed.";

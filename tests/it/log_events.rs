@@ -4,7 +4,7 @@
 use std::net::TcpListener;
 use std::time::Instant;
 
-use crate::harness::http::{Wire, ok};
+use crate::harness::http::{Wire, ok, sections};
 use crate::harness::{Origin, PATIENCE, Shardgate, until};
 
 const DROPPED: &str = "log lines were dropped: a target takes them too slowly or is not there";
@@ -37,6 +37,28 @@ fn a_stream_that_nobody_reads_drops_lines_and_traffic_goes_on() {
     // What nobody takes keeps no process from ending.
     gate.signal("TERM");
     assert!(gate.wait_exit().success());
+}
+
+#[test]
+fn an_event_that_a_target_loses_is_no_further_event() {
+    let origin = Origin::http(|_| ok("fine"));
+    let missing = "/nowhere/syslog.sock";
+    let gate = Shardgate::with(&sections(&origin, "log-format = \"%HP\"\nlog = true", "", ""))
+        .global(&format!("log = [\"stderr\", \"{missing}\"]"))
+        .defaults("mode = \"http\"")
+        .start();
+    gate.ask("disable frontend fe");
+    gate.ask("enable frontend fe");
+    // Counters are looked at once a second.
+    until("two looks", || gate.info("Uptime_sec").parse::<u64>().is_ok_and(|up| up >= 2));
+    assert!(gate.log().contains("frontend fe was disabled"));
+    assert_eq!(gate.info("DroppedLogs"), "0");
+    assert!(!gate.log().contains(DROPPED));
+    // What a frontend loses is told, and the telling is lost with it.
+    assert_eq!(gate.wire("fe").get("/").status(), 200);
+    gate.wait_log(&format!("1 {DROPPED} ({missing} 1)"));
+    assert_eq!(gate.info("DroppedLogs"), "1");
+    gate.finish();
 }
 
 #[test]

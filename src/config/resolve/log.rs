@@ -57,7 +57,7 @@ impl Logs {
             None => vec![plain_target(logs.output(Output::Stderr), Header::Raw, LINE_BYTES)],
         };
         let set = LogSet {
-            tag: tag(global).unwrap_or_else(|| TAG.to_owned()),
+            tag: header_word(global, "log-tag").unwrap_or_else(|| TAG.to_owned()),
             hostname: logs.hostname.clone(),
             targets: with_len(&targets, DATAGRAM_BYTES),
         };
@@ -137,7 +137,7 @@ impl Logs {
 
     /// The set of a frontend with these targets.
     fn set(&mut self, section: &Section<'_>, targets: Vec<Target>) -> Option<u16> {
-        let tag = tag(section).unwrap_or_else(|| self.logging.sets[0].tag.clone());
+        let tag = header_word(section, "log-tag").unwrap_or_else(|| self.logging.sets[0].tag.clone());
         self.add(LogSet { tag, hostname: self.hostname.clone(), targets })
     }
 
@@ -305,15 +305,15 @@ fn plain_target(output: usize, format: Header, len: u32) -> Target {
     Target { output, format, facility: FACILITY, level: 7, minlevel: 0, len, sample: None }
 }
 
-/// `log-tag`, which stands in a header of one line.
-fn tag(section: &Section<'_>) -> Option<String> {
-    let tag = section.string("log-tag")?;
-    if tag.is_empty() || tag.contains(char::is_control) {
-        let help = "write a word: log-tag = \"edge\"".to_owned();
-        section.error("log-tag", "a program name is not empty and has no control characters", Some(help));
+/// The name of a program or a host, which stands in a header of one line.
+fn header_word(section: &Section<'_>, key: &str) -> Option<String> {
+    let word = section.string(key)?;
+    if word.is_empty() || word.contains(char::is_control) {
+        let help = format!("write a word: {key} = \"edge\"");
+        section.error(key, "a name in syslog headers is not empty and has no control characters", Some(help));
         return None;
     }
-    Some(tag)
+    Some(word)
 }
 
 /// Targets that say how long their lines may be.
@@ -393,7 +393,7 @@ fn hostname(global: &Section<'_>) -> Option<String> {
     match &global.value("log-send-hostname")?.data {
         Data::Boolean(true) => Some(global.context.env.hostname.clone()),
         Data::Boolean(false) => None,
-        _ => global.string("log-send-hostname"),
+        _ => header_word(global, "log-send-hostname"),
     }
 }
 
