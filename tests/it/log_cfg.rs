@@ -165,16 +165,28 @@ fn levels_and_captures_of_tcp_mode_are_haproxys() {
     let tcp = " mode tcp\n log @LOG@ local0\n tcp-request inspect-delay 1m";
     let format = "log-format \"%[capture.req.hdr(0)] %hr %hrl %ts\"";
     let path = "tcp-request content capture req.payload(4,3) len 8 if { req.len gt 9 }";
-    let [level, silent, captured, short, none] = [
+    let [level, captured, short, none] = [
         format!("{tcp}\n tcp-request content set-log-level crit\n {path}\n {format}"),
-        format!("{tcp}\n tcp-request content set-log-level silent\n option tcplog"),
         format!("{tcp}\n {path}\n tcp-request content capture src len 5\n {format}"),
-        format!("{tcp}\n tcp-request content capture src len 3\n log-format \"%hr /3-\""),
+        format!("{tcp}\n tcp-request content capture src len 3\n log-format \"%hr /2-\""),
         format!(
-            "{tcp}\n tcp-request content capture src len 9 if {{ src 192.0.2.1 }}\n log-format \"%hr %hrl /4-\""
+            "{tcp}\n tcp-request content capture src len 9 if {{ src 192.0.2.1 }}\n log-format \"%hr %hrl /3-\""
         ),
     ];
-    compare("", "", &[(&level, 1), (&silent, 0), (&captured, 1), (&short, 1), (&none, 1)]);
+    compare("", "", &[(&level, 1), (&captured, 1), (&short, 1), (&none, 1)]);
+}
+
+#[test]
+fn a_silent_connection_of_tcp_mode_has_no_line() {
+    let text = " mode tcp\n log @LOG@ local0\n tcp-request inspect-delay 1m\n tcp-request content set-log-level silent if { \
+                req.payload(4,6) -m bin 2f687573682d }\n tcp-request content capture req.payload(4,6) len 6\n log-format \
+                \"asked for %[capture.req.hdr(0)]\"";
+    for (peer, lines) in both(&origin(), "", "", &[text]) {
+        get(peer.more[0], "/hush-");
+        get(peer.more[0], "/loud-");
+        let first = lines.next("asked for ");
+        assert!(first.contains("asked for /loud-"), "{first}");
+    }
 }
 
 #[test]
