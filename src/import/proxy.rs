@@ -45,6 +45,8 @@ struct Given<'a, 'e> {
     sections: &'a [Section],
     variables: &'a Variables<'e>,
     globals: &'a global::Globals<'e>,
+    /// What `logs::differ` says of the sections, which is looked for once.
+    logs_differ: bool,
 }
 
 /// Translates all sections.
@@ -63,7 +65,7 @@ pub(super) fn translate<'e>(
     }
     let shared = shared_defaults(sections);
     let globals = global::Globals::of(sections, read);
-    let given = Given { sections, variables, globals: &globals };
+    let given = Given { sections, variables, globals: &globals, logs_differ: logs::differ(sections) };
     let translated: Vec<Table> = sections
         .iter()
         .flat_map(|section| {
@@ -120,8 +122,8 @@ pub(super) fn inherited(sections: &[Section], section: &Section) -> Vec<Directiv
 }
 
 /// Whether a directive can stay in `[defaults]`; otherwise it is written into each section that it holds for.
-fn stays(words: &[String], sections: &[Section]) -> bool {
-    if words[0] == "log" && logs::differ(sections) {
+fn stays(words: &[String], logs_differ: bool) -> bool {
+    if words[0] == "log" && logs_differ {
         return false;
     }
     if options::is_default_server(words)
@@ -145,7 +147,7 @@ fn stays(words: &[String], sections: &[Section]) -> bool {
 }
 
 fn fill_defaults(table: &mut Table, section: &Section, given: Given<'_, '_>, report: &mut Report) {
-    let Given { sections, variables, globals } = given;
+    let Given { sections, variables, globals, logs_differ } = given;
     let http = mode_of(section, sections, variables);
     let mut proxy = Proxy {
         scope: Scope::Defaults,
@@ -159,7 +161,7 @@ fn fill_defaults(table: &mut Table, section: &Section, given: Given<'_, '_>, rep
         variables,
         globals,
     };
-    for directive in section.directives.iter().filter(|d| stays(&d.words, sections)) {
+    for directive in section.directives.iter().filter(|d| stays(&d.words, logs_differ)) {
         proxy.directive(directive, report);
     }
     proxy.checks.finish(&mut proxy.table);
@@ -193,7 +195,7 @@ fn leads_to_http(section: &Section, sections: &[Section], variables: &Variables<
 }
 
 fn proxy(given: Given<'_, '_>, section: &Section, shared: Option<usize>, report: &mut Report) -> Vec<Table> {
-    let Given { sections, variables, globals } = given;
+    let Given { sections, variables, globals, logs_differ } = given;
     let scope = match section.kind.as_str() {
         "frontend" => Scope::Frontend,
         "backend" => Scope::Backend,
@@ -245,7 +247,7 @@ fn proxy(given: Given<'_, '_>, section: &Section, shared: Option<usize>, report:
         );
     }
     for directive in &inherited {
-        let is_kept = shared.is_some() && section.defaults == shared && stays(&directive.words, sections);
+        let is_kept = shared.is_some() && section.defaults == shared && stays(&directive.words, logs_differ);
         if !is_kept && proxy.may_hold(&directive.words) {
             proxy.directive(directive, report);
         }
